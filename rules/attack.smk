@@ -1,0 +1,27 @@
+rule attack:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+    output:
+        accuracy=f"{ATTACK}/accuracy.tsv",
+        checks=f"{ATTACK}/checks.tsv",
+        correct=f"{ATTACK}/correct.npz",
+        adversarial=f"{ATTACK}/adversarial.pt",
+    params:
+        attack=lambda wildcards: attack_settings(wildcards.attack)[wildcards.attack],
+        confidence=config["scores"]["confidence"],
+        device=config["device"],
+        code=code("attack"),
+    log:
+        f"{LOGS}/attack-{{attack}}.log",
+    benchmark:
+        f"{BENCHMARKS}/attack-{{attack}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=GPU,
+    conda:
+        "../envs/faultline.yaml"
+    script:
+        "../workflow/attack.py"

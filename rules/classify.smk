@@ -1,0 +1,25 @@
+rule classify:
+    input:
+        layers=f"{CHECKPOINT}/scores/layers.tsv",
+        filters=f"{CHECKPOINT}/scores/filters.tsv",
+        bands=f"{CHECKPOINT}/scores/bands.tsv",
+    output:
+        layers=f"{CHECKPOINT}/classes/layers.tsv",
+        filters=f"{CHECKPOINT}/classes/filters.tsv",
+        bands=f"{CHECKPOINT}/classes/bands.tsv",
+    params:
+        tau=ordered(config["classes"]["tau"]),
+        code=code("classify"),
+    log:
+        f"{LOGS}/classify.log",
+    benchmark:
+        f"{BENCHMARKS}/classify.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+        gpu=0,
+    conda:
+        "../envs/faultline.yaml"
+    script:
+        "../workflow/classify.py"

@@ -1,0 +1,123 @@
+# What the rules share: the checked config, paths, the enumeration of jobs.
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from faultline.catalogue import SOURCES, networks
+from faultline.config import count_filters, resolve, select_layers
+from faultline.errors import UserError
+from faultline.fingerprint import fingerprint
+
+try:
+    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
+    config = resolve(config, yaml.safe_load(schema))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = config["results"].rstrip("/")
+DATA = f"{RESULTS}/{{dataset}}/data.pt"
+RUN = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/seed-{{seed}}"
+CHECKPOINT = f"{RUN}/epoch-{{epoch}}"
+ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
+LAYER = f"{CHECKPOINT}/layers/{{layer}}"
+RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
+REPORT = f"{RESULTS}/report.html"
+PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
+LOGS = f"{RESULTS}/logs/{PART}"
+BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
+
+PLACE = ["dataset", "network", "training", "seed", "epoch"]
+CHOSEN_ATTACKS = config["ablation"]["attacks"]
+RETRAINED_EPOCHS = config["retraining"]["from_epochs"]
+POLICIES = [
+    "regular",
+    "selective",
+    "fragile_only",
+    *(f"random-{draw}" for draw in range(config["retraining"]["random_draws"])),
+]
+
+# A GPU is asked for where a stage gains from one; without one, or with device: cpu, none is.
+GPU = int(
+    config["device"] == "cuda"
+    or (config["device"] == "auto" and Path("/dev/nvidia0").exists())
+)
+# On one machine no more GPU jobs than GPUs run at once; a cluster does this itself.
+if GPU and workflow.nodes is None and not workflow.remote_exec:
+    workflow.global_resources.setdefault("gpu", len(list(Path("/dev").glob("nvidia[0-9]*"))) or 1)
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_-]+",
+    network="[A-Za-z0-9_-]+",
+    training="[A-Za-z0-9_-]+",
+    attack="[A-Za-z0-9_-]+",
+    policy="[a-z_]+(-[0-9]+)?",
+    layer="[A-Za-z0-9_.]+",
+    seed="[0-9]+",
+    epoch="[0-9]+",
+    first="[0-9]+",
+    last="[0-9]+",
+
+
+def code(script):
+    """Fingerprint of the code that a rule's script uses; in params, it decides what reruns."""
+    return fingerprint(ROOT / "workflow" / f"{script}.py")
+
+
+def ordered(value):
+    """Settings with their keys sorted, so that their order in the config means nothing."""
+    if isinstance(value, dict):
+        return {key: ordered(value[key]) for key in sorted(value)}
+    return value
+
+
+def training_settings(wildcards):
+    """A training without its list of checkpoints: a later checkpoint changes no segment."""
+    settings = config["trainings"][wildcards.training]
+    return ordered({key: value for key, value in settings.items() if key != "epochs"})
+
+
+def attack_settings(*names):
+    return ordered({name: config["attacks"][name] for name in names})
+
+
+def checkpoints(epochs=None):
+    """Every checkpoint of the run, as a dict of its wildcards; `epochs` chooses among them."""
+    return [
+        dict(zip(PLACE, (dataset, network, training, seed, epoch)))
+        for dataset in config["datasets"]
+        for network in config["networks"]
+        for training, settings in config["trainings"].items()
+        for seed in config["seeds"]
+        for epoch in settings["epochs"]
+        if epochs in (None, "all")
+        or (epochs == "last" and epoch == settings["epochs"][-1])
+        or (isinstance(epochs, list) and epoch in epochs)
+    ]
+
+
+def with_each(places, name, values):
+    """Each place with each value under a further name."""
+    return [place | {name: value} for place in places for value in values]
+
+
+def place(wildcards):
+    """The wildcards that name a checkpoint."""
+    return {key: wildcards[key] for key in PLACE}
+
+
+def paths(pattern, places):
+    return [pattern.format(**place) for place in places]
+
+
+def chunks(network, layer, dataset):
+    """First and last filter of each nodal dropout job of a layer."""
+    classes = SOURCES[config["datasets"][dataset]["source"]].classes
+    count, step = count_filters(network, layer, classes), config["nodal_dropout"]["filters_per_job"]
+    return [(first, min(first + step, count) - 1) for first in range(0, count, step)]

@@ -1,0 +1,74 @@
+ALL = checkpoints()
+ATTACKED = with_each(ALL, "attack", config["attacks"])
+RETRAINED = with_each(checkpoints(RETRAINED_EPOCHS), "policy", POLICIES)
+TABLES = f"{RESULTS}/tables"
+KINDS = [
+    *("accuracy", "checks", "history", "curves", "layers", "filters", "bands"),
+    *("retraining", "comparison", "invariance"),
+]
+
+
+def final_histories():
+    """The last checkpoint of every chain: its history tells all epochs before."""
+    return checkpoints("last")
+
+
+rule aggregate:
+    input:
+        accuracy=paths(f"{ATTACK}/accuracy.tsv", ATTACKED),
+        checks=paths(f"{ATTACK}/checks.tsv", ATTACKED),
+        attack_correct=paths(f"{ATTACK}/correct.npz", ATTACKED),
+        history=paths(f"{CHECKPOINT}/history.tsv", final_histories()),
+        curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ALL),
+        layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ALL),
+        filters=paths(f"{CHECKPOINT}/classes/filters.tsv", ALL),
+        bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ALL),
+        retrain_result=paths(f"{RETRAINING}/result.tsv", RETRAINED),
+        retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
+    output:
+        **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
+    params:
+        checkpoints=ALL,
+        attacked=ATTACKED,
+        histories=final_histories(),
+        retrained=RETRAINED,
+        attacks=attack_settings(*config["attacks"]),
+        confidence=config["scores"]["confidence"],
+        code=code("aggregate"),
+    log:
+        f"{RESULTS}/logs/aggregate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/aggregate.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    conda:
+        "../envs/faultline.yaml"
+    script:
+        "../workflow/aggregate.py"
+
+
+rule report:
+    input:
+        **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
+    output:
+        html=report(REPORT, category="faultline"),
+        config=f"{RESULTS}/config.resolved.yaml",
+    params:
+        config=ordered(config),
+        code=code("report"),
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    conda:
+        "../envs/faultline.yaml"
+    script:
+        "../workflow/report.py"

@@ -1,0 +1,453 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from faultline.attacks import (
+    METHODS,
+    attack_curve,
+    checks,
+    craft,
+    evaluation,
+    fgsm,
+    input_gradient,
+    pgd,
+    predict,
+    random_start,
+)
+from faultline.checks import CHECK_MEANINGS
+from faultline.errors import UserError
+from sklearn.datasets import load_digits, make_moons
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ATTACKS = {
+    "fgsm": {"method": "fgsm", "norm": "linf"},
+    "pgd": {"method": "pgd", "norm": "linf", "steps": 10},
+    "pgd-l2": {"method": "pgd", "norm": "l2", "steps": 10, "step_size": 0.2},
+}
+EPS = {"fgsm": 0.1, "pgd": 0.1, "pgd-l2": 0.8}
+
+
+class Normalise(nn.Module):
+    def forward(self, images):
+        return (images - 0.3) / 0.4
+
+
+class Apply(nn.Module):
+    """A function of the logits, or of the images when put first."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, values):
+        return self.function(values)
+
+
+def trained(network, images, labels, *, epochs):
+    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images)).split(100):
+            optimiser.zero_grad()
+            F.cross_entropy(network(images[rows]), labels[rows]).backward()
+            optimiser.step()
+    optimiser.zero_grad()
+    return network
+
+
+@pytest.fixture
+def models(trained_models):
+    """name -> (network, test images, labels, bounds): digits in [0, 1], moons without bounds."""
+    return copy.deepcopy(trained_models)  # foolbox leaves gradients behind
+
+
+@pytest.fixture(scope="session")
+def trained_models():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        digits = load_digits()
+        images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+        labels = torch.tensor(digits.target)
+        train, test = slice(0, 1400), slice(1400, None)
+        conv = nn.Sequential(
+            Normalise(),
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+        linear = nn.Sequential(Normalise(), nn.Flatten(), nn.Linear(64, 10))
+        points, sides = make_moons(1000, noise=0.2, random_state=0)
+        points = torch.tensor((points - points.mean(0)) / points.std(0), dtype=torch.float32)
+        sides = torch.tensor(sides)
+        mlp = nn.Sequential(nn.Linear(2, 32), nn.ELU(), nn.Linear(32, 32), nn.ELU())
+        mlp.append(nn.Linear(32, 2))
+        unit = (0.0, 1.0)
+        yield {
+            "conv": (
+                trained(conv, images[train], labels[train], epochs=8),
+                images[test],
+                labels[test],
+                unit,
+            ),
+            "linear": (
+                trained(linear, images[train], labels[train], epochs=8),
+                images[test],
+                labels[test],
+                unit,
+            ),
+            "mlp": (
+                trained(mlp, points[:700], sides[:700], epochs=8),
+                points[700:],
+                sides[700:],
+                None,
+            ),
+        }
+    torch.set_num_threads(threads)
+
+
+def accuracy(network, images, labels):
+    return float((predict(network, images).argmax(1) == labels).float().mean())
+
+
+def sizes(delta, norm):
+    return delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
+
+
+def state_of(network):
+    return (
+        {name: value.clone() for name, value in network.state_dict().items()},
+        [module.training for module in network.modules()],
+        [parameter.requires_grad for parameter in network.parameters()],
+    )
+
+
+def assert_same_state(network, before):
+    values, modes, wanted = state_of(network)
+    assert all(torch.equal(value, before[0][name]) for name, value in values.items())
+    assert (modes, wanted) == before[1:]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("model", ["conv", "linear", "mlp"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_on_every_model(models, name, model):
+    network, images, labels, bounds = models[model]
+    attack, eps = ATTACKS[name], EPS[name]
+    settings = {"attack": attack, "bounds": bounds, "seed": 3}
+    network.train()
+    network[1].eval()
+    next(network.parameters()).requires_grad_(False)
+    before, random_state = state_of(network), torch.get_rng_state()
+    originals = images.clone()
+
+    adversarial = craft(network, images, labels, eps=eps, **settings)
+    clean = accuracy(network, images, labels)
+    attacked = accuracy(network, adversarial, labels)
+
+    assert_same_state(network, before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.equal(images, originals)
+    assert not adversarial.requires_grad
+    assert adversarial.dtype == images.dtype
+    assert clean > 0.85
+    assert attacked < clean - 0.02
+    largest = float(sizes(adversarial - images, attack["norm"]).max())
+    assert 0.9 * eps < largest <= eps * (1 + 1e-5) + 1e-6
+    if bounds is not None:
+        assert adversarial.min() >= bounds[0]
+        assert adversarial.max() <= bounds[1]
+    assert torch.equal(craft(network, images, labels, eps=0, **settings), images)
+
+
+@pytest.mark.parametrize("model", ["conv", "linear", "mlp"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_batching_changes_nothing(models, name, model):
+    network, images, labels, bounds = models[model]
+    # Double precision: in single, the sign of a gradient near zero depends on the order of sums.
+    network, images, labels = network.double(), images[:30].double(), labels[:30]
+    settings = {"attack": ATTACKS[name], "eps": EPS[name], "bounds": bounds, "seed": 3}
+    one, seven, whole = (
+        craft(network, images, labels, batch_size=size, **settings) for size in (1, 7, 30)
+    )
+    logits = [predict(network, images, batch_size=size) for size in (1, 7, 30)]
+    torch.testing.assert_close(one, whole, rtol=0, atol=1e-9)
+    torch.testing.assert_close(seven, whole, rtol=0, atol=1e-9)
+    torch.testing.assert_close(logits[0], logits[2])
+    torch.testing.assert_close(logits[1], logits[2])
+
+
+def test_fgsm_agrees_with_foolbox(models):
+    foolbox = pytest.importorskip("foolbox")
+    network, images, labels, bounds = models["conv"]
+    reference = foolbox.PyTorchModel(network.eval(), bounds=bounds)
+    for eps in (0.05, 0.1, 0.2):
+        _, theirs, _ = foolbox.attacks.FGSM()(reference, images, labels, epsilons=eps)
+        ours = fgsm(network, images, labels, eps=eps, bounds=bounds)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        assert accuracy(network, ours, labels) == accuracy(network, theirs, labels)
+
+
+@pytest.mark.parametrize(
+    ("norm", "attack", "grid"),
+    [("linf", "LinfPGD", (0.02, 0.05, 0.1)), ("l2", "L2PGD", (0.2, 0.4, 0.8))],
+)
+def test_pgd_agrees_with_foolbox(models, norm, attack, grid):
+    foolbox = pytest.importorskip("foolbox")
+    network, images, labels, bounds = models["conv"]
+    reference = foolbox.PyTorchModel(network.eval(), bounds=bounds)
+    for eps in grid:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            method = getattr(foolbox.attacks, attack)(abs_stepsize=eps / 8, steps=20)
+            _, theirs, _ = method(reference, images, labels, epsilons=eps)
+        ours = craft(
+            network,
+            images,
+            labels,
+            attack={"method": "pgd", "norm": norm, "steps": 20, "step_size": 1 / 8},
+            eps=eps,
+            bounds=bounds,
+            seed=0,
+        )
+        difference = accuracy(network, ours, labels) - accuracy(network, theirs, labels)
+        assert abs(difference) <= 0.02
+
+
+@pytest.fixture
+def plane():
+    """Logits (3 x0 - 4 x1, 0): for class 0 the loss rises along (-3, 4) / 5."""
+    network = nn.Linear(2, 2)
+    network.weight.data = torch.tensor([[3.0, -4.0], [0.0, 0.0]])
+    network.bias.data = torch.zeros(2)
+    return network
+
+
+def test_linear_model_by_hand(plane):
+    images, labels = torch.tensor([[0.5, 0.5], [0.95, 0.5]]), torch.tensor([0, 1])
+    # Class 0 at logit difference -0.5: p0 - 1 = -0.6225; class 1 at 0.85: p0 = 0.7006.
+    expected = torch.tensor([[-0.6225 * 3, 0.6225 * 4], [0.7006 * 3, -0.7006 * 4]])
+    torch.testing.assert_close(input_gradient(plane, images, labels), expected, rtol=0, atol=1e-3)
+
+    result = fgsm(plane, images, labels, eps=0.1, bounds=(0.0, 1.0))
+    torch.testing.assert_close(result, torch.tensor([[0.4, 0.6], [1.0, 0.4]]))
+
+    common = {"eps": 0.1, "norm": "l2", "start": torch.zeros(2, 2)}
+    result = pgd(plane, images, labels, steps=1, step_size=0.05, bounds=None, **common)
+    torch.testing.assert_close(result, torch.tensor([[0.47, 0.54], [0.98, 0.46]]))
+    result = pgd(plane, images, labels, steps=9, step_size=0.05, bounds=None, **common)
+    torch.testing.assert_close(result, torch.tensor([[0.44, 0.58], [1.01, 0.42]]))
+    result = pgd(plane, images, labels, steps=3, step_size=0.05, bounds=(0.0, 1.0), **common)
+    assert result[1, 0] == 1.0
+
+
+def test_normalised_units_by_hand(plane):
+    images, labels = torch.tensor([[0.5, 0.05]]), torch.tensor([0])
+    for attack in (
+        {"method": "fgsm", "norm": "linf"},
+        {"method": "pgd", "norm": "linf", "steps": 20},
+    ):
+        result = craft(
+            plane,
+            -images,
+            labels,
+            attack={**attack, "normalised_units": True},
+            eps=0.5,
+            bounds=(0.0, 1.0),
+            seed=0,
+            std=(0.2, 0.4),
+        )
+        # 0.5 * 0.2 in the first channel, 0.5 * 0.4 in the second, and below zero.
+        torch.testing.assert_close(result, torch.tensor([[-0.6, 0.15]]))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_start(norm):
+    state = torch.get_rng_state()
+    start = random_start((4000, 1, 2, 3), eps=0.3, norm=norm, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(start, random_start((4000, 1, 2, 3), eps=0.3, norm=norm, seed=5))
+    assert not torch.equal(start, random_start((4000, 1, 2, 3), eps=0.3, norm=norm, seed=6))
+    radius = sizes(start, norm) / 0.3
+    assert radius.max() <= 1 + 1e-6
+    # Uniform in a ball of 6 dimensions: the share of points within radius r is r ** 6.
+    for r in (0.6, 0.8, 0.9):
+        assert float((radius < r).float().mean()) == pytest.approx(r**6, abs=0.03)
+    assert start.mean(0).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_zero_and_tiny_gradients(norm):
+    settings = {"attack": {"method": "pgd", "norm": norm, "steps": 3}, "bounds": None, "seed": 0}
+    points, labels = torch.rand(5, 2), torch.zeros(5, dtype=torch.long)
+    flat = nn.Linear(2, 2)
+    flat.weight.data.zero_()
+    severed = Apply(lambda x: (x > 0.5).float())
+    for network in (flat, severed):
+        assert torch.equal(input_gradient(network, points, labels), torch.zeros(5, 2))
+        assert craft(network, points, labels, eps=0.1, **settings).isfinite().all()
+    faint = nn.Linear(2, 2)
+    faint.weight.data = torch.tensor([[0.0, 0.0], [3e-30, 4e-30]])
+    moved = craft(faint, points, labels, eps=0.1, **settings)
+    assert float(sizes(moved - points, norm).min()) > 0.099
+
+
+class BackwardMasks(TorchDispatchMode):
+    """Records which gradients (input, weight, bias) each convolution is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.convolution_backward.default:
+            self.masks.append(list(args[-1]))
+        return function(*args, **(kwargs or {}))
+
+
+def test_input_gradient_computes_no_parameter_gradient(models):
+    network, images, labels, _ = models["conv"]
+    with BackwardMasks() as backward:
+        input_gradient(network, images, labels)
+    assert backward.masks == [[True, False, False]] * 2
+
+
+def test_evaluation_restores_after_an_error(models):
+    network = models["conv"][0].train()
+    before = state_of(network)
+    with pytest.raises(ZeroDivisionError), evaluation(network):
+        assert not any(module.training for module in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        raise ZeroDivisionError
+    assert_same_state(network, before)
+
+
+def test_the_curve_holds_the_stored_images(models):
+    network, images, labels, bounds = models["conv"]
+    done = []
+    correct, adversarial = attack_curve(
+        network,
+        images,
+        labels,
+        attack=ATTACKS["pgd"],
+        eps_grid=[0.1, 0.0, 0.02],
+        eps=0.05,
+        bounds=bounds,
+        seed=3,
+        batch_size=150,
+        progress=done.append,
+    )
+    assert list(correct) == [0.0, 0.02, 0.05, 0.1]
+    assert sum(done) == 3 * len(images)
+    stored = (predict(network, adversarial).argmax(1) == labels).numpy()
+    assert np.array_equal(correct[0.05], stored)
+    accuracies = [values.mean() for values in correct.values()]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert correct[0.0].mean() == pytest.approx(accuracy(network, images, labels))
+
+
+def test_attack_mistakes_are_user_errors(models):
+    network, images, labels, bounds = models["conv"]
+    for attack, word in (
+        ({"method": "pgdd", "norm": "linf"}, "method"),
+        ({"method": "fgsm", "norm": "l2"}, "norm"),
+        ({"method": "pgd", "norm": "linf"}, "steps"),
+        ({"method": "pgd", "norm": "l2", "steps": 2, "normalised_units": True}, "normalised"),
+        ({"method": "fgsm", "norm": "linf", "normalised_units": True}, "std"),
+    ):
+        with pytest.raises(UserError, match=word) as error:
+            craft(network, images, labels, attack=attack, eps=0.1, bounds=bounds, seed=0)
+        assert "\n" not in str(error.value)
+
+
+def rows_for(network, images, labels, bounds, *, name="pgd", change=lambda x: x, **more):
+    settings = {"attack": {**ATTACKS[name], **more}, "bounds": bounds, "std": [0.4]}
+    eps = EPS[name]
+    correct, adversarial = attack_curve(
+        network, images, labels, eps_grid=[0.0, eps / 2], eps=eps, seed=3, **settings
+    )
+    rows = checks(
+        network,
+        images,
+        labels,
+        eps=eps,
+        adversarial=change(adversarial),
+        correct=correct,
+        **settings,
+    )
+    assert {row["check"] for row in rows} <= set(CHECK_MEANINGS)
+    assert all(set(row) == {"check", "status", "detail"} for row in rows)
+    return rows
+
+
+def warnings_of(*args, **kwargs):
+    return {row["check"] for row in rows_for(*args, **kwargs) if row["status"] == "warning"}
+
+
+@pytest.mark.parametrize("model", ["conv", "linear", "mlp"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_honest_networks_pass_every_check(models, name, model):
+    network, *data = models[model]
+    before = state_of(network)
+    rows = rows_for(network, *data, name=name)
+    assert [row for row in rows if row["status"] != "ok"] == []
+    assert len(rows) == 7
+    assert_same_state(network, before)
+
+
+def test_normalised_units_pass_every_check(models):
+    assert warnings_of(*models["conv"], normalised_units=True) == set()
+
+
+def test_each_check_fires(models):
+    network, images, labels, bounds = models["conv"]
+    data = (images, labels, bounds)
+
+    softmax = nn.Sequential(network, Apply(lambda z: z.softmax(1)))
+    assert "softmax_outputs" in warnings_of(softmax, *data)
+
+    noisy = nn.Sequential(network, Apply(lambda z: F.dropout(z, 0.5, training=True)))
+    with torch.random.fork_rng():
+        assert "randomised_outputs" in warnings_of(noisy, *data)
+
+    masked = nn.Sequential(Apply(lambda x: (x > 0.5).float()), network)
+    assert "zero_gradients" in warnings_of(masked, *data)
+
+    huge = nn.Sequential(network, Apply(lambda z: 1e4 * z))
+    assert {"saturated_logits", "zero_gradients"} <= warnings_of(huge, *data)
+    large = nn.Sequential(network, Apply(lambda z: 5 * z))
+    assert warnings_of(large, *data) == {"saturated_logits"}
+
+    assert warnings_of(network, *data, change=lambda x: x + 0.01) == {"inside_ball"}
+    assert warnings_of(network, *data, change=lambda x: x * torch.nan) == {"inside_ball"}
+    within = (images - 0.1, labels, bounds)
+    assert "eps_zero_identity" in warnings_of(network, *within)
+
+
+def test_a_curve_that_rises_is_flagged(models):
+    network, images, labels, bounds = models["conv"]
+    n = len(images)
+    rows = checks(
+        network,
+        images,
+        labels,
+        attack=ATTACKS["fgsm"],
+        eps=0.1,
+        bounds=bounds,
+        adversarial=images,
+        correct={0.0: np.ones(n, bool), 0.1: np.zeros(n, bool), 0.2: np.ones(n, bool)},
+    )
+    assert [row["check"] for row in rows if row["status"] == "warning"] == ["accuracy_monotone"]
+
+
+def test_every_method_is_tried_here():
+    assert set(METHODS) == {attack["method"] for attack in ATTACKS.values()}

@@ -1,0 +1,114 @@
+import numpy as np
+import pandas as pd
+import pytest
+from faultline.comparison import compare
+from faultline.statistics import paired_difference_interval, paired_mean_interval
+from scipy import stats
+
+
+def bools(text):
+    return np.array([c == "1" for c in text])
+
+
+SEEDS = {
+    1: {"regular": bools("1111100000"), "selective": bools("1111111100")},  # .5 -> .8
+    2: {"regular": bools("1111110000"), "selective": bools("0111111000")},  # .6 -> .6
+    3: {"regular": bools("1111000000"), "selective": bools("1111100000")},  # .4 -> .5
+}
+
+
+def row(table, **columns):
+    for name, value in columns.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_seeds_are_compared_image_by_image():
+    table = compare(SEEDS, confidence=0.95)
+    assert list(table["level"]) == ["seed"] * 3 + ["all seeds"]
+    assert list(table["seed"])[:3] == [1, 2, 3] and pd.isna(table["seed"].iloc[3])
+    expected = {1: (3, 0, 0.25), 2: (1, 1, 1.0), 3: (1, 0, 1.0)}  # gained, lost, 2 / 2^changed
+    for seed, (gained, lost, p) in expected.items():
+        got = row(table, seed=seed)
+        interval = paired_difference_interval(gained, lost, 10, confidence=0.95)
+        assert (got.difference, got.ci_low, got.ci_high) == pytest.approx(interval)
+        assert got.p_value == p
+        assert got.n == 10 and got.seeds == 1
+    assert row(table, seed=1).accuracy == pytest.approx(0.8)
+    assert row(table, seed=1).reference_accuracy == pytest.approx(0.5)
+
+
+def test_all_seeds_by_hand():
+    got = row(compare(SEEDS, confidence=0.95), level="all seeds")
+    # Differences .3, 0, .1: mean .4/3
+    differences = [0.3, 0.0, 0.1]
+    low, high = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))
+    assert got.difference == pytest.approx(0.4 / 3)
+    assert (got.ci_low, got.ci_high) == pytest.approx((low, high))
+    assert got.p_value == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert (got.accuracy, got.reference_accuracy) == pytest.approx((1.9 / 3, 0.5))
+    assert got.seeds == 3
+    # Mean changes in thirds: image 0 -1, 4 +1, 5 +1, 6 +2, 7 +1, the others 0.
+    # Sum 4/3, squares 8/9; (1 + 8/9) / 6 added; n + 2 = 12.
+    squares = 8 / 9 + 17 / 54
+    margin = 1.959964 * np.sqrt(squares - (4 / 3) ** 2 / 12) / 12
+    assert got.image_ci_low == pytest.approx(4 / 36 - margin)
+    assert got.image_ci_high == pytest.approx(4 / 36 + margin)
+
+
+def test_image_interval_is_the_paired_one_for_many_images():
+    rng = np.random.default_rng(0)
+    n = 5000
+    seeds = {s: {k: rng.uniform(size=n) < 0.7 for k in ("regular", "x")} for s in range(3)}
+    got = row(compare(seeds, confidence=0.95), level="all seeds")
+    mean = np.mean([of["x"].astype(float) - of["regular"] for of in seeds.values()], axis=0)
+    margin = 1.959964 * mean.std(ddof=1) / np.sqrt(n)
+    assert got.image_ci_high - got.image_ci_low == pytest.approx(2 * margin, rel=1e-3)
+
+
+def test_draws_of_random_are_averaged_image_by_image():
+    regular = bools("1100")
+    draws = {"random-0": bools("1110"), "random-1": bools("0110"), "random-10": bools("0110")}
+    table = compare({0: {"regular": regular, **draws}}, confidence=0.95)
+    got = row(table, level="seed")
+    # Changes: image 0 -2/3, image 2 +1
+    assert got.policy == "random" and got.draws == 3
+    assert got.difference == pytest.approx(1 / 12)
+    assert got.accuracy == pytest.approx(7 / 12)
+    interval = paired_mean_interval([-2 / 3, 0, 1, 0], confidence=0.95)
+    assert (got.difference, got.ci_low, got.ci_high) == pytest.approx(interval)
+    z = (1 / 3) / np.sqrt(13 / 9 + (22 / 9) / 3 - (1 / 9) / 6)
+    assert got.p_value == pytest.approx(2 * stats.norm.sf(z))
+
+
+def test_one_seed_says_nothing_of_other_seeds():
+    got = row(compare({7: SEEDS[1]}, confidence=0.95), level="all seeds")
+    assert got.difference == pytest.approx(0.3) and got.seeds == 1
+    assert np.isnan([got.ci_low, got.ci_high, got.p_value]).all()
+    assert got.image_ci_low < 0.3 < got.image_ci_high
+
+
+def test_equal_policies_differ_by_nothing_with_an_interval_over_images():
+    same = {s: {**of, "selective": of["regular"]} for s, of in SEEDS.items()}
+    table = compare(same, confidence=0.95)
+    assert (table["difference"] == 0).all()
+    seed = table[table["level"] == "seed"]
+    assert (
+        (seed["ci_low"] < 0).all() and (seed["ci_high"] > 0).all() and (seed["p_value"] == 1).all()
+    )
+    assert np.isnan(row(table, level="all seeds").p_value)
+
+
+def test_other_reference_and_policies_in_some_seeds_only():
+    seeds = {**SEEDS, 4: {"regular": bools("1111100000")}, 5: {"selective": bools("1111111100")}}
+    pd.testing.assert_frame_equal(compare(seeds, confidence=0.95), compare(SEEDS, confidence=0.95))
+    turned = compare(SEEDS, reference="selective", confidence=0.95)
+    assert set(turned["policy"]) == {"regular"}
+    assert row(turned, seed=1).difference == pytest.approx(-0.3)
+
+
+def test_permuting_images_changes_nothing():
+    order = np.random.default_rng(0).permutation(10)
+    permuted = {s: {k: v[order] for k, v in of.items()} for s, of in SEEDS.items()}
+    pd.testing.assert_frame_equal(compare(permuted, confidence=0.9), compare(SEEDS, confidence=0.9))

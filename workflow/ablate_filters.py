@@ -1,0 +1,23 @@
+"""Nodal dropout: some filters of one layer of one checkpoint, removed one at a time."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    from faultline.experiment import ablate
+    from faultline.files import save_arrays
+    from faultline.filters import nodal_variants
+
+    first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
+    layer = snakemake.wildcards.layer
+    facts = ablate(
+        snakemake,
+        torch_device(snakemake),
+        layers=[layer],
+        make=lambda layers: list(
+            nodal_variants(
+                layer, layers[layer], filters=range(first, last + 1), at=snakemake.params.at
+            )
+        ),
+        active_at=snakemake.params.at,
+    )
+    save_arrays(facts.arrays(), snakemake.output.facts)

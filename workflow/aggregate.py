@@ -1,0 +1,43 @@
+"""One table per kind of result over the whole run, and what compares checkpoints and seeds."""
+
+from faultline.job import job
+
+with job(snakemake):
+    import pandas as pd
+
+    from faultline.aggregation import attack_order, compare_policies, invariances
+    from faultline.facts import unpack
+    from faultline.files import load_arrays, load_table, save_table
+
+    given, output, params = snakemake.input, snakemake.output, snakemake.params
+
+    def joined(paths, places):
+        parts = []
+        for path, place in zip(paths, places, strict=True):
+            table = load_table(path)
+            for position, (key, value) in enumerate(place.items()):
+                if key not in table:
+                    table.insert(position, key, value)
+            parts.append(table)
+        parts = [part for part in parts if len(part)] or parts[:1]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def hits(paths):
+        return [unpack(load_arrays(path)) for path in paths]
+
+    layers = joined(given.layers, params.checkpoints)
+    checks = joined(given.checks, params.attacked)
+    order = attack_order(hits(given.attack_correct), params.attacked, attacks=params.attacks)
+    policies = compare_policies(
+        hits(given.retrain_correct), params.retrained, confidence=params.confidence
+    )
+    save_table(joined(given.accuracy, params.attacked), output.accuracy)
+    save_table(pd.concat([checks, order], ignore_index=True), output.checks)
+    save_table(joined(given.history, params.histories), output.history)
+    save_table(joined(given.curves, params.checkpoints), output.curves)
+    save_table(layers, output.layers)
+    save_table(joined(given.filters, params.checkpoints), output.filters)
+    save_table(joined(given.bands, params.checkpoints), output.bands)
+    save_table(joined(given.retrain_result, params.retrained), output.retraining)
+    save_table(policies, output.comparison)
+    save_table(invariances(layers), output.invariance)

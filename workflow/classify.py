@@ -1,0 +1,19 @@
+"""Fragile, robust or antifragile: the classes of one checkpoint's layers, filters and bands."""
+
+from faultline.job import job
+
+with job(snakemake):
+    from faultline.classes import classify
+    from faultline.files import load_table, save_table
+
+    # Compared with one another, and so corrected for together, are:
+    families = {
+        "layers": ["scope", "filter", "attack", "score"],  # the layers of a network
+        "filters": ["layer", "attack", "score"],  # the filters of a layer
+        "bands": ["layer", "attack", "score"],  # the bands of a layer
+    }
+    for unit, family in families.items():
+        scores = load_table(snakemake.input[unit])
+        if len(scores):
+            scores = classify(scores, tau=snakemake.params.tau[unit], by=family)
+        save_table(scores, snakemake.output[unit])

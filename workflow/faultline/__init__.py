@@ -1,0 +1,1 @@
+"""faultline: which parts of a network are fragile, robust or antifragile, and how to mend it."""

@@ -1,0 +1,49 @@
+"""What parsing the workflow must know about data sets, without importing torch."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    shape:         of one image: (channels, height, width), or (features,).
+    classes:       number of classes.
+    bounds:        (lowest, highest) pixel value, or None where values are unbounded.
+    official_test: whether a test set is published apart from the train set.
+    train, test:   images in the official sets (train: all of them where there is no test set);
+                   None where any number can be drawn.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    bounds: tuple[float, float] | None
+    official_test: bool
+    train: int | None
+    test: int | None
+
+
+_PIXELS = (0.0, 1.0)
+
+SOURCES = {
+    "digits": Source((1, 8, 8), 10, _PIXELS, False, 1797, 0),
+    "fashion_mnist": Source((1, 28, 28), 10, _PIXELS, True, 60000, 10000),
+    "mnist": Source((1, 28, 28), 10, _PIXELS, True, 60000, 10000),
+    "cifar10": Source((3, 32, 32), 10, _PIXELS, True, 50000, 10000),
+    # The published test images carry no labels, so `val` is the test set, as is usual.
+    "tiny_imagenet": Source((3, 64, 64), 200, _PIXELS, True, 100000, 10000),
+    "moons": Source((2,), 2, None, False, None, None),
+}
+
+
+@functools.cache
+def networks() -> dict:
+    """Input kind, smallest image size and layers of every network of the registry.
+
+    {network: {"input", "min_size", "layers": [[name, "conv" or "linear", filters], ...]}}, written
+    by `python -m faultline.networks`; filters is "classes" for the output layer.
+    """
+    return json.loads(Path(__file__).with_name("networks.json").read_text(encoding="utf-8"))

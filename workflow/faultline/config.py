@@ -1,0 +1,250 @@
+"""The config: checked against its schema, completed, and checked for sense. No torch."""
+
+import copy
+import difflib
+import fnmatch
+
+import jsonschema
+
+from faultline.catalogue import SOURCES, networks
+from faultline.errors import UserError
+
+
+def nearest(name: str, names) -> str:
+    """A "did you mean" for `name`, or the list of what there is."""
+    names = [str(n) for n in names]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"
+
+
+def resolve(config: dict, schema: dict) -> dict:
+    """The config with every default filled in.
+
+    Raises UserError with one line that names the key, what was expected and what to do.
+    """
+    _check_schema(config, schema)
+    config = _with_defaults(copy.deepcopy(config), schema, schema)
+    _check_sense(config)
+    return config
+
+
+def _check_schema(config: dict, schema: dict) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    if not errors:
+        return
+    error = errors[0]
+    where = ".".join(str(part) for part in error.absolute_path)
+    value, rule = error.instance, error.validator
+    if rule == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = sorted(str(key) for key in value if key not in known)
+        key = ".".join(filter(None, [where, unknown[0]]))
+        raise UserError(f"config key {key}: unknown; {nearest(unknown[0], known)}")
+    if rule == "required":
+        missing = next(key for key in error.validator_value if key not in value)
+        key = ".".join(filter(None, [where, missing]))
+        raise UserError(f"config key {key}: missing; {_expected(error.schema, missing)}")
+    if rule == "enum":
+        hint = nearest(value, error.validator_value)
+        raise UserError(f"config key {where}: {value!r} is not known; {hint}")
+    if "propertyNames" in error.absolute_schema_path:
+        key = ".".join(filter(None, [where, str(value)]))
+        raise UserError(
+            f"config key {key}: a name may hold letters, digits, '-' and '_' only; rename it"
+        )
+    if rule == "oneOf":
+        options = [o.get("enum", "a list of names or numbers") for o in error.validator_value]
+        flat = ", ".join(", ".join(o) if isinstance(o, list) else o for o in options)
+        raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
+    raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
+
+
+def _expected(schema: dict, key: str) -> str:
+    about = schema.get("properties", {}).get(key, {}).get("description", "it is required")
+    return f"add it ({about.rstrip('.')})"
+
+
+def _problem(error) -> str:
+    value, limit = error.instance, error.validator_value
+    return {
+        "type": lambda: f"{value!r} has the wrong type; expected {_types(limit)}",
+        "minimum": lambda: f"{value!r} is too small; expected at least {limit}",
+        "exclusiveMinimum": lambda: f"{value!r} is too small; expected more than {limit}",
+        "maximum": lambda: f"{value!r} is too large; expected at most {limit}",
+        "exclusiveMaximum": lambda: f"{value!r} is too large; expected less than {limit}",
+        "minItems": lambda: f"the list is too short; expected at least {limit} entries",
+        "maxItems": lambda: f"the list is too long; expected at most {limit} entries",
+        "minProperties": lambda: f"it is empty; expected at least {limit} entries",
+        "uniqueItems": lambda: f"{value!r} names something twice; name each once",
+    }.get(error.validator, lambda: error.message)()
+
+
+def _types(types) -> str:
+    return " or ".join([types] if isinstance(types, str) else types)
+
+
+def _with_defaults(value, schema: dict, root: dict):
+    while "$ref" in schema:
+        target = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    if isinstance(value, dict):
+        for key, part in schema.get("properties", {}).items():
+            if key not in value and "default" in part:
+                value[key] = copy.deepcopy(part["default"])
+            if key in value:
+                value[key] = _with_defaults(value[key], part, root)
+        other = schema.get("additionalProperties")
+        if isinstance(other, dict):
+            known = schema.get("properties", {})
+            for key in value:
+                if key not in known:
+                    value[key] = _with_defaults(
+                        {} if value[key] is None else value[key], other, root
+                    )
+    return value
+
+
+def _check_sense(config: dict) -> None:
+    for name, dataset in config["datasets"].items():
+        dataset.setdefault("source", name)
+        if dataset["source"] not in SOURCES:
+            raise UserError(
+                f"config key datasets.{name}: no data set of this name, and no source given; "
+                f"{nearest(name, SOURCES)}"
+            )
+    known = networks()
+    for network in config["networks"]:
+        if network not in known:
+            raise UserError(
+                f"config key networks: {network!r} is not known; {nearest(network, known)}"
+            )
+        for name, dataset in config["datasets"].items():
+            _check_fit(network, known[network], name, SOURCES[dataset["source"]].shape)
+    for name, training in config["trainings"].items():
+        epochs = training["epochs"]
+        if epochs != sorted(set(epochs)):
+            raise UserError(
+                f"config key trainings.{name}.epochs: {epochs} does not go up; "
+                "give each checkpoint epoch once, in ascending order"
+            )
+    _check_attacks(config)
+    for key in ("synaptic_filtering", "nodal_dropout"):
+        _check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
+    limits = config["synaptic_filtering"]["global_range"]
+    if limits and not limits[0] < limits[1]:
+        raise UserError(
+            f"config key synaptic_filtering.global_range: {limits} does not go up; expected [low, high]"
+        )
+    _check_retraining(config)
+
+
+def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
+    kind = "vector" if len(shape) == 1 else "image"
+    if facts["input"] != kind:
+        fitting = [n for n, f in networks().items() if f["input"] == kind]
+        raise UserError(
+            f"config key networks: {network} takes {facts['input']}s, but data set {dataset} "
+            f"holds {kind}s; for it choose from: {', '.join(fitting)}"
+        )
+    if kind == "image" and min(shape[1:]) < facts["min_size"]:
+        size = "x".join(str(s) for s in shape[1:])
+        fitting = [
+            n
+            for n, f in networks().items()
+            if f["input"] == kind and f["min_size"] <= min(shape[1:])
+        ]
+        raise UserError(
+            f"config key networks: {network} needs images of at least "
+            f"{facts['min_size']}x{facts['min_size']}, but data set {dataset} has {size}; "
+            f"for it choose from: {', '.join(fitting)}"
+        )
+
+
+def _check_attacks(config: dict) -> None:
+    attacks = config["attacks"]
+    for name, attack in attacks.items():
+        if attack["method"] == "fgsm" and attack["norm"] != "linf":
+            raise UserError(
+                f"config key attacks.{name}.norm: fgsm knows linf only; use method pgd for {attack['norm']}"
+            )
+        if attack["normalised_units"] and attack["norm"] != "linf":
+            raise UserError(
+                f"config key attacks.{name}.normalised_units: defined for norm linf only; "
+                "set it to false or use linf"
+            )
+        if name == "clean":
+            raise UserError(
+                "config key attacks.clean: this name means the unattacked images; rename the attack"
+            )
+        attack["eps_grid"] = sorted({0.0, float(attack["eps"]), *map(float, attack["eps_grid"])})
+    chosen = config["ablation"].setdefault("attacks", list(attacks))
+    for name in chosen:
+        if name not in attacks:
+            raise UserError(
+                f"config key ablation.attacks: {name!r} is not under attacks; {nearest(name, attacks)}"
+            )
+
+
+def _check_layers(key: str, wanted, chosen_networks: list[str]) -> None:
+    if isinstance(wanted, str):
+        return
+    there = [layer for n in chosen_networks for layer, *_ in networks()[n]["layers"]]
+    for pattern in wanted:
+        if not fnmatch.filter(there, pattern):
+            raise UserError(
+                f"config key {key}: no network has a layer {pattern!r}; {nearest(pattern, there)}"
+            )
+
+
+def _check_retraining(config: dict) -> None:
+    retraining = config["retraining"]
+    attacks = config["ablation"]["attacks"]
+    if retraining.setdefault("attack", attacks[0]) not in attacks:
+        raise UserError(
+            f"config key retraining.attack: {retraining['attack']!r} is not under ablation.attacks; "
+            f"{nearest(retraining['attack'], attacks)}"
+        )
+    if isinstance(retraining["from_epochs"], list):
+        for name, training in config["trainings"].items():
+            for epoch in retraining["from_epochs"]:
+                if epoch not in training["epochs"]:
+                    raise UserError(
+                        f"config key retraining.from_epochs: {epoch} is no checkpoint epoch of "
+                        f"trainings.{name}; {nearest(epoch, training['epochs'])}"
+                    )
+    filters = config["synaptic_filtering"]["filters"]
+    if retraining["from_epochs"] and config["synaptic_filtering"]["layers"] == "none":
+        raise UserError(
+            "config key retraining.from_epochs: retraining needs synaptic_filtering.layers; "
+            "choose layers, or set from_epochs to []"
+        )
+    if retraining["by"] == "band" and "pulse" not in filters:
+        raise UserError(
+            "config key retraining.by: band needs the pulse filter; add pulse to "
+            "synaptic_filtering.filters or set by to layer"
+        )
+    if retraining["filter"] not in [*filters, "combined"]:
+        raise UserError(
+            f"config key retraining.filter: {retraining['filter']!r} is not swept; "
+            f"{nearest(retraining['filter'], [*filters, 'combined'])}"
+        )
+
+
+def select_layers(network: str, wanted) -> list[str]:
+    """Names of the layers of `network` that a `layers` key of the config chooses, in their order."""
+    known = networks()[network]["layers"]
+    if wanted == "none":
+        return []
+    if wanted == "all":
+        return [layer for layer, *_ in known]
+    if wanted == "first":
+        convs = [layer for layer, kind, _ in known if kind == "conv"]
+        return (convs or [known[0][0]])[:1]
+    return [layer for layer, *_ in known if any(fnmatch.fnmatch(layer, p) for p in wanted)]
+
+
+def count_filters(network: str, layer: str, classes: int) -> int:
+    """Number of filters of a layer; the output layer has one per class."""
+    filters = {name: count for name, _, count in networks()[network]["layers"]}[layer]
+    return classes if filters == "classes" else filters

@@ -1,0 +1,110 @@
+"""Reading and writing files: whole or not at all, never executing what is read."""
+
+import io
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from faultline.errors import UserError
+
+
+@contextmanager
+def atomic(path):
+    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(content: dict, path) -> None:
+    """Write a dict of tensors and plain values; the same content gives the same bytes."""
+    import torch
+
+    buffer = io.BytesIO()  # saved under a path, the file would carry the temporary name
+    torch.save(content, buffer)
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_tensors(path, what: str, *, device="cpu") -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, for the error.
+
+    Raises UserError when the file is missing, truncated, or carries anything but data.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries code; "
+            "delete the file and run again to make it anew"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError):
+        raise UserError(
+            f"{path}: cannot be read, expected {what}; it is truncated or not such a file; "
+            "delete it and run again to make it anew"
+        ) from None
+
+
+def save_arrays(arrays: dict, path) -> None:
+    """Write NumPy arrays as one compressed .npz file."""
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_arrays(path) -> dict:
+    """Read a .npz file. Raises UserError when it is missing or damaged."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the workflow again") from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError):
+        raise UserError(
+            f"{path}: cannot be read, expected arrays (.npz); it is truncated or not such a file; "
+            "delete it and run again to make it anew"
+        ) from None
+
+
+def save_table(table, path) -> None:
+    """Write a pandas DataFrame as tab-separated values; NaN is written as `nan`."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
+
+
+def load_table(path):
+    """Read a tab-separated table into a DataFrame. Raises UserError when it is missing or empty."""
+    import pandas as pd
+
+    try:
+        # "none" is a word of ours (scores that need no attack), not a missing value
+        return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the workflow again") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
+        raise UserError(
+            f"{path}: cannot be read, expected a table (.tsv); delete it and run again"
+        ) from None
+
+
+def save_text(text: str, path) -> None:
+    """Write text as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

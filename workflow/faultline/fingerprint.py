@@ -1,0 +1,117 @@
+"""A fingerprint of the code that a script really uses, for Snakemake's `params`.
+
+It is the sha256 of the syntax trees of the script and of every top-level definition of this package
+that the script reaches, directly or through other definitions. Comments, docstrings and definitions
+that are not reached do not count, so editing one function reruns the stages that use it.
+"""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+class _Module:
+    """Definitions, imports and loose statements of one source file."""
+
+    def __init__(self, path: Path):
+        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.loose: list[ast.stmt] = []
+        self.imports: dict[str, tuple[str, str | None]] = {}
+        for node in ast.walk(tree):
+            self._note_import(node)
+        for statement in tree.body:
+            names = _defined(statement)
+            for name in names:
+                self.definitions.setdefault(name, []).append(statement)
+            if not names and not isinstance(statement, ast.Import | ast.ImportFrom):
+                self.loose.append(statement)
+
+    def _note_import(self, node: ast.AST) -> None:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+            for alias in node.names:
+                local = alias.asname or alias.name
+                if node.module == PACKAGE.name:
+                    self.imports[local] = (alias.name, None)
+                else:
+                    self.imports[local] = (node.module.split(".", 1)[1], alias.name)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith(PACKAGE.name + ".") and alias.asname:
+                    self.imports[alias.asname] = (alias.name.split(".", 1)[1], None)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return []
+
+
+def _references(statement: ast.stmt):
+    """(name, attribute) pairs that a statement mentions; attribute is None for a bare name."""
+    owners = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owners.add(id(node.value))
+            yield node.value.id, node.attr
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and id(node) not in owners:
+            yield node.id, None
+
+
+@functools.cache
+def _module(path: Path) -> _Module:
+    return _Module(path)
+
+
+def fingerprint(script: Path, package: Path = PACKAGE) -> str:
+    """Hexadecimal sha256 of the code that `script` uses, itself included."""
+    seen: dict[tuple[str, str | None], None] = {}
+    parts: list[str] = []
+    tree = _without_docstrings(ast.parse(script.read_text(encoding="utf-8")))
+    main = _module(script)
+    parts.append(ast.dump(tree))
+    queue = [(main, name, attribute) for name, attribute in _references(tree)]
+    while queue:
+        module, name, attribute = queue.pop()
+        if name in module.imports:
+            target, member = module.imports[name]
+            if member is None:
+                member = attribute
+        elif name in module.definitions and module is not main:
+            target, member = module.name, name
+        else:
+            continue
+        path = package / f"{target}.py"
+        if (target, member) in seen or not path.is_file():
+            continue
+        seen[(target, member)] = None
+        other = _module(path)
+        other.name = target
+        if member is None or member not in other.definitions:
+            found = [s for group in other.definitions.values() for s in group]
+        else:
+            found = other.definitions[member]
+        for statement in [*found, *other.loose]:
+            parts.append(f"{target}:{ast.dump(statement)}")
+            queue += [(other, n, a) for n, a in _references(statement)]
+    return hashlib.sha256("\n".join(sorted(set(parts))).encode()).hexdigest()

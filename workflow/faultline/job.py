@@ -1,0 +1,58 @@
+"""What every script shares: its log, its threads, and one line for a user's mistake."""
+
+import errno
+import sys
+import traceback
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+from faultline.errors import UserError
+
+
+@contextmanager
+def job(snakemake):
+    """Run the block as the job `snakemake` describes.
+
+    Everything printed goes to the log. A UserError, a full disk or a lack of memory ends the job
+    with one line there, which Snakemake shows because the profile asks for failed logs.
+    """
+    with (
+        open(snakemake.log[0], "w", buffering=1, encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
+        try:
+            yield
+        except Exception as error:
+            line = _in_one_line(error)
+            if line is None:
+                traceback.print_exc()
+                line = f"{type(error).__name__}: {error}"
+            print(f"error: {line}", file=log)
+            sys.exit(1)
+
+
+def _in_one_line(error: Exception) -> str | None:
+    """What to tell the user, or None where the program is at fault."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'the disk'}: no space left; free some and run again"
+    if isinstance(error, MemoryError):
+        return "out of memory; give the rule more with --set-resources RULE:mem_mb=N"
+    return None
+
+
+def torch_device(snakemake):
+    """The torch device of the config key `device`, with torch held to the job's threads.
+
+    Raises UserError where cuda is asked for and not there.
+    """
+    import torch
+
+    torch.set_num_threads(snakemake.threads)
+    wanted = snakemake.params.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
+        )
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

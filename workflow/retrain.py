@@ -1,0 +1,61 @@
+"""Retrain one checkpoint under one policy and judge it, clean and under re-crafted attacks."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    import pandas as pd
+
+    from faultline.attacks import predict
+    from faultline.experiment import crafters, load_dataset, load_network, test_images
+    from faultline.facts import pack
+    from faultline.files import load_table, save_arrays, save_table, save_tensors
+    from faultline.networks import layers as layers_of
+    from faultline.retraining import fragile_parameters, frozen
+    from faultline.training import checkpoint, make_optimizer, restore, train_epochs
+
+    params, wildcards = snakemake.params, snakemake.wildcards
+    device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
+    dataset = load_dataset(snakemake.input.data, device)
+    network, state = load_network(
+        snakemake.input.checkpoint, wildcards.network, dataset, device=device
+    )
+    fragile = {}
+    if snakemake.input.classes:
+        classes = load_table(snakemake.input.classes[0])
+        fragile = fragile_parameters(layers_of(network), classes, **params.choice)
+    masks = frozen(fragile, policy=policy, seed=state["seed"], draw=int(draw or 0))
+
+    optimizer = make_optimizer(network, params.training)
+    restore(network, optimizer, state)
+    history = train_epochs(
+        network,
+        optimizer,
+        dataset,
+        settings=params.training,
+        seed=state["seed"],
+        epochs=range(state["epoch"], state["epoch"] + params.epochs),
+        frozen=masks,
+    )
+    history = pd.DataFrame(history)
+
+    images, labels = test_images(dataset)
+    logits = {"clean": predict(network, images)}
+    for name, craft in crafters(params.attacks, dataset, seed=state["seed"]).items():
+        logits[name] = predict(network, craft(network, images, labels))
+    correct = {name: (out.argmax(1) == labels).cpu().numpy() for name, out in logits.items()}
+
+    total = sum(mask.numel() for mask in masks.values())
+    count = sum(int(mask.sum()) for mask in masks.values())
+    print(f"{count} of {total} weights and biases were frozen")
+    rows = [
+        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
+        for name, hits in correct.items()
+    ]
+    result = pd.DataFrame(rows).assign(frozen=count, freezable=total)
+    save_table(result, snakemake.output.result)
+    save_table(history, snakemake.output.history)
+    save_arrays(pack(correct), snakemake.output.correct)
+    save_tensors(
+        checkpoint(network, optimizer, epoch=state["epoch"] + params.epochs, seed=state["seed"]),
+        snakemake.output.network,
+    )

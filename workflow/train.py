@@ -1,0 +1,61 @@
+"""One segment of the training chain: from the previous checkpoint epoch to the next."""
+
+from faultline.errors import UserError
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    import hashlib
+    from pathlib import Path
+
+    import pandas as pd
+
+    from faultline.experiment import build_network, load_dataset
+    from faultline.files import load_tensors, save_table, save_tensors
+    from faultline.training import (
+        HISTORY,
+        checkpoint,
+        make_optimizer,
+        restore,
+        train_epochs,
+    )
+
+    params, wildcards = snakemake.params, snakemake.wildcards
+    device, seed, last = torch_device(snakemake), int(wildcards.seed), int(wildcards.epoch)
+    dataset = load_dataset(snakemake.input.data, device)
+    network = build_network(wildcards.network, dataset, seed=seed, device=device)
+    optimizer = make_optimizer(network, params.settings)
+
+    # An interrupted segment goes on from its own last epoch, if it began from the same things.
+    identity = hashlib.sha256(f"{params.settings} {params.code}".encode())
+    for path in [snakemake.input.data, *snakemake.input.previous]:
+        identity.update(Path(path).read_bytes())
+    partial = Path(f"{snakemake.output.checkpoint}.partial")
+    state = {"epoch": 0, "history": []}
+    if snakemake.input.previous:
+        state = load_tensors(snakemake.input.previous[0], "a checkpoint", device=device)
+    if partial.exists():
+        try:
+            resumed = load_tensors(partial, "an unfinished segment", device=device)
+            if resumed.get("identity") == identity.hexdigest():
+                state = resumed
+                print(f"resuming after epoch {state['epoch']}")
+        except UserError as error:
+            print(f"cannot resume, starting the segment again: {error}")
+    if "network" in state:
+        restore(network, optimizer, state)
+
+    history = state["history"]
+    facts = {"epoch": state["epoch"], "seed": seed, "history": history}
+    epochs = range(state["epoch"], last)
+    for row in train_epochs(
+        network, optimizer, dataset, settings=params.settings, seed=seed, epochs=epochs
+    ):
+        history.append(row)
+        facts["epoch"] = row["epoch"]
+        if row["epoch"] < last:
+            unfinished = checkpoint(network, optimizer, identity=identity.hexdigest(), **facts)
+            save_tensors(unfinished, partial)
+
+    save_table(pd.DataFrame(history, columns=HISTORY), snakemake.output.history)
+    save_tensors(checkpoint(network, optimizer, **facts), snakemake.output.checkpoint)
+    partial.unlink(missing_ok=True)

@@ -31,7 +31,8 @@ def test_classes_and_decisions():
             (-0.15, 0.1, 0.001, False),  # reaches into robust
             (0.0, 0.05, 0.9, False),
             (0.1, 0.0, 0.9, False),  # the limit itself is robust
-            (0.0, 0.2, 0.9, False),
+            (-0.05, 0.1, 0.9, False),  # reaches into fragile
+            (0.05, 0.1, 0.9, False),  # reaches into antifragile
             (0.2, 0.05, 0.001, False),
             (0.2, 0.15, 0.01, False),
             (0.0, 0.001, 1.0, True),
@@ -41,10 +42,22 @@ def test_classes_and_decisions():
         by=["score"],
     )
     assert list(table["class"]) == [
-        *("fragile", "fragile", "robust", "robust", "robust", "antifragile", "antifragile"),
+        *(
+            "fragile",
+            "fragile",
+            "robust",
+            "robust",
+            "robust",
+            "robust",
+            "antifragile",
+            "antifragile",
+        ),
         *("untouched", "undefined"),
     ]
-    assert list(table["decided"]) == [True, False, True, True, False, True, False, False, False]
+    assert list(table["decided"]) == [
+        *(True, False, True, True, False, False, True, False),
+        *(False, False),
+    ]
     assert (table["tau"] == 0.1).all()
 
 

@@ -42,8 +42,10 @@ def integrate(values, grid, *, rule: str) -> np.ndarray:
     return RULES[rule](np.asarray(values, float), x=np.asarray(grid, float), axis=0)
 
 
-def layer_scores(facts: Facts, *, baseline: str, integration: str, confidence: float):
-    """Scores of one layer: a DataFrame, one row per synaptic filter x attack x score.
+def layer_scores(
+    facts: Facts, *, baseline: str, integration: str, confidence: float
+) -> pd.DataFrame:
+    """Scores of one layer: one row per synaptic filter x attack x score.
 
     The synaptic filters are those in the facts, and "combined", their mean. baseline (ours):
     "unfiltered" (1) or "kept_fraction" (the share of the layer's weights that the filter kept).

@@ -7,21 +7,21 @@ rule attack:
         checks=f"{ATTACK}/checks.tsv",
         correct=f"{ATTACK}/correct.npz",
         adversarial=f"{ATTACK}/adversarial.pt",
-    params:
-        attack=lambda wildcards: attack_settings(wildcards.attack)[wildcards.attack],
-        confidence=config["scores"]["confidence"],
-        device=config["device"],
-        code=code("attack"),
     log:
         f"{LOGS}/attack-{{attack}}.log",
     benchmark:
         f"{BENCHMARKS}/attack-{{attack}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=240,
         gpu=GPU,
-    conda:
-        "../envs/faultline.yaml"
+    params:
+        attack=lambda wildcards: attack_settings(wildcards.attack)[wildcards.attack],
+        confidence=config["scores"]["confidence"],
+        device=config["device"],
+        code=code("attack"),
     script:
         "../workflow/attack.py"

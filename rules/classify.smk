@@ -7,19 +7,19 @@ rule classify:
         layers=f"{CHECKPOINT}/classes/layers.tsv",
         filters=f"{CHECKPOINT}/classes/filters.tsv",
         bands=f"{CHECKPOINT}/classes/bands.tsv",
-    params:
-        tau=ordered(config["classes"]["tau"]),
-        code=code("classify"),
     log:
         f"{LOGS}/classify.log",
     benchmark:
         f"{BENCHMARKS}/classify.tsv"
+    conda:
+        "../envs/faultline.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=30,
         gpu=0,
-    conda:
-        "../envs/faultline.yaml"
+    params:
+        tau=ordered(config["classes"]["tau"]),
+        code=code("classify"),
     script:
         "../workflow/classify.py"

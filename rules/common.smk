@@ -1,6 +1,5 @@
 # What the rules share: the checked config, paths, the enumeration of jobs.
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from faultline.catalogue import SOURCES, networks
-from faultline.config import count_filters, resolve, select_layers
+from faultline.config import count_filters, count_gpus, resolve, select_layers
 from faultline.errors import UserError
 from faultline.fingerprint import fingerprint
 
@@ -34,22 +33,21 @@ BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
 
 PLACE = ["dataset", "network", "training", "seed", "epoch"]
 CHOSEN_ATTACKS = config["ablation"]["attacks"]
-RETRAINED_EPOCHS = config["retraining"]["from_epochs"]
+FILTERING = config["synaptic_filtering"]
+DROPOUT = config["nodal_dropout"]
+RETRAIN = config["retraining"]
 POLICIES = [
     "regular",
     "selective",
     "fragile_only",
-    *(f"random-{draw}" for draw in range(config["retraining"]["random_draws"])),
+    *(f"random-{draw}" for draw in range(RETRAIN["random_draws"])),
 ]
 
-# A GPU is asked for where a stage gains from one; without one, or with device: cpu, none is.
-GPU = int(
-    config["device"] == "cuda"
-    or (config["device"] == "auto" and Path("/dev/nvidia0").exists())
-)
-# On one machine no more GPU jobs than GPUs run at once; a cluster does this itself.
+# Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
+GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gpus() > 0))
+# On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
 if GPU and workflow.nodes is None and not workflow.remote_exec:
-    workflow.global_resources.setdefault("gpu", len(list(Path("/dev").glob("nvidia[0-9]*"))) or 1)
+    workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
 
 wildcard_constraints:
@@ -119,5 +117,45 @@ def paths(pattern, places):
 def chunks(network, layer, dataset):
     """First and last filter of each nodal dropout job of a layer."""
     classes = SOURCES[config["datasets"][dataset]["source"]].classes
-    count, step = count_filters(network, layer, classes), config["nodal_dropout"]["filters_per_job"]
+    count, step = count_filters(network, layer, classes), DROPOUT["filters_per_job"]
     return [(first, min(first + step, count) - 1) for first in range(0, count, step)]
+
+
+def previous_checkpoint(wildcards):
+    """The checkpoint that a training segment starts from; none for the first."""
+    epochs = config["trainings"][wildcards.training]["epochs"]
+    index = epochs.index(int(wildcards.epoch))
+    return [
+        f"{CHECKPOINT}/checkpoint.pt".format(**place(wildcards) | {"epoch": epoch})
+        for epoch in epochs[:index][-1:]
+    ]
+
+
+def adversarial_sets(wildcards):
+    """The stored adversarial test sets; none where each variant is attacked anew."""
+    if config["ablation"]["target"] == "ablated":
+        return []
+    return paths(
+        f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", CHOSEN_ATTACKS)
+    )
+
+
+def filtered_layers(wildcards):
+    return select_layers(wildcards.network, FILTERING["layers"])
+
+
+def dropout_jobs(wildcards):
+    """Layer, first and last filter of every nodal dropout job of a checkpoint."""
+    return [
+        {"layer": layer, "first": first, "last": last}
+        for layer in select_layers(wildcards.network, DROPOUT["layers"])
+        for first, last in chunks(wildcards.network, layer, wildcards.dataset)
+    ]
+
+
+def deciding_classes(wildcards):
+    """The classes that say what is fragile; `regular` retraining needs none."""
+    if wildcards.policy == "regular":
+        return []
+    unit = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
+    return [f"{CHECKPOINT}/classes/{unit}.tsv".format(**place(wildcards))]

@@ -1,19 +1,19 @@
 rule prepare_data:
     output:
         data=DATA,
-    params:
-        settings=lambda wildcards: ordered(config["datasets"][wildcards.dataset]),
-        code=code("prepare_data"),
     log:
         f"{RESULTS}/logs/{{dataset}}/prepare_data.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{dataset}}/prepare_data.tsv"
+    conda:
+        "../envs/faultline.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
         gpu=0,
-    conda:
-        "../envs/faultline.yaml"
+    params:
+        settings=lambda wildcards: ordered(config["datasets"][wildcards.dataset]),
+        code=code("prepare_data"),
     script:
         "../workflow/prepare_data.py"

@@ -1,6 +1,6 @@
-ALL = checkpoints()
+ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
 ATTACKED = with_each(ALL, "attack", config["attacks"])
-RETRAINED = with_each(checkpoints(RETRAINED_EPOCHS), "policy", POLICIES)
+RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
     *("accuracy", "checks", "history", "curves", "layers", "filters", "bands"),
@@ -8,17 +8,12 @@ KINDS = [
 ]
 
 
-def final_histories():
-    """The last checkpoint of every chain: its history tells all epochs before."""
-    return checkpoints("last")
-
-
 rule aggregate:
     input:
         accuracy=paths(f"{ATTACK}/accuracy.tsv", ATTACKED),
         checks=paths(f"{ATTACK}/checks.tsv", ATTACKED),
         attack_correct=paths(f"{ATTACK}/correct.npz", ATTACKED),
-        history=paths(f"{CHECKPOINT}/history.tsv", final_histories()),
+        history=paths(f"{CHECKPOINT}/history.tsv", LAST),
         curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ALL),
         layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ALL),
         filters=paths(f"{CHECKPOINT}/classes/filters.tsv", ALL),
@@ -27,25 +22,25 @@ rule aggregate:
         retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
-    params:
-        checkpoints=ALL,
-        attacked=ATTACKED,
-        histories=final_histories(),
-        retrained=RETRAINED,
-        attacks=attack_settings(*config["attacks"]),
-        confidence=config["scores"]["confidence"],
-        code=code("aggregate"),
     log:
         f"{RESULTS}/logs/aggregate.log",
     benchmark:
         f"{RESULTS}/benchmarks/aggregate.tsv"
+    conda:
+        "../envs/faultline.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
         gpu=0,
-    conda:
-        "../envs/faultline.yaml"
+    params:
+        checkpoints=ALL,
+        attacked=ATTACKED,
+        histories=LAST,
+        retrained=RETRAINED,
+        attacks=attack_settings(*config["attacks"]),
+        confidence=config["scores"]["confidence"],
+        code=code("aggregate"),
     script:
         "../workflow/aggregate.py"
 
@@ -56,19 +51,19 @@ rule report:
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",
-    params:
-        config=ordered(config),
-        code=code("report"),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../envs/faultline.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
         gpu=0,
-    conda:
-        "../envs/faultline.yaml"
+    params:
+        config=ordered(config),
+        code=code("report"),
     script:
         "../workflow/report.py"

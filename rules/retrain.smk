@@ -1,14 +1,3 @@
-RETRAIN = config["retraining"]
-
-
-def deciding_classes(wildcards):
-    """The classes that say what is fragile; `regular` retraining needs none."""
-    if wildcards.policy == "regular":
-        return []
-    unit = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
-    return [f"{CHECKPOINT}/classes/{unit}.tsv".format(**place(wildcards))]
-
-
 rule retrain:
     input:
         data=DATA,
@@ -19,10 +8,21 @@ rule retrain:
         history=f"{RETRAINING}/history.tsv",
         correct=f"{RETRAINING}/correct.npz",
         network=f"{RETRAINING}/network.pt",
+    log:
+        f"{LOGS}/retrain-{{policy}}.log",
+    benchmark:
+        f"{BENCHMARKS}/retrain-{{policy}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=480,
+        gpu=GPU,
     params:
         training=training_settings,
         epochs=RETRAIN["epochs"],
-        attacks=attack_settings(*CHOSEN_ATTACKS),
+        attacks=attack_settings(*RETRAIN["judged_under"]),
         choice=lambda wildcards: (
             {}
             if wildcards.policy == "regular"
@@ -30,16 +30,5 @@ rule retrain:
         ),
         device=config["device"],
         code=code("retrain"),
-    log:
-        f"{LOGS}/retrain-{{policy}}.log",
-    benchmark:
-        f"{BENCHMARKS}/retrain-{{policy}}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=480,
-        gpu=GPU,
-    conda:
-        "../envs/faultline.yaml"
     script:
         "../workflow/retrain.py"

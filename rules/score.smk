@@ -1,20 +1,8 @@
-def filtered_layers(wildcards):
-    return select_layers(wildcards.network, FILTERING["layers"])
-
-
-def dropout_jobs(wildcards):
-    """Layer, first and last filter of every nodal dropout job of a checkpoint."""
-    return [
-        {"layer": layer, "first": first, "last": last}
-        for layer in select_layers(wildcards.network, DROPOUT["layers"])
-        for first, last in chunks(wildcards.network, layer, wildcards.dataset)
-    ]
-
-
 rule score:
     input:
         local=lambda w: [
-            f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w) for layer in filtered_layers(w)
+            f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
+            for layer in filtered_layers(w)
         ],
         all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING["global"],
         nodal=lambda w: [
@@ -26,6 +14,17 @@ rule score:
         filters=f"{CHECKPOINT}/scores/filters.tsv",
         bands=f"{CHECKPOINT}/scores/bands.tsv",
         curves=f"{CHECKPOINT}/scores/curves.tsv",
+    log:
+        f"{LOGS}/score.log",
+    benchmark:
+        f"{BENCHMARKS}/score.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
     params:
         where=place,
         layers=filtered_layers,
@@ -34,16 +33,5 @@ rule score:
         integration=config["scores"]["integration"],
         confidence=config["scores"]["confidence"],
         code=code("score"),
-    log:
-        f"{LOGS}/score.log",
-    benchmark:
-        f"{BENCHMARKS}/score.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-        gpu=0,
-    conda:
-        "../envs/faultline.yaml"
     script:
         "../workflow/score.py"

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.datasets import load_digits, make_moons
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from faultline.attacks import (
     METHODS,
     attack_curve,
@@ -18,9 +22,6 @@ from faultline.attacks import (
 )
 from faultline.checks import CHECK_MEANINGS
 from faultline.errors import UserError
-from sklearn.datasets import load_digits, make_moons
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 ATTACKS = {
     "fgsm": {"method": "fgsm", "norm": "linf"},

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from faultline.checks import CHECK_MEANINGS, accuracy_monotone, compare_attacks, rise_p_value
 
 

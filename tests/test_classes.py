@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from faultline.classes import classify, invariance, match_layers, most_common_class
 from faultline.errors import UserError
 from faultline.facts import Facts

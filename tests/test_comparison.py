@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from faultline.comparison import compare
 from faultline.statistics import paired_difference_interval, paired_mean_interval
-from scipy import stats
 
 
 def bools(text):

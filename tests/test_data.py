@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
 from faultline import catalogue
 from faultline.catalogue import SOURCES
 from faultline.data import DataSet, prepare, stratified_order
 from faultline.errors import UserError
-from PIL import Image
-from sklearn.datasets import load_digits
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from faultline import networks
 from faultline.errors import UserError
 from faultline.networks import REGISTRY, build, catalogue, layers
 from faultline.vision import load_torchvision
-from torch import nn
 
 NAMES = list(REGISTRY)
 IMAGES = [name for name, entry in REGISTRY.items() if entry.input == "image"]

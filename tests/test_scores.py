@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from faultline.facts import Facts
-from faultline.scores import band_scores, curves, filter_scores, integrate, layer_scores
 from scipy.integrate import simpson
 from scipy.stats import binomtest, norm
+
+from faultline.facts import Facts
+from faultline.scores import band_scores, curves, filter_scores, integrate, layer_scores
 
 LAYER = {"baseline": "unfiltered", "integration": "trapezoid", "confidence": 0.95}
 NUMBERS = ["value", "standard_error", "ci_low", "ci_high", "p_value"]

@@ -1,5 +1,11 @@
 import numpy as np
 import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
+from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
 from faultline.statistics import (
     benjamini_hochberg,
     fleiss_kappa,
@@ -11,11 +17,6 @@ from faultline.statistics import (
     pseudo_change,
     wilson_interval,
 )
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
-from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 
 def test_benjamini_hochberg_by_hand():

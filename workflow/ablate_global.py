@@ -1,4 +1,4 @@
-"""Global synaptic filtering: every layer of one checkpoint at once, over one range of thresholds."""
+"""Global synaptic filtering: every layer of one checkpoint at once, over one threshold range."""
 
 from faultline.job import job, torch_device
 

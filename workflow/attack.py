@@ -1,4 +1,4 @@
-"""One attack on one checkpoint: accuracy over the eps grid, self-checks, the adversarial test set."""
+"""One attack on one checkpoint: accuracy over eps, self-checks, the adversarial test set."""
 
 from faultline.job import job, torch_device
 

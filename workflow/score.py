@@ -11,7 +11,7 @@ with job(snakemake):
 
     given, params, where = snakemake.input, snakemake.params, dict(snakemake.params.where)
     common = {"baseline": params.baseline, "confidence": params.confidence}
-    tables = {name: [] for name in snakemake.output.keys()}
+    tables = {name: [] for name in ("layers", "filters", "bands", "curves")}
 
     def add(name, table, **columns):
         for position, (key, value) in enumerate({**where, **columns}.items()):

@@ -13,7 +13,7 @@ RUN = ["dataset", "network", "training"]
 def attack_order(
     correct: list[dict], places: list[dict], *, attacks: dict[str, dict]
 ) -> pd.DataFrame:
-    """Self-check rows: on each checkpoint, no attack is weaker than a simpler one of its norm and eps.
+    """Self-check rows: no attack is weaker than a simpler one of its norm and eps.
 
     correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
     the attack of each. attacks: the settings of each attack.
@@ -63,9 +63,9 @@ def compare_policies(correct: list[dict], places: list[dict], *, confidence: flo
 def invariances(layers: pd.DataFrame) -> pd.DataFrame:
     """How far layers keep their class across seeds, epochs, data sets and networks (ours).
 
-    layers: the table of all classified layers. Of each synaptic filter, attack and score: per network
-    over each of seeds, epochs and data sets with the others held fixed; and over networks, layers
-    matched by relative depth and kind.
+    layers: the table of all classified layers. Of each synaptic filter, attack and score: per
+    network over each of seeds, epochs and data sets with the others held fixed; and over networks,
+    layers matched by relative depth and kind.
     """
     if not len(layers):
         return pd.DataFrame()
@@ -77,12 +77,12 @@ def invariances(layers: pd.DataFrame) -> pd.DataFrame:
     ):
         head = {"network": network, "filter": what, "attack": attack, "score": score}
         for over in axes:
-            if part[over].nunique() < 2:
+            if len(set(part[over])) < 2:
                 continue
             others = [axis for axis in axes if axis != over]
             row = invariance(part, unit=["layer", *others], over=over).iloc[0].to_dict()
             rows.append(head | {"over": over} | row)
-    if local["network"].nunique() > 1:
+    if len(set(local["network"])) > 1:
         matched = pd.concat([_matched(n, part) for n, part in local.groupby("network", sort=False)])
         for (what, attack, score), part in matched.groupby(
             ["filter", "attack", "score"], sort=False

@@ -55,11 +55,22 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     """
     with evaluation(network), torch.enable_grad():
         images = images.detach().requires_grad_()
-        loss = F.cross_entropy(network(images), labels, reduction="sum")
-        if not loss.requires_grad:
+        logits = network(images)
+        if not logits.requires_grad:
             return torch.zeros_like(images, requires_grad=False)
-        (gradient,) = torch.autograd.grad(loss, images)
+        (gradient,) = torch.autograd.grad(logits, images, _logit_gradient(logits, labels))
     return gradient
+
+
+def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of the summed cross-entropy with respect to the logits: softmax less one-hot.
+
+    The label's entry is minus the sum of the others. Subtracting 1 from its probability, as
+    autograd does, rounds to 0 for confident images and hides their gradient from the attack.
+    """
+    labels = labels[:, None]
+    others = logits.detach().softmax(1).scatter(1, labels, 0.0)
+    return others.scatter(1, labels, -others.sum(1, keepdim=True))
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

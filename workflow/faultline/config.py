@@ -3,6 +3,7 @@
 import copy
 import difflib
 import fnmatch
+from pathlib import Path
 
 import jsonschema
 
@@ -113,6 +114,11 @@ def _check_sense(config: dict) -> None:
                 f"config key datasets.{name}: no data set of this name, and no source given; "
                 f"{nearest(name, SOURCES)}"
             )
+        if dataset["test"] is None and not SOURCES[dataset["source"]].official_test:
+            raise UserError(
+                f"config key datasets.{name}.test: missing; {dataset['source']} has no official "
+                "test set, so say how many samples to test on"
+            )
     known = networks()
     for network in config["networks"]:
         if network not in known:
@@ -134,7 +140,8 @@ def _check_sense(config: dict) -> None:
     limits = config["synaptic_filtering"]["global_range"]
     if limits and not limits[0] < limits[1]:
         raise UserError(
-            f"config key synaptic_filtering.global_range: {limits} does not go up; expected [low, high]"
+            f"config key synaptic_filtering.global_range: {limits} does not go up; "
+            "expected [low, high]"
         )
     _check_retraining(config)
 
@@ -166,7 +173,8 @@ def _check_attacks(config: dict) -> None:
     for name, attack in attacks.items():
         if attack["method"] == "fgsm" and attack["norm"] != "linf":
             raise UserError(
-                f"config key attacks.{name}.norm: fgsm knows linf only; use method pgd for {attack['norm']}"
+                f"config key attacks.{name}.norm: fgsm knows linf only; "
+                f"use method pgd for {attack['norm']}"
             )
         if attack["normalised_units"] and attack["norm"] != "linf":
             raise UserError(
@@ -179,11 +187,13 @@ def _check_attacks(config: dict) -> None:
             )
         attack["eps_grid"] = sorted({0.0, float(attack["eps"]), *map(float, attack["eps_grid"])})
     chosen = config["ablation"].setdefault("attacks", list(attacks))
-    for name in chosen:
-        if name not in attacks:
-            raise UserError(
-                f"config key ablation.attacks: {name!r} is not under attacks; {nearest(name, attacks)}"
-            )
+    judges = config["retraining"].setdefault("judged_under", list(chosen))
+    for key, names in (("ablation.attacks", chosen), ("retraining.judged_under", judges)):
+        for name in names:
+            if name not in attacks:
+                raise UserError(
+                    f"config key {key}: {name!r} is not under attacks; {nearest(name, attacks)}"
+                )
 
 
 def _check_layers(key: str, wanted, chosen_networks: list[str]) -> None:
@@ -202,8 +212,8 @@ def _check_retraining(config: dict) -> None:
     attacks = config["ablation"]["attacks"]
     if retraining.setdefault("attack", attacks[0]) not in attacks:
         raise UserError(
-            f"config key retraining.attack: {retraining['attack']!r} is not under ablation.attacks; "
-            f"{nearest(retraining['attack'], attacks)}"
+            f"config key retraining.attack: {retraining['attack']!r} is not under "
+            f"ablation.attacks; {nearest(retraining['attack'], attacks)}"
         )
     if isinstance(retraining["from_epochs"], list):
         for name, training in config["trainings"].items():
@@ -231,8 +241,13 @@ def _check_retraining(config: dict) -> None:
         )
 
 
+def count_gpus() -> int:
+    """Number of NVIDIA GPUs of this machine, without asking a driver."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
 def select_layers(network: str, wanted) -> list[str]:
-    """Names of the layers of `network` that a `layers` key of the config chooses, in their order."""
+    """Names of the layers of `network` that a `layers` key chooses, in their order."""
     known = networks()[network]["layers"]
     if wanted == "none":
         return []

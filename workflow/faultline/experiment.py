@@ -54,7 +54,7 @@ def test_images(dataset: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:
-    """attack -> function (network, images, labels) -> adversarial images at the attack's own eps."""
+    """attack -> function (network, images, labels) -> adversarial images at its own eps."""
     return {
         name: partial(
             craft,
@@ -80,8 +80,9 @@ def ablate(
 
     job: the `snakemake` object of an ablation rule: input.data, input.checkpoint, input.adversarial
     (the stored sets, in the order of params.attacks; empty where the attack is re-crafted on each
-    variant). make: layers by name -> variants. active_at: for nodal dropout, where to count the
-    images that a filter is active for; it becomes the column changed_activations.
+    variant), params.images (how many test images, None: all). make: layers by name -> variants.
+    active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
+    the column changed_activations.
     """
     dataset = load_dataset(job.input.data, device)
     network, state = load_network(
@@ -91,6 +92,9 @@ def ablate(
     images = {"clean": clean}
     for attack, path in zip(job.params.attacks, job.input.adversarial, strict=False):
         images[attack] = load_tensors(path, "adversarial test images", device=device)["images"]
+    # the test split is in a stratified order, so its first images are a fair sample of it
+    images = {name: chosen[: job.params.images] for name, chosen in images.items()}
+    labels = labels[: job.params.images]
     recrafted = {} if job.input.adversarial else job.params.attacks
     known = layers_of(network)
     chosen = {name: known[name] for name in layers or known}

@@ -1,7 +1,6 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
 import io
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def atomic(path):
     temporary = path.with_name(f".{path.name}.writing")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,8 +45,8 @@ def load_tensors(path, what: str, *, device="cpu") -> dict:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries code; "
-            "delete the file and run again to make it anew"
+            f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
+            "code; delete the file and run again to make it anew"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError):
         raise UserError(

@@ -4,6 +4,7 @@ import errno
 import sys
 import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from faultline.errors import UserError
 
@@ -16,7 +17,7 @@ def job(snakemake):
     with one line there, which Snakemake shows because the profile asks for failed logs.
     """
     with (
-        open(snakemake.log[0], "w", buffering=1, encoding="utf-8") as log,
+        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
         redirect_stdout(log),
         redirect_stderr(log),
     ):

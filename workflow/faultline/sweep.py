@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from faultline.errors import UserError
 from faultline.facts import Facts
@@ -47,7 +48,6 @@ class Traced:
         for module in self.module.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False
-        self.module.to(memory_format=torch.channels_last)
         self.prefix = "body." if hasattr(network, "body") else ""
         known = layers_of(network)
         self.nodes = {}
@@ -61,7 +61,31 @@ class Traced:
                     f"layer {layer!r} is not used by the network; there are: {', '.join(known)}"
                 )
             self.nodes[layer] = nodes
+        self._fold_batchnorm()
+        self.module.to(memory_format=torch.channels_last)
         self._split()
+
+    def _fold_batchnorm(self) -> None:
+        """Fold each BatchNorm into the convolution before it, unless variants change that one."""
+        ablated = {node for nodes in self.nodes.values() for node in nodes}
+        graph, modules = self.module.graph, dict(self.module.named_modules())
+        uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
+        for node in list(graph.nodes):
+            source = node.args[0] if node.args else None
+            if (
+                node.op == "call_module"
+                and isinstance(modules[node.target], nn.BatchNorm2d)
+                and isinstance(source, fx.Node)
+                and source.op == "call_module"
+                and isinstance(modules[source.target], nn.Conv2d)
+                and source not in ablated
+                and len(source.users) == 1
+                and uses[source.target] == uses[node.target] == 1
+            ):
+                fused = fuse_conv_bn_eval(modules[source.target], modules[node.target])
+                self.module.set_submodule(source.target, fused)
+                node.replace_all_uses_with(source)
+                graph.erase_node(node)
 
     def _split(self) -> None:
         graph = self.module.graph
@@ -76,7 +100,7 @@ class Traced:
         self.result = next(n for n in graph.nodes if n.op == "output").args[0]
 
     def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
-        """Values at the boundary: everything the ablated layers and what follows take from before."""
+        """Values at the boundary: all that the ablated layers and what follows take from before."""
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return self._run(self.before, {}, keep=self.boundary, images=images)
@@ -85,7 +109,7 @@ class Traced:
         self, boundary: dict[fx.Node, Tensor], silence: tuple[str, int] | None = None
     ) -> Tensor:
         """Logits from the boundary on; `silence` zeroes one filter at its activation."""
-        silenced = {} if silence is None else {n: silence[1] for n in self.places(silence[0])}
+        silenced = {} if silence is None else dict.fromkeys(self.places(silence[0]), silence[1])
         return self._run(self.after, boundary, keep=[self.result], silenced=silenced)[self.result]
 
     def values(self, boundary: dict, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
@@ -93,7 +117,7 @@ class Traced:
         return self._run(self.after, boundary, keep=nodes)
 
     def places(self, layer: str) -> list[fx.Node]:
-        """Where a layer's filters show: after its normalisation and non-linearity, if it has any."""
+        """Where a layer's filters show: after its normalisation and non-linearity, if any."""
         return [_activation(self.module, node) for node in self.nodes[layer]]
 
     def _run(self, nodes, known, *, keep, images=None, silenced=()):

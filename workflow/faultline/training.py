@@ -40,7 +40,7 @@ def learning_rate(settings: dict, epoch: int) -> float:
 
 
 def augment(images: Tensor, settings: dict, generator: torch.Generator) -> Tensor:
-    """Shift each image [n, c, h, w] by up to `shift` pixels (zeros come in) and mirror half of them."""
+    """Shift images [n, c, h, w] by up to `shift` pixels, filled with 0, and mirror half of them."""
     n, _, height, width = images.shape
     shift = settings["shift"]
     if shift:
@@ -154,7 +154,7 @@ def evaluate(network: nn.Module, dataset, *, split: str) -> tuple[float, float]:
 
 
 def checkpoint(network: nn.Module, optimizer: torch.optim.Optimizer, **facts) -> dict:
-    """All that is needed to train on: weights, optimiser state, and facts such as epoch and seed."""
+    """All it takes to train on: weights, optimiser state, and facts such as epoch and seed."""
     return {"network": network.state_dict(), "optimizer": optimizer.state_dict(), **facts}
 
 

@@ -124,9 +124,6 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     for ax, (score, attack) in zip(axes[0], panels, strict=True):
         part = table[(table["score"] == score) & (table["attack"] == attack)]
         found = {
-            (row.layer, row.seed): (getattr(row, "_class"), row.decided)
-            for row in part.rename(columns={"class": "_class"}).itertuples(name=None)
-        } if False else {
             (layer, seed): (name, decided)
             for layer, seed, name, decided in zip(
                 part["layer"], part["seed"], part["class"], part["decided"], strict=True
@@ -507,7 +504,8 @@ def policy_comparison(comparison: pd.DataFrame, *, frozen: dict[str, str]) -> Fi
             ax.plot(each["difference"], at, "o", ms=3.5, color="#6b7280")
             here = y - 0.4 + step * (seeds + 0.85)
             if not np.isnan(mean["ci_low"]):
-                ax.hlines(here, max(mean["ci_low"], -limit), min(mean["ci_high"], limit), lw=2.2)
+                ends = max(mean["ci_low"], -limit), min(mean["ci_high"], limit)
+                ax.hlines(here, *ends, color="#1f2937", lw=2.2)
                 for end, marker, beyond in (
                     (-limit, "<", mean["ci_low"] < -limit),
                     (limit, ">", mean["ci_high"] > limit),
@@ -517,7 +515,6 @@ def policy_comparison(comparison: pd.DataFrame, *, frozen: dict[str, str]) -> Fi
             ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
             if y:
                 ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
-        ax.collections and [c.set_color("#1f2937") for c in ax.collections if c.get_lw()[0] > 2]
         ax.axvline(0, color="#d55e00", lw=0.9)
         ax.set_xlim(-limit, limit)
         ax.set_ylim(len(policies) - 0.5, -0.5)

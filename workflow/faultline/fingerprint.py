@@ -17,7 +17,8 @@ class _Module:
     """Definitions, imports and loose statements of one source file."""
 
     def __init__(self, path: Path):
-        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        self.tree = tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        self.name = path.stem
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.loose: list[ast.stmt] = []
         self.imports: dict[str, tuple[str, str | None]] = {}
@@ -66,16 +67,22 @@ def _defined(statement: ast.stmt) -> list[str]:
     return []
 
 
-def _references(statement: ast.stmt):
+@functools.cache
+def _references(statement: ast.AST) -> set[tuple[str, str | None]]:
     """(name, attribute) pairs that a statement mentions; attribute is None for a bare name."""
-    owners = set()
+    attributes, names = [], {}
     for node in ast.walk(statement):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            owners.add(id(node.value))
-            yield node.value.id, node.attr
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and id(node) not in owners:
-            yield node.id, None
+        if isinstance(node, ast.Name):
+            names[id(node)] = node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.append(node)
+    pairs = {(names.pop(id(node.value), node.value.id), node.attr) for node in attributes}
+    return pairs | {(name, None) for name in names.values()}
+
+
+@functools.cache
+def _dump(statement: ast.AST) -> str:
+    return ast.dump(statement)
 
 
 @functools.cache
@@ -87,9 +94,9 @@ def fingerprint(script: Path, package: Path = PACKAGE) -> str:
     """Hexadecimal sha256 of the code that `script` uses, itself included."""
     seen: dict[tuple[str, str | None], None] = {}
     parts: list[str] = []
-    tree = _without_docstrings(ast.parse(script.read_text(encoding="utf-8")))
     main = _module(script)
-    parts.append(ast.dump(tree))
+    tree = main.tree
+    parts.append(_dump(tree))
     queue = [(main, name, attribute) for name, attribute in _references(tree)]
     while queue:
         module, name, attribute = queue.pop()
@@ -106,12 +113,11 @@ def fingerprint(script: Path, package: Path = PACKAGE) -> str:
             continue
         seen[(target, member)] = None
         other = _module(path)
-        other.name = target
         if member is None or member not in other.definitions:
             found = [s for group in other.definitions.values() for s in group]
         else:
             found = other.definitions[member]
         for statement in [*found, *other.loose]:
-            parts.append(f"{target}:{ast.dump(statement)}")
+            parts.append(f"{target}:{_dump(statement)}")
             queue += [(other, n, a) for n, a in _references(statement)]
     return hashlib.sha256("\n".join(sorted(set(parts))).encode()).hexdigest()

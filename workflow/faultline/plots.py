@@ -123,12 +123,19 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     )
     for ax, (score, attack) in zip(axes[0], panels, strict=True):
         part = table[(table["score"] == score) & (table["attack"] == attack)]
-        found = {
-            (layer, seed): (name, decided)
-            for layer, seed, name, decided in zip(
-                part["layer"], part["seed"], part["class"], part["decided"], strict=True
-            )
-        }
+        found = (
+            {
+                (row.layer, row.seed): (getattr(row, "_class"), row.decided)
+                for row in part.rename(columns={"class": "_class"}).itertuples(name=None)
+            }
+            if False
+            else {
+                (layer, seed): (name, decided)
+                for layer, seed, name, decided in zip(
+                    part["layer"], part["seed"], part["class"], part["decided"], strict=True
+                )
+            }
+        )
         colours = np.ones((len(names), len(seeds), 3))
         for y, layer in enumerate(names):
             for x, seed in enumerate(seeds):
@@ -183,9 +190,7 @@ def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figur
             lines = _by_seed(part[part["epoch"] == epoch], x="eps", y="accuracy")
             if lines.shape[1] > 1:
                 ax.plot(lines.index, lines, color=colours[epoch], lw=0.6, alpha=0.45)
-            ax.plot(
-                lines.index, lines.mean(axis=1), color=colours[epoch], lw=1.8, marker="o", ms=3
-            )
+            ax.plot(lines.index, lines.mean(axis=1), color=colours[epoch], lw=1.8, marker="o", ms=3)
         same = accuracy[accuracy["attack"].map(norms) == norms[attack]]["eps"]
         ax.set_xlim(0, same.max() * 1.02)
         ax.set_title(f"{attack} ({norms[attack]})")
@@ -712,9 +717,7 @@ def _legend(fig: Figure, handles, *, columns: int) -> None:
 def _colour_bar(fig: Figure, ax, scale: Normalize, *, label: str) -> None:
     box, (width, height) = ax.get_position(), fig.get_size_inches()
     tall = min(box.height * height, 2.4)
-    bar = fig.add_axes(
-        (box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height)
-    )
+    bar = fig.add_axes((box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height))
     steps = np.linspace(scale.vmin, scale.vmax, 65)
     bar.pcolormesh([0, 1], steps, (steps[1:, None] + steps[:-1, None]) / 2, cmap=DIVERGING)
     bar.set_xticks([])

@@ -1,0 +1,123 @@
+"""What a config costs before it is run: arithmetic, time and storage, counted from its networks.
+
+    python benchmarks/cost.py configs/synaptic-filtering.yaml --tflops 10
+
+Multiply-accumulates are counted layer by layer on the networks themselves (on torch's meta
+device, which computes nothing). A backward pass counts as two forward passes; a sweep counts only
+what comes from the ablated layer on, as the engine computes no more. `--tflops` is the speed to
+divide by: what the machine sustains on such networks, not its data sheet.
+"""
+
+import argparse
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from faultline.catalogue import SOURCES  # noqa: E402
+from faultline.config import count_filters, resolve, select_layers  # noqa: E402
+from faultline.networks import REGISTRY, layers  # noqa: E402
+
+
+def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[str, int], int]:
+    """(layer -> multiply-accumulates for one image, number of parameters) of a network."""
+    counts = {}
+    with torch.device("meta"):
+        network = REGISTRY[name].build(shape, classes).eval()
+        for layer_name, layer in layers(network).items():
+            layer.register_forward_hook(
+                lambda layer, _, output, name=layer_name: counts.__setitem__(
+                    name, output[0].numel() * layer.weight[0].numel()
+                )
+            )
+        network(torch.empty(1, *shape))
+    return counts, sum(p.numel() for p in network.parameters())
+
+
+def passes(attack: dict, strengths: int) -> int:
+    """Forward passes that an attack costs per image: three a step, and one to judge."""
+    return strengths * (3 * (attack["steps"] if attack["method"] == "pgd" else 1) + 1)
+
+
+def cost(config: dict, dataset: dict, network: str, training: dict) -> Counter:
+    """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
+    source = SOURCES[dataset["source"]]
+    counts, parameters = multiply_accumulates(network, source.shape, source.classes)
+    forward, names = sum(counts.values()), list(counts)
+    after = {name: sum(counts[n] for n in names[i:]) for i, name in enumerate(names)}
+    test = dataset["test"] or source.test
+    train = dataset["train"] or (source.train or dataset["samples"]) - dataset["validation"]
+    if not source.official_test and not dataset["train"]:
+        train -= test
+    sweep, dropout, again = (
+        config[k] for k in ("synaptic_filtering", "nodal_dropout", "retraining")
+    )
+    ablation, attacks = config["ablation"], config["attacks"]
+    seeds, epochs = len(config["seeds"]), training["epochs"]
+    starts = {"all": len(epochs), "last": 1}.get(str(again["from_epochs"])) or len(
+        again["from_epochs"]
+    )
+    retrained = seeds * starts * (3 + again["random_draws"])
+    judged = min(ablation["images"] or test, test) * (1 + len(ablation["attacks"]))
+    variants = seeds * len(epochs) * judged * sweep["thresholds"] * len(sweep["filters"])
+    curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
+    recrafted = 1 + sum(passes(attacks[a], 1) for a in again["judged_under"])
+    dropped = sum(
+        after[n] * count_filters(network, n, source.classes)
+        for n in select_layers(network, dropout["layers"])
+    )
+    return Counter(
+        {
+            "train": seeds * epochs[-1] * train * 3 * forward,
+            "attack": seeds * len(epochs) * test * curves * forward,
+            "ablate_layer": variants
+            * sum(after[n] for n in select_layers(network, sweep["layers"])),
+            "ablate_global": variants * forward * sweep["global"],
+            "ablate_filters": seeds * len(epochs) * judged * dropped,
+            "retrain": retrained * (again["epochs"] * train * 3 + test * recrafted) * forward,
+            "bytes of checkpoints": (seeds * len(epochs) + retrained) * parameters * 12,
+            "bytes of adversarial sets": seeds
+            * len(epochs)
+            * len(attacks)
+            * test
+            * 4
+            * math.prod(source.shape),
+        }
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument(
+        "--tflops", type=float, default=10.0, help="sustained, 1e12 operations a second"
+    )
+    chosen = parser.parse_args()
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    config = resolve(yaml.safe_load(chosen.config.read_text()), schema)
+    total = Counter()
+    for dataset in config["datasets"].values():
+        for network in config["networks"]:
+            for training in config["trainings"].values():
+                total += cost(config, dataset, network, training)
+    work = {stage: 2 * amount for stage, amount in total.items() if "bytes" not in stage}
+    for stage, operations in [*work.items(), ("all stages", sum(work.values()))]:
+        hours = operations / (chosen.tflops * 1e12) / 3600
+        print(
+            f"{stage:26} {operations / 1e15:9.3f} PFLOP {hours:9.2f} h at {chosen.tflops:g} TFLOP/s"
+        )
+    for kind, amount in total.items():
+        if "bytes" in kind:
+            print(f"{kind.removeprefix('bytes of '):26} {amount / 1e9:10.1f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ try:
     schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
     config = resolve(config, yaml.safe_load(schema))
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"error: {', '.join(map(str, workflow.configfiles))}: {error}")
 
 RESULTS = config["results"].rstrip("/")
 DATA = f"{RESULTS}/{{dataset}}/data.pt"

@@ -48,6 +48,7 @@ rule aggregate:
 rule report:
     input:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
+        template=str(ROOT / "workflow/faultline/report.html.j2"),
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",

@@ -28,7 +28,7 @@ CLASS_COLOURS = {
     "untouched": "#ffffff",
     "undefined": "#ffffff",
 }
-CLASS_SYMBOLS = dict(zip(CLASSES, "FRA–×", strict=True))
+CLASS_SYMBOLS = dict(zip(CLASSES, "FRA\u2013\u00d7", strict=True))
 FILTER_COLOURS = {"high_pass": "#009e73", "low_pass": "#cc79a7", "pulse": "#3b3b3b"}
 DIVERGING = LinearSegmentedColormap.from_list("faultline", ["#a84300", "#f6f6f4", "#00578a"])
 ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
@@ -94,6 +94,12 @@ def last_epoch(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["epoch"] == table["epoch"].max()]
 
 
+def signed(value: float) -> str:
+    """A number with its sign and two decimals, zero without."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "\u2212")
+
+
 def layer_order(table: pd.DataFrame) -> list[str]:
     """Layers in the order of the table, which is that of the network; the global sweep first."""
     local = table[table["scope"] == "local"] if "scope" in table else table
@@ -123,19 +129,12 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     )
     for ax, (score, attack) in zip(axes[0], panels, strict=True):
         part = table[(table["score"] == score) & (table["attack"] == attack)]
-        found = (
-            {
-                (row.layer, row.seed): (getattr(row, "_class"), row.decided)
-                for row in part.rename(columns={"class": "_class"}).itertuples(name=None)
-            }
-            if False
-            else {
-                (layer, seed): (name, decided)
-                for layer, seed, name, decided in zip(
-                    part["layer"], part["seed"], part["class"], part["decided"], strict=True
-                )
-            }
-        )
+        found = {
+            (layer, seed): (name, decided)
+            for layer, seed, name, decided in zip(
+                part["layer"], part["seed"], part["class"], part["decided"], strict=True
+            )
+        }
         colours = np.ones((len(names), len(seeds), 3))
         for y, layer in enumerate(names):
             for x, seed in enumerate(seeds):
@@ -176,9 +175,14 @@ def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figur
     colours = _epoch_colours(epochs)
     columns = min(4, len(attacks))
     rows = -(-len(attacks) // columns)
-    width = min(3.4, (MAX_WIDTH - 0.9) / columns - 0.25)
+    width = min(3.4, (MAX_WIDTH - 0.9) / columns - 0.3)
     fig, axes = _axes(
-        [[width] * columns, [2.4] * rows], left=0.65, bottom=0.95, top=0.35, gap=(0.25, 0.75)
+        [[width] * columns, [2.4] * rows],
+        left=0.65,
+        bottom=0.8 + 0.16 * -(-len(epochs) // 6),
+        top=0.35,
+        gap=(0.3, 0.75),
+        least=6.6,
     )
     for index, ax in enumerate(axes.flat):
         if index >= len(attacks):
@@ -193,11 +197,13 @@ def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figur
             ax.plot(lines.index, lines.mean(axis=1), color=colours[epoch], lw=1.8, marker="o", ms=3)
         same = accuracy[accuracy["attack"].map(norms) == norms[attack]]["eps"]
         ax.set_xlim(0, same.max() * 1.02)
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_title(f"{attack} ({norms[attack]})")
-        ax.set_xlabel(f"eps, {norms[attack]}, in pixel units")
+        ax.set_xlabel(f"eps ({norms[attack]})")
         _share_axis(ax, "accuracy" if index % columns == 0 else None)
     handles = [Line2D([], [], color=colours[e], lw=2, label=f"epoch {e}") for e in epochs]
-    _legend(fig, handles, columns=min(10, len(handles)))
+    _legend(fig, handles, columns=min(6, len(handles)))
     return fig
 
 
@@ -211,19 +217,19 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
     styles = dict(zip(images, ["-", *ATTACK_LINES * len(images)], strict=False))
     columns = min(len(names), 4 if len(names) <= 12 else 6)
     rows = -(-len(names) // columns)
-    width = (MAX_WIDTH - 0.9) / max(columns, 3) - 0.14
+    width = (MAX_WIDTH - 0.9) / max(columns, 3) - 0.2
     fig, axes = _axes(
         [[width] * columns, [0.62 * width + 0.1] * rows],
         left=0.65,
         bottom=0.95,
         top=0.3,
-        gap=(0.14, 0.3),
+        gap=(0.2, 0.3),
         least=7.6,
     )
     grouped = table.groupby(["layer", "filter", "images", "normalised"], sort=True)["accuracy"]
     lines = grouped.agg(["mean", "min", "max"]).reset_index(level="normalised")
     base = table.groupby(["layer", "images"])["base_accuracy"].mean()
-    several = table["seed"].nunique() > 1
+    several = len(table["seed"].unique()) > 1
     for index, ax in enumerate(axes.flat):
         if index >= len(names):
             ax.set_axis_off()
@@ -303,7 +309,7 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
                     ax.text(
                         x + 0.5,
                         y + 0.5,
-                        "n/a" if np.isnan(value) else _signed(value),
+                        "n/a" if np.isnan(value) else signed(value),
                         ha="center",
                         va="center_baseline",
                         fontsize=7 if cell >= 0.42 else 6,
@@ -329,7 +335,7 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
 def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
     """The filters of one layer at the last epoch, sorted by S_clean, with intervals.
 
-    A row per seed, a panel for S_clean and for S_adv of each attack; the order in a row is the same.
+    A row per seed, a panel for S_clean and for S_adv of each attack, in the same order along a row.
     Filled: the class is decided; hollow: it is not. With more than `most` filters, the two ends.
     """
     table = last_epoch(filters)
@@ -365,7 +371,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
             ax.axhline(0, color=GREY, lw=0.7)
             tau = part["tau"].iloc[0]
             for limit in (-tau, tau):
-                ax.axhline(limit, color=GREY, lw=0.7, ls=(0, (1, 2)))
+                ax.axhline(limit, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=3)
             if cut:
                 ax.axvline(most // 2 + 1, color=GREY, lw=0.8, ls=(0, (4, 2)))
             if len(order) <= 48 and width >= 0.13 * len(order):
@@ -407,13 +413,13 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
     columns = min(len(seeds), 5)
     rows = -(-len(seeds) // columns)
     left = _label_width(names)
-    width = min(3.0, (MAX_WIDTH - left - 0.2) / columns - 0.2)
+    width = min(3.0, (MAX_WIDTH - left - 0.2) / columns - 0.35)
     fig, axes = _axes(
         [[width] * columns, [0.21 * len(names) + 0.1] * rows],
         left=left,
         bottom=1.1,
         top=0.35,
-        gap=(0.2, 0.7),
+        gap=(0.35, 0.7),
         least=7.6,
     )
     stack = [
@@ -439,7 +445,7 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
                 height=0.78,
                 color=_colour(name, decided),
                 edgecolor=GREY if name in ("untouched", "undefined") else "none",
-                linewidth=0.5,
+                linewidth=np.where(share > 0, 0.5, 0),
                 hatch="xxxx" if name == "undefined" else None,
             )
             start += share
@@ -520,7 +526,7 @@ def policy_comparison(comparison: pd.DataFrame, *, frozen: dict[str, str]) -> Fi
             ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
             if y:
                 ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
-        ax.axvline(0, color="#d55e00", lw=0.9)
+        ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
         ax.set_ylim(len(policies) - 0.5, -0.5)
         ax.set_yticks(range(len(policies)), labels)
@@ -569,11 +575,6 @@ def _score_panels(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _score_title(score: str, attack: str) -> str:
     return score if attack == "none" else f"{score}\n{attack}"
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")  # noqa: RUF001
 
 
 def _by_seed(table: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
@@ -635,6 +636,8 @@ def _mesh(ax, colours, rows, columns, *, title, xlabel) -> None:
     ax.set_xticks(np.arange(len(columns)) + 0.5, [str(c) for c in columns])
     ax.set_yticks(np.arange(len(rows)) + 0.5, [str(r) for r in rows])
     ax.tick_params(length=0)
+    if rows[0] == "all layers" and len(rows) > 1:
+        ax.axhline(1, color="#1f2937", lw=1.2)
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_title(title)
@@ -719,7 +722,14 @@ def _colour_bar(fig: Figure, ax, scale: Normalize, *, label: str) -> None:
     tall = min(box.height * height, 2.4)
     bar = fig.add_axes((box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height))
     steps = np.linspace(scale.vmin, scale.vmax, 65)
-    bar.pcolormesh([0, 1], steps, (steps[1:, None] + steps[:-1, None]) / 2, cmap=DIVERGING)
+    bar.pcolormesh(
+        [0, 1],
+        steps,
+        (steps[1:, None] + steps[:-1, None]) / 2,
+        cmap=DIVERGING,
+        edgecolors="face",
+        linewidth=0.6,
+    )
     bar.set_xticks([])
     bar.yaxis.tick_right()
     bar.yaxis.set_label_position("right")

@@ -1,0 +1,72 @@
+import io
+
+import numpy as np
+import pytest
+
+from faultline.facts import Facts, pack, unpack
+
+
+def example(n, v=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return Facts(
+        variants={"filter": np.array(["pulse"] * v), "threshold": rng.normal(size=v)},
+        base={"clean": rng.random(n) < 0.5, "pgd:l2": rng.random(n) < 0.5},
+        correct={"clean": rng.random((v, n)) < 0.5, "pgd:l2": rng.random((v, n)) < 0.5},
+        changed={"clean": np.arange(v), "pgd:l2": np.arange(v) + 7},
+    )
+
+
+def assert_equal(one, other):
+    for part in ("variants", "base", "correct", "changed"):
+        left, right = getattr(one, part), getattr(other, part)
+        assert list(left) == list(right)
+        for key in left:
+            assert left[key].dtype == right[key].dtype
+            assert np.array_equal(left[key], right[key])
+
+
+def stored(arrays):
+    """Through an .npz file and back, without pickles."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    buffer.seek(0)
+    return np.load(buffer, allow_pickle=False)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 1001])
+def test_pack_and_unpack(n):
+    hits = {"0.1": np.arange(n) % 3 == 0, "clean": np.ones(n, bool), "a:b": np.zeros(n, bool)}
+    packed = pack(hits)
+    assert packed["bits:clean"].nbytes == -(-n // 8)
+    back = unpack(stored(packed))
+    assert list(back) == list(hits)
+    for name in hits:
+        assert back[name].dtype == bool
+        assert np.array_equal(back[name], hits[name])
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 13])
+def test_arrays_and_back(n):
+    facts = example(n)
+    assert_equal(Facts.from_arrays(facts.arrays()), facts)
+    assert_equal(Facts.from_arrays(stored(facts.arrays())), facts)
+
+
+def test_image_sets_may_differ_in_size():
+    facts = example(13)
+    facts.base["clean"], facts.correct["clean"] = np.ones(5, bool), np.zeros((3, 5), bool)
+    assert_equal(Facts.from_arrays(facts.arrays()), facts)
+
+
+def test_concatenate_keeps_the_order_of_variants():
+    parts = [example(13, v=v, seed=v) for v in (2, 1, 4)]
+    whole = Facts.concatenate(parts)
+    assert whole.variants["threshold"].tolist() == [
+        t for part in parts for t in part.variants["threshold"]
+    ]
+    assert np.array_equal(whole.correct["pgd:l2"][2], parts[1].correct["pgd:l2"][0])
+    assert np.array_equal(whole.correct["clean"][3:], parts[2].correct["clean"])
+    assert whole.changed["clean"].tolist() == [0, 1, 0, 0, 1, 2, 3]
+    assert np.array_equal(whole.base["clean"], parts[0].base["clean"])
+    assert_equal(Facts.concatenate(parts[:1]), parts[0])
+    assert_equal(Facts.from_arrays(whole.arrays()), whole)

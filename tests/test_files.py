@@ -1,0 +1,238 @@
+import io
+import os
+import pickle
+import random
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from faultline.errors import UserError
+from faultline.files import (
+    atomic,
+    load_arrays,
+    load_table,
+    load_tensors,
+    save_arrays,
+    save_table,
+    save_tensors,
+    save_text,
+)
+
+TENSORS = {"network": {"w": torch.arange(40.0)}, "history": [{"epoch": 1, "lr": 0.1}], "seed": 3}
+ARRAYS = {"n": np.array(13), "bits": np.arange(9, dtype=np.uint8), "names": np.array(["a", "bc"])}
+TABLE = pd.DataFrame(
+    {
+        "attack": ["none", "pgd", "none"],
+        "note": ["", "two\twords", 'a "quoted" line\nand another'],
+        "value": [0.1, np.nan, -1e-17],
+        "n": [1, 2, 3],
+        "decided": [True, False, True],
+    }
+)
+
+
+def tensors(path):
+    return load_tensors(path, "a checkpoint")
+
+
+KINDS = {
+    "x.pt": (save_tensors, TENSORS, tensors),
+    "x.npz": (save_arrays, ARRAYS, load_arrays),
+    "x.tsv": (save_table, TABLE, load_table),
+    "x.txt": (save_text, "one\ntwo — ü\n", None),
+}
+kinds = pytest.mark.parametrize("name", KINDS)
+loaded_kinds = pytest.mark.parametrize("name", ["x.pt", "x.npz", "x.tsv"])
+
+
+def test_atomic_puts_a_whole_file_in_place(tmp_path):
+    path = tmp_path / "new" / "folder" / "x"
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # one file system, so that replacing is atomic
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["x"]
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.pt"
+    save_tensors(TENSORS, path)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        save_tensors({"f": lambda: 0}, path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.pt"]
+
+
+@kinds
+def test_same_content_same_bytes(name, tmp_path):
+    save, content, _ = KINDS[name]
+    save(content, tmp_path / name)
+    save(content, tmp_path / "elsewhere" / f"another-{name}")
+    data = (tmp_path / name).read_bytes()
+    assert (tmp_path / "elsewhere" / f"another-{name}").read_bytes() == data
+    if name == "x.npz":  # no time of writing in it
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert {info.date_time[0] for info in archive.infolist()} == {1980}
+
+
+def test_tensors_and_back(tmp_path):
+    save_tensors(TENSORS, tmp_path / "x.pt")
+    back = load_tensors(tmp_path / "x.pt", "a checkpoint", device=torch.device("cpu"))
+    assert torch.equal(back["network"]["w"], TENSORS["network"]["w"])
+    assert back["history"] == TENSORS["history"]
+    assert back["seed"] == 3
+
+
+def test_arrays_and_back(tmp_path):
+    save_arrays(ARRAYS, tmp_path / "x.npz")
+    back = load_arrays(tmp_path / "x.npz")
+    assert list(back) == list(ARRAYS)
+    for key, array in ARRAYS.items():
+        assert back[key].dtype == array.dtype
+        assert np.array_equal(back[key], array)
+
+
+def test_tables_and_back(tmp_path):
+    save_table(TABLE, tmp_path / "x.tsv")
+    pd.testing.assert_frame_equal(load_table(tmp_path / "x.tsv"), TABLE, check_exact=True)
+    assert "\tnan\t" in (tmp_path / "x.tsv").read_text()
+
+
+def test_words_that_pandas_takes_for_missing_stay_words(tmp_path):
+    words = ["none", "None", "NA", "null", "N/A", "", "nan"]
+    save_table(pd.DataFrame({"word": words, "n": range(7)}), tmp_path / "x.tsv")
+    back = load_table(tmp_path / "x.tsv")["word"]
+    assert back[:6].tolist() == words[:6]
+    assert pd.isna(back[6])
+
+
+def test_every_float_comes_back_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=5000) * 10.0 ** rng.integers(-300, 300, 5000)
+    save_table(pd.DataFrame({"v": values}), tmp_path / "x.tsv")
+    assert np.array_equal(load_table(tmp_path / "x.tsv")["v"], values)
+
+
+def test_a_table_without_rows(tmp_path):
+    save_table(TABLE[:0], tmp_path / "x.tsv")
+    back = load_table(tmp_path / "x.tsv")
+    assert len(back) == 0
+    assert list(back) == list(TABLE)
+
+
+def test_a_table_without_rows_and_columns(tmp_path):
+    # what is left of a kind of result that a run does not have
+    save_table(pd.DataFrame(), tmp_path / "x.tsv")
+    assert load_table(tmp_path / "x.tsv").shape == (0, 0)
+
+
+def test_text_is_utf8(tmp_path):
+    save_text("ü — ε\n", tmp_path / "x.txt")
+    assert (tmp_path / "x.txt").read_bytes() == "ü — ε\n".encode()
+
+
+def refused(name, path):
+    """The message of the UserError: one line that names the file and what to do."""
+    with pytest.raises(UserError) as caught:
+        KINDS[name][2](path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert "run" in message
+    return message
+
+
+@loaded_kinds
+def test_a_missing_file(name, tmp_path):
+    assert "no such file" in refused(name, tmp_path / name)
+
+
+@loaded_kinds
+def test_a_folder_in_the_place_of_a_file(name, tmp_path):
+    (tmp_path / name).mkdir()
+    refused(name, tmp_path / name)
+
+
+@loaded_kinds
+def test_not_such_a_file(name, tmp_path):
+    for content in (b"", b"\xff\xfe\x00\x01", os.urandom(50).replace(b"\t", b"") + b"\xff"):
+        (tmp_path / name).write_bytes(content)
+        refused(name, tmp_path / name)
+    if name != "x.tsv":
+        (tmp_path / name).write_text("hello\n")
+        refused(name, tmp_path / name)
+
+
+def test_a_single_array_in_the_place_of_an_archive(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, np.arange(3))
+    refused("x.npz", tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.npz"])
+def test_a_truncated_file(name, tmp_path):
+    save, content, _ = KINDS[name]
+    save(content, tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    for length in range(0, len(data), max(len(data) // 40, 1)):
+        (tmp_path / name).write_bytes(data[:length])
+        refused(name, tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["x.pt", "x.npz"])
+def test_a_damaged_file_is_read_or_refused(name, tmp_path):
+    save, content, load = KINDS[name]
+    save(content, tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    rng = random.Random(0)
+    for _ in range(400):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(data))] = rng.randrange(256)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            load(tmp_path / name)
+        except UserError as error:
+            assert str(error).startswith(str(tmp_path / name))
+
+
+class Malicious:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_code_in_a_file_is_never_run(tmp_path):
+    trap = tmp_path / "trap"
+    plain, zipped = tmp_path / "plain.pt", tmp_path / "zipped.pt"
+    plain.write_bytes(pickle.dumps(Malicious(trap)))
+    buffer = io.BytesIO()
+    torch.save({"network": Malicious(trap)}, buffer)
+    zipped.write_bytes(buffer.getvalue())
+    for path in (plain, zipped):
+        assert "refused" in refused("x.pt", path)
+        refused("x.npz", path)
+    objects = tmp_path / "objects.npz"
+    np.savez(objects, a=np.array([Malicious(trap)], dtype=object))
+    refused("x.npz", objects)
+    assert not trap.exists()

@@ -48,6 +48,10 @@ kinds = pytest.mark.parametrize("name", KINDS)
 loaded_kinds = pytest.mark.parametrize("name", ["x.pt", "x.npz", "x.tsv"])
 
 
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
 def test_atomic_puts_a_whole_file_in_place(tmp_path):
     path = tmp_path / "new" / "folder" / "x"
     with atomic(path) as temporary:
@@ -55,7 +59,7 @@ def test_atomic_puts_a_whole_file_in_place(tmp_path):
         assert not path.exists()
         assert temporary.parent == path.parent  # one file system, so that replacing is atomic
     assert path.read_text() == "new"
-    assert os.listdir(path.parent) == ["x"]
+    assert names(path.parent) == ["x"]
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path):
@@ -65,7 +69,7 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x"]
+    assert names(tmp_path) == ["x"]
 
 
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
@@ -75,7 +79,7 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
         save_tensors({"f": lambda: 0}, path)
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["x.pt"]
+    assert names(tmp_path) == ["x.pt"]
 
 
 @kinds
@@ -170,7 +174,7 @@ def test_a_folder_in_the_place_of_a_file(name, tmp_path):
 
 @loaded_kinds
 def test_not_such_a_file(name, tmp_path):
-    for content in (b"", b"\xff\xfe\x00\x01", os.urandom(50).replace(b"\t", b"") + b"\xff"):
+    for content in (b"", b"\xff\xfe\x00\x01", random.Random(0).randbytes(50)):
         (tmp_path / name).write_bytes(content)
         refused(name, tmp_path / name)
     if name != "x.tsv":
@@ -229,9 +233,9 @@ def test_code_in_a_file_is_never_run(tmp_path):
     buffer = io.BytesIO()
     torch.save({"network": Malicious(trap)}, buffer)
     zipped.write_bytes(buffer.getvalue())
-    for path in (plain, zipped):
-        assert "refused" in refused("x.pt", path)
-        refused("x.npz", path)
+    assert "refused" in refused("x.pt", plain)
+    assert "refused" in refused("x.pt", zipped)
+    refused("x.npz", plain)
     objects = tmp_path / "objects.npz"
     np.savez(objects, a=np.array([Malicious(trap)], dtype=object))
     refused("x.npz", objects)

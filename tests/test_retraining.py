@@ -137,9 +137,9 @@ def test_fragile_parameters_by_band(layers, tmp_path):
     ]
     table = pd.DataFrame(rows).drop(columns=["scope", "filter"])
     save_table(table, tmp_path / "bands.tsv")
-    for table in (table, load_table(tmp_path / "bands.tsv")):
+    for given in (table, load_table(tmp_path / "bands.tsv")):
         masks = fragile_parameters(
-            layers, table, by="band", score="S_adv", attack="pgd", filter="combined"
+            layers, given, by="band", score="S_adv", attack="pgd", filter="combined"
         )
         # a layer that was not swept, and biases, cannot be frozen
         assert listed(masks) == {"first.weight": [[False, False, True, False]]}

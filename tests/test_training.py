@@ -189,7 +189,7 @@ def orders(seed, epochs=2, n=20, batch_size=8):
 def test_every_image_once_per_epoch_in_a_new_order():
     batches, _ = orders(0)
     assert [len(batch) for batch in batches] == [8, 8, 4, 8, 8, 4]
-    first, second = sum(batches[:3], []), sum(batches[3:], [])
+    first, second = ([i for b in half for i in b] for half in (batches[:3], batches[3:]))
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
     assert first != sorted(first)
@@ -227,9 +227,8 @@ def test_history_by_hand():
 def test_training_learns():
     dataset = dataset_of()
     images = dataset.splits["train"][0]
-    splits = dict.fromkeys(
-        ("train", "validation"), (images, (images.float().mean((1, 2, 3)) > 8).long())
-    )
+    labels = (images.float().mean((1, 2, 3)) > 8).long()
+    splits = dict.fromkeys(("train", "validation"), (images, labels))
     dataset = DataSet("made", 3, (0.0, 1.0), 16, (0.5,) * 2, (0.3,) * 2, splits)
     _, _, rows = trained(range(15), settings=settings_of(), dataset=dataset)
     assert rows[-1]["validation_accuracy"] > 0.85
@@ -287,7 +286,7 @@ def test_flip_mirrors_about_half(channels):
 
 
 def test_augmentation_follows_from_its_generator():
-    images, kept = torch.rand(30, 1, 5, 5), None
+    images = torch.rand(30, 1, 5, 5)
     kept = images.clone()
     one, again = (augment(images, MOVED, generator(4)) for _ in range(2))
     assert torch.equal(one, again)

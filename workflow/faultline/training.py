@@ -97,8 +97,9 @@ def train_epochs(
             logits = network(batch)
             loss = cross_entropy(logits, target)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            if loss.requires_grad:  # unless all that a network has is frozen
+                loss.backward()
+                optimizer.step()
             for parameter, mask, value in held:
                 parameter.data[mask] = value
             loss_value = loss.item()

@@ -229,7 +229,7 @@ class Malicious:
 def test_code_in_a_file_is_never_run(tmp_path):
     trap = tmp_path / "trap"
     plain, zipped = tmp_path / "plain.pt", tmp_path / "zipped.pt"
-    plain.write_bytes(pickle.dumps(Malicious(trap)))
+    plain.write_bytes(pickle.dumps(Malicious(trap), protocol=2))
     buffer = io.BytesIO()
     torch.save({"network": Malicious(trap)}, buffer)
     zipped.write_bytes(buffer.getvalue())

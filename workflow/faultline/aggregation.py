@@ -1,5 +1,7 @@
 """What only shows when checkpoints, seeds, attacks or policies are put side by side."""
 
+from itertools import product
+
 import pandas as pd
 
 from faultline.catalogue import networks
@@ -28,11 +30,16 @@ def attack_order(
         for name, hits in by_attack.items():
             attack = attacks[name]
             for eps in hits:
-                groups.setdefault((attack["norm"], eps), {})[attack["method"]] = hits[eps]
+                unit = " in normalised units" if attack["normalised_units"] else ""
+                by_method = groups.setdefault((f"{attack['norm']} eps {eps}{unit}", eps), {})
+                by_method.setdefault(attack["method"], []).append(hits[eps])
         found = {}
-        for (norm, eps), by_method in groups.items():
-            for row in compare_attacks(by_method) if eps != "0" else []:
-                detail = f"At {norm} eps {eps}: {row['detail']}"
+        for (where, eps), by_method in groups.items():
+            chosen = [
+                dict(zip(by_method, one, strict=True)) for one in product(*by_method.values())
+            ]
+            for row in [row for one in chosen if eps != "0" for row in compare_attacks(one)]:
+                detail = f"At {where}: {row['detail']}"
                 if row["check"] not in found or row["status"] == "warning":
                     found[row["check"]] = (
                         dict(checkpoint) | row | {"attack": "all", "detail": detail}

@@ -134,6 +134,14 @@ def _check_sense(config: dict) -> None:
                 f"config key trainings.{name}.epochs: {epochs} does not go up; "
                 "give each checkpoint epoch once, in ascending order"
             )
+        for dataset, settings in config["datasets"].items():
+            if len(SOURCES[settings["source"]].shape) == 1 and any(
+                training["augmentation"].values()
+            ):
+                raise UserError(
+                    f"config key trainings.{name}.augmentation: data set {dataset} holds vectors, "
+                    "which cannot be shifted or mirrored; leave it out"
+                )
     _check_attacks(config)
     for key in ("synaptic_filtering", "nodal_dropout"):
         _check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
@@ -223,6 +231,16 @@ def _check_retraining(config: dict) -> None:
                         f"config key retraining.from_epochs: {epoch} is no checkpoint epoch of "
                         f"trainings.{name}; {nearest(epoch, training['epochs'])}"
                     )
+    for name, training in config["trainings"].items():
+        epochs, schedule = training["epochs"], training["schedule"]
+        starts = {"all": epochs, "last": epochs[-1:]}.get(str(retraining["from_epochs"]))
+        for epoch in retraining["from_epochs"] if starts is None else starts:
+            if schedule["kind"] == "cosine" and epoch >= schedule["epochs"]:
+                raise UserError(
+                    f"config key retraining.from_epochs: at epoch {epoch} the cosine schedule of "
+                    f"trainings.{name} has come to 0, so nothing would be learned; lengthen its "
+                    "schedule.epochs or retrain from an earlier epoch"
+                )
     filters = config["synaptic_filtering"]["filters"]
     if retraining["from_epochs"] and config["synaptic_filtering"]["layers"] == "none":
         raise UserError(

@@ -3,7 +3,7 @@
 Later stages judge these facts; nothing here knows about scores or classes. No torch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Facts:
     variants: dict[str, np.ndarray]
     base: dict[str, np.ndarray]
     correct: dict[str, np.ndarray]
-    changed: dict[str, np.ndarray] = field(default_factory=dict)
+    changed: dict[str, np.ndarray]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat arrays for np.savez: correctness packed to bits along the images."""

@@ -48,7 +48,7 @@ def load_tensors(path, what: str, *, device="cpu") -> dict:
             f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
             "code; delete the file and run again to make it anew"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError):
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError):
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; "
             "delete it and run again to make it anew"
@@ -75,7 +75,16 @@ def load_arrays(path) -> dict:
             return dict(arrays)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the workflow again") from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+    ):
         raise UserError(
             f"{path}: cannot be read, expected arrays (.npz); it is truncated or not such a file; "
             "delete it and run again to make it anew"
@@ -97,7 +106,9 @@ def load_table(path):
         return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the workflow again") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, pd.errors.EmptyDataError) and Path(path).stat().st_size:
+            return pd.DataFrame()  # without rows and columns `save_table` writes a line end only
         raise UserError(
             f"{path}: cannot be read, expected a table (.tsv); delete it and run again"
         ) from None

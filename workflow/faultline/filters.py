@@ -73,9 +73,10 @@ def synaptic_variants(
     for kind in kinds:
         for index, alpha in enumerate(alphas.tolist()):
             digest, changed = hashlib.sha256(), 0
-            for weight in weights.values():
+            for name, weight in weights.items():
                 mask = removed(weight, kind, alpha, half_width) & (weight != 0)
                 changed += int(mask.sum())
+                digest.update(name.encode())
                 digest.update(np.packbits(mask.cpu().numpy()).tobytes())
             columns = {
                 "filter": kind,
@@ -113,7 +114,7 @@ def nodal_variants(
     for index in filters:
         if at == "activation":
             columns = {"filter": index, "changed_weights": -1}
-            yield Variant(columns, key=index, silence=(name, index))
+            yield Variant(columns, key=(name, at, index), silence=(name, index))
             continue
         changed = int(weight[index].count_nonzero())
         changed += 0 if bias is None else int(bias[index] != 0)
@@ -127,7 +128,7 @@ def nodal_variants(
             return parts
 
         columns = {"filter": index, "changed_weights": changed}
-        yield Variant(columns, key=index if changed else None, replace=replace)
+        yield Variant(columns, key=(name, at, index) if changed else None, replace=replace)
 
 
 def band_of(weight: Tensor, alphas: np.ndarray) -> Tensor:

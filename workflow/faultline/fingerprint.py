@@ -32,13 +32,13 @@ class _Module:
                 self.loose.append(statement)
 
     def _note_import(self, node: ast.AST) -> None:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
-            for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            package, _, module = (node.module or "").partition(".")
+            if node.level:  # relative
+                package, module = PACKAGE.name, node.module
+            for alias in node.names if package == PACKAGE.name else []:
                 local = alias.asname or alias.name
-                if node.module == PACKAGE.name:
-                    self.imports[local] = (alias.name, None)
-                else:
-                    self.imports[local] = (node.module.split(".", 1)[1], alias.name)
+                self.imports[local] = (module, alias.name) if module else (alias.name, None)
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith(PACKAGE.name + ".") and alias.asname:
@@ -100,7 +100,9 @@ def fingerprint(script: Path, package: Path = PACKAGE) -> str:
     queue = [(main, name, attribute) for name, attribute in _references(tree)]
     while queue:
         module, name, attribute = queue.pop()
-        if name in module.imports:
+        if name == PACKAGE.name and attribute:  # import faultline.x
+            target, member = attribute, None
+        elif name in module.imports:
             target, member = module.imports[name]
             if member is None:
                 member = attribute
@@ -113,10 +115,13 @@ def fingerprint(script: Path, package: Path = PACKAGE) -> str:
             continue
         seen[(target, member)] = None
         other = _module(path)
-        if member is None or member not in other.definitions:
-            found = [s for group in other.definitions.values() for s in group]
-        else:
+        if member in other.definitions:
             found = other.definitions[member]
+        elif member in other.imports:  # handed on
+            found = []
+            queue.append((other, member, None))
+        else:
+            found = [s for group in other.definitions.values() for s in group]
         for statement in [*found, *other.loose]:
             parts.append(f"{target}:{_dump(statement)}")
             queue += [(other, n, a) for n, a in _references(statement)]

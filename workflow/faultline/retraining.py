@@ -32,7 +32,7 @@ def fragile_by_band(
     bands: layer -> (thresholds ascending, bool per band: is it fragile). Biases lie in no band.
     """
     return {
-        f"{name}.weight": torch.as_tensor(fragile)[band_of(layer.weight.detach(), alphas)]
+        f"{name}.weight": torch.tensor(fragile)[band_of(layer.weight.detach(), alphas)]
         for name, layer in layers.items()
         if name in bands
         for alphas, fragile in [bands[name]]

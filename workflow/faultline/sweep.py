@@ -5,7 +5,6 @@ traced, and the nodes that no ablated layer reaches keep their values while the 
 """
 
 import copy
-import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,17 +14,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from faultline.attacks import evaluation
 from faultline.errors import UserError
 from faultline.facts import Facts
 from faultline.filters import Variant
 from faultline.networks import layers as layers_of
 
-_OUT_OF_PLACE = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 _TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
 
@@ -33,18 +27,20 @@ _TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
 class Traced:
     """A copy of a network in eval mode, as a graph that can be run from any of its layers on.
 
-    network: any module that torch.fx can trace. ablated: names of the layers that variants change.
+    network: any module that torch.fx can trace; it stays as it is, in its mode too. ablated: names
+    of the layers that variants change.
     """
 
     def __init__(self, network: nn.Module, ablated: Sequence[str]):
+        copied = copy.deepcopy(network).eval()
         try:
-            graph_module = fx.symbolic_trace(network.eval())
+            graph_module = fx.symbolic_trace(copied)
         except Exception as error:
             raise UserError(
                 f"the network cannot be traced by torch.fx ({str(error).splitlines()[0]}); "
                 "rewrite its forward without data-dependent control flow"
             ) from None
-        self.module = fx.GraphModule(copy.deepcopy(graph_module), _out_of_place(graph_module.graph))
+        self.module = fx.GraphModule(graph_module, _out_of_place(graph_module.graph))
         for module in self.module.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False
@@ -75,6 +71,7 @@ class Traced:
             if (
                 node.op == "call_module"
                 and isinstance(modules[node.target], nn.BatchNorm2d)
+                and modules[node.target].track_running_stats
                 and isinstance(source, fx.Node)
                 and source.op == "call_module"
                 and isinstance(modules[source.target], nn.Conv2d)
@@ -109,12 +106,35 @@ class Traced:
         self, boundary: dict[fx.Node, Tensor], silence: tuple[str, int] | None = None
     ) -> Tensor:
         """Logits from the boundary on; `silence` zeroes one filter at its activation."""
-        silenced = {} if silence is None else dict.fromkeys(self.places(silence[0]), silence[1])
+        silenced = {}
+        if silence is not None:
+            layer, index = silence
+            silenced = dict.fromkeys(self.places(layer), (self.axis(layer), index))
         return self._run(self.after, boundary, keep=[self.result], silenced=silenced)[self.result]
+
+    def check(self, network: nn.Module, images: Tensor) -> None:
+        """UserError unless the trace gives the network's logits on images.
+
+        It does not where the forward reads a tensor again after changing it in place.
+        """
+        with torch.no_grad():
+            with evaluation(network):
+                expected = network(images.clone())
+            found = self.finish(self.start(images))
+        tolerance = 1e-2 * expected.nan_to_num().abs().max().item()
+        if not torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+            raise UserError(
+                "the network gives other logits when traced by torch.fx; its forward may use a "
+                "tensor again after changing it in place: rewrite it with out-of-place operations"
+            )
 
     def values(self, boundary: dict, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
         """Values of nodes after the boundary, nothing removed."""
         return self._run(self.after, boundary, keep=nodes)
+
+    def axis(self, layer: str) -> int:
+        """The dimension of a layer's output along which its filters lie."""
+        return 1 if isinstance(self.module.get_submodule(self.prefix + layer), nn.Conv2d) else -1
 
     def places(self, layer: str) -> list[fx.Node]:
         """Where a layer's filters show: after its normalisation and non-linearity, if any."""
@@ -131,7 +151,7 @@ class Traced:
             env[node] = images if node.op == "placeholder" else interpreter.run_node(node)
             if node in silenced:
                 env[node] = env[node].clone()
-                env[node][:, silenced[node]] = 0
+                env[node].select(*silenced[node]).zero_()
             for source in node.all_input_nodes:
                 if last_use[source] is node and source not in keep:
                     env.pop(source, None)
@@ -139,20 +159,30 @@ class Traced:
 
 
 def _out_of_place(graph: fx.Graph) -> fx.Graph:
-    """The graph with in-place operations replaced, so that kept values are never overwritten."""
+    """The graph with in-place operations replaced, so that kept values are never overwritten.
+
+    `view` becomes `reshape`, which takes the channels-last layout of our values as well.
+    """
     copied = fx.Graph()
     copied.output(copied.graph_copy(graph, {}))
     for node in copied.nodes:
-        if node.op == "call_function":
-            node.target = _OUT_OF_PLACE.get(node.target, node.target)
-            if node.kwargs.get("inplace"):
-                node.kwargs = {**node.kwargs, "inplace": False}
-        elif (
-            node.op == "call_method"
-            and node.target.endswith("_")
-            and not node.target.endswith("__")
-        ):
-            node.target = node.target[:-1]
+        if node.op not in ("call_function", "call_method"):
+            continue
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        is_method = node.op == "call_method"
+        name = node.target if is_method else getattr(node.target, "__name__", "")
+        if name == "view":
+            node.target = "reshape"
+        elif name.endswith("_") and not name.endswith("__"):
+            homes = [torch.Tensor] if is_method else [torch, nn.functional]
+            found = next((getattr(h, name[:-1]) for h in homes if hasattr(h, name[:-1])), None)
+            if found is None:
+                raise UserError(
+                    f"the network uses the in-place operation {name}, which a sweep cannot undo; "
+                    "rewrite its forward without it"
+                )
+            node.target = name[:-1] if is_method else found
     return copied
 
 
@@ -194,8 +224,10 @@ def sweep(
     ablated: names of the layers that the variants change. attacks: name -> function of (network,
     images, labels) that re-crafts the clean images on each variant (target "ablated"); None where
     the image sets already hold the adversarial images. The network itself is never changed.
+    UserError where the network cannot be traced, or its trace is not the same network.
     """
     traced = Traced(network, ablated)
+    traced.check(network, next(iter(image_sets.values()))[:32])
     crafted = dict(attacks or {})
     names = [*image_sets, *crafted]
     n = len(labels)
@@ -213,7 +245,9 @@ def sweep(
                 part = slice(begin, min(begin + step, n))
                 target = labels[part]
                 if name in crafted:
-                    evaluate = runner.recrafted(image_sets["clean"], target, crafted[name])
+                    evaluate = runner.recrafted(
+                        image_sets["clean"], target, crafted[name], batch_size
+                    )
                 else:
                     evaluate = runner.fixed(image_sets[name][part])
                 logits = {None: evaluate(None)}
@@ -251,7 +285,7 @@ class _Runner:
 
         return evaluate
 
-    def recrafted(self, images: Tensor, labels: Tensor, craft):
+    def recrafted(self, images: Tensor, labels: Tensor, craft, batch_size: int):
         traced = self.traced
 
         def evaluate(variant: Variant | None) -> Tensor:
@@ -260,7 +294,7 @@ class _Runner:
                 forward = _Forward(traced, silence)
                 with torch.enable_grad():
                     adversarial = craft(forward, images, labels)
-                return forward(adversarial)
+                return torch.cat([forward(part) for part in adversarial.split(batch_size)])
 
         return evaluate
 
@@ -311,10 +345,8 @@ def active_images(
     with torch.no_grad():
         for batch in images.split(batch_size):
             values = traced.values(traced.start(batch), nodes).values()
-            seen = [
-                value.flatten(2).ne(0).any(2) if value.dim() > 2 else value.ne(0)
-                for value in values
-            ]
+            by_filter = [value.movedim(traced.axis(layer), -1) for value in values]
+            seen = [v.flatten(1, -2).ne(0).any(1) if v.dim() > 2 else v.ne(0) for v in by_filter]
             total = total + torch.stack(seen).any(0).sum(0)
     return total.cpu().numpy()
 

@@ -73,7 +73,7 @@ def train_epochs(
 
     dataset: a faultline.data.DataSet. settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
-    that keep their value.
+    that keep their value. PyTorch's global generator is seeded anew for every epoch.
     Raises UserError when the loss is not finite.
     """
     images, labels = dataset.splits["train"]

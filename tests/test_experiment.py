@@ -1,0 +1,125 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from faultline.attacks import predict
+from faultline.data import prepare
+from faultline.errors import UserError
+from faultline.experiment import (
+    ablate,
+    build_network,
+    crafters,
+    load_dataset,
+    load_network,
+    test_images,
+)
+from faultline.files import save_tensors
+from faultline.filters import nodal_variants, synaptic_variants
+from faultline.training import checkpoint, make_optimizer
+
+test_images.__test__ = False  # a function of the library, not a test
+CPU = torch.device("cpu")
+FGSM = {"method": "fgsm", "norm": "linf", "eps": 0.1, "normalised_units": False}
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Digits and an untrained network as the workflow stores them."""
+    torch.set_num_threads(1)
+    dataset = prepare("digits", train=50, validation=10, test=60, split_seed=0)
+    save_tensors(dataset.to_tensors(), tmp_path / "data.pt")
+    network = build_network("small_conv", dataset, seed=4, device=CPU)
+    settings = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0}
+    state = checkpoint(network, make_optimizer(network, settings), epoch=0, seed=4)
+    save_tensors(state, tmp_path / "checkpoint.pt")
+    return tmp_path, dataset, network
+
+
+def test_data_and_network_and_back(stored):
+    folder, dataset, network = stored
+    again = load_dataset(folder / "data.pt", CPU)
+    images, labels = test_images(again)
+    assert images.shape == (60, 1, 8, 8)
+    assert images.max() <= 1
+    assert torch.equal(labels, dataset.splits["test"][1])
+    loaded, state = load_network(folder / "checkpoint.pt", "small_conv", again, device=CPU)
+    assert torch.equal(predict(loaded, images), predict(network, images))
+    assert not loaded.training
+    assert state["seed"] == 4
+    with pytest.raises(UserError, match="does not fit its network"):
+        load_network(folder / "checkpoint.pt", "small_resnet", again, device=CPU)
+
+
+def test_seeds_and_names_give_different_networks(stored):
+    _, dataset, _ = stored
+    weights = [
+        build_network("small_conv", dataset, seed=seed, device=CPU).body.fc.weight
+        for seed in (0, 1, 0)
+    ]
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def job_of(folder, *, adversarial=(), images=None):
+    given = {"data": folder / "data.pt", "checkpoint": folder / "checkpoint.pt"}
+    return SimpleNamespace(
+        input=SimpleNamespace(**given, adversarial=list(adversarial)),
+        wildcards=SimpleNamespace(network="small_conv"),
+        params=SimpleNamespace(attacks={"fgsm": FGSM}, images=images),
+    )
+
+
+def test_stored_and_recrafted_attacks(stored):
+    folder, dataset, network = stored
+    images, labels = test_images(dataset)
+    craft = crafters({"fgsm": FGSM}, dataset, seed=4)["fgsm"]
+    adversarial = craft(network, images, labels)
+    save_tensors({"images": adversarial}, folder / "fgsm.pt")
+
+    def make(layers):
+        return synaptic_variants(layers, kinds=["high_pass"], count=3)
+
+    given = {"layers": ["conv2"], "make": make}
+    stored_facts = ablate(job_of(folder, adversarial=[folder / "fgsm.pt"]), CPU, **given)
+    recrafted = ablate(job_of(folder), CPU, **given)
+    expected = (predict(network, adversarial).argmax(1) == labels).numpy()
+    for facts in (stored_facts, recrafted):
+        assert list(facts.base) == ["clean", "fgsm"]
+        assert np.array_equal(facts.base["fgsm"], expected)
+        assert facts.correct["fgsm"].shape == (3, 60)
+    assert np.array_equal(stored_facts.correct["clean"], recrafted.correct["clean"])
+    # high_pass at the largest weight removes the whole layer: nothing left to attack
+    last = recrafted.correct
+    assert np.array_equal(last["fgsm"][-1], last["clean"][-1])
+    for adversarial in ([folder / "fgsm.pt"], []):
+        fewer = ablate(job_of(folder, adversarial=adversarial, images=25), CPU, **given)
+        whole = stored_facts if adversarial else recrafted
+        for name in ("clean", "fgsm"):
+            assert np.array_equal(fewer.base[name], whole.base[name][:25])
+            assert np.array_equal(fewer.correct[name], whole.correct[name][:, :25])
+
+
+def test_all_layers_and_active_filters(stored):
+    folder, *_ = stored
+    seen = []
+
+    def all_layers(layers):
+        seen.append(list(layers))
+        return synaptic_variants(layers, kinds=["pulse"], count=2)
+
+    ablate(job_of(folder), CPU, layers=None, make=all_layers)
+    assert seen == [["conv1", "conv2", "conv3", "fc"]]
+    facts = ablate(
+        job_of(folder),
+        CPU,
+        layers=["conv1"],
+        make=lambda layers: list(
+            nodal_variants("conv1", layers["conv1"], filters=[2, 5], at="weights")
+        ),
+        active_at="weights",
+    )
+    # no filter of the first layer is silent on a whole image
+    assert facts.variants["filter"].tolist() == [2, 5]
+    assert facts.variants["changed_activations"].tolist() == [60, 60]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faultline.checks import accuracy_monotone, row
@@ -370,11 +369,11 @@ def _zero_gradients(network, images, labels, batch_size) -> dict[str, str]:
 
 def _saturated_logits(logits, labels) -> dict[str, str]:
     right = logits.argmax(1) == labels
-    saturated = _count(right & (F.cross_entropy(logits, labels, reduction="none") == 0))
+    saturated = _count(right & (_logit_gradient(logits, labels) == 0).all(1))
     share = saturated / max(_count(right), 1)
     detail = (
         f"{saturated} of {_count(right)} correctly classified images ({share:.2%}) have a "
-        f"cross-entropy of exactly zero; the largest logit is {float(logits.abs().max()):.3g}."
+        f"cross-entropy without any gradient; the largest logit is {float(logits.abs().max()):.3g}."
     )
     return row("saturated_logits", share <= SHARE_LIMIT, detail)
 

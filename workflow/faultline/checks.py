@@ -31,10 +31,9 @@ CHECK_MEANINGS = {
         "units in the network, and for saturated logits."
     ),
     "saturated_logits": (
-        "These images are classified with such confidence that their cross-entropy rounds to zero "
-        "in float32, and its gradient loses the pull on the true class. The adversarial accuracy, "
-        "above all of FGSM, may be too high; look at an attack of many steps, or at an earlier "
-        "checkpoint."
+        "These images are classified with such confidence that every other class has a probability "
+        "of exactly zero in float32: no gradient of the cross-entropy is left to follow, and the "
+        "adversarial accuracy is too high. Scale the logits down, or look at an earlier checkpoint."
     ),
     "softmax_outputs": (
         "The network seems to return probabilities where logits are expected, so cross-entropy "

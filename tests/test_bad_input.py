@@ -1,0 +1,271 @@
+"""What a user gets wrong: one line that names the key or the file, and nothing lost."""
+
+import copy
+import gzip
+import math
+import os
+import pickle
+import struct
+
+import pytest
+import yaml
+from conftest import ROOT, TINY
+
+from faultline.config import resolve
+from faultline.errors import UserError
+from faultline.files import load_arrays, load_table, load_tensors
+
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
+MOONS = {"source": "moons", "test": 60}
+GONE = object()
+
+# Key of the tiny config, the value put there, and what the message must hold.
+MISTAKES = [
+    # misspelt, with the nearest name
+    ("atacks", {}, ["config key atacks", "'attacks'"]),
+    ("attacks.pgd.epz", 0.1, ["config key attacks.pgd.epz", "'eps'"]),
+    ("trainings.standard.schedule", {"kinds": "step"}, ["schedule.kinds", "'kind'"]),
+    ("classes", {"tau": {"layers": {"S_cleen": 1}}}, ["classes.tau.layers.S_cleen", "'S_clean'"]),
+    ("networks", ["small_cnv"], ["config key networks", "'small_cnv'", "'small_conv'"]),
+    ("datasets", {"digitz": {"test": 60}}, ["config key datasets.digitz", "'digits'"]),
+    ("datasets.digits.source", "fashion-mnist", ["datasets.digits.source", "'fashion_mnist'"]),
+    ("ablation.attacks", ["pdg"], ["config key ablation.attacks", "'pdg'", "'pgd'"]),
+    ("attacks.pgd.method", "gpd", ["config key attacks.pgd.method", "'pgd'"]),
+    ("device", "gpu", ["config key device", "'cpu'"]),
+    ("synaptic_filtering.layers", ["conv9"], ["synaptic_filtering.layers", "'conv9'"]),
+    ("nodal_dropout.layers", ["fcc"], ["config key nodal_dropout.layers", "'fc'"]),
+    ("retraining.filter", "pulze", ["config key retraining.filter", "'pulse'"]),
+    ("retraining.by", "bands", ["config key retraining.by", "'band'"]),
+    # missing
+    ("attacks.pgd.method", GONE, ["config key attacks.pgd.method", "missing"]),
+    ("trainings.standard.epochs", GONE, ["config key trainings.standard.epochs", "missing"]),
+    ("datasets.digits.test", GONE, ["config key datasets.digits.test", "missing"]),
+    ("datasets", {}, ["config key datasets", "empty"]),
+    # of the wrong type
+    ("trainings.standard.lr", "fast", ["config key trainings.standard.lr", "'fast'", "number"]),
+    ("trainings.standard.lr", "1e-3", ["config key trainings.standard.lr", "1.0e-3"]),
+    ("seeds", 0, ["config key seeds", "list"]),
+    ("seeds", ["a"], ["config key seeds.0", "'a'", "integer"]),
+    ("scores", None, ["config key scores", "key: value"]),
+    ("synaptic_filtering.layers", "conv1", ["config key synaptic_filtering.layers", "list"]),
+    ("datasets", {"my data": {"source": "digits"}}, ["config key datasets.my data", "rename"]),
+    ("datasets", {"tables": {"source": "digits", "test": 60}}, ["datasets.tables", "rename"]),
+    ("results", "", ["config key results"]),
+    ("results", "/", ["config key results"]),
+    ("results", "my{run}", ["config key results"]),
+    # out of range
+    ("attacks.pgd.eps", -0.1, ["config key attacks.pgd.eps", "-0.1", "at least 0"]),
+    ("attacks.pgd.eps", math.nan, ["config key attacks.pgd.eps", "finite"]),
+    ("attacks.pgd.eps_grid", [math.inf], ["config key attacks.pgd.eps_grid", "finite"]),
+    ("datasets.digits.test", 0, ["config key datasets.digits.test", "at least 1"]),
+    ("trainings.standard.epochs", [2, 1], ["config key trainings.standard.epochs", "go up"]),
+    ("trainings.standard.epochs", [1, 1], ["config key trainings.standard.epochs", "go up"]),
+    ("trainings.standard.epochs", [], ["config key trainings.standard.epochs", "at least 1"]),
+    ("scores", {"confidence": 95}, ["config key scores.confidence", "less than 1"]),
+    ("seeds", [1, 1], ["config key seeds", "once"]),
+    # that do not go together
+    ("networks", ["squeezenet1_1"], ["config key networks", "squeezenet1_1", "8x8", "small_conv"]),
+    ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
+    ("networks", ["lsa_moons"], ["config key networks", "lsa_moons", "digits", "image"]),
+    ("attacks.fgsm.norm", "l2", ["config key attacks.fgsm.norm", "pgd"]),
+    ("attacks.clean", {"method": "fgsm", "eps": 0.1}, ["config key attacks.clean", "rename"]),
+    ("retraining.from_epochs", [7], ["config key retraining.from_epochs", "7", "1, 2"]),
+    ("retraining.attack", "fgsm", ["config key retraining.attack", "'fgsm'", "pgd"]),
+    ("synaptic_filtering.filters", ["low_pass"], ["config key retraining.by", "pulse"]),
+    ("synaptic_filtering.layers", "none", ["config key retraining.from_epochs"]),
+    ("synaptic_filtering.global_range", [1, 0], ["synaptic_filtering.global_range", "go up"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), MISTAKES)
+def test_mistake_in_the_config(key, value, expected):
+    config = yaml.safe_load(TINY)
+    *parents, last = key.split(".")
+    place = config
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    before = copy.deepcopy(config)
+    with pytest.raises(UserError) as error:
+        resolve(config, SCHEMA)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in expected:
+        assert part in message
+    assert repr(config) == repr(before)
+
+
+def test_the_tiny_config_is_right():
+    resolve(yaml.safe_load(TINY), SCHEMA)
+
+
+@pytest.mark.parametrize("config", [[], None, "text", 5])
+def test_config_that_is_no_mapping(config):
+    with pytest.raises(UserError, match="key: value"):
+        resolve(config, SCHEMA)
+
+
+def refused(workflow, *arguments: str) -> str:
+    """What Snakemake says of a run that must fail, without a traceback."""
+    done = workflow.snakemake(*arguments)
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
+def failed(workflow, *arguments: str) -> str:
+    """The one line of a job that must fail because of the user's input."""
+    said = refused(workflow, "--cores", "1", *arguments)
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def test_snakemake_shows_the_line(fresh):
+    fresh.edit("config.yaml", "small_conv", "small_cnv")
+    said = refused(fresh, "-n")
+    lines = [line for line in said.splitlines() if "config key" in line]
+    assert len(lines) == 1 and lines[0].endswith(
+        "config key networks: 'small_cnv' is not known; did you mean 'small_conv'?"
+    )
+
+
+def test_misspelt_key_on_the_command_line(fresh):
+    assert "did you mean 'seeds'?" in refused(fresh, "-n", "--config", "sedes=[1]")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("networks: [small_conv\nseeds: {", "not valid JSON or YAML"),
+        ("- small_conv\n- small_resnet\n", "keys at top level"),
+        ("", "keys at top level"),
+    ],
+)
+def test_config_file_that_is_no_config(fresh, text, expected):
+    (fresh.folder / "config.yaml").write_text(text, encoding="utf-8")
+    assert expected in refused(fresh, "-n")
+
+
+def test_config_file_that_is_not_there(fresh):
+    done = fresh.snakemake("-n", "--configfile", "nowhere.yaml")
+    assert done.returncode != 0  # Snakemake itself stops here, with a traceback of its own
+    last = done.stdout.strip().splitlines()[-1]
+    assert "nowhere.yaml" in last and "No such file" in last
+
+
+def test_results_that_are_a_file(fresh):
+    (fresh.folder / "taken").write_text("mine", encoding="utf-8")
+    for results in ("taken", "taken/below"):
+        fresh.configure(fresh.config() | {"results": results})
+        assert "config key results: taken" in refused(fresh, "--cores", "1")
+    assert (fresh.folder / "taken").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_results_that_are_write_protected(fresh):
+    (fresh.folder / "locked").mkdir(mode=0o500)
+    fresh.configure(fresh.config() | {"results": "locked"})
+    assert "config key results: locked" in refused(fresh, "--cores", "1")
+
+
+def idx(*shape: int) -> bytes:
+    """An IDX file of zeros."""
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(math.prod(shape))
+
+
+def fashion_mnist(workflow, **settings) -> None:
+    config = workflow.config()
+    config["datasets"] = {"fashion_mnist": {"validation": 2, "test": 2} | settings}
+    workflow.configure(config)
+
+
+def test_data_folder_that_is_not_there(fresh):
+    fashion_mnist(fresh, folder="nowhere")
+    line = failed(fresh, "results/fashion_mnist/data.pt")
+    assert "datasets.fashion_mnist.folder" in line and "nowhere" in line
+
+
+def test_truncated_data_file(fresh):
+    fashion_mnist(fresh, folder="data")
+    (fresh.folder / "data").mkdir()
+    for part in ("train", "t10k"):
+        images, labels = idx(20, 28, 28), idx(20)
+        if part == "t10k":
+            images = images[:-100]
+        (fresh.folder / f"data/{part}-images-idx3-ubyte").write_bytes(images)
+        (fresh.folder / f"data/{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    line = failed(fresh, "results/fashion_mnist/data.pt")
+    assert "data/t10k-images-idx3-ubyte" in line
+    assert not (fresh.folder / "results/fashion_mnist/data.pt").exists()
+
+
+def test_more_images_than_there_are(fresh):
+    fresh.edit("config.yaml", "test: 60", "test: 6000")
+    line = failed(fresh, "results/digits/data.pt")
+    assert "datasets.digits.test" in line and "6000" in line and "1797" in line
+
+
+class Code:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_truncated_checkpoint(rerun):
+    checkpoint = rerun.folder / EPOCH / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    before = {path: path.stat().st_mtime_ns for path in rerun.files("results")}
+    line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
+    assert f"{EPOCH}/checkpoint.pt" in line and "truncated" in line and "delete it" in line
+
+    lost = {
+        path
+        for path, time in before.items()
+        if not path.exists() or path.stat().st_mtime_ns != time
+    }
+    mine = {path for path in lost if path.parent.name == "fgsm" or "attack-fgsm" in path.name}
+    assert lost == mine  # only what the failed job was about to make anew
+
+    checkpoint.unlink()  # as the line says; the segment is trained anew, the next one is not asked
+    made = rerun.announced(f"{EPOCH}/attacks/fgsm/accuracy.tsv")
+    assert [job["rule"] for job in made] == ["train", "attack"]
+
+
+def test_checkpoint_that_carries_code(rerun, tmp_path):
+    checkpoint = rerun.folder / EPOCH / "checkpoint.pt"
+    checkpoint.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
+    line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
+    assert f"{EPOCH}/checkpoint.pt" in line and "code" in line
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"text\n\xff", bytes(64)]
+)
+@pytest.mark.parametrize(
+    "load", [lambda path: load_tensors(path, "a checkpoint"), load_arrays, load_table]
+)
+def test_any_damaged_file_is_named(tmp_path, load, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    try:
+        assert load(path) is not None  # some content is a table, or an empty dict of tensors
+    except UserError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "load", [lambda path: load_tensors(path, "a checkpoint"), load_arrays, load_table]
+)
+def test_lost_file_is_named(tmp_path, load):
+    with pytest.raises(UserError, match="file: no such file"):
+        load(tmp_path / "file")

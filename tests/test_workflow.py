@@ -1,0 +1,433 @@
+"""The workflow as a whole: what it announces, makes, remakes, and what it survives."""
+
+import ast
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Copy, copy_workflow
+
+from faultline.catalogue import networks
+from faultline.files import load_tensors
+
+RULES = {
+    rule: block
+    for file in sorted((ROOT / "rules").glob("*.smk"))
+    for rule, block in re.findall(
+        r"^rule (\w+):\n((?:[ ].*\n|\n)*)", file.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+}
+CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
+FILES = ("output", "log", "benchmark")
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a linter on the checkout, or skip where it is not installed."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed (requirements-dev.txt)")
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+# What is announced
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
+    copy = copy_workflow(tmp_path / "run", config="")
+    for module in ("torch", "torchvision"):
+        stub = tmp_path / "stub" / module / "__init__.py"
+        stub.parent.mkdir(parents=True)
+        stub.write_text(f"raise ImportError('{module} imported while the workflow is parsed')\n")
+    settings = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))
+    settings["seeds"] = settings["seeds"][:1]  # a whole grid takes Snakemake half a minute
+    (copy.folder / config).write_text(yaml.safe_dump(settings), encoding="utf-8")
+    jobs = copy.announced("--configfile", config, PYTHONPATH=str(tmp_path / "stub"))
+
+    swept = settings.get("synaptic_filtering", {}).get("layers", "all")
+    for network in settings["networks"]:
+        found = {
+            job["wildcards"]["layer"]
+            for job in jobs
+            if job["rule"] == "ablate_layer" and job["wildcards"]["network"] == network
+        }
+        layers = {name for name, *_ in networks()[network]["layers"]}
+        assert found == layers if swept == "all" else found <= layers
+    assert {"prepare_data", "train", "attack", "aggregate", "report"} <= {j["rule"] for j in jobs}
+
+
+# What a run makes
+
+
+def test_a_run_makes_everything_and_then_nothing(finished, fresh):
+    announced = fresh.announced()
+    assert {job["rule"] for job in announced} == set(RULES)
+    for job in announced:
+        for path in job["output"] + job["log"] + job["benchmark"]:
+            assert (finished.folder / path).is_file(), path
+        (log,), (benchmark,) = job["log"], job["benchmark"]
+        assert "error:" not in (finished.folder / log).read_text(encoding="utf-8")
+        assert len(pd.read_csv(finished.folder / benchmark, sep="\t")) == 1
+    known = {path for job in announced for key in FILES for path in job[key]}
+    there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
+    assert there == known  # no unfinished and no temporary file is left
+
+    results = finished.folder / "results"
+    html = (results / "report.html").read_text(encoding="utf-8")
+    assert html.lstrip().lower().startswith("<!doctype html") and html.rstrip().endswith("</html>")
+    assert yaml.safe_load((results / "config.resolved.yaml").read_text(encoding="utf-8"))
+    for table in (results / "tables").iterdir():
+        assert len(pd.read_csv(table, sep="\t")), f"{table.name} is empty"
+
+    assert "Nothing to be done" in finished.run("--cores", "2")
+
+
+def test_snakemake_report(rerun):
+    rerun.run("--report", "page.html")
+    page = (rerun.folder / "page.html").read_text(encoding="utf-8")
+    assert "prepare_data" in page and "report.html" in page
+
+
+# How it is written
+
+
+def test_there_are_as_many_rules_as_scripts():
+    assert set(RULES) == {path.stem for path in (ROOT / "workflow").glob("*.py")}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_is_complete(rule):
+    block = RULES[rule]
+    for directive in ("output", "log", "benchmark", "threads", "resources", "conda", "params"):
+        assert re.search(rf"^    {directive}:", block, flags=re.MULTILINE), directive
+    for resource in ("mem_mb", "runtime", "gpu"):
+        assert re.search(rf"^        {resource}=", block, flags=re.MULTILINE), resource
+    assert f'script:\n        "../workflow/{rule}.py"' in block
+    assert f'code=code("{rule}")' in block
+
+
+def test_conda_environment_has_the_pins_of_pip():
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    pins = {line for line in text.splitlines() if line and not line.startswith("#")}
+    environment = yaml.safe_load((ROOT / "envs/faultline.yaml").read_text(encoding="utf-8"))
+    (pip,) = (d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert set(pip) == pins
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9a-z.]+", pin) for pin in pins)
+
+
+def test_snakemake_lint(fresh):
+    said = fresh.run("--lint")
+    assert "Lints for" not in said, said
+
+
+@pytest.mark.parametrize(
+    "command", ["ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules"]
+)
+def test_linters_find_nothing(command):
+    done = tool(*command.split())
+    assert done.returncode == 0, done.stdout
+
+
+# What a change remakes. Each test changes a finished run and asks a dry run.
+
+DOWNSTREAM = {"aggregate": 1, "report": 1}
+CLASSES_ON = {"classify": 2, "retrain": 3} | DOWNSTREAM  # `regular` retraining needs no classes
+SCORES_ON = {"score": 2} | CLASSES_ON
+ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
+
+
+def counts(copy: Copy) -> dict[str, int]:
+    """Jobs of each rule that a dry run announces."""
+    return dict(Counter(job["rule"] for job in copy.announced()))
+
+
+def values(copy: Copy, key: str) -> dict[str, set[str]]:
+    """Rule -> values of one wildcard in its jobs; rules without this wildcard are left out."""
+    found = {}
+    for job in copy.announced():
+        if key in job["wildcards"]:
+            found.setdefault(job["rule"], set()).add(job["wildcards"][key])
+    return found
+
+
+def add_statement(copy: Copy, module: str, function: str) -> None:
+    """Put a statement that does nothing at the start of a function of the library."""
+    file = copy.folder / f"workflow/faultline/{module}.py"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    (node,) = (
+        node
+        for node in ast.parse("".join(lines)).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    lines.insert(node.body[-1].lineno - 1, "    _ = 1\n")
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def test_touching_remakes_nothing(rerun):
+    for path in ("Snakefile", "config.yaml", "rules", "workflow", "envs", "profiles"):
+        root = rerun.folder / path
+        for file in [root, *root.rglob("*")]:
+            os.utime(file)
+    assert counts(rerun) == {}
+
+
+def test_comments_and_docstrings_remake_nothing(rerun):
+    sources = sorted((rerun.folder / "workflow").rglob("*.py"))
+    assert len(sources) > 20
+    for file in sources:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        functions = [n for n in ast.walk(ast.parse("\n".join(lines))) if type(n) is ast.FunctionDef]
+        for first in sorted((f.body[0] for f in functions), key=lambda n: -n.lineno):
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                lines[first.lineno - 1] = lines[first.lineno - 1].replace('"""', '"""Anew: ', 1)
+            elif isinstance(first, ast.Return | ast.Assign):
+                lines.insert(first.lineno - 1, " " * first.col_offset + '"""Said anew."""')
+        text = "\n".join(lines).replace('"""', '"""Put otherwise: ', 1)
+        file.write_text(f"# A remark.\n{text}\n# Another.\n", encoding="utf-8")
+    for file in [rerun.folder / "Snakefile", *(rerun.folder / "rules").iterdir()]:
+        file.write_text("# A remark.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    assert counts(rerun) == {}
+
+
+def test_order_of_keys_remakes_nothing(rerun):
+    def turned(value):
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(value)}
+        return value
+
+    config = rerun.config()
+    rerun.configure(turned(config))
+    assert list(rerun.config()["attacks"]) == ["pgd", "fgsm"]
+    assert counts(rerun) == {}
+
+
+def test_defaults_spelled_out_remake_nothing(rerun):
+    config = rerun.config()
+    config["scores"] = {"confidence": 0.95, "baseline": "unfiltered"}
+    config["trainings"]["standard"]["lr"] = 0.001
+    rerun.configure(config)
+    assert counts(rerun) == {}
+
+
+def test_another_tau_remakes_the_classes_and_what_follows(rerun):
+    config = rerun.config()
+    config["classes"] = {"tau": {"layers": {"S_adv": 0.2}}}
+    rerun.configure(config)
+    assert counts(rerun) == CLASSES_ON
+    assert "regular" not in values(rerun, "policy")["retrain"]
+
+
+def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
+    config = rerun.config()
+    config["scores"] = {"confidence": 0.9}
+    rerun.configure(config)
+    assert counts(rerun) == SCORES_ON
+
+
+def test_another_eps_remakes_its_attack_only(rerun):
+    config = rerun.config()
+    config["attacks"]["fgsm"]["eps"] = 0.2
+    rerun.configure(config)
+    assert counts(rerun) == {"attack": 2} | DOWNSTREAM
+    assert values(rerun, "attack") == {"attack": {"fgsm"}}
+
+
+def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
+    config = rerun.config()
+    config["attacks"]["pgd"]["eps"] = 0.2
+    rerun.configure(config)
+    assert counts(rerun) == {"attack": 2} | ABLATIONS | SCORES_ON | {"retrain": 4}
+    assert values(rerun, "attack") == {"attack": {"pgd"}}
+
+
+def test_a_further_epoch_remakes_no_earlier_one(rerun):
+    config = rerun.config()
+    config["trainings"]["standard"]["epochs"] = [1, 2, 3]
+    rerun.configure(config)
+    new = {rule: count // 2 for rule, count in ABLATIONS.items()}
+    assert counts(rerun) == new | DOWNSTREAM | {"train": 1, "attack": 2, "score": 1, "classify": 1}
+    assert set().union(*values(rerun, "epoch").values()) == {"3"}
+
+
+def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
+    config = rerun.config()
+    config["trainings"]["standard"]["epochs"] = [1]
+    config["retraining"]["from_epochs"] = []
+    rerun.configure(config)
+    assert counts(rerun) == DOWNSTREAM
+
+
+def test_an_epoch_left_out_before_others_trains_the_longer_segment(rerun):
+    config = rerun.config()
+    config["trainings"]["standard"]["epochs"] = [2]
+    rerun.configure(config)
+    found = values(rerun, "epoch")
+    assert counts(rerun)["train"] == 1 and "prepare_data" not in counts(rerun)
+    assert set().union(*found.values()) == {"2"}
+
+
+def test_a_further_seed_remakes_no_other(rerun):
+    config = rerun.config()
+    config["seeds"] = [0, 1]
+    rerun.configure(config)
+    assert set(counts(rerun)) == set(RULES) - {"prepare_data"}
+    assert set().union(*values(rerun, "seed").values()) == {"1"}
+
+
+def test_a_further_network_remakes_no_other(rerun):
+    config = rerun.config()
+    config["networks"] = ["small_conv", "small_resnet"]
+    config["synaptic_filtering"]["layers"] = ["conv1", "fc"]
+    rerun.configure(config)
+    assert set().union(*values(rerun, "network").values()) == {"small_resnet"}
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "expected"),
+    [
+        ("plots", "class_map", {"report": 1}),
+        ("reporting", "render", {"report": 1}),
+        ("aggregation", "invariances", DOWNSTREAM),
+        ("classes", "classify", CLASSES_ON),
+        ("scores", "filter_scores", SCORES_ON),
+        ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
+        ("attacks", "pgd", {"attack": 4} | ABLATIONS | SCORES_ON | {"retrain": 4}),
+        ("attacks", "checks", {"attack": 4} | ABLATIONS | SCORES_ON),
+        ("sweep", "sweep", ABLATIONS | SCORES_ON),
+        ("filters", "nodal_variants", {"ablate_filters": 2} | SCORES_ON),
+        (
+            "training",
+            "train_epochs",
+            {"train": 2, "attack": 4} | ABLATIONS | SCORES_ON | {"retrain": 4},
+        ),
+    ],
+)
+def test_a_change_of_the_library_remakes_the_stages_that_use_it(rerun, module, function, expected):
+    add_statement(rerun, module, function)
+    assert counts(rerun) == expected
+
+
+def test_a_change_of_a_script_remakes_its_stage(rerun):
+    rerun.edit("workflow/classify.py", "with job(snakemake):", "with job(snakemake):\n    _ = 1")
+    assert counts(rerun) == CLASSES_ON
+
+
+def test_the_template_of_the_report_remakes_the_report(rerun):
+    template = rerun.folder / "workflow/faultline/report.html.j2"
+    template.write_text(template.read_text(encoding="utf-8") + "<!-- more -->\n", encoding="utf-8")
+    assert counts(rerun) == {"report": 1}
+
+
+# Chains and interruptions
+
+CHAINS = """
+datasets:
+  digits: {train: 200, validation: 50, test: 60}
+networks: [small_conv]
+trainings:
+  chain: {batch_size: 50, epochs: [1, 3]}
+  direct: {batch_size: 50, epochs: [3]}
+  whole: {batch_size: 10, epochs: [100]}
+  killed: {batch_size: 10, epochs: [100]}
+  lost: {batch_size: 10, epochs: [100]}
+attacks: {fgsm: {method: fgsm, eps: 0.1}}
+retraining: {from_epochs: []}
+"""
+
+
+def checkpoint(training: str, epoch: int) -> str:
+    return f"results/digits/small_conv/{training}/seed-0/epoch-{epoch}/checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory) -> Copy:
+    """Trainings of the same network in one go, in segments, and not yet at all."""
+    copy = copy_workflow(tmp_path_factory.mktemp("chains") / "run", CHAINS)
+    wanted = [checkpoint("chain", 3), checkpoint("direct", 3), checkpoint("whole", 100)]
+    copy.run("--cores", "2", *wanted)
+    return copy
+
+
+def same(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_a_chain_gives_the_bits_of_one_run(chains):
+    chain, direct = (
+        load_tensors(chains.folder / checkpoint(name, 3), "a checkpoint")
+        for name in ("chain", "direct")
+    )
+    assert chain["epoch"] == direct["epoch"] == 3
+    assert same(chain["network"], direct["network"])
+    assert same(chain["optimizer"], direct["optimizer"])
+    assert same(chain["history"], direct["history"])
+
+
+def interrupt(copy: Copy, target: str, *, everything: bool) -> None:
+    """Kill a training with -9 once it has saved a first state; with `everything`, Snakemake too."""
+    partial = copy.folder / f"{target}.partial"
+    process = subprocess.Popen(
+        copy.command("--cores", "1", target),
+        cwd=copy.folder,
+        env=copy.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not partial.exists():
+            assert process.poll() is None, "the run ended before it could be interrupted"
+            time.sleep(0.01)
+        jobs = psutil.Process(process.pid).children(recursive=True)
+        if everything:
+            jobs = [psutil.Process(process.pid), *jobs]
+        for job in jobs:
+            if everything or " ".join(job.cmdline()).endswith("train.py"):
+                job.kill()
+        process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert partial.exists() and not (copy.folder / target).exists()
+
+
+@pytest.mark.parametrize("training", ["killed", "lost"])
+def test_a_killed_training_goes_on_where_it_was(chains, training):
+    target = checkpoint(training, 100)
+    everything = training == "lost"
+    interrupt(chains, target, everything=everything)
+    if everything:  # a killed Snakemake leaves its lock behind
+        refused = chains.snakemake("--cores", "1", target)
+        assert refused.returncode != 0 and "--unlock" in refused.stdout
+        chains.run("--unlock")
+    chains.run("--cores", "1", target)
+
+    log = chains.folder / f"results/logs/digits/small_conv/{training}/seed-0/epoch-100/train.log"
+    assert re.search(r"^resuming after epoch [1-9]", log.read_text(), flags=re.MULTILINE)
+    whole = chains.folder / checkpoint("whole", 100)
+    assert (chains.folder / target).read_bytes() == whole.read_bytes()
+    assert not (chains.folder / f"{target}.partial").exists()

@@ -20,7 +20,6 @@ rule attack:
         gpu=GPU,
     params:
         attack=lambda wildcards: attack_settings(wildcards.attack)[wildcards.attack],
-        confidence=config["scores"]["confidence"],
         device=config["device"],
         code=code("attack"),
     script:

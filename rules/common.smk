@@ -1,5 +1,6 @@
 # What the rules share: the checked config, paths, the enumeration of jobs.
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,11 @@ except UserError as error:
     sys.exit(f"error: {', '.join(map(str, workflow.configfiles))}: {error}")
 
 RESULTS = config["results"].rstrip("/")
+there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
+if not (there.is_dir() and os.access(there, os.W_OK)):
+    sys.exit(
+        f"error: config key results: {there} is no folder that can be written to; name another"
+    )
 DATA = f"{RESULTS}/{{dataset}}/data.pt"
 RUN = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/seed-{{seed}}"
 CHECKPOINT = f"{RUN}/epoch-{{epoch}}"
@@ -89,9 +95,9 @@ def checkpoints(epochs=None):
     """Every checkpoint of the run, as a dict of its wildcards; `epochs` chooses among them."""
     return [
         dict(zip(PLACE, (dataset, network, training, seed, epoch)))
-        for dataset in config["datasets"]
+        for dataset in sorted(config["datasets"])
         for network in config["networks"]
-        for training, settings in config["trainings"].items()
+        for training, settings in sorted(config["trainings"].items())
         for seed in config["seeds"]
         for epoch in settings["epochs"]
         if epochs in (None, "all")

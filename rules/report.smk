@@ -1,5 +1,5 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
-ATTACKED = with_each(ALL, "attack", config["attacks"])
+ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
@@ -48,7 +48,7 @@ rule aggregate:
 rule report:
     input:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
-        template=str(ROOT / "workflow/faultline/report.html.j2"),
+        template=os.path.relpath(ROOT / "workflow/faultline/report.html.j2"),
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",

@@ -8,6 +8,7 @@ with job(snakemake):
     from faultline.aggregation import attack_order, compare_policies, invariances
     from faultline.facts import unpack
     from faultline.files import load_arrays, load_table, save_table
+    from faultline.statistics import wilson_interval
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
@@ -31,7 +32,9 @@ with job(snakemake):
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
-    save_table(joined(given.accuracy, params.attacked), output.accuracy)
+    accuracy = joined(given.accuracy, params.attacked)
+    _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=params.confidence)
+    save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
     save_table(pd.concat([checks, order], ignore_index=True), output.checks)
     save_table(joined(given.history, params.histories), output.history)
     save_table(joined(given.curves, params.checkpoints), output.curves)

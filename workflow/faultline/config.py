@@ -3,6 +3,8 @@
 import copy
 import difflib
 import fnmatch
+import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -24,6 +26,7 @@ def resolve(config: dict, schema: dict) -> dict:
     Raises UserError with one line that names the key, what was expected and what to do.
     """
     _check_schema(config, schema)
+    _check_finite(config)
     config = _with_defaults(copy.deepcopy(config), schema, schema)
     _check_sense(config)
     return config
@@ -54,11 +57,29 @@ def _check_schema(config: dict, schema: dict) -> None:
         raise UserError(
             f"config key {key}: a name may hold letters, digits, '-' and '_' only; rename it"
         )
+    if rule == "pattern":
+        raise UserError(
+            f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
+        )
     if rule == "oneOf":
         options = [o.get("enum", "a list of names or numbers") for o in error.validator_value]
         flat = ", ".join(", ".join(o) if isinstance(o, list) else o for o in options)
         raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
+
+
+def _check_finite(value, where: str = "") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config key {where}: {value!r} is no finite number; give one")
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in parts:
+        _check_finite(part, f"{where}.{key}".lstrip("."))
 
 
 def _expected(schema: dict, key: str) -> str:
@@ -69,7 +90,7 @@ def _expected(schema: dict, key: str) -> str:
 def _problem(error) -> str:
     value, limit = error.instance, error.validator_value
     return {
-        "type": lambda: f"{value!r} has the wrong type; expected {_types(limit)}",
+        "type": lambda: _wrong_type(value, limit),
         "minimum": lambda: f"{value!r} is too small; expected at least {limit}",
         "exclusiveMinimum": lambda: f"{value!r} is too small; expected more than {limit}",
         "maximum": lambda: f"{value!r} is too large; expected at most {limit}",
@@ -82,7 +103,15 @@ def _problem(error) -> str:
 
 
 def _types(types) -> str:
-    return " or ".join([types] if isinstance(types, str) else types)
+    words = {"array": "a list", "object": "lines of key: value", "string": "text"}
+    return " or ".join(words.get(t, t) for t in ([types] if isinstance(types, str) else types))
+
+
+def _wrong_type(value, types) -> str:
+    hint = ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):  # YAML 1.1: a text
+        hint = f"; write {value.replace('e', '.0e')}"
+    return f"{value!r} has the wrong type; expected {_types(types)}{hint}"
 
 
 def _with_defaults(value, schema: dict, root: dict):
@@ -108,6 +137,8 @@ def _with_defaults(value, schema: dict, root: dict):
 
 def _check_sense(config: dict) -> None:
     for name, dataset in config["datasets"].items():
+        if name in ("tables", "logs", "benchmarks"):
+            raise UserError(f"config key datasets.{name}: a folder of the results; rename it")
         dataset.setdefault("source", name)
         if dataset["source"] not in SOURCES:
             raise UserError(

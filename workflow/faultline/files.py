@@ -1,6 +1,7 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
 import io
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +26,21 @@ def save_tensors(content: dict, path) -> None:
     import torch
 
     buffer = io.BytesIO()  # saved under a path, the file would carry the temporary name
-    torch.save(content, buffer)
+    torch.save(_interned(content), buffer)
     with atomic(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+
+
+def _interned(value):
+    """Equal texts made one object. Pickle writes an object once and then refers to it, so the bytes
+    would otherwise tell a resumed training from one that ran through."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {_interned(key): _interned(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_interned(part) for part in value]
+    return value
 
 
 def load_tensors(path, what: str, *, device="cpu") -> dict:

@@ -219,7 +219,7 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
             for images, rows in part.groupby("images", sort=False)
         ]
         start = (
-            f"{config['retraining']['epochs']} epochs on from epoch {part['epoch'].max()}; "
+            f"{_epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", start + " ".join(texts)
@@ -603,7 +603,7 @@ def _retraining(tables: dict, config: dict) -> dict:
                 plots.policy_comparison(of_epoch, frozen=words),
                 name=f"retraining-{index}-{epoch}",
                 alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
-                caption=f"{settings['epochs']} epochs of retraining from epoch {epoch}. "
+                caption=f"{_epochs(settings['epochs'])} of retraining from epoch {epoch}. "
                 f"{_n(of_epoch)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
                 read="Right of the line is better than regular retraining. An interval that "
@@ -767,6 +767,10 @@ def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _key(part: pd.DataFrame) -> str:
     return " · ".join(part.iloc[0][RUN])
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 def _frozen(retraining: pd.DataFrame) -> pd.DataFrame:

@@ -14,18 +14,12 @@ from faultline.files import load_table  # noqa: E402
 
 
 def main(tables: Path, folder: Path) -> None:
-    of = {name: load_table(tables / f"{name}.tsv") for name in ("curves", "layers", "comparison")}
-    for network in dict.fromkeys(of["layers"]["network"]):
-        chosen = {name: table[table["network"] == network] for name, table in of.items()}
-        figures = {
-            "thresholds": plots.threshold_curves(chosen["curves"]),
-            "scores": plots.score_map(chosen["layers"]),
-            "retraining": plots.policy_comparison(chosen["comparison"], frozen={}),
-        }
-        for name, figure in figures.items():
-            path = folder / f"fashion-mnist-{network}-{name}.png"
-            figure.savefig(path, dpi=90, metadata={"Software": None})
-            print(path)
+    figures = {"curves": plots.threshold_curves, "layers": plots.score_map}
+    for name, draw in figures.items():
+        table = load_table(tables / f"{name}.tsv")
+        path = folder / f"fashion-mnist-resnet18-{name}.png"
+        draw(table[table["network"] == "resnet18"]).savefig(path, dpi=90)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,12 @@ if not (there.is_dir() and os.access(there, os.W_OK)):
         f"error: config key results: {there} is no folder that can be written to; name another"
     )
 DATA = f"{RESULTS}/{{dataset}}/data.pt"
-RUN = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/seed-{{seed}}"
-CHECKPOINT = f"{RUN}/epoch-{{epoch}}"
+PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
+CHECKPOINT = f"{RESULTS}/{PART}"
 ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
-PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
 LOGS = f"{RESULTS}/logs/{PART}"
 BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
 

@@ -137,3 +137,14 @@ def rerun(finished, tmp_path) -> Copy:
 def fresh(tmp_path) -> Copy:
     """A copy of the workflow with the tiny config and no results."""
     return copy_workflow(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch on one thread, as in a job."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -25,12 +25,7 @@ TORCHVISION = {
 LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19")]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shape_of(name, size, channels=1):

@@ -18,12 +18,7 @@ from faultline.sweep import Traced, _Runner, active_images, sweep
 KINDS = ("high_pass", "low_pass", "pulse")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def quiet(*_):

@@ -23,12 +23,7 @@ CONSTANT = {"kind": "constant", "epochs": 100, "factor": 0.1}
 PLAIN = {"shift": 0, "flip": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def quiet(*_):

@@ -67,6 +67,7 @@ def job_of(folder, *, adversarial=(), images=None):
     return SimpleNamespace(
         input=SimpleNamespace(**given, adversarial=list(adversarial)),
         wildcards=SimpleNamespace(network="small_conv"),
+        resources=SimpleNamespace(mem_mb=2000),
         params=SimpleNamespace(attacks={"fgsm": FGSM}, images=images),
     )
 

@@ -1,6 +1,7 @@
 """The engine against a naive second implementation: a deep copy per variant, a plain forward."""
 
 import copy
+import re
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import nn
 
 from faultline.attacks import craft
 from faultline.errors import UserError
-from faultline.filters import Variant, nodal_variants, synaptic_variants
+from faultline.filters import Mask, Variant, nodal_variants, synaptic_variants
 from faultline.networks import build, layers
-from faultline.sweep import Traced, _Runner, active_images, sweep
+from faultline.sweep import _Graph, active_images, sweep
+from faultline.tracing import Traced, Untraceable
 
 KINDS = ("high_pass", "low_pass", "pulse")
 
@@ -49,20 +51,28 @@ def lively(network, images):
 
 def naive_logits(network, variant, images, *, place=None):
     """Logits of a deep copy with parameters replaced, or with the output of `place` silenced."""
-    copied = copy.deepcopy(network)
-    if variant.replace:
-        body = getattr(copied, "body", copied)
-        for name, value in variant.replace().items():
-            body.get_parameter(name).data = value.clone()
-    if variant.silence:
-        copied.get_submodule(place).register_forward_hook(partial(_silenced, variant.silence[1]))
     with torch.no_grad():
-        return copied(images)
+        return naive(network, variant, place=place)(images)
 
 
-def _silenced(index, module, inputs, output):
+def naive(network, variant, *, place=None):
+    """A deep copy of the network, changed as the variant says."""
+    copied = copy.deepcopy(network)
+    body = getattr(copied, "body", copied)
+    for name, value in (variant.replace() if variant.replace else {}).items():
+        body.get_parameter(name).data = value.clone()
+    if variant.mask and variant.mask.at == "weights":
+        for parameter in layers(copied)[variant.mask.layer].parameters():
+            parameter.data[list(variant.mask.filters)] = 0
+    elif variant.mask:
+        hook = partial(_silenced, list(variant.mask.filters))
+        copied.get_submodule(place).register_forward_hook(hook)
+    return copied
+
+
+def _silenced(filters, module, inputs, output):
     output = output.clone()
-    output[:, index] = 0
+    output[:, filters] = 0
     return output
 
 
@@ -73,8 +83,21 @@ def some_variants(network, layer, *, count=4, filters=(0, 1), places=True):
     variants += nodal_variants(layer, chosen[layer], filters=filters, at="weights")
     if places:
         variants += nodal_variants(layer, chosen[layer], filters=filters, at="activation")
-    bare = [Variant({"number": i}, v.key, v.replace, v.silence) for i, v in enumerate(variants)]
-    return bare
+    return [Variant({"number": i}, v.key, v.replace, v.mask) for i, v in enumerate(variants)]
+
+
+def engine_logits(network, variants, images, *, ablated):
+    """Logits of the base and of every variant, as the engine computes them on one batch."""
+    with torch.no_grad():
+        evaluate = _Graph(Traced(network, ablated, images[:32]), variants).fixed(images)
+        base = evaluate(None)[1]
+        yield base
+        for variant in variants:
+            rows, logits = evaluate(variant) if variant.key is not None else (None, None)
+            whole = base.clone()
+            if logits is not None:
+                whole[slice(None) if rows is None else rows] = logits
+            yield whole
 
 
 def assert_as_naive(network, variants, images, labels, *, ablated, place=None, batch_size=500):
@@ -88,15 +111,13 @@ def assert_as_naive(network, variants, images, labels, *, ablated, place=None, b
         batch_size=batch_size,
         say=quiet,
     )
-    with torch.no_grad():
-        evaluate = _Runner(Traced(network, ablated)).fixed(images)
     pairs = [(facts.base["clean"], Variant({}, None))]
     pairs += zip(facts.correct["clean"], variants, strict=True)
-    for hits, variant in pairs:
+    found = engine_logits(network, variants, images, ablated=ablated)
+    for hits, variant, made in zip(*zip(*pairs, strict=True), found, strict=True):
         logits = naive_logits(network, variant, images, place=place)
-        with torch.no_grad():
-            tolerance = 1e-4 * logits.abs().max().item() + 1e-6
-            torch.testing.assert_close(evaluate(variant), logits, rtol=0, atol=tolerance)
+        tolerance = 1e-4 * logits.abs().max().item() + 1e-6
+        torch.testing.assert_close(made, logits, rtol=0, atol=tolerance)
         best, second = logits.topk(2, dim=1).values.unbind(1)
         tie = (best - second < 1e-4 * logits.abs().max()).numpy()
         expected = (logits.argmax(1) == labels).numpy()
@@ -282,7 +303,7 @@ def test_variants_of_different_layers_and_places_in_one_sweep():
     labels = network(images).argmax(1)
     known = layers(network)
     variants = [
-        Variant({"n": 0}, v.key, v.replace, v.silence)
+        Variant({"n": 0}, v.key, mask=v.mask)
         for layer in ("conv1", "conv2", "conv3")
         for at in ("weights", "activation")
         for v in nodal_variants(layer, known[layer], filters=[0, 1], at=at)
@@ -294,8 +315,8 @@ def test_variants_of_different_layers_and_places_in_one_sweep():
     facts = sweep(network, variants, {"clean": images}, labels, ablated=list(known), say=quiet)
     for index, variant in enumerate(variants):
         place = None
-        if variant.silence:
-            place = f"body.relu{variant.silence[0][-1]}"
+        if variant.mask:
+            place = f"body.relu{variant.mask.layer[-1]}"
         logits = naive_logits(network, variant, images, place=place)
         best, second = logits.topk(2, dim=1).values.unbind(1)
         tie = (best - second < 1e-4 * logits.abs().max()).numpy()
@@ -356,22 +377,25 @@ def test_awkward_networks(branches, layer, batch_size):
     assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))
 
 
-def named(network, layer):
-    return [node.name for node in Traced(network, [layer]).places(layer)]
+def names_of_places(network, images, layer):
+    traced = Traced(network, [layer], images)
+    return [node.name for node in traced.places(layer, "activation")]
 
 
 def test_where_silence_acts(branches):
-    network, *_ = branches
-    assert named(network, "stem") == ["relu"]
-    assert named(network, "shared") == ["relu_1", "shared_1"]  # the second one before the skip
-    assert named(network, "left") == ["relu_2"]
-    assert named(network, "right") == ["tanh_"]
-    assert named(network, "out") == ["out"]
+    network, images, _ = branches
+    named = partial(names_of_places, network, images)
+    assert named("stem") == ["relu"]
+    assert named("shared") == ["relu_1", "shared_1"]  # the second one before the skip
+    assert named("left") == ["relu_2"]
+    assert named("right") == ["tanh_"]
+    assert named("out") == ["out"]
     resnet = build("small_resnet", shape=(1, 8, 8), classes=3, mean=0, std=1, seed=0)
-    assert named(resnet, "conv1") == ["body_relu"]
-    assert named(resnet, "layer1.conv1") == ["body_layer1_relu1"]
-    assert named(resnet, "layer1.conv2") == ["body_layer1_bn2"]
-    assert named(resnet, "layer2.downsample.0") == ["body_layer2_downsample_1"]
+    named = partial(names_of_places, resnet, torch.rand(2, 1, 8, 8))
+    assert named("conv1") == ["body_relu"]
+    assert named("layer1.conv1") == ["body_layer1_relu1"]
+    assert named("layer1.conv2") == ["body_layer1_conv2"]
+    assert named("layer2.downsample.0") == ["body_layer2_downsample_0"]
 
 
 class Aliased(nn.Module):
@@ -402,30 +426,66 @@ class Aliased(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["module", "function", "statement", "assignment"])
-def test_a_network_that_the_trace_cannot_repeat_is_refused(how):
+def test_a_network_whose_trace_gives_other_logits_is_run_as_a_whole(how):
     torch.manual_seed(0)
-    network, images = Aliased(how).eval(), torch.randn(9, 1, 5, 5)
-    with pytest.raises(UserError, match="in place") as caught:
-        sweep(
-            network,
-            some_variants(network, "b"),
-            {"clean": images},
-            torch.zeros(9, dtype=torch.long),
-            ablated=["b"],
-            say=quiet,
-        )
-    assert "\n" not in str(caught.value)
+    network, images = Aliased(how).eval(), torch.randn(40, 1, 5, 5)
+    assert_as_loop(network, "b", images, "in place")
 
 
 class Branching(nn.Sequential):
+    """Cannot be traced: what it does depends on the values."""
+
     def forward(self, x):
-        return super().forward(x) if x.sum() > 0 else x
+        return super().forward(x) if x.sum() > -1e9 else x
 
 
-def test_what_cannot_be_traced_is_refused():
-    network = Branching(nn.Linear(2, 2))
-    with pytest.raises(UserError, match=r"cannot be traced by torch\.fx") as caught:
-        Traced(network, ["0"])
+def test_a_network_that_cannot_be_traced_is_run_as_a_whole():
+    torch.manual_seed(0)
+    network = Branching(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    assert_as_loop(network, "0", torch.randn(40, 3), r"cannot be traced by torch.fx \(symbol")
+
+
+def assert_as_loop(network, layer, images, reason):
+    with pytest.raises(Untraceable, match=reason):
+        Traced(network, [layer], images[:9])
+    said = []
+    variants = some_variants(network, layer, places=False)
+    labels = naive_logits(network, variants[0], images).argmax(1)
+    attack = partial(craft, attack={"method": "fgsm"}, eps=0.05, bounds=None, seed=0)
+    state = copy.deepcopy(network.state_dict())
+    facts = sweep(
+        network,
+        variants,
+        {"clean": images.clone()},
+        labels,
+        ablated=[layer],
+        attacks={"fgsm": attack},
+        batch_size=7,
+        say=said.append,
+    )
+    for index, variant in enumerate(variants):
+        changed = naive(network, variant)
+        with torch.no_grad():
+            expected = (changed(images.clone()).argmax(1) == labels).numpy()
+        assert np.array_equal(facts.correct["clean"][index], expected)
+        with torch.no_grad():
+            attacked = changed(attack(changed, images.clone(), labels)).argmax(1)
+        assert np.array_equal(facts.correct["fgsm"][index], (attacked == labels).numpy())
+    assert facts.correct["clean"][0].all() and not facts.correct["clean"].all()
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    assert re.search(reason, said[0]) and "images/s" in said[0]
+    outputs = []
+    hook = network.get_submodule(layer).register_forward_hook(lambda m, i, o: outputs.append(o))
+    naive_logits(network, Variant({}, None), images.clone())
+    hook.remove()
+    kept = outputs[0].ne(0).flatten(2).any(2) if images.dim() == 4 else outputs[0].ne(0)
+    found = active_images(network, layer, images.clone(), at="weights", batch_size=7)
+    assert found.tolist() == kept.sum(0).tolist()
+    with pytest.raises(UserError, match='"weights"') as caught:
+        active_images(network, layer, images, at="activation")
+    with pytest.raises(UserError, match='"weights"'):
+        mask = Variant({}, 1, mask=Mask(layer, (0,), "activation"))
+        sweep(network, [mask], {"clean": images}, labels, ablated=[layer], say=quiet)
     assert "\n" not in str(caught.value)
 
 
@@ -433,7 +493,7 @@ def test_unknown_and_unused_layers_are_refused():
     network = build("small_conv", shape=(1, 8, 8), classes=3, mean=0, std=1, seed=0)
     for layer in ("conv9", "relu1", "body.conv1", ""):
         with pytest.raises(UserError, match="conv1, conv2, conv3, fc") as caught:
-            Traced(network, [layer])
+            Traced(network, [layer], torch.rand(2, 1, 8, 8))
         assert "\n" not in str(caught.value)
 
     class Unused(nn.Sequential):
@@ -441,7 +501,7 @@ def test_unknown_and_unused_layers_are_refused():
             return self[0](x)
 
     with pytest.raises(UserError, match="'1' is not used"):
-        Traced(Unused(nn.Linear(2, 2), nn.Linear(2, 2)), ["1"])
+        Traced(Unused(nn.Linear(2, 2), nn.Linear(2, 2)), ["1"], torch.rand(2, 2))
 
 
 def test_batchnorm_without_running_statistics():
@@ -500,12 +560,7 @@ def test_attacks_recrafted_on_every_variant(layer, attack):
         [Variant({}, None), *variants],
         strict=True,
     ):
-        copied = copy.deepcopy(network)
-        for name, value in (variant.replace() if variant.replace else {}).items():
-            copied.body.get_parameter(name).data = value
-        if variant.silence:
-            module = copied.get_submodule(f"body.{place}")
-            module.register_forward_hook(partial(_silenced, variant.silence[1]))
+        copied = naive(network, variant, place=f"body.{place}")
         adversarial = craft(copied, images, labels, **settings)
         with torch.no_grad():
             expected = (copied(adversarial).argmax(1) == labels).numpy()
@@ -539,7 +594,7 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
         {"clean": images},
         labels,
         ablated=["conv2"],
-        attacks={"none": lambda forward, images, labels: images},
+        attacks={"none": lambda forward, images, labels, batch_size: images},
         batch_size=20,
         say=quiet,
     )

@@ -11,6 +11,7 @@ from faultline.data import DataSet
 from faultline.facts import Facts
 from faultline.files import load_tensors
 from faultline.filters import Variant
+from faultline.job import free_memory
 from faultline.networks import Network, build
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
@@ -80,7 +81,8 @@ def ablate(
 
     job: the `snakemake` object of an ablation rule: input.data, input.checkpoint, input.adversarial
     (the stored sets, in the order of params.attacks; empty where the attack is re-crafted on each
-    variant), params.images (how many test images, None: all). make: layers by name -> variants.
+    variant), params.images (how many test images, None: all), resources.mem_mb. make: layers by
+    name -> variants.
     active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
     the column changed_activations.
     """
@@ -105,6 +107,7 @@ def ablate(
         labels,
         ablated=list(chosen),
         attacks=crafters(recrafted, dataset, seed=state["seed"]),
+        memory=free_memory(job, device),
     )
     if active_at:
         active = active_images(network, layers[0], torch.cat([*images.values()]), at=active_at)

@@ -6,10 +6,23 @@ A variant says what is removed; `faultline.sweep` evaluates it.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+class Mask(NamedTuple):
+    """Filters of a layer that are removed.
+
+    at "weights": their weights and bias are 0, so a following BatchNorm still passes its shift. at
+    "activation": their output is 0 after normalisation and non-linearity.
+    """
+
+    layer: str
+    filters: tuple[int, ...]
+    at: str
 
 
 @dataclass(frozen=True)
@@ -19,14 +32,13 @@ class Variant:
     columns: what is told about it, the same keys for every variant of one sweep.
     key:     equal keys mean equal networks; None means equal to the base network.
     replace: makes the replaced parameters, name -> tensor, when they are needed.
-    silence: layer and index of a filter whose output is zeroed after normalisation and
-             non-linearity; None for variants that replace parameters.
+    mask:    the filters that are removed; None for variants that replace parameters.
     """
 
     columns: dict
     key: object
     replace: Callable[[], dict[str, Tensor]] | None = None
-    silence: tuple[str, int] | None = None
+    mask: Mask | None = None
 
 
 def thresholds(low: float, high: float, count: int) -> np.ndarray:
@@ -105,30 +117,19 @@ def nodal_variants(
 ) -> Iterator[Variant]:
     """Nodal dropout: each of `filters` of one layer removed (Pravin et al. 2021).
 
-    at "weights": weights and bias of the filter become 0, so a following BatchNorm still passes its
-    shift. at "activation": the filter's output becomes 0 after normalisation and non-linearity.
-    Columns: filter (its index), changed_weights (-1 for activation: no weight is touched).
+    at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1 for
+    activation: no weight is touched).
     """
     weight = layer.weight.detach()
-    bias = None if layer.bias is None else layer.bias.detach()
     for index in filters:
+        mask = Mask(name, (index,), at)
         if at == "activation":
-            columns = {"filter": index, "changed_weights": -1}
-            yield Variant(columns, key=(name, at, index), silence=(name, index))
+            yield Variant({"filter": index, "changed_weights": -1}, key=mask, mask=mask)
             continue
         changed = int(weight[index].count_nonzero())
-        changed += 0 if bias is None else int(bias[index] != 0)
-
-        def replace(index=index):
-            parts = {f"{name}.weight": weight.clone()}
-            parts[f"{name}.weight"][index] = 0
-            if bias is not None:
-                parts[f"{name}.bias"] = bias.clone()
-                parts[f"{name}.bias"][index] = 0
-            return parts
-
+        changed += 0 if layer.bias is None else int(layer.bias[index] != 0)
         columns = {"filter": index, "changed_weights": changed}
-        yield Variant(columns, key=(name, at, index) if changed else None, replace=replace)
+        yield Variant(columns, key=mask if changed else None, mask=mask)
 
 
 def band_of(weight: Tensor, alphas: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """What every script shares: its log, its threads, and one line for a user's mistake."""
 
 import errno
+import resource
 import sys
 import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -57,3 +58,14 @@ def torch_device(snakemake):
             "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def free_memory(snakemake, device) -> float:
+    """Bytes that a job may still take: on a GPU what is free, else what is left of its mem_mb."""
+    import torch
+
+    if device.type == "cuda":
+        return 0.8 * torch.cuda.mem_get_info(device)[0]
+    unit = 1 if sys.platform == "darwin" else 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(0.8 * (snakemake.resources.mem_mb * 1e6 - used), 2e7)

@@ -1,210 +1,38 @@
 """The engine: evaluates many variants of a network on fixed images, exactly.
 
-What does not depend on the ablated layers is computed once per batch of images: the network is
-traced, and the nodes that no ablated layer reaches keep their values while the variants run.
+What does not depend on the ablated layers is computed once per batch of images, a removed filter
+is followed only as far as it changes anything, and what cannot change is not computed at all.
 """
 
 import copy
+import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, nn
 
-from faultline.attacks import evaluation
 from faultline.errors import UserError
 from faultline.facts import Facts
-from faultline.filters import Variant
+from faultline.filters import Mask, Variant
 from faultline.networks import layers as layers_of
+from faultline.propagation import Batch, Propagation
+from faultline.tracing import Traced, Untraceable, holds_tensor
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
-_TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
+TOLERANCE = 1e-5
+"""Logits that differ by less than this share of the largest one count as equal."""
 
+CHECKED = 32
+"""Images on which the trace of a network is compared with the network."""
 
-class Traced:
-    """A copy of a network in eval mode, as a graph that can be run from any of its layers on.
+FEW = 0.5
+"""Share of a layer's filters up to which changed weights are followed filter by filter."""
 
-    network: any module that torch.fx can trace; it stays as it is, in its mode too. ablated: names
-    of the layers that variants change.
-    """
-
-    def __init__(self, network: nn.Module, ablated: Sequence[str]):
-        copied = copy.deepcopy(network).eval()
-        try:
-            graph_module = fx.symbolic_trace(copied)
-        except Exception as error:
-            raise UserError(
-                f"the network cannot be traced by torch.fx ({str(error).splitlines()[0]}); "
-                "rewrite its forward without data-dependent control flow"
-            ) from None
-        self.module = fx.GraphModule(graph_module, _out_of_place(graph_module.graph))
-        for module in self.module.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False
-        self.prefix = "body." if hasattr(network, "body") else ""
-        known = layers_of(network)
-        self.nodes = {}
-        for layer in ablated:
-            target = self.prefix + layer
-            nodes = [
-                n for n in self.module.graph.nodes if n.op == "call_module" and n.target == target
-            ]
-            if layer not in known or not nodes:
-                raise UserError(
-                    f"layer {layer!r} is not used by the network; there are: {', '.join(known)}"
-                )
-            self.nodes[layer] = nodes
-        self._fold_batchnorm()
-        self.module.to(memory_format=torch.channels_last)
-        self._split()
-
-    def _fold_batchnorm(self) -> None:
-        """Fold each BatchNorm into the convolution before it, unless variants change that one."""
-        ablated = {node for nodes in self.nodes.values() for node in nodes}
-        graph, modules = self.module.graph, dict(self.module.named_modules())
-        uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
-        for node in list(graph.nodes):
-            source = node.args[0] if node.args else None
-            if (
-                node.op == "call_module"
-                and isinstance(modules[node.target], nn.BatchNorm2d)
-                and modules[node.target].track_running_stats
-                and isinstance(source, fx.Node)
-                and source.op == "call_module"
-                and isinstance(modules[source.target], nn.Conv2d)
-                and source not in ablated
-                and len(source.users) == 1
-                and uses[source.target] == uses[node.target] == 1
-            ):
-                fused = fuse_conv_bn_eval(modules[source.target], modules[node.target])
-                self.module.set_submodule(source.target, fused)
-                node.replace_all_uses_with(source)
-                graph.erase_node(node)
-
-    def _split(self) -> None:
-        graph = self.module.graph
-        reached = {node for nodes in self.nodes.values() for node in nodes}
-        for node in graph.nodes:
-            if any(source in reached for source in node.all_input_nodes):
-                reached.add(node)
-        self.after = [n for n in graph.nodes if n in reached and n.op != "output"]
-        self.before = [n for n in graph.nodes if n not in reached and n.op != "output"]
-        needed = {s for n in reached for s in n.all_input_nodes} - reached
-        self.boundary = [n for n in self.before if n in needed]
-        self.result = next(n for n in graph.nodes if n.op == "output").args[0]
-
-    def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
-        """Values at the boundary: all that the ablated layers and what follows take from before."""
-        if images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self._run(self.before, {}, keep=self.boundary, images=images)
-
-    def finish(
-        self, boundary: dict[fx.Node, Tensor], silence: tuple[str, int] | None = None
-    ) -> Tensor:
-        """Logits from the boundary on; `silence` zeroes one filter at its activation."""
-        silenced = {}
-        if silence is not None:
-            layer, index = silence
-            silenced = dict.fromkeys(self.places(layer), (self.axis(layer), index))
-        return self._run(self.after, boundary, keep=[self.result], silenced=silenced)[self.result]
-
-    def check(self, network: nn.Module, images: Tensor) -> None:
-        """UserError unless the trace gives the network's logits on images.
-
-        It does not where the forward reads a tensor again after changing it in place.
-        """
-        with torch.no_grad():
-            with evaluation(network):
-                expected = network(images.clone())
-            found = self.finish(self.start(images))
-        tolerance = 1e-2 * expected.nan_to_num().abs().max().item()
-        if not torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
-            raise UserError(
-                "the network gives other logits when traced by torch.fx; its forward may use a "
-                "tensor again after changing it in place: rewrite it with out-of-place operations"
-            )
-
-    def values(self, boundary: dict, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
-        """Values of nodes after the boundary, nothing removed."""
-        return self._run(self.after, boundary, keep=nodes)
-
-    def axis(self, layer: str) -> int:
-        """The dimension of a layer's output along which its filters lie."""
-        return 1 if isinstance(self.module.get_submodule(self.prefix + layer), nn.Conv2d) else -1
-
-    def places(self, layer: str) -> list[fx.Node]:
-        """Where a layer's filters show: after its normalisation and non-linearity, if any."""
-        return [_activation(self.module, node) for node in self.nodes[layer]]
-
-    def _run(self, nodes, known, *, keep, images=None, silenced=()):
-        interpreter = fx.Interpreter(self.module, garbage_collect_values=False)
-        env = interpreter.env = dict(known)
-        last_use = {}
-        for node in nodes:
-            for source in node.all_input_nodes:
-                last_use[source] = node
-        for node in nodes:
-            env[node] = images if node.op == "placeholder" else interpreter.run_node(node)
-            if node in silenced:
-                env[node] = env[node].clone()
-                env[node].select(*silenced[node]).zero_()
-            for source in node.all_input_nodes:
-                if last_use[source] is node and source not in keep:
-                    env.pop(source, None)
-        return {node: env[node] for node in keep}
-
-
-def _out_of_place(graph: fx.Graph) -> fx.Graph:
-    """The graph with in-place operations replaced, so that kept values are never overwritten.
-
-    `view` becomes `reshape`, which takes the channels-last layout of our values as well.
-    """
-    copied = fx.Graph()
-    copied.output(copied.graph_copy(graph, {}))
-    for node in copied.nodes:
-        if node.op not in ("call_function", "call_method"):
-            continue
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-        is_method = node.op == "call_method"
-        name = node.target if is_method else getattr(node.target, "__name__", "")
-        if name == "view":
-            node.target = "reshape"
-        elif name.endswith("_") and not name.endswith("__"):
-            homes = [torch.Tensor] if is_method else [torch, nn.functional]
-            found = next((getattr(h, name[:-1]) for h in homes if hasattr(h, name[:-1])), None)
-            if found is None:
-                raise UserError(
-                    f"the network uses the in-place operation {name}, which a sweep cannot undo; "
-                    "rewrite its forward without it"
-                )
-            node.target = name[:-1] if is_method else found
-    return copied
-
-
-def _activation(module: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The node where a layer's output has passed its own normalisation and non-linearity."""
-    while len(node.users) == 1:
-        user = next(iter(node.users))
-        if user.op == "call_module":
-            follower = module.get_submodule(user.target)
-            if isinstance(follower, _NORMS + _TRANSPARENT):
-                node = user
-                continue
-            return user if type(follower).__module__ == "torch.nn.modules.activation" else node
-        name = user.target if isinstance(user.target, str) else getattr(user.target, "__name__", "")
-        return user if name in _FUNCTIONS and user.op.startswith("call") else node
-    return node
-
-
-_FUNCTIONS = {
-    "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "leaky_relu", "hardswish",
-    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "prelu",
-}  # fmt: skip
+Attack = Callable[..., Tensor]
 
 
 def sweep(
@@ -214,148 +42,417 @@ def sweep(
     labels: Tensor,
     *,
     ablated: Sequence[str],
-    attacks: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] | None = None,
+    attacks: dict[str, Attack] | None = None,
     batch_size: int = 500,
+    memory: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Facts:
     """Which images every variant classifies correctly.
 
     image_sets: name -> float32 images [n, ...] in pixel units, the same n images each.
     ablated: names of the layers that the variants change. attacks: name -> function of (network,
-    images, labels) that re-crafts the clean images on each variant (target "ablated"); None where
-    the image sets already hold the adversarial images. The network itself is never changed.
-    UserError where the network cannot be traced, or its trace is not the same network.
+    images, labels, *, batch_size) that re-crafts the clean images on each variant (target
+    "ablated"); None where the image sets already hold the adversarial images. batch_size: images at
+    once; fewer where `memory`, the bytes that may be used on top of the images, asks for it. The
+    network itself is never changed. One that cannot be traced is run as a whole for each variant.
     """
-    traced = Traced(network, ablated)
-    traced.check(network, next(iter(image_sets.values()))[:32])
-    crafted = dict(attacks or {})
+    crafted = attacks or {}
+    engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
+    if memory is not None:
+        batch_size = max(1, min(batch_size, int(memory / engine.bytes_per_image(bool(crafted)))))
     names = [*image_sets, *crafted]
     n = len(labels)
     base = {name: np.zeros(n, bool) for name in names}
     correct = {name: np.zeros((len(variants), n), bool) for name in names}
     changed = {name: np.zeros(len(variants), int) for name in names}
-    runner = _Runner(traced)
-    clock = _Clock(len(variants) * n * len(names), say)
+    ties = 0
+    clock = _Clock(len(variants), n * len(names), say)
     repeated = {key for key, times in Counter(v.key for v in variants).items() if times > 1}
     with torch.no_grad():
         for name in names:
-            # an attack shares nothing between batches and splits its images itself
+            # an attack draws for all images at once, and splits them itself
             step = n if name in crafted else batch_size
             for begin in range(0, n, step):
                 part = slice(begin, min(begin + step, n))
-                target = labels[part]
                 if name in crafted:
-                    evaluate = runner.recrafted(
-                        image_sets["clean"], target, crafted[name], batch_size
-                    )
+                    attack = partial(crafted[name], batch_size=batch_size)
+                    evaluate = engine.recrafted(image_sets["clean"], labels, attack, batch_size)
                 else:
-                    evaluate = runner.fixed(image_sets[name][part])
-                logits = {None: evaluate(None)}
-                base[name][part] = _hits(logits[None], target)
+                    evaluate = engine.fixed(image_sets[name][part])
+                judge = _Judge(evaluate(None)[1], labels[part])
+                base[name][part] = judge.base
+                ties += judge.ties
+                known = {None: judge.unchanged()}
                 for index, variant in enumerate(variants):
-                    out = logits.get(variant.key)
-                    if out is None:
-                        out = evaluate(variant)
+                    found = known.get(variant.key)
+                    if found is None:
+                        found = judge(*evaluate(variant))
                         if variant.key in repeated:
-                            logits[variant.key] = out
-                    correct[name][index, part] = _hits(out, target)
-                    changed[name][index] += int((out != logits[None]).any(1).sum())
-                    clock.tick(len(target))
+                            known[variant.key] = found
+                    correct[name][index, part], moved, tied = found
+                    changed[name][index] += moved
+                    ties += tied
+                    clock.tick(part.stop - begin)
+    if ties:
+        say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
     columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
     return Facts(variants=columns, base=base, correct=correct, changed=changed)
 
 
-def _hits(logits: Tensor, labels: Tensor) -> np.ndarray:
-    return (logits.argmax(1) == labels).cpu().numpy()
+class _Judge:
+    """Compares the logits of variants on one batch with labels and with those of the base."""
+
+    def __init__(self, logits: Tensor, labels: Tensor):
+        self.logits, self.labels = logits, labels
+        self.tolerance = TOLERANCE * logits.nan_to_num().abs().max()
+        self.base = (logits.argmax(1) == labels).cpu().numpy()
+        self.ties = self._tied(logits)
+
+    def unchanged(self) -> tuple[np.ndarray, int, int]:
+        return self.base, 0, self.ties
+
+    def __call__(self, rows: Tensor | None, logits: Tensor | None) -> tuple[np.ndarray, int, int]:
+        """(correct [n], images whose logits changed, ties) from the logits of the images `rows`."""
+        if logits is None:
+            return self.unchanged()
+        before, labels = self.logits, self.labels
+        if rows is not None:
+            before, labels = before[rows], labels[rows]
+        moved = int((~((logits - before).abs() <= self.tolerance)).any(1).sum())
+        hits = (logits.argmax(1) == labels).cpu().numpy()
+        if rows is not None:
+            hits, part = self.base.copy(), hits
+            hits[rows.cpu().numpy()] = part
+        return hits, moved, self._tied(logits)
+
+    def _tied(self, logits: Tensor) -> int:
+        best, second = logits.topk(2, dim=1).values.unbind(1)
+        return int((best - second <= self.tolerance).sum())
 
 
-class _Runner:
-    """Evaluates variants on one batch, from a traced network whose parameters it swaps."""
+def _engine(network, variants, ablated, images, say):
+    try:
+        return _Graph(Traced(network, ablated, images[:CHECKED]), variants)
+    except Untraceable as reason:
+        engine = _Loop(network, variants, ablated)
+        began = time.monotonic()
+        with torch.no_grad():
+            engine.network(images[:CHECKED])
+        rate = len(images[:CHECKED]) / (time.monotonic() - began)
+        say(
+            f"this network gets no shortcuts: {reason}. Each variant runs the whole network, at "
+            f"about {rate:.0f} images/s"
+        )
+        return engine
 
-    def __init__(self, traced: Traced):
+
+class _Graph:
+    """Evaluates variants of a traced network."""
+
+    def __init__(self, traced: Traced, variants: Sequence[Variant]):
         self.traced = traced
-        self.parameters = dict(traced.module.named_parameters())
+        self.propagations: dict[tuple[str, str], Propagation] = {}
+        self.changes = {id(variant): self._change(variant) for variant in variants}
+        self.reads = set()
+        for change in self.changes.values():
+            if change is None or not change.filters:
+                continue
+            propagation = self._propagation(change)
+            self.reads |= propagation.plan(change.filters).reads
+            self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
+
+    def _propagation(self, mask: Mask) -> Propagation:
+        key = mask.layer, mask.at
+        if key not in self.propagations:
+            self.propagations[key] = Propagation(self.traced, mask.layer, at=mask.at)
+        return self.propagations[key]
+
+    def _change(self, variant: Variant) -> Mask | None:
+        """The filters that a variant changes, None where it is better computed as a whole."""
+        if variant.mask or variant.key is None:
+            return variant.mask
+        made = variant.replace()
+        (layer, *others) = {name.rpartition(".")[0] for name in made}
+        if others or len(self.traced.nodes[layer]) > 1:
+            return None
+        module = layers_of(self.traced.network)[layer]
+        if getattr(module, "groups", 1) > 1:
+            return None
+        changed = torch.stack(
+            [
+                (value != getattr(module, name.rpartition(".")[2])).reshape(len(value), -1).any(1)
+                for name, value in made.items()
+            ]
+        ).any(0)
+        filters = tuple(changed.nonzero().flatten().tolist())
+        return Mask(layer, filters, "weights") if len(filters) <= FEW * len(changed) else None
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes at most, by the sizes of the values of all nodes."""
+        sizes = {node: _bytes(value) for node, value in self.traced.example.items()}
+        most = sorted(sizes.values())[-4:]
+        if with_gradients:
+            return 3 * sum(sizes.values())
+        kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
+        return 2 * kept + 2 * sum(most)
 
     def fixed(self, images: Tensor):
-        boundary = self.traced.start(images)
-
-        def evaluate(variant: Variant | None) -> Tensor:
-            with self._applied(variant):
-                return self.traced.finish(boundary, variant.silence if variant else None)
-
-        return evaluate
-
-    def recrafted(self, images: Tensor, labels: Tensor, craft, batch_size: int):
+        """variant -> (rows, logits) as in `Propagation.run`, on these images."""
         traced = self.traced
+        boundary = traced.start(images)
+        values = traced.run(
+            traced.after, boundary, keep=[*(self.reads - set(boundary)), traced.result]
+        )
+        batch = Batch(boundary | values)
 
-        def evaluate(variant: Variant | None) -> Tensor:
-            silence = variant.silence if variant else None
-            with self._applied(variant):
-                forward = _Forward(traced, silence)
-                with torch.enable_grad():
-                    adversarial = craft(forward, images, labels)
-                return torch.cat([forward(part) for part in adversarial.split(batch_size)])
+        def evaluate(variant: Variant | None):
+            if variant is None:
+                return None, values[traced.result]
+            change = self.changes[id(variant)]
+            if change is not None and not change.filters:
+                return None, None
+            if change is None:
+                return None, traced.finish(boundary, replaced=self._replaced(variant))
+            propagation = self._propagation(change)
+            if variant.mask:
+                new, mask = partial(self._fill, change), partial(self._mask, change)
+            else:
+                new, mask = partial(self._recomputed, variant, change, batch), None
+            return propagation.run(change.filters, batch, new=new, mask=mask)
 
         return evaluate
 
-    def _applied(self, variant: Variant | None):
-        return _Swap(self.parameters, self.traced.prefix, variant)
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
+        """variant -> (None, logits), on images attacked anew for each."""
+        starts = _Starts(self.traced, most=-(-len(images) // batch_size))
+
+        def evaluate(variant: Variant | None):
+            changes = {}
+            if variant and variant.mask:
+                places = self.traced.places(variant.mask.layer, variant.mask.at)
+                changes["masked"] = dict.fromkeys(places, partial(self._mask, variant.mask))
+            elif variant and variant.replace:
+                changes["replaced"] = self._replaced(variant)
+            forward = _Forward(lambda part: self.traced.finish(starts(part), **changes))
+            with torch.enable_grad():
+                adversarial = attack(forward, images, labels)
+            logits = [
+                self.traced.finish(self.traced.start(part), **changes)
+                for part in adversarial.split(batch_size)
+            ]
+            return None, torch.cat(logits)
+
+        return evaluate
+
+    def _replaced(self, variant: Variant) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Layer -> (weight, bias) of the graph with what the variant replaces."""
+        made, layers = variant.replace(), layers_of(self.traced.network)
+        return {
+            layer: self.traced.adapted(
+                layer,
+                made.get(f"{layer}.weight", layers[layer].weight),
+                made.get(f"{layer}.bias", layers[layer].bias),
+            )
+            for layer in {name.rpartition(".")[0] for name in made}
+        }
+
+    def _fill(self, mask: Mask, place) -> Tensor:
+        """New elements [1, p] of removed filters."""
+        each = self.traced.example[place][0].numel() // self._filters(mask.layer)
+        return self._silence(mask).repeat_interleave(each)[None]
+
+    def _mask(self, mask: Mask, value: Tensor) -> Tensor:
+        """A copy of a layer's output with filters removed."""
+        value = value.clone()
+        by_filter = value.movedim(self.traced.axis(mask.layer), -1)
+        by_filter[..., list(mask.filters)] = self._silence(mask)
+        return value
+
+    def _silence(self, mask: Mask) -> Tensor:
+        """What removed filters give instead, [filters]."""
+        silent = self.traced.silent(mask.layer)[list(mask.filters)]
+        return silent if mask.at == "weights" else torch.zeros_like(silent)
+
+    def _filters(self, layer: str) -> int:
+        return len(layers_of(self.traced.network)[layer].weight)
+
+    def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place) -> Tensor:
+        """New elements [n, p] of filters whose weights are replaced."""
+        filters = list(change.filters)
+        weight, bias = self._replaced(variant)[change.layer]
+        chosen = weight[filters], None if bias is None else bias[filters]
+        made = self.traced.call(place, batch.values.__getitem__, chosen)
+        return made.movedim(self.traced.axis(change.layer), 1).flatten(1)
 
 
-class _Swap:
-    """Parameters of a variant in place of the base's, inside the block."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], prefix: str, variant: Variant | None):
-        made = variant.replace() if variant and variant.replace else {}
-        self.swaps = [(parameters[prefix + name], value) for name, value in made.items()]
-
-    def __enter__(self):
-        self.kept = [parameter.data for parameter, _ in self.swaps]
-        for parameter, value in self.swaps:
-            parameter.data = value
-
-    def __exit__(self, *_):
-        for (parameter, _), data in zip(self.swaps, self.kept, strict=True):
-            parameter.data = data
+def _bytes(value) -> int:
+    """Of one image's share of a node's value."""
+    if isinstance(value, tuple | list):
+        return sum(map(_bytes, value))
+    return value[0].nbytes if holds_tensor(value) else 0
 
 
 class _Forward(nn.Module):
-    """The traced network as a plain module, for attacks."""
+    """A function of images as a network, for attacks."""
 
-    def __init__(self, traced: Traced, silence: tuple[str, int] | None):
+    def __init__(self, run: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.graph_module = traced.module
-        self.run = lambda images: traced.finish(traced.start(images), silence)
+        self.run = run
 
     def forward(self, images: Tensor) -> Tensor:
         return self.run(images)
 
 
+class _Starts:
+    """What comes before the ablated layers, for attacks that begin at the same images each time.
+
+    Values of images that come back are kept with their graph, so that a gradient with respect to
+    the images can be taken from them again and again. most: how many batches are kept.
+    """
+
+    def __init__(self, traced: Traced, *, most: int):
+        self.traced, self.most = traced, most
+        self.seen: set[bytes] = set()
+        self.kept: dict[bytes, tuple[Tensor, dict]] = {}
+
+    def __call__(self, images: Tensor) -> dict:
+        if not images.requires_grad:
+            return self.traced.start(images)
+        digest = hashlib.sha256(images.detach().cpu().numpy().tobytes()).digest()
+        if digest not in self.kept:
+            if digest not in self.seen or len(self.kept) >= self.most:
+                self.seen.add(digest)
+                return self.traced.start(images)
+            leaf = images.detach().clone().requires_grad_()
+            self.kept[digest] = leaf, self.traced.start(leaf)
+        leaf, boundary = self.kept[digest]
+        linked = [n for n, v in boundary.items() if isinstance(v, Tensor) and v.requires_grad]
+        values = _Again.apply(images, leaf, *(boundary[node] for node in linked))
+        return boundary | dict(zip(linked, values, strict=True))
+
+
+class _Again(torch.autograd.Function):
+    """Values computed before from equal images: passes gradients on to the images given now."""
+
+    @staticmethod
+    def forward(ctx, images, leaf, *values):
+        ctx.leaf, ctx.values = leaf, values
+        return tuple(value.detach().view_as(value) for value in values)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        pairs = [(v, g) for v, g in zip(ctx.values, gradients, strict=True) if g is not None]
+        (gradient,) = torch.autograd.grad(
+            [v for v, _ in pairs], ctx.leaf, [g for _, g in pairs], retain_graph=True
+        )
+        return gradient, None, *[None] * len(gradients)
+
+
+_NO_ACTIVATION = (
+    "a network that cannot be traced does not show where its activations are; "
+    'remove filters at "weights" (config key nodal_dropout: at)'
+)
+
+
+class _Loop:
+    """Evaluates variants of a network without a graph: all of it, for each variant."""
+
+    def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated: Sequence[str]):
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.layers = layers_of(self.network)
+        for layer in ablated:
+            if layer not in self.layers:
+                raise UserError(
+                    f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
+                )
+        if any(v.mask and v.mask.at == "activation" for v in variants):
+            raise UserError(_NO_ACTIVATION)
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        parameters = sum(p.nbytes for p in self.network.parameters())
+        return max(parameters, 1 << 22) if with_gradients else max(parameters // 2, 1 << 21)
+
+    def fixed(self, images: Tensor):
+        def evaluate(variant: Variant | None):
+            with self._applied(variant):
+                return None, self.network(images.clone())
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
+        def evaluate(variant: Variant | None):
+            with self._applied(variant):
+                with torch.enable_grad():
+                    adversarial = attack(self.network, images, labels)
+                parts = adversarial.split(batch_size)
+                return None, torch.cat([self.network(part.clone()) for part in parts])
+
+        return evaluate
+
+    @contextmanager
+    def _applied(self, variant: Variant | None) -> Iterator[None]:
+        """The variant's parameters in place of the base's, inside the block."""
+        made = variant.replace() if variant and variant.replace else {}
+        if variant and variant.mask:
+            for name, parameter in self.layers[variant.mask.layer].named_parameters():
+                made[f"{variant.mask.layer}.{name}"] = value = parameter.detach().clone()
+                value[list(variant.mask.filters)] = 0
+        body = getattr(self.network, "body", self.network)
+        kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in made]
+        try:
+            for (parameter, _), value in zip(kept, made.values(), strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, data in kept:
+                parameter.data = data
+
+
 def active_images(
     network: nn.Module, layer: str, images: Tensor, *, at: str, batch_size: int = 500
 ) -> np.ndarray:
-    """For every filter of a layer, how many images give it any non-zero output.
+    """For every filter of a layer, how many images give it any output that its removal changes.
 
     at: "weights" looks at the layer's own output, "activation" behind normalisation and
     non-linearity. A filter that is zero for every image has nothing to remove.
     """
-    traced = Traced(network, [layer])
-    nodes = traced.nodes[layer] if at == "weights" else traced.places(layer)
     total = 0
     with torch.no_grad():
-        for batch in images.split(batch_size):
-            values = traced.values(traced.start(batch), nodes).values()
-            by_filter = [value.movedim(traced.axis(layer), -1) for value in values]
-            seen = [v.flatten(1, -2).ne(0).any(1) if v.dim() > 2 else v.ne(0) for v in by_filter]
+        for outputs in _outputs(network, layer, images, at, batch_size):
+            seen = [v.flatten(1, -2).any(1) if v.dim() > 2 else v for v in outputs]
             total = total + torch.stack(seen).any(0).sum(0)
     return total.cpu().numpy()
+
+
+def _outputs(network, layer, images, at, batch_size) -> Iterator[list[Tensor]]:
+    """Per batch: where each use of a layer gives other than a removed filter does, [n, ..., C]."""
+    try:
+        traced = Traced(network, [layer], images[:CHECKED])
+    except Untraceable:
+        if at == "activation":
+            raise UserError(_NO_ACTIVATION) from None
+        loop, seen = _Loop(network, [], [layer]), []
+        module = loop.layers[layer]
+        axis = 1 if isinstance(module, nn.Conv2d) else -1
+        module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
+        for batch in images.split(batch_size):
+            seen.clear()
+            loop.network(batch.clone())
+            yield seen
+        return
+    places, axis = traced.places(layer, at), traced.axis(layer)
+    silent = traced.silent(layer) if at == "weights" else 0
+    for batch in images.split(batch_size):
+        values = traced.run(traced.after, traced.start(batch), keep=places)
+        yield [value.movedim(axis, -1) != silent for value in values.values()]
 
 
 class _Clock:
     """Says now and then how far the sweep is."""
 
-    def __init__(self, total: int, say: Callable[[str], None], every: float = 10.0):
-        self.total, self.say, self.every = total, say, every
+    def __init__(self, variants: int, images: int, say, every: float = 10.0):
+        self.variants, self.total = variants, variants * images
+        self.say, self.every = say, every
         self.done, self.began = 0, time.monotonic()
         self.last = self.began
 
@@ -365,5 +462,8 @@ class _Clock:
         if now - self.last >= self.every:
             self.last = now
             rate = self.done / (now - self.began)
-            left = (self.total - self.done) / rate
-            self.say(f"{self.done / self.total:.0%} done, {rate:.0f} images/s, {left:.0f} s left")
+            done = self.done * self.variants // self.total
+            self.say(
+                f"{done} of {self.variants} variants done, {rate:.0f} images/s, "
+                f"{(self.total - self.done) / rate:.0f} s left"
+            )

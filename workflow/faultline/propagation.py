@@ -44,13 +44,14 @@ class Plan(NamedTuple):
     """How a change spreads: nodes that change in part, and nodes that change as a whole, in order.
 
     Those without a Mixed are computed anew. edge: parts that nodes outside of `parts` read.
-    reads: nodes whose base values are needed.
+    reads: nodes whose base values are needed. last: node of `whole` -> what no later one reads.
     """
 
     parts: dict[fx.Node, Part]
     whole: dict[fx.Node, Mixed | None]
     edge: list[fx.Node]
     reads: set[fx.Node]
+    last: dict[fx.Node, list[fx.Node]]
 
 
 class Batch:
@@ -117,9 +118,9 @@ class Propagation:
                     return self.traced.call(node, value)  # a size may be that of the batch
                 whole[node] = pick(batch.values[node])
                 if node in plan.parts:
-                    where, made = plan.parts[node].where, elements[node]
+                    made = elements[node]
                     made = made if len(made) == 1 else pick(made)
-                    whole[node] = _put(whole[node], where, made)
+                    whole[node] = self._put(node, whole[node], plan.parts[node].where, made)
             return whole[node]
 
         for node, mixed in plan.whole.items():
@@ -129,6 +130,8 @@ class Propagation:
                 whole[node] = self.traced.call(node, value)
                 if node in self.places:
                     whole[node] = mask(whole[node])
+            for used in plan.last.get(node, ()):
+                whole.pop(used, None)
         return rows, value(self.traced.result)
 
     def plan(self, filters: Sequence[int]) -> Plan:
@@ -157,7 +160,11 @@ class Propagation:
         reads = _tensors_before([n for n, p in parts.items() if p.compute], example) - set(parts)
         reads |= {node for node in consumed if node not in whole}
         reads |= {node for node, mixed in whole.items() if mixed}
-        return Plan(parts, whole, [n for n in parts if n in consumed], reads)
+        last: dict[fx.Node, list[fx.Node]] = {}
+        for read, node in _last_reads(whole, example).items():
+            if read is not self.traced.result:
+                last.setdefault(node, []).append(read)
+        return Plan(parts, whole, [n for n in parts if n in consumed], reads, last)
 
     def _positions(self, node, filters) -> Tensor:
         """Positions of some filters in the flattened output of the layer, filter by filter."""
@@ -270,6 +277,17 @@ class Propagation:
             self._sources[node, source] = moved[0].flatten().long() if apart else None
         return self._sources[node, source]
 
+    def _put(self, node, value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
+        """A copy of the value of a node with new elements at some positions, in the same layout."""
+        channels = self._channels(node, where)
+        if channels is not None:
+            value = value.clone()
+            value[:, channels] = elements.view(len(elements), len(channels), *value.shape[2:])
+            return value
+        flat = value.flatten(1).clone()
+        flat[:, where] = elements
+        return torch.empty_like(value).copy_(flat.view(value.shape))
+
     def _every(self, node) -> Tensor:
         value = self.traced.example[node]
         return torch.arange(value[0].numel(), device=value.device)
@@ -287,22 +305,22 @@ class Propagation:
         return channels if bool((each.flatten() == where).all()) else None
 
 
-def _put(value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
-    """A copy of `value` [n, ...] with new elements at some positions, in the same layout."""
-    flat = value.flatten(1).clone()
-    flat[:, where] = elements
-    return torch.empty_like(value).copy_(flat.view(value.shape))
-
-
 def _tensors_before(nodes: Iterable[fx.Node], example) -> set[fx.Node]:
     """Nodes with tensors that some nodes read, be it only for their sizes."""
-    found, left = set(), [s for node in nodes for s in node.all_input_nodes]
-    while left:
-        node = left.pop()
-        if holds_tensor(example[node]):
-            found.add(node)
-        else:
-            left += node.all_input_nodes
+    return set(_last_reads(nodes, example))
+
+
+def _last_reads(nodes: Iterable[fx.Node], example) -> dict[fx.Node, fx.Node]:
+    """Node with tensors -> the last of `nodes` that reads it, be it only for its size."""
+    found = {}
+    for node in nodes:
+        left = list(node.all_input_nodes)
+        while left:
+            source = left.pop()
+            if holds_tensor(example[source]):
+                found[source] = node
+            else:
+                left += source.all_input_nodes
     return found
 
 

@@ -99,6 +99,22 @@ def sweep(
     return Facts(variants=columns, base=base, correct=correct, changed=changed)
 
 
+def logits_of(
+    network: nn.Module, variants: Sequence[Variant], images: Tensor, *, ablated: Sequence[str]
+) -> Iterator[Tensor]:
+    """Logits [n, classes] of the network, then of every variant, on one batch of images."""
+    with torch.no_grad():
+        evaluate = _engine(network, variants, ablated, images, print).fixed(images)
+        base = evaluate(None)[1]
+        yield base
+        for variant in variants:
+            rows, logits = evaluate(variant) if variant.key is not None else (None, None)
+            whole = base.clone()
+            if logits is not None:
+                whole[slice(None) if rows is None else rows] = logits
+            yield whole
+
+
 class _Judge:
     """Compares the logits of variants on one batch with labels and with those of the base."""
 
@@ -151,6 +167,7 @@ class _Graph:
 
     def __init__(self, traced: Traced, variants: Sequence[Variant]):
         self.traced = traced
+        self.layers = layers_of(traced.network)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.changes = {id(variant): self._change(variant) for variant in variants}
         self.reads = set()
@@ -175,7 +192,7 @@ class _Graph:
         (layer, *others) = {name.rpartition(".")[0] for name in made}
         if others or len(self.traced.nodes[layer]) > 1:
             return None
-        module = layers_of(self.traced.network)[layer]
+        module = self.layers[layer]
         if getattr(module, "groups", 1) > 1:
             return None
         changed = torch.stack(
@@ -246,19 +263,19 @@ class _Graph:
 
     def _replaced(self, variant: Variant) -> dict[str, tuple[Tensor, Tensor | None]]:
         """Layer -> (weight, bias) of the graph with what the variant replaces."""
-        made, layers = variant.replace(), layers_of(self.traced.network)
+        made = variant.replace()
         return {
             layer: self.traced.adapted(
                 layer,
-                made.get(f"{layer}.weight", layers[layer].weight),
-                made.get(f"{layer}.bias", layers[layer].bias),
+                made.get(f"{layer}.weight", self.layers[layer].weight),
+                made.get(f"{layer}.bias", self.layers[layer].bias),
             )
             for layer in {name.rpartition(".")[0] for name in made}
         }
 
     def _fill(self, mask: Mask, place) -> Tensor:
         """New elements [1, p] of removed filters."""
-        each = self.traced.example[place][0].numel() // self._filters(mask.layer)
+        each = self.traced.example[place][0].numel() // len(self.layers[mask.layer].weight)
         return self._silence(mask).repeat_interleave(each)[None]
 
     def _mask(self, mask: Mask, value: Tensor) -> Tensor:
@@ -272,9 +289,6 @@ class _Graph:
         """What removed filters give instead, [filters]."""
         silent = self.traced.silent(mask.layer)[list(mask.filters)]
         return silent if mask.at == "weights" else torch.zeros_like(silent)
-
-    def _filters(self, layer: str) -> int:
-        return len(layers_of(self.traced.network)[layer].weight)
 
     def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place) -> Tensor:
         """New elements [n, p] of filters whose weights are replaced."""

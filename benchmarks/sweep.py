@@ -1,0 +1,407 @@
+"""How fast the sweep engine is, side by side with what one would write or use instead.
+
+    python benchmarks/sweep.py
+    python benchmarks/sweep.py resnet18 alexnet --repetitions 9
+
+Everything runs on the same weights, images, batch size and threads, in turn, in one process:
+
+    loop       the plain loop at its best: parameters changed in place and put back, no copies,
+               inference mode
+    notebook   a deep copy and a state dict for each variant
+    captum     LayerFeatureAblation, where captum is installed
+    MRFI       weight injection, where MRFI is installed
+    engine     faultline.sweep
+
+For single filters, a few of every layer are removed; removing all of them takes the set-up of each
+layer, measured, plus its number of filters times the measured time of one. Threshold sweeps (75
+variants a layer) and re-crafted attacks (FGSM, ten filters a layer) are run whole on a few layers.
+Predictions must be the same, image by image and variant by variant, but for ties of the two largest
+logits within rounding, which are counted; if they are not, no ratio is printed. "limit" is what
+multiply-accumulates alone would allow an engine that computes every layer from the removed filter
+on, and nothing before. A ratio is a median over repetitions, with the smallest and the largest.
+"""
+
+import argparse
+import copy
+import importlib.util
+import os
+import resource
+import statistics
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
+
+from faultline.attacks import craft
+from faultline.filters import Variant, nodal_variants, synaptic_variants
+from faultline.networks import REGISTRY, Entry, build, from_torchvision, layers
+from faultline.sweep import TOLERANCE, logits_of, sweep
+from faultline.tracing import Traced
+
+REGISTRY["vgg11_bn"] = Entry(partial(from_torchvision, "vgg11_bn"), "image", 32)
+
+# network: shape of an image, images, steps of training
+CASES = {
+    "resnet18": ((1, 28, 28), 300, 60),
+    "squeezenet1_1": ((3, 32, 32), 300, 150),
+    "vgg11_bn": ((3, 32, 32), 100, 20),
+    "alexnet": ((3, 64, 64), 200, 60),
+    "shufflenet_v2_x1_0": ((3, 32, 32), 300, 60),
+    "small_conv": ((1, 8, 8), 500, 300),
+    "small_resnet": ((1, 8, 8), 500, 300),
+}
+ATTACK = {"attack": {"method": "fgsm"}, "eps": 0.05, "bounds": (0.0, 1.0), "seed": 0}
+
+
+def digits(shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """scikit-learn's digits, enlarged to a shape: (images in 0..1, labels)."""
+    data = load_digits()
+    images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
+    images = F.interpolate(images, shape[1:], mode="bilinear").expand(-1, shape[0], -1, -1)
+    return images.contiguous(), torch.tensor(data.target)
+
+
+def trained(name: str, shape: tuple, steps: int):
+    """A network after a few steps of training, in eval mode: real weights, real statistics."""
+    images, labels = digits(shape)
+    network = build(name, shape=shape, classes=10, mean=0.3, std=0.38, seed=0).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3 if "vgg" not in name else 1e-4)
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # dropout
+    for _ in range(steps):
+        chosen = torch.randint(len(images), (64,), generator=generator)
+        loss = F.cross_entropy(network(images[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+# The other ways to do it. Each gives the predictions [n] of every variant, in order.
+
+
+def parameters_of(network, variant: Variant) -> dict:
+    """Parameter -> its value under a variant."""
+    known = layers(network)
+    if variant.mask:
+        made = {p: p.clone() for p in known[variant.mask.layer].parameters()}
+        for value in made.values():
+            value[list(variant.mask.filters)] = 0
+        return made
+    return {network.body.get_parameter(k): value for k, value in variant.replace().items()}
+
+
+@torch.inference_mode()
+def loop(network, variants, images, batch_size):
+    predictions = []
+    for variant in variants:
+        made = parameters_of(network, variant)
+        kept = {parameter: parameter.data for parameter in made}
+        for parameter, value in made.items():
+            parameter.data = value
+        predictions.append(
+            torch.cat([network(batch).argmax(1) for batch in images.split(batch_size)])
+        )
+        for parameter, value in kept.items():
+            parameter.data = value
+    return predictions
+
+
+@torch.no_grad()
+def notebook(network, variants, images, batch_size):
+    predictions = []
+    for variant in variants:
+        copied = copy.deepcopy(network)
+        state = copied.state_dict()
+        names = {parameter: name for name, parameter in network.named_parameters()}
+        state.update({names[p]: value for p, value in parameters_of(network, variant).items()})
+        copied.load_state_dict(state)
+        copied.eval()
+        predictions.append(
+            torch.cat([copied(batch).argmax(1) for batch in images.split(batch_size)])
+        )
+    return predictions
+
+
+def captum(network, variants, images, batch_size):
+    """Of one layer; one more group holds all other filters, and one run removes nothing."""
+    from captum.attr import LayerFeatureAblation
+
+    layer = layers(network)[variants[0].mask.layer]
+    groups = torch.zeros(len(layer.weight), dtype=torch.long)
+    for group, variant in enumerate(variants, start=1):
+        groups[list(variant.mask.filters)] = group
+    groups = groups.reshape(1, -1, *[1] * (layer.weight.dim() - 2))
+    found = []
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            seen = []
+
+            def predict(images, seen=seen):
+                seen.append(network(images).argmax(1))
+                return seen[-1].float()
+
+            LayerFeatureAblation(predict, layer).attribute(
+                batch, layer_baselines=0, layer_mask=groups
+            )
+            found.append(torch.stack(seen[-len(variants) :]))
+    return list(torch.cat(found, 1))
+
+
+def mrfi(network, variants, images, batch_size):
+    import mrfi as library
+
+    def of_filter(shape, index):
+        return torch.arange(torch.Size(shape).numel()).reshape(shape)[index].flatten()
+
+    library.add_function("of_filter", of_filter)
+    name = variants[0].mask.layer
+    injector = {
+        "type": "weight",
+        "name": [key for key, _ in layers(network)[name].named_parameters()],
+        "enabled": True,
+        "selector": {"method": "of_filter", "index": 0},
+        "error_mode": {"method": "SetZero"},
+        "module_fullname": [f"body.{name}"],
+    }
+    copied = copy.deepcopy(network).requires_grad_(False)
+    model = library.MRFI(copied, library.EasyConfig({"faultinject": [injector]}))
+    found = []
+    for variant in variants:
+        for settings in model.get_weights_configs("selector"):
+            settings.args.index = variant.mask.filters[0]
+        found.append(torch.cat([model(b).argmax(1) for b in images.split(batch_size)]))
+    return found
+
+
+def loop_recrafted(network, variants, images, labels, batch_size):
+    """Clean and re-crafted correctness of every variant."""
+    found = []
+    for variant in variants:
+        made = parameters_of(network, variant)
+        kept = {parameter: parameter.data for parameter in made}
+        for parameter, value in made.items():
+            parameter.data = value.detach()
+        adversarial = craft(network, images, labels, **ATTACK, batch_size=batch_size)
+        with torch.inference_mode():
+            found.append(
+                [
+                    torch.cat([network(b).argmax(1) for b in x.split(batch_size)]) == labels
+                    for x in (images, adversarial)
+                ]
+            )
+        for parameter, value in kept.items():
+            parameter.data = value
+    return found
+
+
+# Measuring
+
+
+def seconds(function, *arguments):
+    began = time.perf_counter()
+    made = function(*arguments)
+    return time.perf_counter() - began, made
+
+
+def engine(network, variants, images, batch_size, attacks=None, labels=None):
+    """As in a job: the network is traced anew."""
+    (layer,) = {v.mask.layer if v.mask else v.columns["layer"] for v in variants}
+    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
+    return sweep(
+        network, variants, {"clean": images}, labels,
+        ablated=[layer], attacks=attacks, batch_size=batch_size, say=lambda _: None,
+    )  # fmt: skip
+
+
+def assert_same(network, variants, images, batch_size, expected) -> int:
+    """Ties; exits where the engine predicts otherwise than `expected` without a tie."""
+    layer = variants[0].mask.layer if variants[0].mask else variants[0].columns["layer"]
+    ties, begin = 0, 0
+    for batch in images.split(batch_size):
+        made = logits_of(network, variants, batch, ablated=[layer])
+        next(made)
+        for variant, logits, whole in zip(variants, made, expected, strict=True):
+            best, second = logits.topk(2, dim=1).values.unbind(1)
+            tied = best - second <= TOLERANCE * logits.abs().max()
+            ties += int(tied.sum())
+            if ((logits.argmax(1) != whole[begin : begin + len(batch)]) & ~tied).any():
+                sys.exit(f"{layer}: {variant.columns} is predicted otherwise; no ratio")
+        begin += len(batch)
+    return ties
+
+
+def peak(function, network, variants, images, batch_size) -> float:
+    """MB that a call takes at most on top of what a tiny one took, in a process of its own."""
+    reader, writer = os.pipe()
+    if not os.fork():
+        function(network, variants, images[:2], batch_size)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        function(network, variants, images, batch_size)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        os.write(writer, str(after - before).encode())
+        os._exit(0)
+    os.wait()
+    return int(os.read(reader, 100)) / 1e3
+
+
+def spread(values) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def few(count: int, most: int) -> list[int]:
+    """Indices spread evenly."""
+    return sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)})
+
+
+def limit(network, images) -> float:
+    """Multiply-accumulates of whole forwards over those from each removed filter's layer on."""
+    counts = {}
+    hooks = [
+        layer.register_forward_hook(
+            lambda module, _, output: counts.__setitem__(
+                module, output[0].numel() * module.weight[0].numel()
+            )
+        )
+        for layer in layers(network).values()
+    ]
+    with torch.no_grad():
+        network(images[:1])
+    for hook in hooks:
+        hook.remove()
+    whole = suffix = 0
+    for name, layer in layers(network).items():
+        after = {n.target for n in Traced(network, [name], images[:2]).after}
+        later = {m for n, m in layers(network).items() if f"body.{n}" in after} - {layer}
+        whole += len(layer.weight) * sum(counts.values())
+        suffix += len(layer.weight) * sum(counts[m] for m in later)
+    return whole / suffix
+
+
+def single_filters(network, images, batch_size, repetitions) -> dict:
+    ratios, ties, shown = [], 0, {}
+    plans = []
+    for name, layer in layers(network).items():
+        count = len(layer.weight)
+        variants = list(nodal_variants(name, layer, filters=few(count, 8), at="weights"))
+        nothing = [Variant({"layer": name}, key=None)]
+        plans.append((count, variants, nothing))
+    middle = plans[len(plans) // 2][1][:2]
+    others = {"notebook": notebook, "captum": captum, "MRFI": mrfi}
+    for other in ("captum", "mrfi"):
+        if importlib.util.find_spec(other) is None:
+            others.pop("MRFI" if other == "mrfi" else other)
+    shown = {name: [] for name in others}
+    for repetition in range(repetitions):
+        slow = fast = 0.0
+        for count, variants, nothing in plans:
+            compared = variants[:: max(len(variants) - 1, 1)][:2]
+            plain, expected = seconds(loop, network, compared, images, batch_size)
+            setup, _ = seconds(engine, network, nothing, images, batch_size)
+            several, _ = seconds(engine, network, variants, images, batch_size)
+            slow += count * plain / len(compared)
+            fast += setup + count * max(several - setup, 0) / len(variants)
+            if not repetition:
+                ties += assert_same(network, compared, images, batch_size, expected)
+        ratios.append(slow / fast)
+        plain, expected = seconds(loop, network, middle, images, batch_size)
+        for name, other in others.items():
+            taken, found = seconds(other, network, middle, images, batch_size)
+            if not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)):
+                sys.exit(f"{name} predicts otherwise; no ratio")
+            runs = len(middle) + 2 if name == "captum" else len(middle)
+            shown[name].append(plain / len(middle) / (taken / runs))
+    memory = {
+        name: peak(way, network, middle, images, batch_size)
+        for name, way in {"loop": loop, **others, "engine": engine}.items()
+    }
+    return {"ratio": ratios, "ties": ties, "others": shown, "memory": memory}
+
+
+def threshold_sweeps(network, images, batch_size, repetitions) -> dict:
+    known, ratios, ties = layers(network), [], 0
+    chosen = [list(known)[i] for i in few(len(known), 5)]
+    for repetition in range(repetitions):
+        slow = fast = 0.0
+        for name in chosen:
+            variants = [
+                replace(v, columns={"layer": name})
+                for v in synaptic_variants(
+                    {name: known[name]}, kinds=["high_pass", "low_pass", "pulse"], count=25
+                )
+            ]
+            compared = variants[5::20]
+            plain, expected = seconds(loop, network, compared, images, batch_size)
+            whole, _ = seconds(engine, network, variants, images, batch_size)
+            slow += len(variants) * plain / len(compared)
+            fast += whole
+            if not repetition:
+                ties += assert_same(network, compared, images, batch_size, expected)
+        ratios.append(slow / fast)
+    return {"ratio": ratios, "ties": ties}
+
+
+def recrafted(network, images, labels, batch_size, repetitions) -> dict:
+    known, ratios, differ, total = layers(network), [], 0, 0
+    chosen = [list(known)[i] for i in few(len(known), 3)]
+    for repetition in range(repetitions):
+        slow = fast = 0.0
+        for name in chosen:
+            filters = few(len(known[name].weight), 10)
+            variants = list(nodal_variants(name, known[name], filters=filters, at="weights"))
+            plain, expected = seconds(
+                loop_recrafted, network, variants[:2], images, labels, batch_size
+            )
+            attack = {"fgsm": partial(craft, **ATTACK)}
+            whole, facts = seconds(engine, network, variants, images, batch_size, attack, labels)
+            slow += len(variants) * plain / 2
+            fast += whole
+            if not repetition:
+                for index, pair in enumerate(expected):
+                    for kind, hits in zip(("clean", "fgsm"), pair, strict=True):
+                        differ += int((hits.numpy() != facts.correct[kind][index]).sum())
+                        total += len(hits)
+        ratios.append(slow / fast)
+    # a pixel's gradient that is nearly zero may have either sign, so single images may differ
+    if differ > 0.005 * total:
+        sys.exit(f"re-crafted: {differ} of {total} decisions differ; no ratio")
+    return {"ratio": ratios, "differ": f"{differ}/{total}"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(f"torch {torch.__version__}, {chosen.threads} thread(s), CPU; x the plain loop")
+    for name in chosen.networks:
+        shape, n, steps = CASES[name]
+        network = trained(name, shape, steps)
+        images, labels = (part[:n] for part in digits(shape))
+        most = f"limit {limit(network, images):.1f}"
+        found = single_filters(network, images, n, chosen.repetitions)
+        print(f"{name}, {n} images of {'x'.join(map(str, shape))}, {most}")
+        print(f"  filters     {spread(found['ratio'])}, {found['ties']} ties")
+        for other, ratios in found["others"].items():
+            print(f"  {other:11} {spread(ratios)}")
+        print("  peak MB     " + ", ".join(f"{k} {v:.0f}" for k, v in found["memory"].items()))
+        part = min(n, 100)
+        swept = threshold_sweeps(network, images[:part], part, chosen.repetitions)
+        print(f"  thresholds  {spread(swept['ratio'])}, {swept['ties']} ties, {part} images")
+        again = recrafted(network, images[:part], labels[:part], part, chosen.repetitions)
+        print(f"  re-crafted  {spread(again['ratio'])}, {again['differ']} differ", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,9 +24,9 @@ on, and nothing before. A ratio is a median over repetitions, with the smallest 
 import argparse
 import copy
 import importlib.util
-import os
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -50,13 +50,14 @@ REGISTRY["vgg11_bn"] = Entry(partial(from_torchvision, "vgg11_bn"), "image", 32)
 # network: shape of an image, images, steps of training
 CASES = {
     "resnet18": ((1, 28, 28), 300, 60),
-    "squeezenet1_1": ((3, 32, 32), 300, 150),
+    "squeezenet1_1": ((3, 32, 32), 300, 250),
     "vgg11_bn": ((3, 32, 32), 100, 20),
     "alexnet": ((3, 64, 64), 200, 60),
     "shufflenet_v2_x1_0": ((3, 32, 32), 300, 60),
     "small_conv": ((1, 8, 8), 500, 300),
     "small_resnet": ((1, 8, 8), 500, 300),
 }
+LR = {"vgg11_bn": 1e-4, "squeezenet1_1": 3e-4}
 ATTACK = {"attack": {"method": "fgsm"}, "eps": 0.05, "bounds": (0.0, 1.0), "seed": 0}
 
 
@@ -72,7 +73,7 @@ def trained(name: str, shape: tuple, steps: int):
     """A network after a few steps of training, in eval mode: real weights, real statistics."""
     images, labels = digits(shape)
     network = build(name, shape=shape, classes=10, mean=0.3, std=0.38, seed=0).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3 if "vgg" not in name else 1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR.get(name, 1e-3))
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)  # dropout
     for _ in range(steps):
@@ -238,18 +239,26 @@ def assert_same(network, variants, images, batch_size, expected) -> int:
     return ties
 
 
-def peak(function, network, variants, images, batch_size) -> float:
-    """MB that a call takes at most on top of what a tiny one took, in a process of its own."""
-    reader, writer = os.pipe()
-    if not os.fork():
-        function(network, variants, images[:2], batch_size)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        function(network, variants, images, batch_size)
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        os.write(writer, str(after - before).encode())
-        os._exit(0)
-    os.wait()
-    return int(os.read(reader, 100)) / 1e3
+WAYS = {"loop": loop, "notebook": notebook, "captum": captum, "MRFI": mrfi, "engine": engine}
+
+
+def peak(name: str, way: str) -> str:
+    """MB that a way takes at most, on top of what two images take, in a process of its own."""
+    command = [sys.executable, __file__, name, "--peak", way]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def print_peak(name: str, way: str) -> None:
+    shape, n, _ = CASES[name]
+    network, images = trained(name, shape, 0), digits(shape)[0][:n]
+    known = layers(network)
+    layer = list(known)[len(known) // 2]
+    variants = list(nodal_variants(layer, known[layer], filters=[0, 1], at="weights"))
+    most = []
+    for part in (images[:2], images):
+        WAYS[way](network, variants, part, n)
+        most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(round((most[1] - most[0]) / 1e3))
 
 
 def spread(values) -> str:
@@ -294,10 +303,10 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
         nothing = [Variant({"layer": name}, key=None)]
         plans.append((count, variants, nothing))
     middle = plans[len(plans) // 2][1][:2]
-    others = {"notebook": notebook, "captum": captum, "MRFI": mrfi}
-    for other in ("captum", "mrfi"):
-        if importlib.util.find_spec(other) is None:
-            others.pop("MRFI" if other == "mrfi" else other)
+    others = {"notebook": notebook}
+    for way in ("captum", "MRFI"):
+        if importlib.util.find_spec(way.lower()):
+            others[way] = WAYS[way]
     shown = {name: [] for name in others}
     for repetition in range(repetitions):
         slow = fast = 0.0
@@ -318,16 +327,12 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
                 sys.exit(f"{name} predicts otherwise; no ratio")
             runs = len(middle) + 2 if name == "captum" else len(middle)
             shown[name].append(plain / len(middle) / (taken / runs))
-    memory = {
-        name: peak(way, network, middle, images, batch_size)
-        for name, way in {"loop": loop, **others, "engine": engine}.items()
-    }
-    return {"ratio": ratios, "ties": ties, "others": shown, "memory": memory}
+    return {"ratio": ratios, "ties": ties, "others": shown}
 
 
 def threshold_sweeps(network, images, batch_size, repetitions) -> dict:
     known, ratios, ties = layers(network), [], 0
-    chosen = [list(known)[i] for i in few(len(known), 5)]
+    chosen = [list(known)[i] for i in few(len(known), 3)]
     for repetition in range(repetitions):
         slow = fast = 0.0
         for name in chosen:
@@ -337,7 +342,7 @@ def threshold_sweeps(network, images, batch_size, repetitions) -> dict:
                     {name: known[name]}, kinds=["high_pass", "low_pass", "pulse"], count=25
                 )
             ]
-            compared = variants[5::20]
+            compared = variants[10::30]
             plain, expected = seconds(loop, network, compared, images, batch_size)
             whole, _ = seconds(engine, network, variants, images, batch_size)
             slow += len(variants) * plain / len(compared)
@@ -379,13 +384,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("networks", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.peak:
+        return print_peak(chosen.networks[0], chosen.peak)
     torch.set_num_threads(chosen.threads)
     print(f"torch {torch.__version__}, {chosen.threads} thread(s), CPU; x the plain loop")
-    for name in chosen.networks:
+    for name in chosen.networks or CASES:
         shape, n, steps = CASES[name]
         network = trained(name, shape, steps)
         images, labels = (part[:n] for part in digits(shape))
@@ -395,7 +403,8 @@ def main() -> None:
         print(f"  filters     {spread(found['ratio'])}, {found['ties']} ties")
         for other, ratios in found["others"].items():
             print(f"  {other:11} {spread(ratios)}")
-        print("  peak MB     " + ", ".join(f"{k} {v:.0f}" for k, v in found["memory"].items()))
+        ways = ["loop", *found["others"], "engine"]
+        print("  peak MB     " + ", ".join(f"{way} {peak(name, way)}" for way in ways))
         part = min(n, 100)
         swept = threshold_sweeps(network, images[:part], part, chosen.repetitions)
         print(f"  thresholds  {spread(swept['ratio'])}, {swept['ties']} ties, {part} images")

@@ -148,7 +148,7 @@ class _Judge:
 
 def _engine(network, variants, ablated, images, say):
     try:
-        return _Graph(Traced(network, ablated, images[:CHECKED]), variants)
+        return _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
     except Untraceable as reason:
         engine = _Loop(network, variants, ablated)
         began = time.monotonic()
@@ -165,9 +165,13 @@ def _engine(network, variants, ablated, images, say):
 class _Graph:
     """Evaluates variants of a traced network."""
 
-    def __init__(self, traced: Traced, variants: Sequence[Variant]):
+    def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
         self.traced = traced
-        self.layers = layers_of(traced.network)
+        self.parameters = {
+            f"{layer}.{name}": parameter.detach()
+            for layer, module in layers_of(network).items()
+            for name, parameter in module.named_parameters()
+        }
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.changes = {id(variant): self._change(variant) for variant in variants}
         self.reads = set()
@@ -192,12 +196,12 @@ class _Graph:
         (layer, *others) = {name.rpartition(".")[0] for name in made}
         if others or len(self.traced.nodes[layer]) > 1:
             return None
-        module = self.layers[layer]
-        if getattr(module, "groups", 1) > 1:
+        (place,) = self.traced.nodes[layer]
+        if getattr(self.traced.modules[place.target], "groups", 1) > 1:
             return None
         changed = torch.stack(
             [
-                (value != getattr(module, name.rpartition(".")[2])).reshape(len(value), -1).any(1)
+                (value != self.parameters[name]).reshape(len(value), -1).any(1)
                 for name, value in made.items()
             ]
         ).any(0)
@@ -264,18 +268,17 @@ class _Graph:
     def _replaced(self, variant: Variant) -> dict[str, tuple[Tensor, Tensor | None]]:
         """Layer -> (weight, bias) of the graph with what the variant replaces."""
         made = variant.replace()
+        now = self.parameters | made
         return {
             layer: self.traced.adapted(
-                layer,
-                made.get(f"{layer}.weight", self.layers[layer].weight),
-                made.get(f"{layer}.bias", self.layers[layer].bias),
+                layer, *(now.get(f"{layer}.{name}") for name in ("weight", "bias"))
             )
             for layer in {name.rpartition(".")[0] for name in made}
         }
 
     def _fill(self, mask: Mask, place) -> Tensor:
         """New elements [1, p] of removed filters."""
-        each = self.traced.example[place][0].numel() // len(self.layers[mask.layer].weight)
+        each = self.traced.example[place][0].numel() // len(self.parameters[f"{mask.layer}.weight"])
         return self._silence(mask).repeat_interleave(each)[None]
 
     def _mask(self, mask: Mask, value: Tensor) -> Tensor:

@@ -37,9 +37,8 @@ class Traced:
     """
 
     def __init__(self, network: nn.Module, ablated: Sequence[str], images: Tensor):
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         try:
-            traced = fx.symbolic_trace(copy.deepcopy(self.network))
+            traced = fx.symbolic_trace(copy.deepcopy(network).eval().requires_grad_(False))
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None

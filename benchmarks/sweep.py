@@ -28,6 +28,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -254,11 +255,24 @@ def print_peak(name: str, way: str) -> None:
     known = layers(network)
     layer = list(known)[len(known) // 2]
     variants = list(nodal_variants(layer, known[layer], filters=[0, 1], at="weights"))
-    most = []
-    for part in (images[:2], images):
-        WAYS[way](network, variants, part, n)
-        most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    print(round((most[1] - most[0]) / 1e3))
+    WAYS[way](network, variants, images[:2], n)
+    before, most, done = resident(), [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            most.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    WAYS[way](network, variants, images, n)
+    done.set()
+    watcher.join()
+    print(max(0, round((max(most) - before) / 1e6)))
+
+
+def resident() -> int:
+    """Bytes of memory in use (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def spread(values) -> str:

@@ -522,15 +522,18 @@ def test_unknown_and_unused_layers_are_refused():
         Traced(Unused(nn.Linear(2, 2), nn.Linear(2, 2)), ["1"], torch.rand(2, 2))
 
 
-def test_batchnorm_without_running_statistics():
+def test_a_network_whose_images_do_not_stay_apart_is_run_as_a_whole():
     torch.manual_seed(0)
     body = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 3, 3)]
     network = nn.Sequential(*body, nn.Flatten()).eval()
     images = torch.randn(30, 1, 5, 5)
-    labels = network(images).argmax(1)
-    assert_as_naive(
-        network, some_variants(network, "2", places=False), images, labels, ablated=["2"]
-    )
+    with pytest.raises(Untraceable, match="others in the batch"):
+        Traced(network, ["2"], images)
+    variants, said = some_variants(network, "2", places=False), []
+    expected = torch.stack([naive_logits(network, v, images).argmax(1) for v in variants])
+    facts = sweep(network, variants, {"clean": images}, expected[0], ablated=["2"], say=said.append)
+    assert np.array_equal(facts.correct["clean"], (expected == expected[0]).numpy())
+    assert "others in the batch" in said[0]
 
 
 def test_a_linear_layer_behind_a_pooling_that_repeats_pixels():

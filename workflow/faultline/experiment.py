@@ -110,6 +110,12 @@ def ablate(
         memory=free_memory(job, device),
     )
     if active_at:
-        active = active_images(network, layers[0], torch.cat([*images.values()]), at=active_at)
+        active = active_images(
+            network,
+            layers[0],
+            torch.cat([*images.values()]),
+            at=active_at,
+            memory=free_memory(job, device),
+        )
         facts.variants["changed_activations"] = active[facts.variants["filter"]]
     return facts

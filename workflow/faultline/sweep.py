@@ -58,8 +58,7 @@ def sweep(
     """
     crafted = attacks or {}
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
-    if memory is not None:
-        batch_size = max(1, min(batch_size, int(memory / engine.bytes_per_image(bool(crafted)))))
+    batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
     names = [*image_sets, *crafted]
     n = len(labels)
     base = {name: np.zeros(n, bool) for name in names}
@@ -150,7 +149,7 @@ def _engine(network, variants, ablated, images, say):
     try:
         return _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
     except Untraceable as reason:
-        engine = _Loop(network, variants, ablated)
+        engine = _Loop(network, variants, ablated, images[:1])
         began = time.monotonic()
         with torch.no_grad():
             engine.network(images[:CHECKED])
@@ -302,6 +301,11 @@ class _Graph:
         return made.movedim(self.traced.axis(change.layer), 1).flatten(1)
 
 
+def _fitting(batch_size: int, memory: float | None, each: int) -> int:
+    """How many images may be run at once, each taking so many bytes."""
+    return batch_size if memory is None else max(1, min(batch_size, int(memory / each)))
+
+
 def _bytes(value) -> int:
     """Of one image's share of a node's value."""
     if isinstance(value, tuple | list):
@@ -374,7 +378,7 @@ _NO_ACTIVATION = (
 class _Loop:
     """Evaluates variants of a network without a graph: all of it, for each variant."""
 
-    def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated: Sequence[str]):
+    def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated, image: Tensor):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.layers = layers_of(self.network)
         for layer in ablated:
@@ -385,9 +389,20 @@ class _Loop:
         if any(v.mask and v.mask.at == "activation" for v in variants):
             raise UserError(_NO_ACTIVATION)
 
+        self.image = image
+
     def bytes_per_image(self, with_gradients: bool) -> int:
-        parameters = sum(p.nbytes for p in self.network.parameters())
-        return max(parameters, 1 << 22) if with_gradients else max(parameters // 2, 1 << 21)
+        """What one image of a batch takes, by the outputs of the modules: no more is known."""
+        sizes = [self.image.nbytes]
+        hooks = [
+            module.register_forward_hook(lambda _, __, output: sizes.append(_bytes(output)))
+            for module in self.network.modules()
+        ]
+        with torch.no_grad():
+            self.network(self.image.clone())
+        for hook in hooks:
+            hook.remove()
+        return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
 
     def fixed(self, images: Tensor):
         def evaluate(variant: Variant | None):
@@ -426,40 +441,47 @@ class _Loop:
 
 
 def active_images(
-    network: nn.Module, layer: str, images: Tensor, *, at: str, batch_size: int = 500
+    network: nn.Module,
+    layer: str,
+    images: Tensor,
+    *,
+    at: str,
+    batch_size: int = 500,
+    memory: float | None = None,
 ) -> np.ndarray:
     """For every filter of a layer, how many images give it any output that its removal changes.
 
     at: "weights" looks at the layer's own output, "activation" behind normalisation and
-    non-linearity. A filter that is zero for every image has nothing to remove.
+    non-linearity. A filter that is zero for every image has nothing to remove. memory: see `sweep`.
     """
     total = 0
     with torch.no_grad():
-        for outputs in _outputs(network, layer, images, at, batch_size):
+        for outputs in _outputs(network, layer, images, at, batch_size, memory):
             seen = [v.flatten(1, -2).any(1) if v.dim() > 2 else v for v in outputs]
             total = total + torch.stack(seen).any(0).sum(0)
     return total.cpu().numpy()
 
 
-def _outputs(network, layer, images, at, batch_size) -> Iterator[list[Tensor]]:
+def _outputs(network, layer, images, at, batch_size, memory) -> Iterator[list[Tensor]]:
     """Per batch: where each use of a layer gives other than a removed filter does, [n, ..., C]."""
     try:
         traced = Traced(network, [layer], images[:CHECKED])
     except Untraceable:
         if at == "activation":
             raise UserError(_NO_ACTIVATION) from None
-        loop, seen = _Loop(network, [], [layer]), []
+        loop, seen = _Loop(network, [], [layer], images[:1]), []
         module = loop.layers[layer]
         axis = 1 if isinstance(module, nn.Conv2d) else -1
         module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
-        for batch in images.split(batch_size):
+        for batch in images.split(_fitting(batch_size, memory, loop.bytes_per_image(False))):
             seen.clear()
             loop.network(batch.clone())
             yield seen
         return
     places, axis = traced.places(layer, at), traced.axis(layer)
     silent = traced.silent(layer) if at == "weights" else 0
-    for batch in images.split(batch_size):
+    each = sum(map(_bytes, traced.example.values()))
+    for batch in images.split(_fitting(batch_size, memory, each)):
         values = traced.run(traced.after, traced.start(batch), keep=places)
         yield [value.movedim(axis, -1) != silent for value in values.values()]
 

@@ -169,6 +169,7 @@ class Traced:
             with evaluation(network):
                 expected = network(images.clone())
             found = self.finish(self.start(images))
+            alone = self.finish(self.start(images[:1]))
         # far above rounding, which grows with depth, and far below any other network
         tolerance = 1e-2 * expected.nan_to_num().abs().max().item()
         if not torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
@@ -176,6 +177,8 @@ class Traced:
                 "its trace by torch.fx gives other logits; its forward may use a tensor again "
                 "after changing it in place"
             )
+        if not torch.allclose(alone, expected[:1], rtol=0, atol=tolerance, equal_nan=True):
+            raise Untraceable("what it gives for an image depends on the others in the batch")
 
     def _module(self, node, kind) -> nn.Module | None:
         """The module that a node calls, if it is of that kind and is called nowhere else."""

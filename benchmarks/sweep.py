@@ -313,7 +313,9 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
     plans = []
     for name, layer in layers(network).items():
         count = len(layer.weight)
-        variants = list(nodal_variants(name, layer, filters=few(count, 8), at="weights"))
+        # of a small network all, as the noise of few would be multiplied
+        chosen = few(count, 64 if count <= 64 and len(images) >= 500 else 8)
+        variants = list(nodal_variants(name, layer, filters=chosen, at="weights"))
         nothing = [Variant({"layer": name}, key=None)]
         plans.append((count, variants, nothing))
     middle = plans[len(plans) // 2][1][:2]
@@ -321,6 +323,8 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
     for way in ("captum", "MRFI"):
         if importlib.util.find_spec(way.lower()):
             others[way] = WAYS[way]
+    for way in (engine, loop, *others.values()):  # what only a first call takes
+        way(network, middle, images[:2], batch_size)
     shown = {name: [] for name in others}
     for repetition in range(repetitions):
         slow = fast = 0.0

@@ -275,7 +275,7 @@ def holds_tensor(value) -> bool:
 
 
 def _sum_repeated(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return weight.double().reshape(shape).sum((3, 5)).flatten(1).to(weight.dtype)
+    return weight.reshape(shape).sum((3, 5), dtype=torch.float64).flatten(1).to(weight.dtype)
 
 
 def _out_of_place(graph: fx.Graph) -> fx.Graph:

@@ -206,9 +206,11 @@ def _check_dataset(name: str, dataset: dict) -> Source:
             "test set, so say how many samples to test on"
         )
     for key, other in (("mean", "std"), ("std", "mean")):
-        if dataset[key] is None and dataset[other] is not None:
+        if dataset[other] is None:
+            continue
+        if dataset[key] is None:
             raise UserError(f"config key datasets.{name}.{key}: missing; it goes with {other}")
-        if dataset[key] is not None and len(dataset[key]) != facts.shape[0]:
+        if len(dataset[key]) != facts.shape[0]:
             raise UserError(
                 f"config key datasets.{name}.{key}: {len(dataset[key])} values; expected "
                 f"{facts.shape[0]}, one per channel"

@@ -154,6 +154,14 @@ def prepare(
     )
 
 
+def batch_size(most: int, shape: tuple[int, ...]) -> int:
+    """Images of this shape for one batch: `most`, and fewer above 3 x 64 x 64 numbers each (ours).
+
+    It depends on nothing but the shape, so that a result does not depend on the machine.
+    """
+    return max(1, min(most, most * 3 * 64 * 64 // math.prod(shape)))
+
+
 def stratified_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random order of the indices of labels [n] with the classes spread evenly along it (ours).
 

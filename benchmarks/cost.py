@@ -20,8 +20,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import SOURCES  # noqa: E402
-from faultline.config import count_filters, resolve, select_layers  # noqa: E402
+from faultline.catalogue import Source, describe  # noqa: E402
+from faultline.config import count_filters, is_for, resolve, select_layers  # noqa: E402
 from faultline.networks import REGISTRY, layers  # noqa: E402
 
 
@@ -45,16 +45,16 @@ def passes(attack: dict, strengths: int) -> int:
     return strengths * (3 * (attack["steps"] if attack["method"] == "pgd" else 1) + 1)
 
 
-def cost(config: dict, dataset: dict, network: str, training: dict) -> Counter:
+def cost(config: dict, dataset: dict, source: Source, network: str, training: dict) -> Counter:
     """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
-    source = SOURCES[dataset["source"]]
     counts, parameters = multiply_accumulates(network, source.shape, source.classes)
     forward, names = sum(counts.values()), list(counts)
     after = {name: sum(counts[n] for n in names[i:]) for i, name in enumerate(names)}
     test = dataset["test"] or source.test
-    train = dataset["train"] or (source.train or dataset["samples"]) - dataset["validation"]
-    if not source.official_test and not dataset["train"]:
-        train -= test
+    train = dataset["train"] or source.train or dataset["samples"]
+    if not dataset["train"]:
+        train -= test * (not source.official_test)
+        train -= (dataset["validation"] or 0) * (not source.official_validation)
     sweep, dropout, again = (
         config[k] for k in ("synaptic_filtering", "nodal_dropout", "retraining")
     )
@@ -104,10 +104,14 @@ def main() -> None:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = resolve(yaml.safe_load(chosen.config.read_text()), schema)
     total = Counter()
-    for dataset in config["datasets"].values():
+    for name, dataset in config["datasets"].items():
+        source = describe(dataset, name=name)
+        if dataset["source"] == "image_folder" and not (dataset["train"] and dataset["test"]):
+            sys.exit(f"datasets.{name}: its images are not counted here; set train and test")
         for network in config["networks"]:
             for training in config["trainings"].values():
-                total += cost(config, dataset, network, training)
+                if is_for(training, network):
+                    total += cost(config, dataset, source, network, training)
     work = {stage: 2 * amount for stage, amount in total.items() if "bytes" not in stage}
     for stage, operations in [*work.items(), ("all stages", sum(work.values()))]:
         hours = operations / (chosen.tflops * 1e12) / 3600

@@ -9,14 +9,15 @@ import yaml
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import SOURCES, networks
-from faultline.config import count_filters, count_gpus, resolve, select_layers
+from faultline.catalogue import describe
+from faultline.config import count_filters, count_gpus, is_for, resolve, select_layers
 from faultline.errors import UserError
 from faultline.fingerprint import fingerprint
 
 try:
     schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
     config = resolve(config, yaml.safe_load(schema))
+    CLASSES = {name: describe(part, name=name).classes for name, part in config["datasets"].items()}
 except UserError as error:
     sys.exit(f"error: {', '.join(map(str, workflow.configfiles))}: {error}")
 
@@ -81,9 +82,9 @@ def ordered(value):
 
 
 def training_settings(wildcards):
-    """A training without its list of checkpoints: a later checkpoint changes no segment."""
+    """A training without what changes no segment: its list of checkpoints and its files."""
     settings = config["trainings"][wildcards.training]
-    return ordered({key: value for key, value in settings.items() if key != "epochs"})
+    return ordered({k: value for k, value in settings.items() if k not in ("epochs", "weights")})
 
 
 def attack_settings(*names):
@@ -98,6 +99,7 @@ def checkpoints(epochs=None):
         for network in config["networks"]
         for training, settings in sorted(config["trainings"].items())
         for seed in config["seeds"]
+        if is_for(settings, network)
         for epoch in settings["epochs"]
         if epochs in (None, "all")
         or (epochs == "last" and epoch == settings["epochs"][-1])
@@ -121,8 +123,7 @@ def paths(pattern, places):
 
 def chunks(network, layer, dataset):
     """First and last filter of each nodal dropout job of a layer."""
-    classes = SOURCES[config["datasets"][dataset]["source"]].classes
-    count, step = count_filters(network, layer, classes), DROPOUT["filters_per_job"]
+    count, step = count_filters(network, layer, CLASSES[dataset]), DROPOUT["filters_per_job"]
     return [(first, min(first + step, count) - 1) for first in range(0, count, step)]
 
 
@@ -134,6 +135,24 @@ def previous_checkpoint(wildcards):
         f"{CHECKPOINT}/checkpoint.pt".format(**place(wildcards) | {"epoch": epoch})
         for epoch in epochs[:index][-1:]
     ]
+
+
+def given_weights(wildcards):
+    """The user's weights, where a training starts from some and this is its first segment."""
+    training = config["trainings"][wildcards.training]
+    if int(wildcards.epoch) != training["epochs"][0] or not training["weights"]:
+        return []
+    return [training["weights"][wildcards.network]]
+
+
+def own_images(wildcards):
+    """The user's folders of images or file of arrays: when they change, so do the data."""
+    dataset = config["datasets"][wildcards.dataset]
+    if dataset["source"] == "image_folder":
+        from faultline.images import folders
+
+        return folders(dataset["folder"], name=wildcards.dataset)
+    return [os.path.expanduser(dataset["file"])] if dataset["file"] else []
 
 
 def adversarial_sets(wildcards):

@@ -1,4 +1,6 @@
 rule prepare_data:
+    input:
+        images=own_images,
     output:
         data=DATA,
     log:

@@ -2,6 +2,7 @@ rule train:
     input:
         data=DATA,
         previous=previous_checkpoint,
+        weights=given_weights,
     output:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         history=f"{CHECKPOINT}/history.tsv",

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from faultline import catalogue
 from faultline.catalogue import SOURCES
-from faultline.data import DataSet, prepare, stratified_order
+from faultline.data import DataSet, batch_size, prepare, stratified_order
 from faultline.errors import UserError
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
@@ -227,6 +227,13 @@ def test_round_trip(source, tmp_path):
     assert same(data, back)
     for field in ("name", "classes", "bounds", "levels", "mean", "std"):
         assert getattr(back, field) == getattr(data, field)
+
+
+def test_large_images_go_in_smaller_batches():
+    assert (
+        batch_size(500, (1, 28, 28)) == batch_size(500, (3, 64, 64)) == batch_size(500, (2,)) == 500
+    )
+    assert batch_size(500, (3, 128, 128)) == 125 and batch_size(10, (3, 2000, 2000)) == 1
 
 
 def test_unknown_source():

@@ -10,7 +10,8 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.experiment import build_network, load_dataset
-    from faultline.files import load_tensors, save_table, save_tensors
+    from faultline.files import load_state_dict, load_tensors, save_table, save_tensors
+    from faultline.networks import load_weights
     from faultline.training import (
         HISTORY,
         checkpoint,
@@ -23,11 +24,14 @@ with job(snakemake):
     device, seed, last = torch_device(snakemake), int(wildcards.seed), int(wildcards.epoch)
     dataset = load_dataset(snakemake.input.data, device)
     network = build_network(wildcards.network, dataset, seed=seed, device=device)
+    for path in snakemake.input.weights:
+        load_weights(network, load_state_dict(path), origin=f"{path}, for {wildcards.network}")
+        print(f"starting from the weights in {path}")
     optimizer = make_optimizer(network, params.settings)
 
     # An interrupted segment goes on from its own last epoch, if it began from the same things.
     identity = hashlib.sha256(f"{params.settings} {params.code}".encode())
-    for path in [snakemake.input.data, *snakemake.input.previous]:
+    for path in snakemake.input:
         identity.update(Path(path).read_bytes())
     partial = Path(f"{snakemake.output.checkpoint}.partial")
     state = {"epoch": 0, "history": []}

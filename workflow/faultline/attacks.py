@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faultline import data
 from faultline.checks import accuracy_monotone, row
 from faultline.errors import UserError
 
@@ -40,7 +41,8 @@ def evaluation(network: nn.Module) -> Iterator[None]:
 
 
 def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """Logits [n, classes] of the network in eval mode."""
+    """Logits [n, classes] of the network in eval mode; smaller batches for large images."""
+    batch_size = data.batch_size(batch_size, images.shape[1:])
     with evaluation(network), torch.inference_mode():
         logits = [network(batch) for batch in images.split(batch_size)]
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor
@@ -242,12 +244,14 @@ def craft(
     of eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
     the input divided by its std [channels] and bounds do not apply: only to repeat the notebook of
     Pravin et al. 2024. progress: called with the number of images done since the last call.
+    batch_size: at most; large images go in smaller batches.
     UserError where the attack's settings are unknown or clash.
     """
     method, attack, bounds = _resolve(attack, bounds)
     if eps == 0:
         return images.clone()
     radius = eps * _pixel_units(std, images) if attack.get("normalised_units") else eps
+    batch_size = data.batch_size(batch_size, images.shape[1:])
     starts = [None] * len(images.split(batch_size))
     if method.random:
         unit = random_start(images.shape, eps=1.0, norm=attack["norm"], seed=seed)
@@ -330,6 +334,7 @@ def checks(
     in `faultline.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack; the limits are ours.
     """
     method, attack, bounds = _resolve(attack, bounds)
+    batch_size = data.batch_size(batch_size, images.shape[1:])
     first, targets = images[:batch_size], labels[:batch_size]
     unchanged = method.perturb(
         network,

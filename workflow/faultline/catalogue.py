@@ -15,7 +15,8 @@ class Source:
     bounds:        (lowest, highest) pixel value, or None where values are unbounded.
     official_test: whether a test set is published apart from the train set.
     train, test:   images in the official sets (train: all of them where there is no test set);
-                   None where any number can be drawn.
+                   None where any number can be drawn, or they have not been counted.
+    official_validation: whether there is a validation set apart from the train set.
     """
 
     shape: tuple[int, ...]
@@ -24,6 +25,7 @@ class Source:
     official_test: bool
     train: int | None
     test: int | None
+    official_validation: bool = False
 
 
 _PIXELS = (0.0, 1.0)
@@ -37,6 +39,21 @@ SOURCES = {
     "tiny_imagenet": Source((3, 64, 64), 200, _PIXELS, True, 100000, 10000),
     "moons": Source((2,), 2, None, False, None, None),
 }
+# The user's own images; what these hold is read from the files.
+SOURCE_NAMES = (*SOURCES, "image_folder", "npz")
+
+
+def describe(dataset: dict, *, name: str) -> Source:
+    """What is known of a data set of the config: it has a source of `SOURCE_NAMES`.
+
+    Raises UserError where files are missing or do not fit together.
+    """
+    if dataset["source"] in SOURCES:
+        return SOURCES[dataset["source"]]
+    from faultline import images  # with NumPy, which parsing a workflow can do without
+
+    own = {"image_folder": images.describe_folder, "npz": images.describe_arrays}
+    return own[dataset["source"]](dataset, name=name)
 
 
 @functools.cache

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import jsonschema
 
-from faultline.catalogue import SOURCES, networks
+from faultline.catalogue import SOURCE_NAMES, Source, describe, networks
 from faultline.errors import UserError
+
+# Keys of data sets that mean something for one source only.
+_KEYS_OF = {
+    "image_folder": {"size": None, "channels": None, "on_bad_image": "stop"},
+    "npz": {"file": None, "classes": None},
+}
 
 
 def nearest(name: str, names) -> str:
@@ -136,28 +142,16 @@ def _with_defaults(value, schema: dict, root: dict):
 
 
 def _check_sense(config: dict) -> None:
-    for name, dataset in config["datasets"].items():
-        if name in ("tables", "logs", "benchmarks"):
-            raise UserError(f"config key datasets.{name}: a folder of the results; rename it")
-        dataset.setdefault("source", name)
-        if dataset["source"] not in SOURCES:
-            raise UserError(
-                f"config key datasets.{name}: no data set of this name, and no source given; "
-                f"{nearest(name, SOURCES)}"
-            )
-        if dataset["test"] is None and not SOURCES[dataset["source"]].official_test:
-            raise UserError(
-                f"config key datasets.{name}.test: missing; {dataset['source']} has no official "
-                "test set, so say how many samples to test on"
-            )
+    facts = {name: _check_dataset(name, part) for name, part in config["datasets"].items()}
     known = networks()
     for network in config["networks"]:
         if network not in known:
             raise UserError(
                 f"config key networks: {network!r} is not known; {nearest(network, known)}"
             )
-        for name, dataset in config["datasets"].items():
-            _check_fit(network, known[network], name, SOURCES[dataset["source"]].shape)
+        for name in config["datasets"]:
+            _check_fit(network, known[network], name, facts[name].shape)
+    _check_weights(config)
     for name, training in config["trainings"].items():
         epochs = training["epochs"]
         if epochs != sorted(set(epochs)):
@@ -165,10 +159,8 @@ def _check_sense(config: dict) -> None:
                 f"config key trainings.{name}.epochs: {epochs} does not go up; "
                 "give each checkpoint epoch once, in ascending order"
             )
-        for dataset, settings in config["datasets"].items():
-            if len(SOURCES[settings["source"]].shape) == 1 and any(
-                training["augmentation"].values()
-            ):
+        for dataset in config["datasets"]:
+            if len(facts[dataset].shape) == 1 and any(training["augmentation"].values()):
                 raise UserError(
                     f"config key trainings.{name}.augmentation: data set {dataset} holds vectors, "
                     "which cannot be shifted or mirrored; leave it out"
@@ -183,6 +175,73 @@ def _check_sense(config: dict) -> None:
             "expected [low, high]"
         )
     _check_retraining(config)
+
+
+def _check_dataset(name: str, dataset: dict) -> Source:
+    """Completes one data set of the config; what is known of it."""
+    if name in ("tables", "logs", "benchmarks"):
+        raise UserError(f"config key datasets.{name}: a folder of the results; rename it")
+    source = dataset.setdefault("source", name)
+    if source not in SOURCE_NAMES:
+        raise UserError(
+            f"config key datasets.{name}: no data set of this name, and no source given; "
+            f"{nearest(name, SOURCE_NAMES)}"
+        )
+    for owner, keys in _KEYS_OF.items():
+        for key, default in keys.items():
+            if source != owner and dataset[key] != default:
+                raise UserError(
+                    f"config key datasets.{name}.{key}: is for source {owner} only, not {source}; "
+                    "leave it out"
+                )
+    if source == "image_folder":
+        dataset["channels"] = dataset["channels"] or 3
+    facts = describe(dataset, name=name)
+    if source == "npz":
+        dataset["classes"] = facts.classes
+    dataset.setdefault("validation", None if facts.official_validation else 100)
+    if dataset["test"] is None and not facts.official_test:
+        raise UserError(
+            f"config key datasets.{name}.test: missing; {source} has no official "
+            "test set, so say how many samples to test on"
+        )
+    for key, other in (("mean", "std"), ("std", "mean")):
+        if dataset[other] is None:
+            continue
+        if dataset[key] is None:
+            raise UserError(f"config key datasets.{name}.{key}: missing; it goes with {other}")
+        if len(dataset[key]) != facts.shape[0]:
+            raise UserError(
+                f"config key datasets.{name}.{key}: {len(dataset[key])} values; expected "
+                f"{facts.shape[0]}, one per channel"
+            )
+    return facts
+
+
+def _check_weights(config: dict) -> None:
+    for name, training in config["trainings"].items():
+        for network, file in training["weights"].items():
+            key = f"config key trainings.{name}.weights.{network}"
+            if network not in config["networks"]:
+                hint = nearest(network, config["networks"])
+                raise UserError(f"{key}: the network is not under networks; {hint}")
+            path = Path(file).expanduser()
+            if path.suffix not in (".pt", ".pth", ".safetensors"):
+                raise UserError(f"{key}: {file!r} is no .pt, .pth or .safetensors file; name one")
+            if not path.is_file():
+                raise UserError(f"{key}: no such file: {file}; name a state dict")
+            training["weights"][network] = str(path)
+    for network in config["networks"]:
+        if not any(is_for(training, network) for training in config["trainings"].values()):
+            raise UserError(
+                f"config key networks: no training is for {network}, as all have weights of other "
+                "networks; give its file under weights, or leave it out"
+            )
+
+
+def is_for(training: dict, network: str) -> bool:
+    """Whether a training is for a network: one with `weights` only for those that it has."""
+    return not training["weights"] or network in training["weights"]
 
 
 def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:

@@ -43,8 +43,12 @@ def _interned(value):
     return value
 
 
-def load_tensors(path, what: str, *, device="cpu") -> dict:
-    """Read what `save_tensors` wrote. `what` says what the file should hold, for the error.
+_ANEW = "delete it and run again to make it anew"
+
+
+def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, and `remedy` what to
+    do where it does not, for the error.
 
     Raises UserError when the file is missing, truncated, or carries anything but data.
     """
@@ -59,13 +63,51 @@ def load_tensors(path, what: str, *, device="cpu") -> dict:
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
-            "code; delete the file and run again to make it anew"
+            f"code; {remedy}"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError):
         raise UserError(
-            f"{path}: cannot be read, expected {what}; it is truncated or not such a file; "
-            "delete it and run again to make it anew"
+            f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
+
+
+def load_state_dict(path) -> dict:
+    """Name -> tensor from a user's .safetensors file, or from one of torch.save.
+
+    The latter is a state dict, or holds one under "state_dict", "model" or, as our checkpoints do,
+    "network". The prefix "module." of parallel training is dropped. Raises UserError when it is
+    anything else.
+    """
+    import torch
+
+    what, remedy = "a state dict", "save the network's state_dict() alone"
+    if Path(path).suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read, expected {what} ({error}); {remedy}"
+            ) from None
+    else:
+        state = load_tensors(path, what, remedy=remedy)
+    for key in ("state_dict", "model", "network"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    tensors = isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
+    if not tensors or not state:
+        holds = (
+            ", ".join(map(str, [*state][:5])) if isinstance(state, dict) else type(state).__name__
+        )
+        raise UserError(
+            f"{path}: expected {what}, plain or under state_dict or model, but it holds "
+            f"{holds or 'nothing'}; {remedy}"
+        )
+    prefix = "module." * all(name.startswith("module.") for name in state)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def save_arrays(arrays: dict, path) -> None:

@@ -100,7 +100,7 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def _what_was_run(tables: dict, config: dict) -> str:
     epochs = "; ".join(
-        f"{name} (checkpoints at epochs {_list(settings['epochs'])})"
+        f"{name} ({_given(settings)}checkpoints at epochs {_list(settings['epochs'])})"
         for name, settings in config["trainings"].items()
     )
     n = _images(tables["accuracy"])
@@ -119,6 +119,11 @@ def _what_was_run(tables: dict, config: dict) -> str:
         f"Attacks: {_list(config['attacks'])}. For the scores, adversarial images of {chosen} were "
         f"{crafted}."
     )
+
+
+def _given(training: dict) -> str:
+    given = training.get("weights")
+    return f"from given weights of {_list(given)}, which all seeds share; " if given else ""
 
 
 def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:

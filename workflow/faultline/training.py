@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from faultline.data import batch_size
 from faultline.errors import UserError
 from faultline.seeds import seed_of
 
@@ -147,7 +148,8 @@ def evaluate(network: nn.Module, dataset, *, split: str) -> tuple[float, float]:
     images, labels = dataset.splits[split]
     loss, correct = 0.0, 0
     with torch.inference_mode():
-        for chosen in torch.arange(len(labels), device=labels.device).split(1000):
+        most = batch_size(1000, images.shape[1:])
+        for chosen in torch.arange(len(labels), device=labels.device).split(most):
             logits = network(dataset.pixels(images[chosen]))
             loss += cross_entropy(logits, labels[chosen], reduction="sum").item()
             correct += (logits.argmax(1) == labels[chosen]).sum().item()

@@ -1,0 +1,132 @@
+"""A user's own weights and images, through the whole workflow: the config of the README."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Copy, copy_workflow
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+
+from faultline.networks import build
+from faultline.vision import load_torchvision
+
+NAMES = {"alexnet": "small_conv", "resnet18": "small_resnet"}  # stand in, for speed
+GREY, SPREAD = [0.3] * 3, [0.4] * 3
+
+
+def write_digits(folder, *, classes=4):
+    """Train and test images of a few digits as PNG files of unequal sides, some of them grey."""
+    digits = load_digits()
+    pixels = (digits.images * 255 / 16).astype(np.uint8)
+    chosen = [i for i, label in enumerate(digits.target) if label < classes]
+    for number, index in enumerate(chosen):
+        split = "test" if number % 6 == 0 else "train"
+        place = folder / split / f"digit {digits.target[index]}"
+        place.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels[index]).resize((20, 16) if number % 2 else (16, 23))
+        (image if number % 3 else image.convert("RGB")).save(place / f"{number}.png")
+
+
+def reader():
+    """What torchvision makes of the images, independently of ours: the reference."""
+    transforms = load_torchvision().transforms
+    steps = [transforms.Resize(12), transforms.CenterCrop(12), transforms.ToTensor()]
+    return transforms.Compose(steps)
+
+
+def loaded(folder) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = zip(
+        *load_torchvision().datasets.ImageFolder(str(folder), reader()), strict=True
+    )
+    return torch.stack(images), torch.tensor(labels)
+
+
+def trained(name: str, images: torch.Tensor, labels: torch.Tensor):
+    """A network of ours, trained for a moment by a loop of its own."""
+    network = build(name, shape=(3, 12, 12), classes=4, mean=GREY, std=SPREAD, seed=1).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, one_thread) -> tuple[Copy, float]:
+    """The README's config, made small and run for one network; its accuracy as torch says it."""
+    copy = copy_workflow(tmp_path_factory.mktemp("own") / "run", config="")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    for theirs, ours in NAMES.items():
+        text = text.replace(theirs, ours)
+    config = yaml.safe_load(text)
+    config["datasets"]["photos"] |= {"size": 12, "train": 200, "validation": 20, "test": None}
+    config["datasets"]["photos"] |= {"mean": GREY, "std": SPREAD}
+    config["attacks"]["pgd"] |= {"steps": 2}
+    config["synaptic_filtering"] |= {"layers": ["conv1"], "thresholds": 3, "global": False}
+
+    write_digits(copy.folder / "photos")
+    images, labels = loaded(copy.folder / "photos/train")
+    test_images, test_labels = loaded(copy.folder / "photos/test")
+    (copy.folder / "weights").mkdir()
+    files = config["trainings"]["given"]["weights"]
+    for network, file in files.items():
+        net = trained(network, images, labels)
+        with torch.inference_mode():
+            accuracy = (net(test_images).argmax(1) == test_labels).double().mean().item()
+        state = net.body.state_dict()
+        if file.endswith(".safetensors"):
+            save_file(
+                {f"body.{name}": tensor for name, tensor in state.items()}, copy.folder / file
+            )
+        else:
+            state = {f"module.{name}": tensor for name, tensor in state.items()}
+            torch.save({"state_dict": state, "epoch": 40}, copy.folder / file)
+    copy.configure(config)
+    assert {job["wildcards"].get("network") for job in copy.announced()} == {*files, None}
+    copy.configure(config | {"networks": [network], "trainings": given({network: file})})
+    copy.run("--cores", "2")
+    return copy, accuracy
+
+
+def given(weights: dict[str, str], *, epochs: int = 0) -> dict:
+    return {"given": {"weights": weights, "epochs": [epochs]}}
+
+
+def test_a_given_network_is_as_accurate_as_torch_says(own):
+    copy, accuracy = own
+    table = pd.read_csv(copy.folder / "results/tables/accuracy.tsv", sep="\t")
+    (clean,) = table.loc[table["eps"] == 0, "accuracy"]
+    assert clean == pytest.approx(accuracy) and accuracy > 0.5  # trained, so not right by chance
+    page = (copy.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "from given weights of small_resnet, which all seeds share" in page
+
+
+def test_what_other_weights_and_images_remake(own, tmp_path):
+    copy = own[0].duplicate(tmp_path / "run")
+    file = copy.folder / "weights/small_resnet.safetensors"
+    file.touch()
+    assert not copy.announced()
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    remade = {job["rule"] for job in copy.announced()}
+    assert {"train", "attack", "ablate_layer"} < remade and "prepare_data" not in remade
+    Image.new("L", (16, 16)).save(copy.folder / "photos/train/digit 0/new.bmp")
+    assert "prepare_data" in {job["rule"] for job in copy.announced()}
+
+
+def test_training_goes_on_from_given_weights(own, tmp_path):
+    copy = own[0].duplicate(tmp_path / "run")
+    file = "weights/small_conv.pth"
+    start = {"networks": ["small_conv"], "trainings": given({"small_conv": file}, epochs=1)}
+    copy.configure(copy.config() | start)
+    done = "results/photos/small_conv/given/seed-0/epoch-1/checkpoint.pt"
+    copy.run("--cores", "1", done)
+    before = torch.load(copy.folder / file, weights_only=True)["state_dict"]["module.fc.weight"]
+    after = torch.load(copy.folder / done, weights_only=True)["network"]["body.fc.weight"]
+    assert 0 < (after - before).abs().max() < 0.02  # a few steps of Adam at lr 0.001

@@ -1,0 +1,213 @@
+"""The user's weights: what is read, what fits, what is refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from faultline.errors import UserError
+from faultline.files import load_state_dict, save_tensors
+from faultline.networks import build, load_weights
+from faultline.training import checkpoint, make_optimizer
+from faultline.vision import load_torchvision
+
+STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([1.0, 2.0])}
+
+
+def network(name="small_conv", *, classes=3, channels=3, size=32, seed=0, mean=0.0, std=1.0):
+    return build(name, shape=(channels, size, size), classes=classes, mean=mean, std=std, seed=seed)
+
+
+def error_of(function, *arguments, **settings) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        {"state_dict": STATE, "epoch": 5, "optimizer": {"lr": 0.1}},
+        {"model": STATE, "args": ["--lr", 0.1]},
+        {"network": STATE},
+        {f"module.{name}": tensor for name, tensor in STATE.items()},
+        {"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}},
+    ],
+)
+@pytest.mark.parametrize("old_format", [False, True])
+def test_forms_of_a_state_dict(content, old_format, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not old_format)
+    assert same(load_state_dict(path), STATE)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_safetensors(prefix, tmp_path):
+    save_file({prefix + name: t for name, t in STATE.items()}, tmp_path / "w.safetensors")
+    assert same(load_state_dict(tmp_path / "w.safetensors"), STATE)
+
+
+class Code:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("wrap", [lambda code: code, lambda code: STATE | {"more": code}])
+@pytest.mark.parametrize("save", [torch.save, lambda c, p: p.write_bytes(pickle.dumps(c))])
+def test_code_is_refused(wrap, save, tmp_path):
+    save(wrap(Code(tmp_path / "ran")), tmp_path / "weights.pt")
+    message = error_of(load_state_dict, tmp_path / "weights.pt")
+    assert not (tmp_path / "ran").exists()
+    assert message.startswith(f"{tmp_path / 'weights.pt'}: refused") and "code" in message
+    assert "state_dict() alone" in message and "delete" not in message
+
+
+def test_a_whole_network_is_refused(tmp_path):
+    torch.save(torch.nn.Linear(3, 2), tmp_path / "weights.pt")
+    assert "state_dict() alone" in error_of(load_state_dict, tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        b"PK\x03\x04",
+        bytes(64),
+        b"\xff" * 64,
+        b'\x10\0\0\0\0\0\0\0{"a": 5}' + b" " * 8,
+    ],
+)
+def test_damaged_file(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert error_of(load_state_dict, path).startswith(f"{path}: ")
+
+
+def test_truncated_files(tmp_path):
+    torch.save(STATE, tmp_path / "w.pt")
+    save_file(STATE, tmp_path / "w.safetensors")
+    for path in (tmp_path / "w.pt", tmp_path / "w.safetensors"):
+        path.write_bytes(path.read_bytes()[:-20])
+        assert error_of(load_state_dict, path).startswith(f"{path}: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        ({}, "nothing"),
+        ({"weights": STATE, "epoch": 3}, "holds weights, epoch"),
+        ([1, 2], "holds list"),
+        (torch.zeros(3), "holds Tensor"),
+        ({"state_dict": {}}, "nothing"),
+        (STATE | {"lr": 0.1}, "holds fc.weight, fc.bias, lr"),
+    ],
+)
+def test_no_state_dict(content, holds, tmp_path):
+    torch.save(content, tmp_path / "weights.pt")
+    message = error_of(load_state_dict, tmp_path / "weights.pt")
+    assert holds in message and "expected a state dict" in message
+
+
+# What fits
+
+
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0", "squeezenet1_1"])
+def test_weights_of_torchvision(name, tmp_path, one_thread):
+    torch.manual_seed(3)
+    theirs = load_torchvision().models.get_model(name, num_classes=5)
+    images = torch.rand(2, 3, 32, 32)
+    theirs(images)  # moves the statistics of BatchNorm
+    torch.save(theirs.eval().state_dict(), tmp_path / "w.pth")
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    ours = network(name, classes=5, mean=mean, std=std)
+    load_weights(ours, load_state_dict(tmp_path / "w.pth"), origin="w.pth")
+    column = (slice(None), None, None)
+    normalised = (images - torch.tensor(mean)[column]) / torch.tensor(std)[column]
+    with torch.inference_mode():
+        assert torch.equal(ours(images), theirs(normalised))
+
+
+def test_with_and_without_body():
+    given, one, other = (network(seed=seed) for seed in (5, 0, 0))
+    state = given.body.state_dict()
+    load_weights(one, state, origin="file")
+    load_weights(other, {f"body.{name}": tensor for name, tensor in state.items()}, origin="file")
+    assert same(one.state_dict(), given.state_dict()) and same(other.state_dict(), one.state_dict())
+
+
+def test_counts_of_batches_may_be_lacking():
+    given, net = network(seed=5), network()
+    state = {n: t for n, t in given.body.state_dict().items() if "num_batches" not in n}
+    load_weights(net, state, origin="file")
+    assert same(net.state_dict(), given.state_dict())
+
+
+def test_our_own_checkpoint_brings_its_normalisation(tmp_path):
+    given, net = network(seed=5, mean=0.3, std=0.2), network()
+    settings = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0}
+    state = checkpoint(given, make_optimizer(given, settings), epoch=3, seed=0)
+    save_tensors(state, tmp_path / "checkpoint.pt")
+    load_weights(net, load_state_dict(tmp_path / "checkpoint.pt"), origin="file")
+    assert same(net.state_dict(), given.state_dict())
+
+
+def test_half_precision_becomes_single():
+    given, net = network(seed=5), network()
+    state = {
+        n: t.half() if t.is_floating_point() else t for n, t in given.body.state_dict().items()
+    }
+    load_weights(net, state, origin="file")
+    assert {t.dtype for t in net.parameters()} == {torch.float32}
+    assert np.allclose(net.body.fc.weight.detach(), given.body.fc.weight.detach(), atol=1e-3)
+
+
+def changed(change: str) -> dict:
+    """A state dict of small_conv for 3 classes, made wrong."""
+    state = network(seed=5).body.state_dict()
+    if change == "other classes":
+        return network(classes=7).body.state_dict()
+    if change == "other network":
+        return network("lsa_mnist").body.state_dict()
+    if change == "lacking":
+        del state["fc.bias"]
+    if change == "more":
+        state["fc2.bias"] = torch.zeros(3)
+    if change == "number":
+        state["fc.bias"] = torch.tensor(1.0)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (
+            "other classes",
+            ["2 of another shape (fc.weight 7x128, expected 3x128, fc.bias 7, expected 3)"],
+        ),
+        ("other network", ["missing (bn1.weight, bn1.bias, bn1.running_mean, ...)", "unknown ("]),
+        ("lacking", ["1 missing (fc.bias)"]),
+        ("more", ["1 unknown (fc2.bias)"]),
+        ("number", ["fc.bias a number, expected 3"]),
+    ],
+)
+def test_weights_that_do_not_fit(change, parts):
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    message = error_of(load_weights, net, changed(change), origin="file.pt, for small_conv")
+    assert message.startswith("file.pt, for small_conv: the weights do not fit: ")
+    assert all(part in message for part in parts), message
+    assert same(before, net.state_dict())

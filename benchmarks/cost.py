@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import SOURCES  # noqa: E402
+from faultline.catalogue import describe  # noqa: E402
 from faultline.config import count_filters, resolve, select_layers  # noqa: E402
 from faultline.networks import REGISTRY, layers  # noqa: E402
 
@@ -47,7 +47,7 @@ def passes(attack: dict, strengths: int) -> int:
 
 def cost(config: dict, dataset: dict, network: str, training: dict) -> Counter:
     """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
-    source = SOURCES[dataset["source"]]
+    source = describe(dataset, name=dataset["source"])
     counts, parameters = multiply_accumulates(network, source.shape, source.classes)
     forward, names = sum(counts.values()), list(counts)
     after = {name: sum(counts[n] for n in names[i:]) for i, name in enumerate(names)}

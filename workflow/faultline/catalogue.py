@@ -2,8 +2,10 @@
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from faultline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ SOURCES = {
     "tiny_imagenet": Source((3, 64, 64), 200, _PIXELS, True, 100000, 10000),
     "moons": Source((2,), 2, None, False, None, None),
 }
+
+
+def describe(dataset: dict, *, name: str) -> Source:
+    """What is known of a data set of the config: it has a source of `SOURCES`, perhaps a size.
+
+    Raises UserError where it is to be scaled and holds no images.
+    """
+    source, size = SOURCES[dataset["source"]], dataset["size"]
+    if size is None:
+        return source
+    if len(source.shape) == 1:
+        raise UserError(
+            f"config key datasets.{name}.size: {dataset['source']} holds vectors, which have no "
+            "size; leave it out"
+        )
+    return replace(source, shape=(source.shape[0], size, size))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jsonschema
 
-from faultline.catalogue import SOURCES, networks
+from faultline.catalogue import SOURCES, describe, networks
 from faultline.errors import UserError
 
 
@@ -157,7 +157,7 @@ def _check_sense(config: dict) -> None:
                 f"config key networks: {network!r} is not known; {nearest(network, known)}"
             )
         for name, dataset in config["datasets"].items():
-            _check_fit(network, known[network], name, SOURCES[dataset["source"]].shape)
+            _check_fit(network, known[network], name, describe(dataset, name=name).shape)
     for name, training in config["trainings"].items():
         epochs = training["epochs"]
         if epochs != sorted(set(epochs)):
@@ -203,7 +203,8 @@ def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
         raise UserError(
             f"config key networks: {network} needs images of at least "
             f"{facts['min_size']}x{facts['min_size']}, but data set {dataset} has {size}; "
-            f"for it choose from: {', '.join(fitting)}"
+            f"for it choose from: {', '.join(fitting)}; or scale the images with "
+            f"datasets.{dataset}.size"
         )
 
 

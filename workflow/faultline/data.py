@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from faultline.catalogue import SOURCES
 from faultline.errors import UserError
@@ -106,6 +107,7 @@ def prepare(
     download: bool = False,
     noise: float = 0.2,
     samples: int = 3000,
+    size: int | None = None,
     name: str | None = None,
 ) -> DataSet:
     """The images of a source of `catalogue.SOURCES`, in disjoint, stratified, seeded splits (ours).
@@ -117,6 +119,7 @@ def prepare(
         than the official number of images are read too, but only official ones have a checksum.
     download: fetch missing files into the folder with torchvision.
     noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
+    size: images are scaled to size x size; None leaves them as they are.
     name: of the data set in the config; the source if not given.
 
     Raises UserError, which names the key or the file at fault.
@@ -147,8 +150,9 @@ def prepare(
         order = stratified_order(labels, np.random.default_rng([split_seed, stream]))
         for split, count in counts.items():
             chosen, order = order[:count], order[count:]
+            images = torch.from_numpy(read(chosen))
             splits[split] = (
-                torch.from_numpy(read(chosen)),
+                images if size is None else scaled(images, size),
                 torch.from_numpy(labels[chosen].astype(np.int64)),
             )
     mean, std = _moments(splits["train"][0], levels)
@@ -161,6 +165,15 @@ def prepare(
         std=std,
         splits={split: splits[split] for split in SPLITS},
     )
+
+
+def scaled(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 images [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, rounded."""
+    parts = [
+        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
+        for part in images.split(1000)
+    ]
+    return torch.cat(parts)
 
 
 def stratified_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from faultline import page, plots
+from faultline import page, plots, reporting_perturbations
 from faultline.checks import CHECK_MEANINGS
 from faultline.statistics import mean_interval
 
@@ -30,6 +30,7 @@ TABLES = {
     "retraining": "accuracy after retraining, per policy and seed",
     "comparison": "retraining policies less regular, with intervals",
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
+    **reporting_perturbations.TABLES,
 }
 
 
@@ -66,6 +67,7 @@ def render(
         _scores(tables, config),
         _filters(tables, config),
         _bands(tables, config),
+        *reporting_perturbations.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
         _training(tables),
@@ -123,6 +125,7 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *_accuracy_findings(tables["accuracy"], config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
+        *reporting_perturbations.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
     ]

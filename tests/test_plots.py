@@ -105,7 +105,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
             result = pd.DataFrame({"images": ["clean", "pgd"], "n": N, "accuracy": 0.7})
             counts = {"frozen": 0 if policy == "regular" else 30, "freezable": 100}
             parts["retraining"].append(result.assign(**places[-1], **counts))
-    tables = {name: pd.concat(part) for name, part in parts.items() if part}
+    tables = {name: pd.concat(part) if part else pd.DataFrame() for name, part in parts.items()}
     for unit in ("layers", "filters", "bands"):
         tables[unit] = classify(tables[unit], tau=TAU, by=[*FAMILY, "seed", "epoch"])
     tables["comparison"] = compare_policies(hits, places, confidence=0.95)
@@ -170,8 +170,8 @@ class Page(html.parser.HTMLParser):
 
 
 SECTIONS = [
-    *("glance", "classes", "robustness", "thresholds", "scores", "filters", "bands", "retraining"),
-    *("invariance", "training", "checks", "run"),
+    *("glance", "classes", "robustness", "thresholds", "scores", "filters", "bands"),
+    *("perturbations", "retraining", "invariance", "training", "checks", "run"),
 ]
 
 

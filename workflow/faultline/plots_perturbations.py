@@ -25,7 +25,7 @@ from faultline.plots import (
 
 SEEN_COLOURS = {"yes": "#009e73", "no": "#d55e00", "undecided": "#6b7280", "undefined": "#6b7280"}
 UNDEFINED = "#e5e7eb"
-MAX_COLUMNS = 3
+MAX_COLUMNS = 4
 
 
 @_styled
@@ -41,7 +41,7 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
     rows = -(-len(panels) // columns)
     in_legend = -(-len(colours) // 4)
     fig, axes = _axes(
-        [[(MAX_WIDTH - 0.9) / max(columns, 2) - 0.3] * columns, [2.3] * rows],
+        [[(MAX_WIDTH - 0.9) / max(columns, 2) - 0.3] * columns, [2.1] * rows],
         left=0.65,
         bottom=0.75 + 0.17 * in_legend,
         top=0.35,
@@ -88,11 +88,12 @@ def perturbation_map(curves: pd.DataFrame) -> Figure:
     panels, names = _panels(curves), layer_order(curves)
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    most = max(_of(curves, panel)["strength"].nunique() for panel in panels)
-    cell = _cell(columns * most, names, gap=0.25 * columns + 0.8, widest=0.45)
+    counts = [_of(curves, panel)["strength"].nunique() for panel in panels]
+    widest = [max(counts[column::columns]) for column in range(columns)]
+    cell = _cell(sum(widest), names, gap=0.25 * columns + 0.8, widest=0.45)
     scale, colours = Normalize(0, 1, clip=True), mpl.colormaps["cividis"]
     fig, axes = _axes(
-        [[cell * most] * columns, [0.22 * len(names)] * rows],
+        [[cell * count for count in widest], [0.22 * len(names)] * rows],
         left=_label_width(names),
         right=0.95,
         bottom=0.85,
@@ -127,7 +128,7 @@ def perturbation_map(curves: pd.DataFrame) -> Figure:
             labels = [label if i % 5 == 0 else "" for i, label in enumerate(labels)]
         title, xlabel = _title(panels[index]), _strength(panels[index])
         _mesh(ax, picture, names, labels, title=title, xlabel=xlabel)
-        ax.set_xlim(0, most)
+        ax.set_xlim(0, widest[index % columns])
     for row in axes:
         _hide_repeated([row])
     _colour_bar(fig, axes[0][-1], scale, label="relative performance", colours=colours)
@@ -186,7 +187,9 @@ def knockout_headline(headline: pd.DataFrame, *, almost_chance: float) -> Figure
 
 
 def _panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(curves[["kind", "parameter"]].drop_duplicates().itertuples(index=False, name=None))
+    """Kind and parameter of each panel, those of biases last."""
+    pairs = curves[["kind", "parameter"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted(pairs, key=lambda pair: pair[1] == "bias")
 
 
 def _of(curves: pd.DataFrame, panel: tuple[str, str]) -> pd.DataFrame:

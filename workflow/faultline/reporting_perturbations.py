@@ -90,7 +90,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             f"With {KNOCKED_OUT:.0%} of the weights of one layer removed, this much of the clean "
             f"performance above chance is left: {', '.join(kept)}. Is it as Cheney et al. 2017 "
             f"found (less than {LOSS:.0%} lost in top conv and dense layers, the first conv almost "
-            f"at chance)? Of {page.count(clean, 'layer and seed')}: {said}.",
+            f"at chance)? Counting each layer of each seed: {said}.",
         )
 
 

@@ -45,6 +45,11 @@ def passes(attack: dict, strengths: int) -> int:
     return strengths * (3 * (attack["steps"] if attack["method"] == "pgd" else 1) + 1)
 
 
+def count(wanted, epochs: list[int]) -> int:
+    """How many checkpoints a key such as retraining.from_epochs chooses."""
+    return {"all": len(epochs), "last": 1}.get(str(wanted)) or len(wanted)
+
+
 def cost(config: dict, dataset: dict, source: Source, network: str, training: dict) -> Counter:
     """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
     counts, parameters = multiply_accumulates(network, source.shape, source.classes)
@@ -60,10 +65,7 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
     )
     ablation, attacks = config["ablation"], config["attacks"]
     seeds, epochs = len(config["seeds"]), training["epochs"]
-    starts = {"all": len(epochs), "last": 1}.get(str(again["from_epochs"])) or len(
-        again["from_epochs"]
-    )
-    retrained = seeds * starts * (3 + again["random_draws"])
+    retrained = seeds * count(again["from_epochs"], epochs) * (3 + again["random_draws"])
     judged = min(ablation["images"] or test, test) * (1 + len(ablation["attacks"]))
     variants = seeds * len(epochs) * judged * sweep["thresholds"] * len(sweep["filters"])
     curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
@@ -71,6 +73,13 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
     dropped = sum(
         after[n] * count_filters(network, n, source.classes)
         for n in select_layers(network, dropout["layers"])
+    )
+    perturb = config["perturbations"]
+    shares, sigmas = (sum(map(bool, perturb[key])) for key in ("shares", "sigmas"))
+    draws = perturb["repeats"] * sum(
+        (sigmas if kind == "gaussian" else shares)
+        * (1 if kind == "node_knockout" else len(perturb["parameters"]))
+        for kind in perturb["kinds"]
     )
     return Counter(
         {
@@ -80,6 +89,11 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
             * sum(after[n] for n in select_layers(network, sweep["layers"])),
             "ablate_global": variants * forward * sweep["global"],
             "ablate_filters": seeds * len(epochs) * judged * dropped,
+            "perturb_layer": seeds
+            * count(perturb["epochs"], epochs)
+            * judged
+            * draws
+            * sum(after[n] for n in select_layers(network, perturb["layers"])),
             "retrain": retrained * (again["epochs"] * train * 3 + test * recrafted) * forward,
             "bytes of checkpoints": (seeds * len(epochs) + retrained) * parameters * 12,
             "bytes of adversarial sets": seeds

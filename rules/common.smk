@@ -42,6 +42,7 @@ CHOSEN_ATTACKS = config["ablation"]["attacks"]
 FILTERING = config["synaptic_filtering"]
 DROPOUT = config["nodal_dropout"]
 RETRAIN = config["retraining"]
+PERTURB = config["perturbations"]
 POLICIES = [
     "regular",
     "selective",
@@ -105,6 +106,11 @@ def checkpoints(epochs=None):
         or (epochs == "last" and epoch == settings["epochs"][-1])
         or (isinstance(epochs, list) and epoch in epochs)
     ]
+
+
+def with_layers(places, wanted):
+    """The places whose network has any of the wanted layers."""
+    return [place for place in places if select_layers(place["network"], wanted)]
 
 
 def with_each(places, name, values):

@@ -1,10 +1,12 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
 ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
+PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
 TABLES = f"{RESULTS}/tables"
 KINDS = [
     *("accuracy", "checks", "history", "curves", "layers", "filters", "bands"),
     *("retraining", "comparison", "invariance"),
+    *("perturbations", "perturbation_layers", "perturbation_headline", "perturbation_depth"),
 ]
 
 
@@ -20,6 +22,10 @@ rule aggregate:
         bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ALL),
         retrain_result=paths(f"{RETRAINING}/result.tsv", RETRAINED),
         retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
+        perturbations=paths(f"{CHECKPOINT}/perturbations/curves.tsv", PERTURBED),
+        perturbation_layers=paths(f"{CHECKPOINT}/perturbations/layers.tsv", PERTURBED),
+        perturbation_headline=paths(f"{CHECKPOINT}/perturbations/headline.tsv", PERTURBED),
+        perturbation_depth=paths(f"{CHECKPOINT}/perturbations/depth.tsv", PERTURBED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
     log:
@@ -38,6 +44,7 @@ rule aggregate:
         attacked=ATTACKED,
         histories=LAST,
         retrained=RETRAINED,
+        perturbed=PERTURBED,
         attacks=attack_settings(*config["attacks"]),
         confidence=config["scores"]["confidence"],
         code=code("aggregate"),

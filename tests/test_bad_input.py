@@ -35,6 +35,9 @@ MISTAKES = [
     ("device", "gpu", ["config key device", "'cpu'"]),
     ("synaptic_filtering.layers", ["conv9"], ["synaptic_filtering.layers", "'conv9'"]),
     ("nodal_dropout.layers", ["fcc"], ["config key nodal_dropout.layers", "'fc'"]),
+    ("perturbations", {"layers": ["cnv1"]}, ["perturbations.layers", "'cnv1'", "'conv1'"]),
+    ("perturbations", {"kinds": ["gausian"]}, ["config key perturbations.kinds.0", "'gaussian'"]),
+    ("perturbations", {"epochs": [7]}, ["config key perturbations.epochs", "7", "1, 2"]),
     ("retraining.filter", "pulze", ["config key retraining.filter", "'pulse'"]),
     ("retraining.by", "bands", ["config key retraining.by", "'band'"]),
     # missing
@@ -64,9 +67,15 @@ MISTAKES = [
     ("trainings.standard.epochs", [], ["config key trainings.standard.epochs", "at least 1"]),
     ("scores", {"confidence": 95}, ["config key scores.confidence", "less than 1"]),
     ("seeds", [1, 1], ["config key seeds", "once"]),
+    ("perturbations", {"shares": [0.5, 1.1]}, ["perturbations.shares.1", "1.1", "at most 1"]),
+    ("perturbations", {"sigmas": [-0.5]}, ["perturbations.sigmas.0", "-0.5", "at least 0"]),
+    ("perturbations", {"shares": [0]}, ["config key perturbations.shares", "only 0"]),
+    ("perturbations", {"repeats": 1}, ["config key perturbations.repeats", "at least 2"]),
+    ("datasets.digits.size", 0, ["config key datasets.digits.size", "at least 1"]),
     # that do not go together
-    ("networks", ["squeezenet1_1"], ["config key networks", "squeezenet1_1", "8x8", "small_conv"]),
+    ("networks", ["squeezenet1_1"], ["squeezenet1_1", "8x8", "small_conv", "datasets.digits.size"]),
     ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
+    ("datasets", {"moons": MOONS | {"size": 9}}, ["config key datasets.moons.size", "vectors"]),
     ("networks", ["lsa_moons"], ["config key networks", "lsa_moons", "digits", "image"]),
     ("attacks.fgsm.norm", "l2", ["config key attacks.fgsm.norm", "pgd"]),
     ("attacks.clean", {"method": "fgsm", "eps": 0.1}, ["config key attacks.clean", "rename"]),
@@ -106,6 +115,16 @@ def test_the_tiny_config_is_right():
 @pytest.mark.parametrize("config", [[], None, "text", 5])
 def test_config_that_is_no_mapping(config):
     with pytest.raises(UserError, match="key: value"):
+        resolve(config, SCHEMA)
+
+
+def test_scaled_images_fit_larger_networks():
+    config = yaml.safe_load(TINY) | {"networks": ["vgg16"]}
+    config["synaptic_filtering"]["layers"] = config["perturbations"]["layers"] = "all"
+    config["datasets"]["digits"]["size"] = 32
+    resolve(config, SCHEMA)
+    config["datasets"]["digits"]["size"] = 31
+    with pytest.raises(UserError, match="32x32, but data set digits has 31x31"):
         resolve(config, SCHEMA)
 
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from faultline import catalogue
 from faultline.catalogue import SOURCES
-from faultline.data import DataSet, batch_size, prepare, stratified_order
+from faultline.data import DataSet, batch_size, prepare, scaled, stratified_order
 from faultline.errors import UserError
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
@@ -169,6 +169,28 @@ def test_stratified_order_is_a_permutation():
     assert sorted(order) == list(range(9))
     # positions (1, 3, 5, 7, 9, 11)/12 and (2, 6, 10)/12: the only order of the classes
     assert labels[order].tolist() == [0, 1, 0, 0, 1, 0, 0, 1, 0]
+
+
+def test_scaled_images_by_hand():
+    images = torch.tensor([[[[0, 8], [16, 0]]]], dtype=torch.uint8)
+    # centres at 0.25, 0.75, 1.25, 1.75: the outer ones lie beyond the old centres
+    expected = [[0, 2, 6, 8], [4, 4.5, 5.5, 6], [12, 9.5, 4.5, 2], [16, 12, 4, 0]]
+    larger = scaled(images, 4)
+    assert larger.dtype == torch.uint8
+    assert larger[0, 0].tolist() == [[round(v) for v in row] for row in expected]
+    assert scaled(images.expand(1, 3, 2, 2), 1).flatten().tolist() == [6, 6, 6]
+    assert torch.equal(scaled(images, 2), images) and scaled(images[:0], 4).shape == (0, 1, 4, 4)
+
+
+def test_scaled_data_set():
+    settings = {"validation": 50, "test": 100, "split_seed": 1}
+    small, large = prepare("digits", **settings), prepare("digits", size=20, **settings)
+    for (images, labels), (scaled_images, same_labels) in zip(
+        small.splits.values(), large.splits.values(), strict=True
+    ):
+        assert torch.equal(scaled_images, scaled(images, 20)) and torch.equal(labels, same_labels)
+    pixels = large.pixels(large.splits["train"][0])
+    assert large.mean[0] == pytest.approx(pixels.mean().item(), abs=1e-6)
 
 
 def test_the_seed_decides_the_split():

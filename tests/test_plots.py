@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from faultline import plots, reporting
+from faultline import page, plots, reporting
 from faultline.aggregation import compare_policies, invariances
 from faultline.checks import accuracy_monotone, row
 from faultline.classes import classify
@@ -105,7 +105,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
             result = pd.DataFrame({"images": ["clean", "pgd"], "n": N, "accuracy": 0.7})
             counts = {"frozen": 0 if policy == "regular" else 30, "freezable": 100}
             parts["retraining"].append(result.assign(**places[-1], **counts))
-    tables = {name: pd.concat(part) for name, part in parts.items() if part}
+    tables = {name: pd.concat(part) if part else pd.DataFrame() for name, part in parts.items()}
     for unit in ("layers", "filters", "bands"):
         tables[unit] = classify(tables[unit], tau=TAU, by=[*FAMILY, "seed", "epoch"])
     tables["comparison"] = compare_policies(hits, places, confidence=0.95)
@@ -170,8 +170,8 @@ class Page(html.parser.HTMLParser):
 
 
 SECTIONS = [
-    *("glance", "classes", "robustness", "thresholds", "scores", "filters", "bands", "retraining"),
-    *("invariance", "training", "checks", "run"),
+    *("glance", "classes", "robustness", "thresholds", "scores", "filters", "bands"),
+    *("perturbations", "retraining", "invariance", "training", "checks", "run"),
 ]
 
 
@@ -266,7 +266,7 @@ def test_what_selective_froze_is_said_plainly(tables, render, counts, words):
 
 def test_a_warning_is_explained(render, tables):
     bad = pd.DataFrame([row("zero_gradients", False, "7 of 40 gradients are zero.")])
-    bad = bad.assign(**tables["checks"].iloc[0][[*reporting.RUN, "seed", "epoch", "attack"]])
+    bad = bad.assign(**tables["checks"].iloc[0][[*page.RUN, "seed", "epoch", "attack"]])
     checks = pd.concat([tables["checks"], bad])
     words = Page(render(tables | {"checks": checks})).words
     assert "1 of 5 checks" in words and "7 of 40 gradients" in words

@@ -147,9 +147,12 @@ def test_linters_find_nothing(command):
 # What a change remakes. Each test changes a finished run and asks a dry run.
 
 DOWNSTREAM = {"aggregate": 1, "report": 1}
+PERTURBATIONS_ON = {"score_perturbations": 1} | DOWNSTREAM
 CLASSES_ON = {"classify": 2, "retrain": 3} | DOWNSTREAM  # `regular` retraining needs no classes
 SCORES_ON = {"score": 2} | CLASSES_ON
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
+PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
+SWEEPS_ON = ABLATIONS | PERTURBED | SCORES_ON
 
 
 def counts(copy: Copy) -> dict[str, int]:
@@ -237,7 +240,14 @@ def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.9}
     rerun.configure(config)
-    assert counts(rerun) == SCORES_ON
+    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON
+
+
+def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun):
+    config = rerun.config()
+    config["perturbations"] |= {"almost_chance": 0.2, "ends": 0.2}
+    rerun.configure(config)
+    assert counts(rerun) == PERTURBATIONS_ON
 
 
 def test_another_eps_remakes_its_attack_only(rerun):
@@ -252,7 +262,7 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    assert counts(rerun) == {"attack": 2} | ABLATIONS | SCORES_ON | {"retrain": 4}
+    assert counts(rerun) == {"attack": 2} | SWEEPS_ON | {"retrain": 4}
     assert values(rerun, "attack") == {"attack": {"pgd"}}
 
 
@@ -260,15 +270,15 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
-    new = {rule: count // 2 for rule, count in ABLATIONS.items()}
-    assert counts(rerun) == new | DOWNSTREAM | {"train": 1, "attack": 2, "score": 1, "classify": 1}
+    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED
+    assert counts(rerun) == new | {"train": 1, "attack": 2, "score": 1, "classify": 1}
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
 
 
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1]
-    config["retraining"]["from_epochs"] = []
+    config["retraining"]["from_epochs"] = config["perturbations"]["epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 
@@ -307,14 +317,16 @@ def test_a_further_network_remakes_no_other(rerun):
         ("classes", "classify", CLASSES_ON),
         ("scores", "filter_scores", SCORES_ON),
         ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
-        ("attacks", "pgd", {"attack": 4} | ABLATIONS | SCORES_ON | {"retrain": 4}),
-        ("attacks", "checks", {"attack": 4} | ABLATIONS | SCORES_ON),
-        ("sweep", "sweep", ABLATIONS | SCORES_ON),
+        ("attacks", "pgd", {"attack": 4} | SWEEPS_ON | {"retrain": 4}),
+        ("attacks", "checks", {"attack": 4} | SWEEPS_ON),
+        ("sweep", "sweep", SWEEPS_ON),
+        ("perturbations", "perturbed", PERTURBED),
+        ("perturbation_scores", "depth_test", PERTURBATIONS_ON),
         ("filters", "nodal_variants", {"ablate_filters": 2} | SCORES_ON),
         (
             "training",
             "train_epochs",
-            {"train": 2, "attack": 4} | ABLATIONS | SCORES_ON | {"retrain": 4},
+            {"train": 2, "attack": 4} | SWEEPS_ON | {"retrain": 4},
         ),
     ],
 )

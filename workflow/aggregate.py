@@ -44,3 +44,5 @@ with job(snakemake):
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
     save_table(invariances(layers), output.invariance)
+    for kind in ("perturbations", *(f"perturbation_{k}" for k in ("layers", "headline", "depth"))):
+        save_table(joined(given[kind], params.perturbed), output[kind])

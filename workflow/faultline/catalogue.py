@@ -2,8 +2,10 @@
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from faultline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,25 @@ SOURCE_NAMES = (*SOURCES, "image_folder", "npz")
 
 
 def describe(dataset: dict, *, name: str) -> Source:
-    """What is known of a data set of the config: it has a source of `SOURCE_NAMES`.
+    """What is known of a data set of the config: it has a source of `SOURCE_NAMES`, perhaps a size.
 
-    Raises UserError where files are missing or do not fit together.
+    Raises UserError where files are missing or do not fit together, and where a size is given to
+    what cannot be scaled.
     """
-    if dataset["source"] in SOURCES:
-        return SOURCES[dataset["source"]]
-    from faultline import images  # with NumPy, which parsing a workflow can do without
+    source, size = dataset["source"], dataset["size"]
+    if source == "image_folder":
+        from faultline import images  # with NumPy, which parsing a workflow can do without
 
-    own = {"image_folder": images.describe_folder, "npz": images.describe_arrays}
-    return own[dataset["source"]](dataset, name=name)
+        return images.describe_folder(dataset, name=name)
+    if size is not None and (source == "npz" or len(SOURCES[source].shape) == 1):
+        what = "arrays, which are taken as they are" if source == "npz" else "vectors"
+        raise UserError(f"config key datasets.{name}.size: {source} holds {what}; leave it out")
+    if source == "npz":
+        from faultline import images
+
+        return images.describe_arrays(dataset, name=name)
+    known = SOURCES[source]
+    return known if size is None else replace(known, shape=(known.shape[0], size, size))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from faultline.errors import UserError
 
 # Keys of data sets that mean something for one source only.
 _KEYS_OF = {
-    "image_folder": {"size": None, "channels": None, "on_bad_image": "stop"},
+    "image_folder": {"channels": None, "on_bad_image": "stop"},
     "npz": {"file": None, "classes": None},
 }
 
@@ -166,7 +166,7 @@ def _check_sense(config: dict) -> None:
                     "which cannot be shifted or mirrored; leave it out"
                 )
     _check_attacks(config)
-    for key in ("synaptic_filtering", "nodal_dropout"):
+    for key in ("synaptic_filtering", "nodal_dropout", "perturbations"):
         _check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
     limits = config["synaptic_filtering"]["global_range"]
     if limits and not limits[0] < limits[1]:
@@ -175,6 +175,7 @@ def _check_sense(config: dict) -> None:
             "expected [low, high]"
         )
     _check_retraining(config)
+    _check_perturbations(config)
 
 
 def _check_dataset(name: str, dataset: dict) -> Source:
@@ -262,7 +263,8 @@ def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
         raise UserError(
             f"config key networks: {network} needs images of at least "
             f"{facts['min_size']}x{facts['min_size']}, but data set {dataset} has {size}; "
-            f"for it choose from: {', '.join(fitting)}"
+            f"for it choose from: {', '.join(fitting)}; or scale the images with "
+            f"datasets.{dataset}.size"
         )
 
 
@@ -305,6 +307,25 @@ def _check_layers(key: str, wanted, chosen_networks: list[str]) -> None:
             )
 
 
+def _check_epochs(key: str, wanted, trainings: dict) -> None:
+    for name, training in trainings.items():
+        for epoch in wanted if isinstance(wanted, list) else []:
+            if epoch not in training["epochs"]:
+                raise UserError(
+                    f"config key {key}: {epoch} is no checkpoint epoch of trainings.{name}; "
+                    f"{nearest(epoch, training['epochs'])}"
+                )
+
+
+def _check_perturbations(config: dict) -> None:
+    perturbations = config["perturbations"]
+    _check_epochs("perturbations.epochs", perturbations["epochs"], config["trainings"])
+    for key in ("shares", "sigmas"):
+        perturbations[key] = sorted(set(map(float, perturbations[key])))
+        if not perturbations[key][-1]:
+            raise UserError(f"config key perturbations.{key}: only 0; add what is to be tried")
+
+
 def _check_retraining(config: dict) -> None:
     retraining = config["retraining"]
     attacks = config["ablation"]["attacks"]
@@ -313,14 +334,7 @@ def _check_retraining(config: dict) -> None:
             f"config key retraining.attack: {retraining['attack']!r} is not under "
             f"ablation.attacks; {nearest(retraining['attack'], attacks)}"
         )
-    if isinstance(retraining["from_epochs"], list):
-        for name, training in config["trainings"].items():
-            for epoch in retraining["from_epochs"]:
-                if epoch not in training["epochs"]:
-                    raise UserError(
-                        f"config key retraining.from_epochs: {epoch} is no checkpoint epoch of "
-                        f"trainings.{name}; {nearest(epoch, training['epochs'])}"
-                    )
+    _check_epochs("retraining.from_epochs", retraining["from_epochs"], config["trainings"])
     for name, training in config["trainings"].items():
         epochs, schedule = training["epochs"], training["schedule"]
         starts = {"all": epochs, "last": epochs[-1:]}.get(str(retraining["from_epochs"]))

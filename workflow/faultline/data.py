@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from faultline.catalogue import SOURCE_NAMES, describe
 from faultline.errors import UserError
@@ -89,7 +90,8 @@ def prepare(
     file: of npz. classes: of npz; None counts them.
     download: fetch missing files into the folder with torchvision.
     noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
-    size, channels: of image_folder, whose images are made [channels, size, size].
+    size: images are made size x size: those of image_folder by their shorter side and a cut of the
+        centre, others as a whole; None leaves them as they are. channels: of image_folder.
     on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.
     mean, std: per channel in pixel units, to normalise with; None: computed from the train split.
     threads: that decode images.
@@ -139,7 +141,10 @@ def prepare(
         for split, count in counts.items():
             chosen, order = order[:count], order[count:]
             images, found = map(np.ascontiguousarray, read(chosen))
-            splits[split] = torch.from_numpy(images), torch.from_numpy(found.astype(np.int64))
+            images = torch.from_numpy(images)
+            if size is not None and source != "image_folder":
+                images = scaled(images, size)
+            splits[split] = images, torch.from_numpy(found.astype(np.int64))
     images = splits["train"][0]
     levels = {"digits": 16}.get(source, 255) if images.dtype == torch.uint8 else None
     computed = _moments(images, levels)
@@ -160,6 +165,15 @@ def batch_size(most: int, shape: tuple[int, ...]) -> int:
     It depends on nothing but the shape, so that a result does not depend on the machine.
     """
     return max(1, min(most, most * 3 * 64 * 64 // math.prod(shape)))
+
+
+def scaled(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 images [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, rounded."""
+    parts = [
+        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
+        for part in images.split(1000)
+    ]
+    return torch.cat(parts)
 
 
 def stratified_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

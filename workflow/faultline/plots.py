@@ -717,7 +717,7 @@ def _legend(fig: Figure, handles, *, columns: int) -> None:
     )
 
 
-def _colour_bar(fig: Figure, ax, scale: Normalize, *, label: str) -> None:
+def _colour_bar(fig: Figure, ax, scale: Normalize, *, label: str, colours=DIVERGING) -> None:
     box, (width, height) = ax.get_position(), fig.get_size_inches()
     tall = min(box.height * height, 2.4)
     bar = fig.add_axes((box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height))
@@ -726,7 +726,7 @@ def _colour_bar(fig: Figure, ax, scale: Normalize, *, label: str) -> None:
         [0, 1],
         steps,
         (steps[1:, None] + steps[:-1, None]) / 2,
-        cmap=DIVERGING,
+        cmap=colours,
         edgecolors="face",
         linewidth=0.6,
     )

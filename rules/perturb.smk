@@ -1,0 +1,63 @@
+rule perturb_layer:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=adversarial_sets,
+    output:
+        facts=f"{LAYER}/perturbations.npz",
+    log:
+        f"{LOGS}/layers/{{layer}}/perturb_layer.log",
+    benchmark:
+        f"{BENCHMARKS}/layers/{{layer}}/perturb_layer.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=GPU,
+    params:
+        where=place,
+        attacks=ABLATION_ATTACKS,
+        images=config["ablation"]["images"],
+        perturbations=ordered(
+            {key: PERTURB[key] for key in ("kinds", "parameters", "shares", "sigmas", "repeats")}
+        ),
+        device=config["device"],
+        code=code("perturb_layer"),
+    script:
+        "../workflow/perturb_layer.py"
+
+
+rule score_perturbations:
+    input:
+        facts=lambda w: [
+            f"{LAYER}/perturbations.npz".format(layer=layer, **w)
+            for layer in select_layers(w.network, PERTURB["layers"])
+        ],
+    output:
+        curves=f"{CHECKPOINT}/perturbations/curves.tsv",
+        layers=f"{CHECKPOINT}/perturbations/layers.tsv",
+        headline=f"{CHECKPOINT}/perturbations/headline.tsv",
+        depth=f"{CHECKPOINT}/perturbations/depth.tsv",
+    log:
+        f"{LOGS}/score_perturbations.log",
+    benchmark:
+        f"{BENCHMARKS}/score_perturbations.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
+    params:
+        where=place,
+        layers=lambda w: select_layers(w.network, PERTURB["layers"]),
+        chance=lambda w: 1 / CLASSES[w.dataset],
+        ends=PERTURB["ends"],
+        almost_chance=PERTURB["almost_chance"],
+        confidence=config["scores"]["confidence"],
+        code=code("score_perturbations"),
+    script:
+        "../workflow/score_perturbations.py"

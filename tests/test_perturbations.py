@@ -1,0 +1,205 @@
+import copy
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare, kstest
+from torch import nn
+
+from faultline.errors import UserError
+from faultline.perturbations import count_of, entries, perturbation_variants, perturbed
+from faultline.sweep import sweep
+
+KINDS = ("synapse_knockout", "node_knockout", "gaussian", "resample")
+PLACE = {"dataset": "digits", "network": "micro", "training": "standard", "seed": "0", "epoch": "2"}
+
+
+@pytest.fixture(autouse=True)
+def threads(one_thread):
+    pass
+
+
+def micro_network(groups=1):
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=groups),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 5),
+    ).eval()
+
+
+def variants_of(layer, name="2", **given):
+    settings = {"kinds": KINDS, "parameters": ("weight", "bias"), "repeats": 2}
+    settings |= {"shares": (0.3, 0.8), "sigmas": (0.5,)} | given
+    return perturbation_variants(name, layer, place=PLACE, **settings)
+
+
+def applied(network, variant, name="2"):
+    """A copy of the network, changed as a variant says, without the engine."""
+    changed = copy.deepcopy(network)
+    layer = changed.get_submodule(name)
+    with torch.no_grad():
+        if variant.mask:
+            for index in variant.mask.filters:
+                layer.weight[index] = 0
+                layer.bias[index] = 0
+        else:
+            for path, value in variant.replace().items():
+                changed.get_parameter(path).copy_(value)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "count"),
+    [
+        *((0, 10, 0), (0.7, 10, 7), (0.29, 100, 29), (0.57, 100, 57), (0.5, 5, 2), (1, 7, 7)),
+        *((1e-05, 200000, 2), (0.9, 102760448, 92484403)),
+    ],
+)
+def test_counts_are_those_of_the_share_as_written(share, size, count):
+    assert count_of(share, size) == count_of(float(share), size) == count
+
+
+def test_every_choice_of_entries_is_equally_likely():
+    rng = np.random.default_rng(0)
+    for count in (2, 4):  # fewer and more than half
+        choices = list(combinations(range(6), count))
+        found = dict.fromkeys(choices, 0)
+        for _ in range(3000):
+            found[tuple(entries(6, count, rng).nonzero().flatten().tolist())] += 1
+        assert chisquare(list(found.values())).pvalue > 1e-3
+    assert not entries(6, 0, rng).any() and entries(6, 6, rng).all()
+
+
+def test_synapse_knockout_removes_as_many_as_it_says():
+    value = torch.arange(1.0, 11).view(2, 5)
+    after = perturbed(value, "synapse_knockout", 0.7, seed=3)
+    assert (after == 0).sum() == 7 and torch.equal(after[after != 0], value[after != 0])
+    assert torch.equal(value, torch.arange(1.0, 11).view(2, 5))
+
+
+def test_gaussian_takes_the_population_std_of_the_tensor():
+    value = torch.tensor([0.0, 2.0])  # population std 1, sample std 1.41
+    noise = np.random.default_rng(5).standard_normal(2, dtype=np.float32)
+    assert torch.equal(perturbed(value, "gaussian", 1.0, seed=5), value + torch.from_numpy(noise))
+    assert torch.equal(
+        perturbed(torch.full((4,), 3.0), "gaussian", 2.0, seed=5), torch.full((4,), 3.0)
+    )
+
+    torch.manual_seed(0)
+    value = 0.3 * torch.randn(100, 50) + 7
+    noise = perturbed(value, "gaussian", 0.5, seed=1) - value
+    assert kstest(noise.flatten() / (0.5 * 0.3), "norm").pvalue > 1e-3
+
+
+def test_resample_puts_values_of_the_tensor():
+    value = torch.arange(1000.0).view(10, 100)
+    after = perturbed(value, "resample", 0.4, seed=2)
+    moved = after != value
+    assert 380 <= moved.sum() <= 400  # an entry may draw its own value
+    assert torch.isin(after, value).all()
+    assert kstest(after[moved] / 1000, "uniform").pvalue > 1e-3
+
+
+def test_nothing_changes_at_strength_0():
+    for variant in variants_of(micro_network()[2], shares=(0.0, 0.001), sigmas=(0.0,)):
+        if variant.columns["strength"] == 0 or variant.columns["kind"] == "node_knockout":
+            assert variant.key is None and variant.columns["changed_weights"] == 0
+    value = torch.randn(50)
+    for kind in ("synapse_knockout", "gaussian", "resample"):
+        assert torch.equal(perturbed(value, kind, 0.0, seed=0), value)
+
+
+def test_share_1_removes_the_layer():
+    layer = micro_network()[2]
+    for variant in variants_of(layer, shares=(1.0,), kinds=("synapse_knockout", "node_knockout")):
+        if variant.mask:
+            assert variant.mask.filters == tuple(range(8)) and variant.mask.at == "weights"
+            assert variant.columns["parameter"] == "both"
+            assert variant.columns["changed_weights"] == layer.weight.numel() + 8
+        else:
+            (value,) = variant.replace().values()
+            assert not value.any() and variant.columns["changed_weights"] == value.numel()
+
+
+def test_weights_and_biases_apart_each_with_its_own_statistics():
+    layer = micro_network()[2]
+    layer.bias.data = torch.linspace(100, 200, 8)
+    for variant in variants_of(layer, kinds=("gaussian", "resample"), sigmas=(1.0,)):
+        ((path, value),) = variant.replace().items()
+        parameter = variant.columns["parameter"]
+        assert path == f"2.{parameter}" and value.shape == getattr(layer, parameter).shape
+        moved = (value - getattr(layer, parameter)).abs().max()
+        assert moved > 10 if parameter == "bias" else moved < 2
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_facts_are_those_of_a_naive_implementation(groups):
+    network = micro_network(groups)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    images, labels = torch.rand(40, 2, 6, 6), torch.arange(40) % 5
+    variants = variants_of(network[2])
+    assert len(variants) == 2 * (2 * (2 + 1 + 2) + 2)
+    facts = sweep(network, variants, {"clean": images}, labels, ablated=["2"], say=lambda _: None)
+    with torch.no_grad():
+        for row, variant in enumerate(variants):
+            expected = applied(network, variant)(images).argmax(1) == labels
+            assert facts.correct["clean"][row].tolist() == expected.tolist(), variant.columns
+            assert facts.changed["clean"][row] == 40
+    after = network.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert {p.requires_grad for p in network.parameters()} == {True}
+
+
+def test_a_grouped_convolution_counts_as_one_layer():
+    layer = micro_network(groups=2)[2]
+    (whole,) = variants_of(
+        layer, kinds=("synapse_knockout",), parameters=("weight",), shares=(0.5,), repeats=1
+    )
+    (value,) = whole.replace().values()
+    assert (value == 0).sum() == layer.weight.numel() // 2
+    of_groups = [(part == 0).sum().item() for part in value.chunk(2)]
+    assert of_groups[0] != of_groups[1]  # drawn from all of them, not from each
+
+
+def test_draws_depend_on_what_they_are_for_and_on_nothing_else():
+    layer = micro_network()[2]
+
+    def drawn(variants):
+        return {
+            tuple(v.columns.items()): v.mask or next(iter(v.replace().values())).numpy().tobytes()
+            for v in variants
+        }
+
+    whole = drawn(variants_of(layer))
+    parts = {}
+    for kind in reversed(KINDS):
+        for share in (0.8, 0.3):
+            parts |= drawn(variants_of(layer, kinds=(kind,), shares=(share,)))
+    assert parts == whole and len(set(whole.values())) == len(whole)
+    for other in ({"name": "5"}, {"parameters": ("bias",)}):
+        for columns, value in drawn(variants_of(layer, **other)).items():
+            assert (value == whole[columns]) == ("name" not in other)
+    later = perturbation_variants(
+        "2",
+        layer,
+        place=PLACE | {"epoch": "3"},
+        kinds=KINDS,
+        parameters=("weight",),
+        shares=(0.3,),
+        sigmas=(0.5,),
+        repeats=2,
+    )
+    assert not set(drawn(later).values()) & set(whole.values())
+
+
+def test_layer_without_bias():
+    layer = nn.Linear(4, 3, bias=False)
+    found = {v.columns["parameter"] for v in variants_of(layer)}
+    assert found == {"weight", "both"}
+    with pytest.raises(UserError, match=r"parameters: layer fc has no bias; add weight"):
+        variants_of(layer, name="fc", parameters=("bias",), kinds=("gaussian",))

@@ -1,0 +1,19 @@
+"""Random internal perturbations: one layer of one checkpoint, every kind, strength and repeat."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    from faultline.experiment import ablate
+    from faultline.files import save_arrays
+    from faultline.perturbations import perturbation_variants
+
+    layer = snakemake.wildcards.layer
+    facts = ablate(
+        snakemake,
+        torch_device(snakemake),
+        layers=[layer],
+        make=lambda layers: perturbation_variants(
+            layer, layers[layer], place=snakemake.params.where, **snakemake.params.perturbations
+        ),
+    )
+    save_arrays(facts.arrays(), snakemake.output.facts)

@@ -1,0 +1,36 @@
+"""What random internal perturbations did to one checkpoint, from the facts of its sweeps."""
+
+from faultline.job import job
+
+with job(snakemake):
+    import pandas as pd
+
+    from faultline.catalogue import networks
+    from faultline.facts import Facts
+    from faultline.files import load_arrays, save_table
+    from faultline.perturbation_scores import curves, depth_test, headline, layer_losses, places
+
+    given, output, params = snakemake.input, snakemake.output, snakemake.params
+    where = places(networks()[snakemake.wildcards.network]["layers"])
+    common = {"chance": params.chance, "confidence": params.confidence}
+    made = {"curves": [], "layers": [], "headline": []}
+    for layer, path in zip(params.layers, given.facts, strict=True):
+        facts = Facts.from_arrays(load_arrays(path))
+        tables = {
+            "curves": curves(facts, **common),
+            "layers": layer_losses(facts, **common),
+            "headline": headline(
+                facts, where.loc[layer, "role"], almost_chance=params.almost_chance, **common
+            ),
+        }
+        for name, table in tables.items():
+            head = {"layer": layer, "layer_kind": where.loc[layer, "kind"]}
+            made[name].append(table.assign(**head, depth=where.loc[layer, "depth"]))
+    made = {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
+    made["depth"] = depth_test(made["layers"], ends=params.ends)
+    for name, table in made.items():
+        front = [c for c in ("layer", "layer_kind", "depth") if c in table]
+        table = table[[*front, *(c for c in table if c not in front)]]
+        for position, (key, value) in enumerate(params.where.items()):
+            table.insert(position, key, value)
+        save_table(table, output[name])

@@ -51,7 +51,7 @@ def describe(dataset: dict, *, name: str) -> Source:
     Raises UserError where files are missing or do not fit together, and where a size is given to
     what cannot be scaled.
     """
-    source, size = dataset["source"], dataset["size"]
+    source, size = dataset["source"], dataset.get("size")
     if source == "image_folder":
         from faultline import images  # with NumPy, which parsing a workflow can do without
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from faultline import plots, reporting
+from faultline import page, plots, reporting
 from faultline.aggregation import compare_policies, invariances
 from faultline.checks import accuracy_monotone, row
 from faultline.classes import classify
@@ -266,7 +266,7 @@ def test_what_selective_froze_is_said_plainly(tables, render, counts, words):
 
 def test_a_warning_is_explained(render, tables):
     bad = pd.DataFrame([row("zero_gradients", False, "7 of 40 gradients are zero.")])
-    bad = bad.assign(**tables["checks"].iloc[0][[*reporting.RUN, "seed", "epoch", "attack"]])
+    bad = bad.assign(**tables["checks"].iloc[0][[*page.RUN, "seed", "epoch", "attack"]])
     checks = pd.concat([tables["checks"], bad])
     words = Page(render(tables | {"checks": checks})).words
     assert "1 of 5 checks" in words and "7 of 40 gradients" in words

@@ -8,15 +8,12 @@ import jinja2
 import numpy as np
 import pandas as pd
 import yaml
-from markupsafe import Markup
 
-from faultline import plots
+from faultline import page, plots
 from faultline.checks import CHECK_MEANINGS
 from faultline.statistics import mean_interval
 
-RUN = ["dataset", "network", "training"]
 MAX_RANKED_LAYERS = 4
-MAX_ROWS = 400
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -91,7 +88,7 @@ def render(
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """Names as text, whatever they look like."""
-    names = [c for c in [*RUN, "layer", "attack", "policy", "images"] if c in table]
+    names = [c for c in [*page.RUN, "layer", "attack", "policy", "images"] if c in table]
     return table.astype(dict.fromkeys(names, str)) if len(table) else table
 
 
@@ -100,24 +97,24 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def _what_was_run(tables: dict, config: dict) -> str:
     epochs = "; ".join(
-        f"{name} (checkpoints at epochs {_list(settings['epochs'])})"
+        f"{name} (checkpoints at epochs {page.listed(settings['epochs'])})"
         for name, settings in config["trainings"].items()
     )
-    n = _images(tables["accuracy"])
-    chosen, target = _list(config["ablation"]["attacks"]), config["ablation"]["target"]
+    n = page.images(tables["accuracy"])
+    chosen, target = page.listed(config["ablation"]["attacks"]), config["ablation"]["target"]
     crafted = {
         "base": "crafted once on each checkpoint and reused on its ablated networks",
         "ablated": "crafted anew on each ablated network",
     }[target]
-    seeds, swept = config["seeds"], _images(tables["layers"])
+    seeds, swept = config["seeds"], page.images(tables["layers"])
     judged = n if swept in (n, "no test images") else f"{n} (scores: {swept})"
     return (
-        f"{_count(config['networks'], 'network')} ({_list(config['networks'])}) on "
-        f"{_count(config['datasets'], 'data set')} ({_list(config['datasets'])}), training "
-        f"{epochs}, "
-        f"{_count(seeds, 'seed')} ({_list(seeds)}), judged on {judged}. "
-        f"Attacks: {_list(config['attacks'])}. For the scores, adversarial images of {chosen} were "
-        f"{crafted}."
+        f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
+        f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
+        f"training {epochs}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
+        f"judged on {judged}. "
+        f"Attacks: {page.listed(config['attacks'])}. For the scores, adversarial images of "
+        f"{chosen} were {crafted}."
     )
 
 
@@ -132,24 +129,25 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
 
 
 def _accuracy_findings(accuracy: pd.DataFrame, config: dict) -> Iterator[tuple[str, str]]:
-    for run, part in _runs(accuracy):
+    for run, part in page.runs(accuracy):
         part = plots.last_epoch(part)
         texts = []
         for name, settings in config["attacks"].items():
             at = part[(part["attack"] == name) & np.isclose(part["eps"], settings["eps"])]
             if len(at):
                 where = f"{name} (eps {settings['eps']:g}, {settings['norm']})"
-                texts.append(f"{_span(at['accuracy'])} under {where}")
+                texts.append(f"{page.span(at['accuracy'])} under {where}")
         clean = part[part["eps"] == 0].groupby("seed")["accuracy"].first()
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
         yield (
             f"Accuracy, {run}",
-            f"{_span(clean)} clean; {'; '.join(texts)} (epoch {part['epoch'].max()}, {spread}).",
+            f"{page.span(clean)} clean; {'; '.join(texts)} (epoch {part['epoch'].max()}, "
+            f"{spread}).",
         )
 
 
 def _layer_findings(layers: pd.DataFrame, config: dict) -> Iterator[tuple[str, str]]:
-    for run, part in _runs(layers):
+    for run, part in page.runs(layers):
         part = plots.last_epoch(part)
         part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
         attack = config["retraining"]["attack"]
@@ -189,14 +187,14 @@ def _decided_findings(layers: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if not len(layers):
         yield "Classes", "No layer was filtered, so there are no classes of layers."
         return
-    parts = pd.concat([plots.last_epoch(part) for _, part in _runs(layers)])
+    parts = pd.concat([plots.last_epoch(part) for _, part in page.runs(layers)])
     parts = parts[(parts["scope"] == "local") & (parts["filter"] == "combined")]
     judged = parts[~parts["class"].isin(["untouched", "undefined"])]
     without = len(parts) - len(judged)
     text = (
         f"{judged['decided'].sum()} of {len(judged)} classes of layers at the last epoch are "
-        "decided "
-        f"({_percent(judged['decided'].mean())}): the interval of the score lies within the class."
+        f"decided ({page.percent(judged['decided'].mean())}): the interval of the score lies "
+        "within the class."
     )
     if without:
         text += f" {without} more are untouched or undefined."
@@ -209,9 +207,9 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
         yield "Retraining", "No retraining was run."
         return
     shares = _frozen(tables["retraining"])
-    for run, part in _runs(comparison):
+    for run, part in page.runs(comparison):
         part = plots.last_epoch(part)
-        of_run = shares[(shares[RUN].agg(" · ".join, axis=1) == _key(part)).to_numpy()]
+        of_run = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
         texts = [
             f"{'Clean' if images == 'clean' else 'Under ' + images}: selective "
@@ -219,7 +217,7 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
             for images, rows in part.groupby("images", sort=False)
         ]
         start = (
-            f"{_epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
+            f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", start + " ".join(texts)
@@ -231,16 +229,17 @@ def _selective_sentence(rows: pd.DataFrame, confidence: float) -> str:
         return "No selective retraining to compare."
     whole = chosen[chosen["level"] == "all seeds"].iloc[0]
     seeds = int(whole["seeds"])
-    text = f"{_percent(whole['accuracy'])}, regular {_percent(whole['reference_accuracy'])}: "
+    text = page.percent(whole["accuracy"])
+    text += f", regular {page.percent(whole['reference_accuracy'])}: "
     if seeds == 1:
         one = chosen[chosen["level"] == "seed"].iloc[0]
         text += (
-            f"{_points(one['difference'])} points {_interval(one)} over images, "
-            f"{_verdict(one['ci_low'], one['ci_high'], 'regular')} for this one seed, "
+            f"{page.points(one['difference'])} points {page.interval(one)} over images, "
+            f"{page.verdict(one['ci_low'], one['ci_high'], 'regular')} for this one seed, "
             "which says nothing of others."
         )
         return text
-    verdict = _verdict(
+    verdict = page.verdict(
         min(whole["ci_low"], whole["image_ci_low"]),
         max(whole["ci_high"], whole["image_ci_high"]),
         "regular",
@@ -249,8 +248,8 @@ def _selective_sentence(rows: pd.DataFrame, confidence: float) -> str:
     shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
     text += (
-        f"{_points(whole['difference'])} points {_interval(shown if flat else whole)} over {over}, "
-        f"{verdict}"
+        f"{page.points(whole['difference'])} points {page.interval(shown if flat else whole)} "
+        f"over {over}, {verdict}"
     )
     by_seed = rows[rows["level"] == "seed"].pivot_table(
         index="seed", columns="policy", values="difference"
@@ -260,20 +259,12 @@ def _selective_sentence(rows: pd.DataFrame, confidence: float) -> str:
         if len(against) > 1:
             mean, low, high = mean_interval(against, confidence=confidence)
             if np.isclose(low, high):
-                text += f"; less random freezing, {_points(mean)} points in every seed"
+                text += f"; less random freezing, {page.points(mean)} points in every seed"
             else:
-                between = _interval({"ci_low": low, "ci_high": high})
-                verdict = _verdict(low, high, "it")
-                text += f"; less random freezing, {_points(mean)} points {between}, {verdict}"
+                between = page.interval({"ci_low": low, "ci_high": high})
+                verdict = page.verdict(low, high, "it")
+                text += f"; less random freezing, {page.points(mean)} points {between}, {verdict}"
     return text + "."
-
-
-def _verdict(low: float, high: float, other: str) -> str:
-    if low > 0:
-        return f"better than {other}"
-    if high < 0:
-        return f"worse than {other}"
-    return f"not distinguishable from {other}"
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
@@ -286,49 +277,6 @@ def _check_sentence(checks: pd.DataFrame) -> str:
 
 
 # Sections
-
-
-def _section(name: str, title: str, *, intro: str, blocks=(), empty: str = "") -> dict:
-    blocks = list(blocks)
-    return {
-        "id": name,
-        "title": title,
-        "intro": intro,
-        "blocks": blocks,
-        "empty": "" if blocks else empty,
-    }
-
-
-def _block(heading: str, *, figures=(), notes=(), tables=()) -> dict:
-    return {
-        "heading": heading,
-        "figures": list(figures),
-        "notes": [note for note in notes if note],
-        "tables": [table for table in tables if table],
-    }
-
-
-def _figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
-    svg = plots.to_svg(figure, name=name, alt=alt)
-    return {"svg": Markup(svg), "caption": caption, "read": read}
-
-
-def _table(
-    title: str, table: pd.DataFrame, *, shown: bool = False, source: str = ""
-) -> dict | None:
-    """A table of text cells; long ones are cut, and say so."""
-    if not len(table):
-        return None
-    note = ""
-    if len(table) > MAX_ROWS:
-        note = f"The first {MAX_ROWS} of {len(table)} rows; all are in {source}."
-    return {
-        "title": title,
-        "columns": list(table.columns),
-        "rows": table.head(MAX_ROWS).to_numpy().tolist(),
-        "open": shown,
-        "note": note,
-    }
 
 
 def _tau(config: dict, unit: str) -> str:
@@ -351,14 +299,14 @@ def _no_sweep(config: dict) -> str:
 
 def _classes(tables: dict, config: dict) -> dict:
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["layers"])):
+    for index, (run, part) in enumerate(page.runs(tables["layers"])):
         last = plots.last_epoch(part)
-        figure = _figure(
+        figure = page.figure(
             plots.class_map(part),
             name=f"classes-{index}",
             alt=f"Classes of the layers of {run}, by score and seed",
             caption=f"Classes at epoch {last['epoch'].max()}, by the mean of the synaptic filters "
-            f"(combined). {_n(last)}.",
+            f"(combined). {page.n(last)}.",
             read="One cell is one layer of one seed. Strong colours are decided, pale ones with a "
             "question mark are not: their interval reaches into another class.",
         )
@@ -366,18 +314,18 @@ def _classes(tables: dict, config: dict) -> dict:
         numbers = pd.DataFrame(
             {
                 "layer": chosen["layer"],
-                "score": chosen["score"] + _suffix(chosen["attack"]),
+                "score": chosen["score"] + page.suffix(chosen["attack"]),
                 "seed": chosen["seed"],
-                "value": [_number(v) for v in chosen["value"]],
-                "interval": [_bracket(r) for r in chosen[["ci_low", "ci_high"]].to_numpy()],
-                "q-value": [_small(q) for q in chosen["q_value"]],
+                "value": [page.number(v) for v in chosen["value"]],
+                "interval": [page.bracket(r) for r in chosen[["ci_low", "ci_high"]].to_numpy()],
+                "q-value": [page.small(q) for q in chosen["q_value"]],
                 "class": chosen["class"],
                 "decided": np.where(chosen["decided"], "yes", "no"),
             }
         )
-        table = _table("The numbers", numbers, source="layers.tsv")
-        blocks.append(_block(run, figures=[figure], tables=[table]))
-    return _section(
+        table = page.table("The numbers", numbers, source="layers.tsv")
+        blocks.append(page.block(run, figures=[figure], tables=[table]))
+    return page.section(
         "classes",
         "The classes at a glance",
         intro="A layer is fragile where removing its weights, threshold by threshold, costs more "
@@ -393,24 +341,24 @@ def _classes(tables: dict, config: dict) -> dict:
 def _robustness(tables: dict, config: dict) -> dict:
     norms = {name: settings["norm"] for name, settings in config["attacks"].items()}
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["accuracy"])):
-        figure = _figure(
+    for index, (run, part) in enumerate(page.runs(tables["accuracy"])):
+        figure = page.figure(
             plots.robustness_curves(part, norms=norms),
             name=f"robustness-{index}",
             alt=f"Accuracy against eps for {run}, by attack and epoch",
-            caption=f"Test accuracy under attack. {_n(part)}; thick: mean over seeds, thin: each "
-            "seed.",
+            caption=f"Test accuracy under attack. {page.n(part)}; thick: mean over seeds, "
+            "thin: each seed.",
             read="The line starts at the clean accuracy (eps 0); the sooner it falls, the less "
             "robust the network. eps of different norms cannot be compared.",
         )
         last = plots.last_epoch(part)
         wide = last.pivot_table(index=["attack", "eps"], columns="seed", values="accuracy")
-        numbers = wide.map(_percent).rename(columns=lambda s: f"seed {s}").reset_index()
+        numbers = wide.map(page.percent).rename(columns=lambda s: f"seed {s}").reset_index()
         numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
         title = f"Accuracy at epoch {last['epoch'].max()}"
-        table = _table(title, numbers, source="accuracy.tsv")
-        blocks.append(_block(run, figures=[figure], tables=[table]))
-    return _section(
+        table = page.table(title, numbers, source="accuracy.tsv")
+        blocks.append(page.block(run, figures=[figure], tables=[table]))
+    return page.section(
         "robustness",
         "Robustness curves",
         intro="Accuracy of each checkpoint under attacks of growing size. Every attack is "
@@ -425,13 +373,13 @@ def _units(config: dict) -> str:
     attacks = config["attacks"].items()
     normalised = [name for name, settings in attacks if settings["normalised_units"]]
     if normalised:
-        return f"pixel units, but in normalised units, not clipped, for {_list(normalised)}."
+        return f"pixel units, but in normalised units, not clipped, for {page.listed(normalised)}."
     return "the units of the data (pixels: 0 to 1)."
 
 
 def _thresholds(tables: dict, config: dict) -> dict:
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["curves"])):
+    for index, (run, part) in enumerate(page.runs(tables["curves"])):
         last = plots.last_epoch(part)
         count = last["layer"].nunique()
         notes = []
@@ -444,19 +392,19 @@ def _thresholds(tables: dict, config: dict) -> dict:
         band = (
             "band: range over seeds" if len(last["seed"].unique()) > 1 else "one seed, so no band"
         )
-        figure = _figure(
+        figure = page.figure(
             plots.threshold_curves(part),
             name=f"thresholds-{index}",
             alt=f"Accuracy over the threshold of the synaptic filters, by layer, for {run}",
-            caption=f"Accuracy under synaptic filters at epoch {last['epoch'].max()}. {_n(last)}; "
-            f"line: mean over seeds; {band}.",
+            caption=f"Accuracy under synaptic filters at epoch {last['epoch'].max()}. "
+            f"{page.n(last)}; line: mean over seeds; {band}.",
             read="The threshold goes from the layer's smallest weight (0) to its largest (1). "
             "high_pass removes all weights up to it, low_pass all from it on, pulse those around "
             "it. "
             "A layer whose lines stay on the dotted base accuracy is not missed.",
         )
-        blocks.append(_block(run, figures=[figure], notes=notes))
-    return _section(
+        blocks.append(page.block(run, figures=[figure], notes=notes))
+    return page.section(
         "thresholds",
         "Threshold curves",
         intro="What the scores are computed from: accuracy while the weights of one layer are "
@@ -468,26 +416,26 @@ def _thresholds(tables: dict, config: dict) -> dict:
 
 def _scores(tables: dict, config: dict) -> dict:
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["layers"])):
+    for index, (run, part) in enumerate(page.runs(tables["layers"])):
         notes = []
         if len(part["epoch"].unique()) == 1:
             notes.append("There is one checkpoint epoch only, so nothing develops here.")
         if (undefined := (part["class"] == "undefined").mean()) > 0:
             notes.append(
-                f"{_percent(undefined)} of the scores are undefined: the base network classifies "
-                "no "
-                "image of the set correctly."
+                f"{page.percent(undefined)} of the scores are undefined: the base network "
+                "classifies no image of the set correctly."
             )
-        figure = _figure(
+        figure = page.figure(
             plots.score_map(part),
             name=f"scores-{index}",
             alt=f"Scores of the layers of {run} at every checkpoint epoch",
-            caption=f"Scores (combined over the synaptic filters), mean over seeds. {_n(part)}.",
+            caption="Scores (combined over the synaptic filters), mean over seeds. "
+            f"{page.n(part)}.",
             read="Orange: accuracy is lost when the layer is filtered; blue: it is gained; both "
             "colours share one scale, centred at 0.",
         )
-        blocks.append(_block(run, figures=[figure], notes=notes))
-    return _section(
+        blocks.append(page.block(run, figures=[figure], notes=notes))
+    return page.section(
         "scores",
         "Scores over layers and epochs",
         intro="How the score of each layer develops as the network trains. "
@@ -499,7 +447,7 @@ def _scores(tables: dict, config: dict) -> dict:
 
 def _filters(tables: dict, config: dict) -> dict:
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["filters"])):
+    for index, (run, part) in enumerate(page.runs(tables["filters"])):
         last = plots.last_epoch(part)
         names = list(dict.fromkeys(last["layer"]))
         notes, figures = [], []
@@ -517,13 +465,13 @@ def _filters(tables: dict, config: dict) -> dict:
                     f"{plots.MAX_FILTERS // 2} highest by S_clean are shown."
                 )
             figures.append(
-                _figure(
+                page.figure(
                     plots.filter_ranking(of_layer),
                     name=f"filters-{index}-{layer}",
                     alt=f"Filters of {layer} of {run}, ranked by S_clean",
                     caption=f"{layer}: its {count} filters at epoch {last['epoch'].max()}, one "
                     "removed "
-                    f"at a time. {_n(of_layer)}; bars: {config['scores']['confidence']:.0%} "
+                    f"at a time. {page.n(of_layer)}; bars: {config['scores']['confidence']:.0%} "
                     "intervals "
                     "over images, paired.",
                     read="Left is what the network misses most. The panels of one row share their "
@@ -532,8 +480,8 @@ def _filters(tables: dict, config: dict) -> dict:
                     "the same filters. Hollow markers are not decided.",
                 )
             )
-        blocks.append(_block(run, figures=figures, notes=notes))
-    return _section(
+        blocks.append(page.block(run, figures=figures, notes=notes))
+    return page.section(
         "filters",
         "Filters ranked",
         intro="Nodal dropout: each filter of a layer removed on its own "
@@ -546,7 +494,7 @@ def _filters(tables: dict, config: dict) -> dict:
 
 def _bands(tables: dict, config: dict) -> dict:
     attack, blocks = config["retraining"]["attack"], []
-    for index, (run, part) in enumerate(_runs(tables["bands"])):
+    for index, (run, part) in enumerate(page.runs(tables["bands"])):
         last = plots.last_epoch(part)
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
         if not len(chosen):
@@ -556,21 +504,21 @@ def _bands(tables: dict, config: dict) -> dict:
                 f"S_adv ({attack}) is undefined: the base network classifies no adversarial image "
                 "correctly."
             )
-            blocks.append(_block(run, notes=[note]))
+            blocks.append(page.block(run, notes=[note]))
             continue
-        figure = _figure(
+        figure = page.figure(
             plots.band_split(part, score="S_adv", attack=attack),
             name=f"bands-{index}",
             alt=f"Share of each layer's weights by class of their pulse band, for {run}",
             caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
             "S_adv "
-            f"({attack}). {_n(chosen)}.",
+            f"({attack}). {page.n(chosen)}.",
             read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
             "bands "
             "of each class; the few weights between two neighbouring bands are left out.",
         )
-        blocks.append(_block(run, figures=[figure]))
-    return _section(
+        blocks.append(page.block(run, figures=[figure]))
+    return page.section(
         "bands",
         "Parameters by pulse band",
         intro="A weight takes the class of the pulse band that it lies in, so a layer splits into "
@@ -583,9 +531,9 @@ def _bands(tables: dict, config: dict) -> dict:
 def _retraining(tables: dict, config: dict) -> dict:
     comparison, shares = tables["comparison"], _frozen(tables["retraining"])
     settings, blocks = config["retraining"], []
-    for index, (run, part) in enumerate(_runs(comparison)):
+    for index, (run, part) in enumerate(page.runs(comparison)):
         for epoch, of_epoch in part.groupby("epoch"):
-            here = shares[(shares[RUN].agg(" · ".join, axis=1) == _key(part)).to_numpy()]
+            here = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
             here = here[here["epoch"] == epoch]
             words = {
                 policy: f"{_range(rows['share'])} frozen"
@@ -599,12 +547,12 @@ def _retraining(tables: dict, config: dict) -> dict:
                 if seeds > 1
                 else "one seed, so no interval over seeds"
             )
-            figure = _figure(
+            figure = page.figure(
                 plots.policy_comparison(of_epoch, frozen=words),
                 name=f"retraining-{index}-{epoch}",
                 alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
-                caption=f"{_epochs(settings['epochs'])} of retraining from epoch {epoch}. "
-                f"{_n(of_epoch)}; "
+                caption=f"{page.epochs(settings['epochs'])} of retraining from epoch {epoch}. "
+                f"{page.n(of_epoch)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
                 read="Right of the line is better than regular retraining. An interval that "
                 "reaches "
@@ -617,12 +565,12 @@ def _retraining(tables: dict, config: dict) -> dict:
                 {
                     "images": whole["images"],
                     "policy": whole["policy"],
-                    "accuracy": [_percent(a) for a in whole["accuracy"]],
-                    "regular": [_percent(a) for a in whole["reference_accuracy"]],
-                    "difference (points)": [_points(d) for d in whole["difference"]],
-                    "over seeds": [_interval(r) for r in whole.to_dict("records")],
+                    "accuracy": [page.percent(a) for a in whole["accuracy"]],
+                    "regular": [page.percent(a) for a in whole["reference_accuracy"]],
+                    "difference (points)": [page.points(d) for d in whole["difference"]],
+                    "over seeds": [page.interval(r) for r in whole.to_dict("records")],
                     "over images": [
-                        _interval({"ci_low": r["image_ci_low"], "ci_high": r["image_ci_high"]})
+                        page.interval({"ci_low": r["image_ci_low"], "ci_high": r["image_ci_high"]})
                         for r in whole.to_dict("records")
                     ],
                     "seeds": whole["seeds"],
@@ -630,11 +578,11 @@ def _retraining(tables: dict, config: dict) -> dict:
                 }
             )
             heading = f"{run}, from epoch {epoch}"
-            table = _table("Mean over seeds", numbers, source="comparison.tsv")
+            table = page.table("Mean over seeds", numbers, source="comparison.tsv")
             blocks.append(
-                _block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
+                page.block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
             )
-    return _section(
+    return page.section(
         "retraining",
         "Retraining compared",
         intro=f"selective freezes the fragile parameters (by {settings['by']}, "
@@ -657,11 +605,11 @@ def _invariance(tables: dict) -> dict:
             {
                 "network": table["network"],
                 "synaptic filter": table["filter"],
-                "score": table["score"] + _suffix(table["attack"]),
+                "score": table["score"] + page.suffix(table["attack"]),
                 "over": table["over"],
-                "keep their class": [_percent(u) for u in table["unchanged"]],
-                "pairs agree": [_percent(u) for u in table["agreement"]],
-                "kappa": [_number(k) for k in table["kappa"]],
+                "keep their class": [page.percent(u) for u in table["unchanged"]],
+                "pairs agree": [page.percent(u) for u in table["agreement"]],
+                "kappa": [page.number(k) for k in table["kappa"]],
                 "units": table["units"],
                 "raters": table["raters"],
                 "left out": table["dropped"],
@@ -669,15 +617,15 @@ def _invariance(tables: dict) -> dict:
             }
         )
         combined = (table["filter"] == "combined").to_numpy()
-        main = _table(
+        main = page.table(
             "Combined over the synaptic filters",
             shown[combined].drop(columns="synaptic filter"),
             shown=True,
             source="invariance.tsv",
         )
-        rest = _table("Each synaptic filter", shown[~combined], source="invariance.tsv")
-        blocks.append(_block("", tables=[main, rest]))
-    return _section(
+        rest = page.table("Each synaptic filter", shown[~combined], source="invariance.tsv")
+        blocks.append(page.block("", tables=[main, rest]))
+    return page.section(
         "invariance",
         "Invariance",
         intro="How far layers keep their class when only the seed, the epoch or the data set "
@@ -697,9 +645,9 @@ def _invariance(tables: dict) -> dict:
 
 def _training(tables: dict) -> dict:
     blocks = []
-    for index, (run, part) in enumerate(_runs(tables["history"])):
+    for index, (run, part) in enumerate(page.runs(tables["history"])):
         seeds = part["seed"].nunique()
-        figure = _figure(
+        figure = page.figure(
             plots.training_curves(part),
             name=f"training-{index}",
             alt=f"Loss and accuracy while {run} trained",
@@ -707,8 +655,8 @@ def _training(tables: dict) -> dict:
             "thin: each seed. The validation images are no test images.",
             read="Validation lines that turn away from training lines show overfitting.",
         )
-        blocks.append(_block(run, figures=[figure]))
-    return _section(
+        blocks.append(page.block(run, figures=[figure]))
+    return page.section(
         "training",
         "Training curves",
         intro="Cross-entropy loss and accuracy after every epoch.",
@@ -736,14 +684,14 @@ def _checks(tables: dict) -> dict:
         table = pd.DataFrame(rows)
         warned = table["warnings"] > 0
         notes = [_check_sentence(checks)]
-        warnings = _table("Warnings", table[warned], shown=True, source="checks.tsv")
+        warnings = page.table("Warnings", table[warned], shown=True, source="checks.tsv")
         passed = table.loc[~warned, ["check", "made"]]
         meanings = passed.assign(
             **{"what a warning would mean": [CHECK_MEANINGS.get(c, "") for c in passed["check"]]}
         )
-        passed = _table("Checks that passed everywhere", meanings, source="checks.tsv")
-        blocks.append(_block("", notes=notes, tables=[warnings, passed]))
-    return _section(
+        passed = page.table("Checks that passed everywhere", meanings, source="checks.tsv")
+        blocks.append(page.block("", notes=notes, tables=[warnings, passed]))
+    return page.section(
         "checks",
         "Self-checks of the attacks",
         intro="Each attack tests itself on every checkpoint; a warning says what not to trust.",
@@ -755,29 +703,11 @@ def _checks(tables: dict) -> dict:
 # Words and numbers
 
 
-def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The parts of a table by data set, network and training, each with its name."""
-    if not len(table):
-        return
-    several = len(table["training"].unique()) > 1
-    for (dataset, network, training), part in table.groupby(RUN, sort=False):
-        name = f"{dataset} · {network}" + (f" · {training}" if several else "")
-        yield name, part
-
-
-def _key(part: pd.DataFrame) -> str:
-    return " · ".join(part.iloc[0][RUN])
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
-
-
 def _frozen(retraining: pd.DataFrame) -> pd.DataFrame:
     """Share of the freezable parameters that were frozen, per retraining; draws as one family."""
     if not len(retraining):
-        return pd.DataFrame(columns=[*RUN, "epoch", "seed", "policy", "family", "share"])
-    table = retraining.drop_duplicates([*RUN, "epoch", "seed", "policy"])
+        return pd.DataFrame(columns=[*page.RUN, "epoch", "seed", "policy", "family", "share"])
+    table = retraining.drop_duplicates([*page.RUN, "epoch", "seed", "policy"])
     share = table["frozen"] / table["freezable"].where(table["freezable"] > 0)
     return table.assign(share=share, family=table["policy"].str.replace(r"-\d+$", "", regex=True))
 
@@ -800,71 +730,9 @@ def _note(shares: pd.DataFrame) -> str:
     return ""
 
 
-def _n(table: pd.DataFrame) -> str:
-    seeds = table.get("seed", pd.Series(dtype=float)).nunique()
-    return f"n = {_images(table)}, {seeds} seed{'' if seeds == 1 else 's'}"
-
-
-def _images(table: pd.DataFrame) -> str:
-    if not len(table):
-        return "no test images"
-    low, high = int(table["n"].min()), int(table["n"].max())
-    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
-
-
-def _suffix(attack: pd.Series) -> pd.Series:
-    return (" (" + attack + ")").where(attack != "none", "")
-
-
-def _list(names) -> str:
-    return ", ".join(str(name) for name in names)
-
-
-def _count(things, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-def _percent(share: float) -> str:
-    return "n/a" if np.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _span(values) -> str:
-    mean = _percent(values.mean())
-    if values.nunique() < 2:
-        return mean
-    return f"{mean} [{100 * values.min():.1f}, {100 * values.max():.1f}]"
-
-
 def _range(shares) -> str:
     shares = shares.dropna()
     if not len(shares):
         return "nothing"
     low, high = 100 * shares.min(), 100 * shares.max()
     return f"{low:.0f} %" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f} %"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "\u2212")
-
-
-def _number(value: float) -> str:
-    return "n/a" if np.isnan(value) else _minus(f"{value:.3f}")
-
-
-def _small(p: float) -> str:
-    return "n/a" if np.isnan(p) else ("< 0.001" if p < 0.001 else f"{p:.3f}")
-
-
-def _bracket(pair) -> str:
-    low, high = pair
-    return "n/a" if np.isnan(low) else f"[{_number(low)}, {_number(high)}]"
-
-
-def _points(difference: float) -> str:
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else _minus(text)
-
-
-def _interval(row) -> str:
-    low, high = row["ci_low"], row["ci_high"]
-    return "n/a" if np.isnan(low) else f"[{_points(low)}, {_points(high)}]"

@@ -21,6 +21,7 @@ include: "rules/ablate.smk"
 include: "rules/score.smk"
 include: "rules/classify.smk"
 include: "rules/retrain.smk"
+include: "rules/fragile.smk"
 include: "rules/report.smk"
 
 

@@ -32,6 +32,7 @@ CHECKPOINT = f"{RESULTS}/{PART}"
 ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
+REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs/{PART}"
 BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
@@ -47,6 +48,9 @@ POLICIES = [
     "fragile_only",
     *(f"random-{draw}" for draw in range(RETRAIN["random_draws"])),
 ]
+TARGET = config["targeting"]
+MEND = config["remedy"]
+REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
 # Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
 GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gpus() > 0))
@@ -103,6 +107,11 @@ def checkpoints(epochs=None):
         or (epochs == "last" and epoch == settings["epochs"][-1])
         or (isinstance(epochs, list) and epoch in epochs)
     ]
+
+
+def with_layers(places, wanted):
+    """The places whose network has any of the wanted layers."""
+    return [place for place in places if select_layers(place["network"], wanted)]
 
 
 def with_each(places, name, values):

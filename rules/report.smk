@@ -1,10 +1,15 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
 ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
+TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
+MENDED = with_layers(checkpoints(MEND["from_epochs"]), MEND["layers"])
+REMEDIED = with_each(MENDED, "policy", REMEDIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
     *("accuracy", "checks", "history", "curves", "layers", "filters", "bands"),
     *("retraining", "comparison", "invariance"),
+    *("targeting", "kernels", "association", "fragile_overlap"),
+    *("gains", "strengths", "remedy"),
 ]
 
 
@@ -20,6 +25,11 @@ rule aggregate:
         bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ALL),
         retrain_result=paths(f"{RETRAINING}/result.tsv", RETRAINED),
         retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
+        targeting=paths(f"{CHECKPOINT}/targeting/filters.tsv", TARGETED),
+        kernels=paths(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
+        gains=paths(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),
+        strengths=paths(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
+        remedy_correct=paths(f"{REMEDY}/correct.npz", REMEDIED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
     log:
@@ -38,6 +48,10 @@ rule aggregate:
         attacked=ATTACKED,
         histories=LAST,
         retrained=RETRAINED,
+        targeted=TARGETED,
+        mended=MENDED,
+        remedied=REMEDIED,
+        permutations=TARGET["permutations"],
         attacks=attack_settings(*config["attacks"]),
         confidence=config["scores"]["confidence"],
         code=code("aggregate"),

@@ -174,7 +174,7 @@ def _check_sense(config: dict) -> None:
                     "which cannot be shifted or mirrored; leave it out"
                 )
     _check_attacks(config)
-    for key in ("synaptic_filtering", "nodal_dropout"):
+    for key in ("synaptic_filtering", "nodal_dropout", "targeting", "remedy"):
         _check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
     limits = config["synaptic_filtering"]["global_range"]
     if limits and not limits[0] < limits[1]:
@@ -183,6 +183,8 @@ def _check_sense(config: dict) -> None:
             "expected [low, high]"
         )
     _check_retraining(config)
+    _check_epochs("targeting.epochs", config["targeting"]["epochs"], config["trainings"])
+    _check_epochs("remedy.from_epochs", config["remedy"]["from_epochs"], config["trainings"])
 
 
 def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
@@ -226,8 +228,14 @@ def _check_attacks(config: dict) -> None:
             )
         attack["eps_grid"] = sorted({0.0, float(attack["eps"]), *map(float, attack["eps_grid"])})
     chosen = config["ablation"].setdefault("attacks", list(attacks))
-    judges = config["retraining"].setdefault("judged_under", list(chosen))
-    for key, names in (("ablation.attacks", chosen), ("retraining.judged_under", judges)):
+    lists = {"ablation.attacks": chosen}
+    for section, key in (
+        ("retraining", "judged_under"),
+        ("targeting", "attacks"),
+        ("remedy", "judged_under"),
+    ):
+        lists[f"{section}.{key}"] = config[section].setdefault(key, list(chosen))
+    for key, names in lists.items():
         for name in names:
             if name not in attacks:
                 raise UserError(
@@ -246,6 +254,16 @@ def _check_layers(key: str, wanted, chosen_networks: list[str]) -> None:
             )
 
 
+def _check_epochs(key: str, wanted, trainings: dict) -> None:
+    for name, training in trainings.items():
+        for epoch in wanted if isinstance(wanted, list) else []:
+            if epoch not in training["epochs"]:
+                raise UserError(
+                    f"config key {key}: {epoch} is no checkpoint epoch of trainings.{name}; "
+                    f"{nearest(epoch, training['epochs'])}"
+                )
+
+
 def _check_retraining(config: dict) -> None:
     retraining = config["retraining"]
     attacks = config["ablation"]["attacks"]
@@ -254,14 +272,7 @@ def _check_retraining(config: dict) -> None:
             f"config key retraining.attack: {retraining['attack']!r} is not under "
             f"ablation.attacks; {nearest(retraining['attack'], attacks)}"
         )
-    if isinstance(retraining["from_epochs"], list):
-        for name, training in config["trainings"].items():
-            for epoch in retraining["from_epochs"]:
-                if epoch not in training["epochs"]:
-                    raise UserError(
-                        f"config key retraining.from_epochs: {epoch} is no checkpoint epoch of "
-                        f"trainings.{name}; {nearest(epoch, training['epochs'])}"
-                    )
+    _check_epochs("retraining.from_epochs", retraining["from_epochs"], config["trainings"])
     for name, training in config["trainings"].items():
         epochs, schedule = training["epochs"], training["schedule"]
         starts = {"all": epochs, "last": epochs[-1:]}.get(str(retraining["from_epochs"]))

@@ -242,7 +242,11 @@ def test_retraining_says_no_more_than_its_intervals():
             *("image_ci_low", "image_ci_high"),
         ],
     ).assign(accuracy=0.52, reference_accuracy=0.5)
-    say = reporting._selective_sentence
+
+    def say(rows, confidence):
+        words = {"reference": "regular", "control": "random freezing"}
+        return page.compared(rows, policy="selective", confidence=confidence, **words)
+
     assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows, 0.95)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
@@ -304,7 +308,7 @@ def test_every_figure_is_drawn_from_tables_alone(tables):
         plots.filter_ranking(one),
         plots.filter_ranking(one, most=4),
         plots.band_split(tables["bands"], score="S_adv", attack="pgd"),
-        plots.policy_comparison(comparison, frozen={"selective": "30 % frozen"}),
+        plots.policy_comparison(comparison, notes={"selective": "30 % frozen"}),
         plots.training_curves(tables["history"]),
     ]
     for index, figure in enumerate(figures):

@@ -1,4 +1,4 @@
-"""One checkpoint with the gains of one policy, judged on the test split, clean and attacked anew."""
+"""One checkpoint with the gains of one policy, judged on test images, clean and attacked anew."""
 
 from faultline.job import job, torch_device
 

@@ -1,8 +1,8 @@
 """Which filters are fragile, what attacks have to do with it, and whether they stay so. No torch.
 
-Fragility d_i is the clean accuracy lost without filter i (Pravin et al. 2021); fragile is a filter
-whose class by S_clean is "fragile", decided or not. How both are compared with adversarial targeting
-(`faultline.targeting`), and with chance, is ours.
+Fragility d_i is the clean accuracy lost without filter i (Pravin et al. 2021); a filter is fragile
+whose class by S_clean is "fragile", decided or not. How both are compared with adversarial
+targeting (`faultline.targeting`), and with chance, is ours.
 """
 
 from itertools import combinations
@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
+from faultline.aggregation import RUN
 from faultline.seeds import seed_of
 from faultline.statistics import mean_interval, normal_quantile
 
-RUN = ["dataset", "network", "training"]
 UNIT = [*RUN, "seed", "epoch", "layer", "filter"]
 STATISTICS = ("spearman", "pearson", "share")
+COUNTS = ("n", "untouched", "fragile")
+JUDGED = ("value", "chance", "chance_low", "chance_high", "p_value")
 
 
 def fragility(filters: pd.DataFrame) -> pd.DataFrame:
@@ -31,9 +33,10 @@ def fragility(filters: pd.DataFrame) -> pd.DataFrame:
 
 
 def join(targeting: pd.DataFrame, filters: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
-    """The rows of `targeting` with each filter's fragility and class, and the interval of its share.
+    """The rows of `targeting` with each filter's fragility and class.
 
-    Filters that nodal dropout left out have the fragility NaN and the class "unknown".
+    ci_low and ci_high are the interval of its share, over images. Filters that nodal dropout left
+    out have the fragility NaN and the class "unknown".
     """
     if not len(targeting):
         return pd.DataFrame()
@@ -59,49 +62,41 @@ def association(table: pd.DataFrame, *, permutations: int, confidence: float) ->
     Rows, by `level`: "seed", one per seed; "all seeds", the mean over seeds (value; ci_low, ci_high
     are Student's t over seeds), each seed's filters permuted on their own.
 
-    Columns: n (filters compared, of each seed), untouched, fragile (counts, summed over seeds),
-    value; chance, chance_low, chance_high: its mean and central interval; p_value: two-sided. NaN
-    where it is undefined: nothing varies, or no or every filter is fragile.
+    Columns: n (filters compared), untouched, fragile (counts), value; chance, chance_low and
+    chance_high, its mean and central interval; p_value, two-sided. NaN where it is undefined:
+    nothing varies, or no or every filter is fragile.
     """
     rows = []
-    if len(table):
-        table = table[table["fragility"].notna()]
+    if not len(table):
+        return pd.DataFrame()
+    table = table[table["fragility"].notna()]
     for key, part in table.groupby([*RUN, "epoch", "layer", "attack"], sort=False):
-        seeds = {}
+        head = dict(zip([*RUN, "epoch", "layer", "attack"], key, strict=True))
+        found, counts = {}, {}
         for seed, of_seed in part.groupby("seed"):
             touched = of_seed[~of_seed["untouched"]]
-            seeds[seed] = _against_chance(
+            fragile = (touched["class"] == "fragile").to_numpy()
+            found[seed] = _against_chance(
                 touched["fragility"].to_numpy(float),
                 touched["targeting"].to_numpy(float),
-                (touched["class"] == "fragile").to_numpy(),
+                fragile,
                 permutations=permutations,
                 seed=seed_of("association", *key, seed),
             )
-        counts = part.groupby("seed").agg(
-            n=("untouched", lambda u: (~u).sum()),
-            untouched=("untouched", "sum"),
-            fragile=("class", lambda c: (c == "fragile").sum()),
-        )
+            untouched = len(of_seed) - len(touched)
+            counts[seed] = np.array([len(touched), untouched, fragile.sum()])
         for index, statistic in enumerate(STATISTICS):
-            known = [s for s in seeds if not np.isnan(seeds[s][0][index])]
-            head = dict(zip([*RUN, "epoch", "layer", "attack"], key, strict=True))
-            head["statistic"] = statistic
-
-            def judged(chosen, index=index):
-                value, chance, null = (
-                    np.mean([seeds[s][i][..., index] for s in chosen], axis=0) for i in range(3)
-                )
-                return _judged(value, chance, null, confidence)
-
-            for seed in seeds:
-                row = {"level": "seed", "seed": seed, "seeds": 1} | counts.loc[seed].to_dict()
-                rows.append(head | row | judged([seed]))
-            _, low, high = mean_interval([seeds[s][0][index] for s in known], confidence=confidence)
-            row = {"level": "all seeds", "seed": "all", "seeds": len(known)}
-            row |= counts.loc[known].sum().to_dict() | {"n": counts["n"].mean()}
-            rows.append(
-                head | row | judged(known or list(seeds)) | {"ci_low": low, "ci_high": high}
-            )
+            known = [seed for seed in found if not np.isnan(found[seed][0][index])]
+            values = [found[seed][0][index] for seed in known]
+            _, low, high = mean_interval(values, confidence=confidence)
+            levels = [({"level": "seed", "seed": str(seed), "seeds": 1}, [seed]) for seed in found]
+            whole = {"level": "all seeds", "seed": "all", "seeds": len(known)}
+            levels.append((whole | {"ci_low": low, "ci_high": high}, known))
+            for level, seeds in levels:
+                row = head | {"statistic": statistic} | level
+                counted = np.sum([counts[seed] for seed in seeds or found], axis=0)
+                row |= zip(COUNTS, counted, strict=True)
+                rows.append(row | _judged([found[seed] for seed in seeds], index, confidence))
     return pd.DataFrame(rows)
 
 
@@ -120,18 +115,17 @@ def _against_chance(d, t, fragile, *, permutations, seed):
     return (values * weights).sum(1), chance, null
 
 
-def _judged(value, chance, null, confidence) -> dict:
+def _judged(found: list[tuple], index: int, confidence: float) -> dict:
+    """The mean of one statistic over the parts of `found`, against the mean of their chances."""
+    value, chance, null = (
+        np.mean([part[i][..., index] for part in found], 0) if found else np.nan for i in range(3)
+    )
     if np.isnan(value):
-        return dict.fromkeys(("value", "chance", "chance_low", "chance_high", "p_value"), np.nan)
+        return dict.fromkeys(JUDGED, np.nan)
     low, high = np.quantile(null, [(1 - confidence) / 2, (1 + confidence) / 2])
     beyond = np.abs(null - chance) >= np.abs(value - chance) - 1e-12
-    return {
-        "value": value,
-        "chance": chance,
-        "chance_low": low,
-        "chance_high": high,
-        "p_value": (1 + beyond.sum()) / (1 + len(null)),
-    }
+    p_value = (1 + beyond.sum()) / (1 + len(null))
+    return dict(zip(JUDGED, (value, chance, low, high, p_value), strict=True))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -154,14 +148,14 @@ def overlaps(filters: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
 
     Columns: over ("epoch", "seed"), the two checkpoints (seed, epoch, other_seed, other_epoch),
     fragile, other_fragile, both (counts), value (Jaccard), chance, chance_low, chance_high,
-    p_value (of an overlap as large or larger by chance), n, left_out. NaN where both sets are empty.
+    p_value (of as large an overlap by chance), n, left_out. NaN where both sets are empty.
     """
-    rows, checkpoint = [], ["epoch", "seed"]
+    rows = []
     for key, part in fragility(filters).groupby([*RUN, "layer"], sort=False):
         head = dict(zip([*RUN, "layer"], key, strict=True))
-        states = part.assign(
-            state=np.where(part["untouched"], np.nan, part["class"].eq("fragile").astype(float))
-        ).pivot(index="filter", columns=checkpoint, values="state")  # noqa: PD010
+        fragile = part["class"].eq("fragile").astype(float).mask(part["untouched"])
+        states = fragile.groupby([part["filter"], *(part[c] for c in ("epoch", "seed"))]).first()
+        states = states.unstack(["epoch", "seed"])  # noqa: PD010
         for (epoch, seed), (other_epoch, other_seed) in combinations(states.columns, 2):
             if (epoch == other_epoch) == (seed == other_seed):
                 continue
@@ -177,19 +171,15 @@ def _jaccard(one: np.ndarray, other: np.ndarray, *, confidence: float) -> dict:
     n, a, b, both = len(one), one.sum(), other.sum(), (one & other).sum()
     row = {"fragile": a, "other_fragile": b, "both": both}
     if not a + b:
-        names = ("value", "chance", "chance_low", "chance_high", "p_value")
-        return row | dict.fromkeys(names, np.nan)
+        return row | dict.fromkeys(JUDGED, np.nan)
     k = np.arange(max(0, a + b - n), min(a, b) + 1)
     share = np.exp(_log_choose(a, k) + _log_choose(n - a, b - k) - _log_choose(n, b))
     jaccard, below = k / (a + b - k), np.cumsum(share)
     low, high = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2 - 1e-12])
-    return row | {
-        "value": both / (a + b - both),
-        "chance": share @ jaccard,
-        "chance_low": jaccard[low],
-        "chance_high": jaccard[min(high, len(k) - 1)],
-        "p_value": min(1.0, share[k >= both].sum()),
-    }
+    low, high = jaccard[[low, min(high, len(k) - 1)]]
+    p_value = min(1.0, share[k >= both].sum())
+    found = (both / (a + b - both), share @ jaccard, low, high, p_value)
+    return row | dict(zip(JUDGED, found, strict=True))
 
 
 def _log_choose(n, k):

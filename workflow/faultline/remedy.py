@@ -237,7 +237,7 @@ def try_strengths(
 
 
 def best_strength(tried: pd.DataFrame, strengths: Iterable[float]) -> float:
-    """The strength of the highest accuracy, mean over the image sets; of equal ones the smallest."""
+    """The strength of the highest accuracy, mean over image sets; of equal ones the smallest."""
     mean = tried.groupby("strength")["accuracy"].mean()
     return min(strengths, key=lambda strength: (-round(mean[strength], 12), strength))
 

@@ -11,7 +11,6 @@ import yaml
 
 from faultline import page, plots
 from faultline.checks import CHECK_MEANINGS
-from faultline.statistics import mean_interval
 
 MAX_RANKED_LAYERS = 4
 
@@ -213,7 +212,13 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
         texts = [
             f"{'Clean' if images == 'clean' else 'Under ' + images}: selective "
-            + _selective_sentence(rows, config["scores"]["confidence"])
+            + page.compared(
+                rows,
+                policy="selective",
+                reference="regular",
+                control="random freezing",
+                confidence=config["scores"]["confidence"],
+            )
             for images, rows in part.groupby("images", sort=False)
         ]
         start = (
@@ -221,50 +226,6 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", start + " ".join(texts)
-
-
-def _selective_sentence(rows: pd.DataFrame, confidence: float) -> str:
-    chosen = rows[rows["policy"] == "selective"]
-    if not len(chosen):
-        return "No selective retraining to compare."
-    whole = chosen[chosen["level"] == "all seeds"].iloc[0]
-    seeds = int(whole["seeds"])
-    text = page.percent(whole["accuracy"])
-    text += f", regular {page.percent(whole['reference_accuracy'])}: "
-    if seeds == 1:
-        one = chosen[chosen["level"] == "seed"].iloc[0]
-        text += (
-            f"{page.points(one['difference'])} points {page.interval(one)} over images, "
-            f"{page.verdict(one['ci_low'], one['ci_high'], 'regular')} for this one seed, "
-            "which says nothing of others."
-        )
-        return text
-    verdict = page.verdict(
-        min(whole["ci_low"], whole["image_ci_low"]),
-        max(whole["ci_high"], whole["image_ci_high"]),
-        "regular",
-    )
-    flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
-    shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
-    over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
-    text += (
-        f"{page.points(whole['difference'])} points {page.interval(shown if flat else whole)} "
-        f"over {over}, {verdict}"
-    )
-    by_seed = rows[rows["level"] == "seed"].pivot_table(
-        index="seed", columns="policy", values="difference"
-    )
-    if "random" in by_seed:
-        against = (by_seed["selective"] - by_seed["random"]).dropna()
-        if len(against) > 1:
-            mean, low, high = mean_interval(against, confidence=confidence)
-            if np.isclose(low, high):
-                text += f"; less random freezing, {page.points(mean)} points in every seed"
-            else:
-                between = page.interval({"ci_low": low, "ci_high": high})
-                verdict = page.verdict(low, high, "it")
-                text += f"; less random freezing, {page.points(mean)} points {between}, {verdict}"
-    return text + "."
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
@@ -548,7 +509,7 @@ def _retraining(tables: dict, config: dict) -> dict:
                 else "one seed, so no interval over seeds"
             )
             figure = page.figure(
-                plots.policy_comparison(of_epoch, frozen=words),
+                plots.policy_comparison(of_epoch, notes=words),
                 name=f"retraining-{index}-{epoch}",
                 alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
                 caption=f"{page.epochs(settings['epochs'])} of retraining from epoch {epoch}. "

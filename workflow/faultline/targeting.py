@@ -47,7 +47,7 @@ def feature_maps(
 
 @contextmanager
 def hooked_maps(network: nn.Module, places: dict[str, tuple[nn.Module, int]]) -> Iterator[Maps]:
-    """As `feature_maps`, of what any modules give; places: name -> (module, axis of its filters)."""
+    """As `feature_maps`, of any modules; places: name -> (module, axis of its filters)."""
     seen: dict[str, list[Tensor]] = {}
 
     def keep(name, axis):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from faultline import page, plots
+from faultline import page, plots, reporting_fragile
 from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
@@ -29,6 +29,7 @@ TABLES = {
     "retraining": "accuracy after retraining, per policy and seed",
     "comparison": "retraining policies less regular, with intervals",
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
+    **reporting_fragile.TABLES,
 }
 
 
@@ -64,6 +65,7 @@ def render(
         _thresholds(tables, config),
         _scores(tables, config),
         _filters(tables, config),
+        *reporting_fragile.sections(tables, config),
         _bands(tables, config),
         _retraining(tables, config),
         _invariance(tables),
@@ -122,6 +124,7 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *_accuracy_findings(tables["accuracy"], config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
+        *reporting_fragile.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
     ]

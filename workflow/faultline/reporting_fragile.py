@@ -145,8 +145,8 @@ def _gallery(kernels, targeting, name, run, where) -> dict:
         alt=f"Weights of the filters of {run}, with class, fragility and targeting",
         caption=f"{where}, the most fragile first.{cut}",
         read="A picture is a filter's weights: white positive, black negative, grey 0, one scale "
-        "per seed (three channels: red, green, blue). The frame is its class. Below: its number, the "
-        "clean accuracy lost without it, and its share of each attack.",
+        "per seed (three channels: red, green, blue). The frame is its class. Below: its number, "
+        "the clean accuracy lost without it, and its share of each attack.",
     )
 
 

@@ -28,6 +28,7 @@ ablation: {attacks: [pgd]}
 synaptic_filtering: {layers: [conv1, fc], thresholds: 3}
 nodal_dropout: {layers: first}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
+remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 """
 
 

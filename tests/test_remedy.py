@@ -274,13 +274,13 @@ def test_layer_that_is_not_there():
         carrier(chain(conv=conv()), "conv9")
 
 
-@pytest.mark.parametrize("name", ["small_conv", "small_resnet", "lsa_mnist", "resnet18", "vgg16"])
+@pytest.mark.parametrize("name", ["small_conv", "small_resnet", "lsa_mnist", "resnet18"])
 def test_gains_act_on_every_first_layer(name):
     size = max(8, REGISTRY[name].min_size)
     network = build(name, shape=(1, size, size), classes=10, mean=0.5, std=0.5, seed=0)
     path = next(p for p, m in network.body.named_modules() if isinstance(m, nn.Conv2d))
     found = carrier(network, path)
-    expected = path.replace("conv", "bn") if name not in ("lsa_mnist", "vgg16") else path
+    expected = path.replace("conv", "bn") if name != "lsa_mnist" else path
     assert found == Carrier(f"body.{expected}", True)
 
 
@@ -297,7 +297,11 @@ def small():
     network = build("small_conv", shape=(1, 8, 8), classes=10, mean=0.3, std=0.4, seed=3)
     images = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        labels = network(images).argmax(1)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+        network.train()(images)  # statistics of these images, so that their classes differ
+        labels = network.eval()(images).argmax(1)
     labels[::4] = (labels[::4] + 1) % 10
     return network, images, labels
 

@@ -112,7 +112,8 @@ def _against_chance(d, t, fragile, *, permutations, seed):
         order = rng.permuted(np.tile(np.arange(len(d)), (size, 1)), axis=1)
         null[begin : begin + size] = np.einsum("spf,sf->ps", values[:, order], weights)
     chance = np.array([0.0, 0.0, fragile.mean() if few else np.nan])
-    return (values * weights).sum(1), chance, null
+    value = (values * weights).sum(1) if len(d) else np.full(3, np.nan)
+    return value, chance, null
 
 
 def _judged(found: list[tuple], index: int, confidence: float) -> dict:

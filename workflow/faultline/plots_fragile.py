@@ -200,11 +200,11 @@ def fragile_sets(filters: pd.DataFrame) -> Figure:
     for ax, seed in zip(axes[0], seeds, strict=True):
         part = table[table["seed"] == seed]
         colours = np.ones((len(names), len(epochs), 3))
-        for row in part.itertuples():
-            sure = row.decided or row._asdict().get("untouched", False)
-            y, x = names.index(row.filter), epochs.index(row.epoch)
-            name = part.loc[row.Index, "class"]
-            colours[y, x] = _colour(name, bool(sure))
+        columns = (part[c] for c in ("filter", "epoch", "class", "decided"))
+        for filter_, epoch, name, decided in zip(*columns, strict=True):
+            y, x = names.index(filter_), epochs.index(epoch)
+            sure = bool(decided) or name in ("untouched", "undefined")
+            colours[y, x] = _colour(name, sure)
             if cell >= 0.25:
                 mark = CLASS_SYMBOLS[name] + ("" if sure else "?")
                 ax.text(x + 0.5, y + 0.5, mark, ha="center", va="center_baseline", fontsize=6.5)

@@ -115,7 +115,7 @@ def _target(node: fx.Node) -> str | None:
 
 
 def _plain(node: fx.Node) -> str:
-    return str(node.target).removeprefix("body.")
+    return _name(node).removeprefix("body.")
 
 
 def _name(node: fx.Node) -> str:

@@ -22,6 +22,7 @@ include: "rules/perturb.smk"
 include: "rules/score.smk"
 include: "rules/classify.smk"
 include: "rules/retrain.smk"
+include: "rules/fragile.smk"
 include: "rules/report.smk"
 
 

@@ -33,6 +33,7 @@ CHECKPOINT = f"{RESULTS}/{PART}"
 ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
+REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs/{PART}"
 BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
@@ -49,6 +50,9 @@ POLICIES = [
     "fragile_only",
     *(f"random-{draw}" for draw in range(RETRAIN["random_draws"])),
 ]
+TARGET = config["targeting"]
+MEND = config["remedy"]
+REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
 # Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
 GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gpus() > 0))

@@ -2,11 +2,16 @@ ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epoch
 ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
+TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
+MENDED = with_layers(checkpoints(MEND["from_epochs"]), MEND["layers"])
+REMEDIED = with_each(MENDED, "policy", REMEDIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
     *("accuracy", "checks", "history", "curves", "layers", "filters", "bands"),
     *("retraining", "comparison", "invariance"),
     *("perturbations", "perturbation_layers", "perturbation_headline", "perturbation_depth"),
+    *("targeting", "kernels", "association", "fragile_overlap"),
+    *("gains", "strengths", "remedy"),
 ]
 
 
@@ -26,6 +31,11 @@ rule aggregate:
         perturbation_layers=paths(f"{CHECKPOINT}/perturbations/layers.tsv", PERTURBED),
         perturbation_headline=paths(f"{CHECKPOINT}/perturbations/headline.tsv", PERTURBED),
         perturbation_depth=paths(f"{CHECKPOINT}/perturbations/depth.tsv", PERTURBED),
+        targeting=paths(f"{CHECKPOINT}/targeting/filters.tsv", TARGETED),
+        kernels=paths(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
+        gains=paths(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),
+        strengths=paths(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
+        remedy_correct=paths(f"{REMEDY}/correct.npz", REMEDIED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
     log:
@@ -45,6 +55,10 @@ rule aggregate:
         histories=LAST,
         retrained=RETRAINED,
         perturbed=PERTURBED,
+        targeted=TARGETED,
+        mended=MENDED,
+        remedied=REMEDIED,
+        permutations=TARGET["permutations"],
         attacks=attack_settings(*config["attacks"]),
         confidence=config["scores"]["confidence"],
         code=code("aggregate"),

@@ -40,6 +40,11 @@ MISTAKES = [
     ("perturbations", {"epochs": [7]}, ["config key perturbations.epochs", "7", "1, 2"]),
     ("retraining.filter", "pulze", ["config key retraining.filter", "'pulse'"]),
     ("retraining.by", "bands", ["config key retraining.by", "'band'"]),
+    ("targeting", {"layers": ["convv1"]}, ["config key targeting.layers", "'conv1'"]),
+    ("targeting", {"attacks": ["pdg"]}, ["config key targeting.attacks", "'pdg'", "'pgd'"]),
+    ("targeting", {"at": "weights"}, ["config key targeting.at", "'weights'", "activation"]),
+    ("remedy.layers", ["conv9"], ["config key remedy.layers", "'conv9'", "'conv"]),
+    ("remedy.judged_under", ["pdg"], ["config key remedy.judged_under", "'pdg'", "'pgd'"]),
     # missing
     ("attacks.pgd.method", GONE, ["config key attacks.pgd.method", "missing"]),
     ("trainings.standard.epochs", GONE, ["config key trainings.standard.epochs", "missing"]),
@@ -72,8 +77,14 @@ MISTAKES = [
     ("perturbations", {"shares": [0]}, ["config key perturbations.shares", "only 0"]),
     ("perturbations", {"repeats": 1}, ["config key perturbations.repeats", "at least 2"]),
     ("datasets.digits.size", 0, ["config key datasets.digits.size", "at least 1"]),
-    # that do not go together
     ("networks", ["squeezenet1_1"], ["squeezenet1_1", "8x8", "small_conv", "datasets.digits.size"]),
+    ("remedy.strengths", [0.5, 1.5], ["config key remedy.strengths.1", "1.5", "at most 1"]),
+    ("remedy.strengths", [-0.5], ["config key remedy.strengths.0", "-0.5", "at least 0"]),
+    ("remedy.strengths", [], ["config key remedy.strengths", "at least 1"]),
+    ("targeting", {"permutations": 9}, ["config key targeting.permutations", "at least 99"]),
+    # that do not go together
+    ("targeting", {"epochs": [7]}, ["config key targeting.epochs", "7", "1, 2"]),
+    ("remedy.from_epochs", [7], ["config key remedy.from_epochs", "7", "1, 2"]),
     ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
     ("datasets", {"moons": MOONS | {"size": 9}}, ["config key datasets.moons.size", "vectors"]),
     ("networks", ["lsa_moons"], ["config key networks", "lsa_moons", "digits", "image"]),

@@ -11,6 +11,7 @@ from faultline.checks import accuracy_monotone, row
 from faultline.classes import classify
 from faultline.config import resolve
 from faultline.facts import Facts
+from faultline.fragility import association, join, overlaps
 from faultline.scores import band_scores, curves, filter_scores, layer_scores
 from faultline.training import HISTORY
 
@@ -110,7 +111,39 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
         tables[unit] = classify(tables[unit], tau=TAU, by=[*FAMILY, "seed", "epoch"])
     tables["comparison"] = compare_policies(hits, places, confidence=0.95)
     tables["invariance"] = invariances(tables["layers"])
-    return tables
+    return tables | fragile_tables(rng, tables["filters"])
+
+
+def fragile_tables(rng, filters):
+    """What targeting and the remedy add, random too, for the same checkpoints and filters."""
+    where = [*page.RUN, "seed", "epoch", "layer", "filter"]
+    each = filters.loc[filters["score"] == "S_clean", where].reset_index(drop=True)
+    share, size = rng.uniform(size=len(each)), len(each)
+    columns = ["std", "clean_norm", "relative", "relative_error"]
+    targeting = each.assign(attack="pgd", targeting=share, share=share / 6, share_error=0.01, n=N)
+    targeting = join(targeting.assign(**dict.fromkeys(columns, 0.1)), filters, confidence=0.95)
+    pixels = pd.DataFrame({"channel": 0, "row": [0, 0, 1, 1], "column": [0, 1, 0, 1]})
+    kernels = each.merge(pixels, how="cross")
+    places = each[each.columns[:5]].drop_duplicates().to_dict("records")
+    hits, remedied, tried = [], [], []
+    for place in places:
+        for policy in ("none", "fragile", "random-0", "random-1"):
+            hits.append({k: rng.uniform(size=N) < 0.7 for k in ("clean", "pgd")})
+            remedied.append(place | {"policy": policy})
+        for strength in (0, 0.5, 1):
+            row = {"strength": strength, "n": 30, "chosen": strength == 1}
+            for images in ("clean", "pgd"):
+                tried.append(place | row | {"images": images, "accuracy": rng.uniform()})
+    gains = each.assign(fragility=0.1, energy=2.0, gain=rng.uniform(size=size), strength=1.0, n=30)
+    return {
+        "targeting": targeting,
+        "kernels": kernels.assign(weight=rng.normal(size=len(kernels))),
+        "association": association(targeting, permutations=99, confidence=0.95),
+        "fragile_overlap": overlaps(filters, confidence=0.95),
+        "gains": gains,
+        "strengths": pd.DataFrame(tried),
+        "remedy": compare_policies(hits, remedied, confidence=0.95, reference="none"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -170,15 +203,16 @@ class Page(html.parser.HTMLParser):
 
 
 SECTIONS = [
-    *("glance", "classes", "robustness", "thresholds", "scores", "filters", "bands"),
-    *("perturbations", "retraining", "invariance", "training", "checks", "run"),
+    *("glance", "classes", "robustness", "thresholds", "scores", "filters"),
+    *("targeting", "overlap", "remedy", "bands", "perturbations"),
+    *("retraining", "invariance", "training", "checks", "run"),
 ]
 
 
 def test_the_page_has_every_section_and_needs_nothing_else(render, tables):
     page = Page(render(tables))
     assert page.sections == SECTIONS
-    assert page.figures == 8
+    assert page.figures == 16
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert "3 seeds" not in page.words and "40 test images, 2 seeds" in page.words
@@ -196,6 +230,7 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         trainings={"standard": {"epochs": [0]}},
         synaptic_filtering={"layers": "none", "global": False},
         nodal_dropout={"layers": "none"},
+        targeting={"layers": "none"},
         retraining={"from_epochs": []},
     )
     page = Page(render({name: pd.DataFrame() for name in reporting.TABLES}, config))
@@ -209,6 +244,9 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         "No self-check was made",
         "pulse filter",
         "No attack was run",
+        "targeting.layers is none",
+        "There is nothing to compare: no nodal dropout",
+        "remedy.layers is none",
     ):
         assert reason in page.words
 
@@ -242,7 +280,11 @@ def test_retraining_says_no_more_than_its_intervals():
             *("image_ci_low", "image_ci_high"),
         ],
     ).assign(accuracy=0.52, reference_accuracy=0.5)
-    say = reporting._selective_sentence
+
+    def say(rows, confidence):
+        words = {"reference": "regular", "control": "random freezing"}
+        return page.compared(rows, policy="selective", confidence=confidence, **words)
+
     assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows, 0.95)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
@@ -304,7 +346,7 @@ def test_every_figure_is_drawn_from_tables_alone(tables):
         plots.filter_ranking(one),
         plots.filter_ranking(one, most=4),
         plots.band_split(tables["bands"], score="S_adv", attack="pgd"),
-        plots.policy_comparison(comparison, frozen={"selective": "30 % frozen"}),
+        plots.policy_comparison(comparison, notes={"selective": "30 % frozen"}),
         plots.training_curves(tables["history"]),
     ]
     for index, figure in enumerate(figures):

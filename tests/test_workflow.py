@@ -152,6 +152,8 @@ CLASSES_ON = {"classify": 2, "retrain": 3} | DOWNSTREAM  # `regular` retraining 
 SCORES_ON = {"score": 2} | CLASSES_ON
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
+TARGETING = {"target_filters": 2}
+REMEDY = {"choose_gains": 1, "remedy": 3}
 SWEEPS_ON = ABLATIONS | PERTURBED | SCORES_ON
 
 
@@ -262,7 +264,8 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    assert counts(rerun) == {"attack": 2} | SWEEPS_ON | {"retrain": 4}
+    again = {"attack": 2, "retrain": 4} | TARGETING | REMEDY
+    assert counts(rerun) == SWEEPS_ON | again
     assert values(rerun, "attack") == {"attack": {"pgd"}}
 
 
@@ -271,14 +274,17 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED
-    assert counts(rerun) == new | {"train": 1, "attack": 2, "score": 1, "classify": 1}
+    new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
+    assert counts(rerun) == new | DOWNSTREAM
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
 
 
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1]
-    config["retraining"]["from_epochs"] = config["perturbations"]["epochs"] = []
+    for section, key in (("retraining", "from_epochs"), ("perturbations", "epochs")):
+        config[section][key] = []
+    config["remedy"]["from_epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 
@@ -313,20 +319,24 @@ def test_a_further_network_remakes_no_other(rerun):
     [
         ("plots", "class_map", {"report": 1}),
         ("reporting", "render", {"report": 1}),
+        ("reporting_fragile", "sections", {"report": 1}),
         ("aggregation", "invariances", DOWNSTREAM),
         ("classes", "classify", CLASSES_ON),
         ("scores", "filter_scores", SCORES_ON),
         ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
-        ("attacks", "pgd", {"attack": 4} | SWEEPS_ON | {"retrain": 4}),
-        ("attacks", "checks", {"attack": 4} | SWEEPS_ON),
-        ("sweep", "sweep", SWEEPS_ON),
+        ("attacks", "pgd", {"attack": 4} | SWEEPS_ON | TARGETING | REMEDY | {"retrain": 4}),
+        ("attacks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
+        ("sweep", "sweep", SWEEPS_ON | REMEDY),
         ("perturbations", "perturbed", PERTURBED),
         ("perturbation_scores", "depth_test", PERTURBATIONS_ON),
-        ("filters", "nodal_variants", {"ablate_filters": 2} | SCORES_ON),
+        ("filters", "nodal_variants", {"ablate_filters": 2} | SCORES_ON | REMEDY),
+        ("targeting", "kernels", TARGETING | DOWNSTREAM),
+        ("fragility", "overlaps", DOWNSTREAM),
+        ("remedy", "gains", REMEDY | DOWNSTREAM),
         (
             "training",
             "train_epochs",
-            {"train": 2, "attack": 4} | SWEEPS_ON | {"retrain": 4},
+            {"train": 2, "attack": 4, "retrain": 4} | SWEEPS_ON | TARGETING | REMEDY,
         ),
     ],
 )

@@ -8,6 +8,7 @@ with job(snakemake):
     from faultline.aggregation import attack_order, compare_policies, invariances
     from faultline.facts import unpack
     from faultline.files import load_arrays, load_table, save_table
+    from faultline.fragility import association, join, overlaps
     from faultline.statistics import wilson_interval
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
@@ -32,6 +33,19 @@ with job(snakemake):
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
+    filters = joined(given.filters, params.checkpoints)
+    targeting = join(
+        joined(given.targeting, params.targeted), filters, confidence=params.confidence
+    )
+    associated = association(
+        targeting, permutations=params.permutations, confidence=params.confidence
+    )
+    remedies = compare_policies(
+        hits(given.remedy_correct),
+        params.remedied,
+        reference="none",
+        confidence=params.confidence,
+    )
     accuracy = joined(given.accuracy, params.attacked)
     _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=params.confidence)
     save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
@@ -39,10 +53,17 @@ with job(snakemake):
     save_table(joined(given.history, params.histories), output.history)
     save_table(joined(given.curves, params.checkpoints), output.curves)
     save_table(layers, output.layers)
-    save_table(joined(given.filters, params.checkpoints), output.filters)
+    save_table(filters, output.filters)
     save_table(joined(given.bands, params.checkpoints), output.bands)
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
     save_table(invariances(layers), output.invariance)
     for kind in ("perturbations", *(f"perturbation_{k}" for k in ("layers", "headline", "depth"))):
         save_table(joined(given[kind], params.perturbed), output[kind])
+    save_table(targeting, output.targeting)
+    save_table(joined(given.kernels, params.targeted), output.kernels)
+    save_table(associated, output.association)
+    save_table(overlaps(filters, confidence=params.confidence), output.fragile_overlap)
+    save_table(joined(given.gains, params.mended), output.gains)
+    save_table(joined(given.strengths, params.mended), output.strengths)
+    save_table(remedies, output.remedy)

@@ -48,10 +48,12 @@ def attack_order(
     return pd.DataFrame(rows)
 
 
-def compare_policies(correct: list[dict], places: list[dict], *, confidence: float) -> pd.DataFrame:
-    """Each retraining policy against `regular`, paired by image and by seed.
+def compare_policies(
+    correct: list[dict], places: list[dict], *, confidence: float, reference: str = "regular"
+) -> pd.DataFrame:
+    """Each policy, of retraining or remedy, against the reference, paired by image and by seed.
 
-    correct: image set -> bool [n] after one retraining; places: its checkpoint and policy.
+    correct: image set -> bool [n] under one policy; places: its checkpoint and policy.
     """
     groups = {}
     for hits, place in zip(correct, places, strict=True):
@@ -60,7 +62,7 @@ def compare_policies(correct: list[dict], places: list[dict], *, confidence: flo
             groups.setdefault(key, {}).setdefault(place["seed"], {})[place["policy"]] = vector
     tables = []
     for key, by_seed in groups.items():
-        table = compare(by_seed, confidence=confidence)
+        table = compare(by_seed, reference=reference, confidence=confidence)
         for position, column in enumerate([*RUN, "epoch", "images"]):
             table.insert(position, column, key[position])
         tables.append(table)

@@ -166,7 +166,7 @@ def _check_sense(config: dict) -> None:
                     "which cannot be shifted or mirrored; leave it out"
                 )
     _check_attacks(config)
-    for key in ("synaptic_filtering", "nodal_dropout", "perturbations"):
+    for key in ("synaptic_filtering", "nodal_dropout", "targeting", "remedy", "perturbations"):
         _check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
     limits = config["synaptic_filtering"]["global_range"]
     if limits and not limits[0] < limits[1]:
@@ -175,6 +175,8 @@ def _check_sense(config: dict) -> None:
             "expected [low, high]"
         )
     _check_retraining(config)
+    _check_epochs("targeting.epochs", config["targeting"]["epochs"], config["trainings"])
+    _check_epochs("remedy.from_epochs", config["remedy"]["from_epochs"], config["trainings"])
     _check_perturbations(config)
 
 
@@ -287,8 +289,14 @@ def _check_attacks(config: dict) -> None:
             )
         attack["eps_grid"] = sorted({0.0, float(attack["eps"]), *map(float, attack["eps_grid"])})
     chosen = config["ablation"].setdefault("attacks", list(attacks))
-    judges = config["retraining"].setdefault("judged_under", list(chosen))
-    for key, names in (("ablation.attacks", chosen), ("retraining.judged_under", judges)):
+    lists = {"ablation.attacks": chosen}
+    for section, key in (
+        ("retraining", "judged_under"),
+        ("targeting", "attacks"),
+        ("remedy", "judged_under"),
+    ):
+        lists[f"{section}.{key}"] = config[section].setdefault(key, list(chosen))
+    for key, names in lists.items():
         for name in names:
             if name not in attacks:
                 raise UserError(

@@ -7,6 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from faultline import plots
+from faultline.statistics import mean_interval
 
 RUN = ["dataset", "network", "training"]
 MAX_ROWS = 400
@@ -139,3 +140,50 @@ def verdict(low: float, high: float, other: str) -> str:
     if high < 0:
         return f"worse than {other}"
     return f"not distinguishable from {other}"
+
+
+def compared(
+    rows: pd.DataFrame, *, policy: str, reference: str, control: str, confidence: float
+) -> str:
+    """What the comparison of one policy says, in words; control: what `random` is called."""
+    chosen = rows[rows["policy"] == policy]
+    if not len(chosen):
+        return "nothing to compare."
+    whole = chosen[chosen["level"] == "all seeds"].iloc[0]
+    seeds = int(whole["seeds"])
+    text = percent(whole["accuracy"])
+    text += f", {reference} {percent(whole['reference_accuracy'])}: "
+    if seeds == 1:
+        one = chosen[chosen["level"] == "seed"].iloc[0]
+        text += (
+            f"{points(one['difference'])} points {interval(one)} over images, "
+            f"{verdict(one['ci_low'], one['ci_high'], reference)} for this one seed, "
+            "which says nothing of others."
+        )
+        return text
+    said = verdict(
+        min(whole["ci_low"], whole["image_ci_low"]),
+        max(whole["ci_high"], whole["image_ci_high"]),
+        reference,
+    )
+    flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
+    shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
+    over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
+    text += (
+        f"{points(whole['difference'])} points {interval(shown if flat else whole)} "
+        f"over {over}, {said}"
+    )
+    by_seed = rows[rows["level"] == "seed"].pivot_table(
+        index="seed", columns="policy", values="difference"
+    )
+    if "random" in by_seed:
+        against = (by_seed[policy] - by_seed["random"]).dropna()
+        if len(against) > 1:
+            mean, low, high = mean_interval(against, confidence=confidence)
+            if np.isclose(low, high):
+                text += f"; less {control}, {points(mean)} points in every seed"
+            else:
+                between = interval({"ci_low": low, "ci_high": high})
+                said = verdict(low, high, "it")
+                text += f"; less {control}, {points(mean)} points {between}, {said}"
+    return text + "."

@@ -470,18 +470,24 @@ POLICY_ORDER = ("selective", "random", "fragile_only")
 
 
 @_styled
-def policy_comparison(comparison: pd.DataFrame, *, frozen: dict[str, str]) -> Figure:
-    """Accuracy of each retraining policy less that of `regular`, in percentage points.
+def policy_comparison(
+    comparison: pd.DataFrame,
+    *,
+    notes: dict[str, str],
+    policies: Sequence[str] = POLICY_ORDER,
+    reference: str = "regular",
+) -> Figure:
+    """Accuracy of each policy less that of the reference, in percentage points.
 
     comparison: rows of one checkpoint epoch. Dots: seeds with their interval over images; diamonds:
-    the mean over seeds with its t interval. frozen: policy -> what was frozen, in words.
+    the mean over seeds with its t interval. notes: policy -> what it did, in words.
     """
     images = list(dict.fromkeys(comparison["images"]))
-    policies = [p for p in POLICY_ORDER if p in set(comparison["policy"])]
+    policies = [p for p in policies if p in set(comparison["policy"])]
     columns = min(len(images), 4)
     rows = -(-len(images) // columns)
     seeds = comparison.loc[comparison["level"] == "seed", "seed"].nunique()
-    labels = [f"{policy}\n{frozen.get(policy, '')}" for policy in policies]
+    labels = [f"{policy}\n{notes.get(policy, '')}" for policy in policies]
     left = _label_width([part for label in labels for part in label.split("\n")])
     width = min(4.2, (MAX_WIDTH - left - 0.2) / columns - 0.25)
     height = len(policies) * (0.16 * seeds + 0.5)
@@ -533,11 +539,11 @@ def policy_comparison(comparison: pd.DataFrame, *, frozen: dict[str, str]) -> Fi
         ax.tick_params(axis="y", length=0, labelleft=index % columns == 0)
         ax.grid(axis="x", lw=0.5)
         ax.set_title("clean" if images[index] == "clean" else f"adversarial, {images[index]}")
-        ax.set_xlabel("accuracy less that of regular (points)")
+        ax.set_xlabel(f"accuracy less that of {reference} (points)")
     handles = [
         Line2D([], [], marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1, label="seed"),
         Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),
-        Line2D([], [], color="#d55e00", lw=0.9, label="as regular"),
+        Line2D([], [], color="#d55e00", lw=0.9, label=f"as {reference}"),
     ]
     _legend(fig, handles, columns=3)
     return fig

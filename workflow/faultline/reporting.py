@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from faultline import page, plots, reporting_perturbations
+from faultline import page, plots, reporting_fragile, reporting_perturbations
 from faultline.checks import CHECK_MEANINGS
-from faultline.statistics import mean_interval
 
 MAX_RANKED_LAYERS = 4
 
@@ -30,6 +29,7 @@ TABLES = {
     "retraining": "accuracy after retraining, per policy and seed",
     "comparison": "retraining policies less regular, with intervals",
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
+    **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
 }
 
@@ -66,6 +66,7 @@ def render(
         _thresholds(tables, config),
         _scores(tables, config),
         _filters(tables, config),
+        *reporting_fragile.sections(tables, config),
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
         _retraining(tables, config),
@@ -130,6 +131,7 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *_accuracy_findings(tables["accuracy"], config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
+        *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
@@ -221,7 +223,13 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
         texts = [
             f"{'Clean' if images == 'clean' else 'Under ' + images}: selective "
-            + _selective_sentence(rows, config["scores"]["confidence"])
+            + page.compared(
+                rows,
+                policy="selective",
+                reference="regular",
+                control="random freezing",
+                confidence=config["scores"]["confidence"],
+            )
             for images, rows in part.groupby("images", sort=False)
         ]
         start = (
@@ -229,50 +237,6 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", start + " ".join(texts)
-
-
-def _selective_sentence(rows: pd.DataFrame, confidence: float) -> str:
-    chosen = rows[rows["policy"] == "selective"]
-    if not len(chosen):
-        return "No selective retraining to compare."
-    whole = chosen[chosen["level"] == "all seeds"].iloc[0]
-    seeds = int(whole["seeds"])
-    text = page.percent(whole["accuracy"])
-    text += f", regular {page.percent(whole['reference_accuracy'])}: "
-    if seeds == 1:
-        one = chosen[chosen["level"] == "seed"].iloc[0]
-        text += (
-            f"{page.points(one['difference'])} points {page.interval(one)} over images, "
-            f"{page.verdict(one['ci_low'], one['ci_high'], 'regular')} for this one seed, "
-            "which says nothing of others."
-        )
-        return text
-    verdict = page.verdict(
-        min(whole["ci_low"], whole["image_ci_low"]),
-        max(whole["ci_high"], whole["image_ci_high"]),
-        "regular",
-    )
-    flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
-    shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
-    over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
-    text += (
-        f"{page.points(whole['difference'])} points {page.interval(shown if flat else whole)} "
-        f"over {over}, {verdict}"
-    )
-    by_seed = rows[rows["level"] == "seed"].pivot_table(
-        index="seed", columns="policy", values="difference"
-    )
-    if "random" in by_seed:
-        against = (by_seed["selective"] - by_seed["random"]).dropna()
-        if len(against) > 1:
-            mean, low, high = mean_interval(against, confidence=confidence)
-            if np.isclose(low, high):
-                text += f"; less random freezing, {page.points(mean)} points in every seed"
-            else:
-                between = page.interval({"ci_low": low, "ci_high": high})
-                verdict = page.verdict(low, high, "it")
-                text += f"; less random freezing, {page.points(mean)} points {between}, {verdict}"
-    return text + "."
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
@@ -556,7 +520,7 @@ def _retraining(tables: dict, config: dict) -> dict:
                 else "one seed, so no interval over seeds"
             )
             figure = page.figure(
-                plots.policy_comparison(of_epoch, frozen=words),
+                plots.policy_comparison(of_epoch, notes=words),
                 name=f"retraining-{index}-{epoch}",
                 alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
                 caption=f"{page.epochs(settings['epochs'])} of retraining from epoch {epoch}. "

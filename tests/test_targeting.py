@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from faultline.errors import UserError
+from faultline.networks import build
+from faultline.targeting import feature_maps, kernels, targeting
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Hand(nn.Module):
+    """Two 1x1 filters, 2x and -x + 1, a ReLU, the sum of each map as its logit."""
+
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.conv.weight.data = torch.tensor([2.0, -1.0]).reshape(2, 1, 1, 1)
+        self.conv.bias.data = torch.tensor([0.0, 1.0])
+        self.relu = nn.ReLU(inplace=inplace)
+
+    def forward(self, x):
+        return self.relu(self.conv(x)).sum((2, 3))
+
+
+CLEAN = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).reshape(2, 1, 1, 2)
+ATTACKED = torch.tensor([[1.0, 1.0], [2.0, 1.0]]).reshape(2, 1, 1, 2)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(
+    ("at", "moved", "norm"),
+    [
+        # 2x: (0, 2) -> (2, 2), (4, 6) -> (4, 2); 1 - x: (1, 0) -> (0, 0), (-1, -2) -> (-1, 0)
+        ("output", [[2, 4], [1, 2]], [[2, 10], [1, 3]]),
+        ("activation", [[2, 4], [1, 0]], [[2, 10], [1, 0]]),
+    ],
+)
+def test_by_hand(at, moved, norm, inplace):
+    table = targeting(Hand(inplace), ["conv"], CLEAN, {"pgd": ATTACKED}, at=at)
+    moved, norm = np.array(moved, float), np.array(norm, float)
+    assert list(table["filter"]) == [0, 1]
+    assert np.allclose(table["targeting"], moved.mean(1))
+    assert np.allclose(table["std"], moved.std(1, ddof=1))
+    assert np.allclose(table["clean_norm"], norm.mean(1))
+    assert np.allclose(table["share"], moved.sum(1) / moved.sum())
+    assert np.allclose(table["relative"], moved.sum(1) / norm.sum(1))
+    assert set(table["n"]) == {2}
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    network = build("small_conv", shape=(1, 8, 8), classes=10, mean=0.3, std=0.4, seed=0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after training
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    images = torch.rand(37, 1, 8, 8)
+    return network, images, (images + 0.1 * torch.randn(37, 1, 8, 8)).clamp(0, 1)
+
+
+def naive(small, at):
+    """Moved and clean l1 norms [n, filters] of conv2, module by module."""
+    network, *sets = small
+    body = network.body
+    with torch.no_grad():
+        maps = [body.conv2(body.relu1(body.bn1(body.conv1(network.normalise(x))))) for x in sets]
+        if at == "activation":
+            maps = [body.relu2(body.bn2(m)) for m in maps]
+    clean, adversarial = (m.double() for m in maps)
+    return (
+        (adversarial - clean).abs().sum((2, 3)).numpy(),
+        clean.abs().sum((2, 3)).numpy(),
+    )
+
+
+@pytest.mark.parametrize("at", ["output", "activation"])
+def test_like_a_naive_implementation(small, at):
+    network, clean, adversarial = small
+    moved, norm = naive(small, at)
+    table = targeting(network, ["conv2"], clean, {"a": adversarial}, at=at, batch_size=10)
+    assert np.allclose(table["targeting"], moved.mean(0), rtol=1e-4)
+    assert np.allclose(table["std"], moved.std(0, ddof=1), rtol=1e-3)
+    alive = norm.mean(0) > 0
+    ratios = moved.mean(0)[alive] / norm.mean(0)[alive]
+    assert np.allclose(table["relative"][alive], ratios, rtol=1e-4)
+    assert table["relative"][~alive].isna().all()
+    assert table["share"].sum() == pytest.approx(1)
+
+    # the delta method, from the covariance of a filter's change with the total
+    total, n = moved.sum(1), len(moved)
+    for i, share in enumerate(moved.mean(0) / total.mean()):
+        (tt, tT), (_, TT) = np.cov(moved[:, i], total)
+        variance = (tt - 2 * share * tT + share**2 * TT) / total.mean() ** 2 / n
+        assert table["share_error"][i] == pytest.approx(np.sqrt(variance), rel=1e-3)
+
+
+def test_batches_and_order_change_nothing(small):
+    network, clean, adversarial = small
+    sets = {"a": adversarial, "b": clean.flip(3)}
+    layers = ["conv1", "fc"]
+    whole = targeting(network, layers, clean, sets, at="activation")
+    parts = targeting(network, layers, clean, sets, at="activation", batch_size=7)
+    assert list(whole["layer"].unique()) == layers and len(whole) == 2 * (16 + 10)
+    numbers = whole.columns[3:]
+    assert np.allclose(whole[numbers], parts[numbers], rtol=1e-4, atol=1e-6, equal_nan=True)
+    alone = targeting(network, ["fc"], clean, {"b": sets["b"]}, at="activation")
+    chosen = whole[(whole["layer"] == "fc") & (whole["attack"] == "b")]
+    assert np.allclose(alone[numbers], chosen[numbers], rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def test_an_attack_that_changes_nothing(small):
+    network, clean, _ = small
+    table = targeting(network, ["conv1"], clean, {"a": clean}, at="activation")
+    assert (table["targeting"] == 0).all() and (table["relative"].dropna() == 0).all()
+    assert table["share"].isna().all()
+
+
+@pytest.mark.parametrize("at", ["output", "activation"])
+def test_the_network_stays_as_it_is(small, at):
+    network, clean, adversarial = small
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    targeting(network, ["conv1"], clean, {"a": adversarial}, at=at)
+    assert all(module.training for module in network.modules())
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(RuntimeError), feature_maps(network, ["conv1"], clean, at=at) as maps:
+        maps(torch.rand(3, 2, 8, 8))
+    assert not any(module._forward_hooks for module in network.modules())
+    network.eval()
+
+
+def test_layer_that_is_not_there(small):
+    network, clean, adversarial = small
+    with pytest.raises(UserError, match="'conv9' is not in the network; there are: conv1, conv2"):
+        targeting(network, ["conv9"], clean, {"a": adversarial}, at="output")
+
+
+class Untraceable(Hand):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def test_network_that_cannot_be_traced():
+    table = targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="output")
+    assert list(table["targeting"]) == [3, 1.5]
+    with pytest.raises(UserError, match="config key targeting"):
+        targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="activation")
+
+
+def test_kernels():
+    network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Conv2d(4, 3, 2), nn.Flatten(), nn.Linear(3, 2))
+    table = kernels(network, ["0", "1", "3"])
+    assert set(table["layer"]) == {"0"} and len(table) == 24
+    weight = network[0].weight
+    for row in table.sample(5, random_state=0).itertuples():
+        assert row.weight == weight[row.filter, row.channel, row.row, row.column].item()
+    assert not len(kernels(network, ["3"]))

@@ -1,0 +1,36 @@
+"""One checkpoint with the gains of one policy, judged on test images, clean and attacked anew."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    import pandas as pd
+
+    from faultline.experiment import crafters, load_dataset, load_network, test_images
+    from faultline.facts import pack
+    from faultline.files import load_table, save_arrays, save_table, save_tensors
+    from faultline.remedy import judge, remedied, table_gains
+
+    params, wildcards = snakemake.params, snakemake.wildcards
+    device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
+    dataset = load_dataset(snakemake.input.data, device)
+    network, state = load_network(
+        snakemake.input.checkpoint, wildcards.network, dataset, device=device
+    )
+    table = load_table(snakemake.input.gains)
+    strength = 0.0 if policy == "none" else float(table["strength"].iloc[0])
+    gains = table_gains(
+        table, strength=strength, seed=state["seed"], draw=int(draw) if draw else None
+    )
+    network = remedied(network, gains)
+
+    images, labels = test_images(dataset)
+    attacks = crafters(params.attacks, dataset, seed=state["seed"])
+    correct = judge(network, images, labels, attacks=attacks)
+    rows = [
+        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
+        for name, hits in correct.items()
+    ]
+    save_table(pd.DataFrame(rows).assign(strength=strength), snakemake.output.result)
+    save_arrays(pack(correct), snakemake.output.correct)
+    facts = {"epoch": state["epoch"], "seed": state["seed"]}
+    save_tensors({"network": network.state_dict()} | facts, snakemake.output.network)

@@ -1,0 +1,26 @@
+"""Adversarial targeting: how much of each attack arrives at the filters of one checkpoint."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    from faultline.experiment import load_dataset, load_network, test_images
+    from faultline.files import load_tensors, save_table
+    from faultline.targeting import kernels, targeting
+
+    params, given = snakemake.params, snakemake.input
+    device = torch_device(snakemake)
+    dataset = load_dataset(given.data, device)
+    network, _ = load_network(given.checkpoint, snakemake.wildcards.network, dataset, device=device)
+    adversarial = {
+        attack: load_tensors(path, "adversarial test images", device=device)["images"]
+        for attack, path in zip(params.attacks, given.adversarial, strict=True)
+    }
+    table = targeting(
+        network,
+        params.layers,
+        test_images(dataset)[0][: params.images],
+        {attack: images[: params.images] for attack, images in adversarial.items()},
+        at=params.at,
+    )
+    save_table(table, snakemake.output.targeting)
+    save_table(kernels(network, params.layers), snakemake.output.kernels)

@@ -13,7 +13,8 @@ rule perturb_layer:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        # a large network is held several times over, and with little memory left batches get small
+        mem_mb=lambda wildcards, input: 2000 + int(3 * input.size_mb),
         runtime=240,
         gpu=GPU,
     params:

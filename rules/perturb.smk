@@ -24,6 +24,7 @@ rule perturb_layer:
         perturbations=ordered(
             {key: PERTURB[key] for key in ("kinds", "parameters", "shares", "sigmas", "repeats")}
         ),
+        tops=lambda w: [1, 5] if CLASSES[w.dataset] > 10 else [1],
         device=config["device"],
         code=code("perturb_layer"),
     script:

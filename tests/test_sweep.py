@@ -647,6 +647,33 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
     assert max(seen) <= 32
 
 
+def test_the_best_few_classes_by_hand():
+    scores = torch.tensor([[5.0, 4, 3, 2], [2, 3, 4, 5], [1, 9, 8, 0], [0, 0, 7, 1]])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False)).eval()
+    network[1].weight.data.copy_(torch.eye(4))
+    gone = Variant({"filter": 0}, key="0", mask=Mask("1", (0,), "weights"))
+    labels = torch.tensor([0, 1, 2, 1])
+    facts = sweep(network, [gone], {"clean": scores}, labels, ablated=["1"], tops=(1, 2, 3))
+    assert list(facts.base) == ["clean", "clean@2", "clean@3"]
+    assert facts.base["clean"].tolist() == [True, False, False, False]
+    assert facts.base["clean@2"].tolist() == [True, False, True, False]
+    assert facts.base["clean@3"][:3].tolist() == [True, True, True]
+    assert facts.correct["clean"].tolist() == [[False, False, False, False]]
+    assert facts.correct["clean@2"].tolist() == [[False, False, True, False]]
+    assert facts.correct["clean@3"][0, :3].tolist() == [False, True, True]
+    assert facts.changed["clean"].tolist() == facts.changed["clean@3"].tolist() == [3]
+
+
+def test_the_best_few_classes_as_the_naive_implementation(branches):
+    network, images, labels = branches
+    variants = some_variants(network, "stem", count=9, places=False)
+    facts = sweep(network, variants, {"clean": images}, labels, ablated=["stem"], tops=(1, 2))
+    assert not np.array_equal(facts.correct["clean"], facts.correct["clean@2"])
+    for variant, hits in zip(variants, facts.correct["clean@2"], strict=True):
+        best = naive_logits(network, variant, images).argsort(1, descending=True)[:, :2]
+        assert np.array_equal(hits, (best == labels[:, None]).any(1).numpy())
+
+
 def test_active_images_by_hand():
     network = nn.Sequential(
         nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten(), nn.Linear(2, 2)

@@ -12,6 +12,7 @@ with job(snakemake):
         snakemake,
         torch_device(snakemake),
         layers=[layer],
+        tops=snakemake.params.tops,
         make=lambda layers: perturbation_variants(
             layer, layers[layer], place=snakemake.params.where, **snakemake.params.perturbations
         ),

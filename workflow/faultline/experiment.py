@@ -1,6 +1,6 @@
 """What the stages that hold a network share: the data set, the network, its checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -76,6 +76,7 @@ def ablate(
     layers: list[str] | None,
     make: Callable[[dict[str, nn.Module]], list[Variant]],
     active_at: str | None = None,
+    tops: Sequence[int] = (1,),
 ) -> Facts:
     """Sweep the variants of some layers (None: all of them) of the checkpoint that a job names.
 
@@ -84,7 +85,7 @@ def ablate(
     variant), params.images (how many test images, None: all), resources.mem_mb. make: layers by
     name -> variants.
     active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
-    the column changed_activations.
+    the column changed_activations. tops: what `sweep` counts as correct.
     """
     dataset = load_dataset(job.input.data, device)
     network, state = load_network(
@@ -107,6 +108,7 @@ def ablate(
         labels,
         ablated=list(chosen),
         attacks=crafters(recrafted, dataset, seed=state["seed"]),
+        tops=tops,
         memory=free_memory(job, device),
     )
     if active_at:

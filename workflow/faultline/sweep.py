@@ -43,6 +43,7 @@ def sweep(
     *,
     ablated: Sequence[str],
     attacks: dict[str, Attack] | None = None,
+    tops: Sequence[int] = (1,),
     batch_size: int = 500,
     memory: float | None = None,
     say: Callable[[str], None] = print,
@@ -52,17 +53,19 @@ def sweep(
     image_sets: name -> float32 images [n, ...] in pixel units, the same n images each.
     ablated: names of the layers that the variants change. attacks: name -> function of (network,
     images, labels, *, batch_size) that re-crafts the clean images on each variant (target
-    "ablated"); None where the image sets already hold the adversarial images. batch_size: images at
-    once; fewer where `memory`, the bytes that may be used on top of the images, asks for it. The
-    network itself is never changed. One that cannot be traced is run as a whole for each variant.
+    "ablated"); None where the image sets already hold the adversarial images. tops: an image is
+    correct if its label is among the best so many classes; of those above 1 the facts are called
+    "<image set>@<top>". batch_size: images at once; fewer where `memory`, the bytes that may be
+    used on top of the images, asks for it. The network itself is never changed. One that cannot be
+    traced is run as a whole for each variant.
     """
     crafted = attacks or {}
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
     batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
     names = [*image_sets, *crafted]
     n = len(labels)
-    base = {name: np.zeros(n, bool) for name in names}
-    correct = {name: np.zeros((len(variants), n), bool) for name in names}
+    base = {name: np.zeros((len(tops), n), bool) for name in names}
+    correct = {name: np.zeros((len(tops), len(variants), n), bool) for name in names}
     changed = {name: np.zeros(len(variants), int) for name in names}
     ties = 0
     clock = _Clock(len(variants), n * len(names), say)
@@ -78,8 +81,8 @@ def sweep(
                     evaluate = engine.recrafted(image_sets["clean"], labels, attack, batch_size)
                 else:
                     evaluate = engine.fixed(image_sets[name][part])
-                judge = _Judge(evaluate(None)[1], labels[part])
-                base[name][part] = judge.base
+                judge = _Judge(evaluate(None)[1], labels[part], tops)
+                base[name][:, part] = judge.base
                 ties += judge.ties
                 known = {None: judge.unchanged()}
                 for index, variant in enumerate(variants):
@@ -88,14 +91,24 @@ def sweep(
                         found = judge(*evaluate(variant))
                         if variant.key in repeated:
                             known[variant.key] = found
-                    correct[name][index, part], moved, tied = found
+                    correct[name][:, index, part], moved, tied = found
                     changed[name][index] += moved
                     ties += tied
                     clock.tick(part.stop - begin)
     if ties:
         say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
     columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
-    return Facts(variants=columns, base=base, correct=correct, changed=changed)
+    sets = {
+        name if top == 1 else f"{name}@{top}": (name, place)
+        for name in names
+        for place, top in enumerate(tops)
+    }
+    return Facts(
+        variants=columns,
+        base={key: base[name][place] for key, (name, place) in sets.items()},
+        correct={key: correct[name][place] for key, (name, place) in sets.items()},
+        changed={key: changed[name] for key, (name, _) in sets.items()},
+    )
 
 
 def logits_of(
@@ -117,28 +130,38 @@ def logits_of(
 class _Judge:
     """Compares the logits of variants on one batch with labels and with those of the base."""
 
-    def __init__(self, logits: Tensor, labels: Tensor):
-        self.logits, self.labels = logits, labels
+    def __init__(self, logits: Tensor, labels: Tensor, tops: Sequence[int]):
+        self.logits, self.labels, self.tops = logits, labels, tops
         self.tolerance = TOLERANCE * logits.nan_to_num().abs().max()
-        self.base = (logits.argmax(1) == labels).cpu().numpy()
+        self.base = self._hits(logits, labels)
         self.ties = self._tied(logits)
 
     def unchanged(self) -> tuple[np.ndarray, int, int]:
         return self.base, 0, self.ties
 
     def __call__(self, rows: Tensor | None, logits: Tensor | None) -> tuple[np.ndarray, int, int]:
-        """(correct [n], images whose logits changed, ties) from the logits of the images `rows`."""
+        """(correct [tops, n], images with other logits, ties) from the logits of images `rows`."""
         if logits is None:
             return self.unchanged()
         before, labels = self.logits, self.labels
         if rows is not None:
             before, labels = before[rows], labels[rows]
         moved = int((~((logits - before).abs() <= self.tolerance)).any(1).sum())
-        hits = (logits.argmax(1) == labels).cpu().numpy()
+        hits = self._hits(logits, labels)
         if rows is not None:
             hits, part = self.base.copy(), hits
-            hits[rows.cpu().numpy()] = part
+            hits[:, rows.cpu().numpy()] = part
         return hits, moved, self._tied(logits)
+
+    def _hits(self, logits: Tensor, labels: Tensor) -> np.ndarray:
+        """Whether the label is among the best so many classes, bool [tops, n]."""
+        hits = [
+            logits.argmax(1) == labels
+            if top == 1
+            else (logits.topk(min(top, logits.shape[1])).indices == labels[:, None]).any(1)
+            for top in self.tops
+        ]
+        return torch.stack(hits).cpu().numpy()
 
     def _tied(self, logits: Tensor) -> int:
         best, second = logits.topk(2, dim=1).values.unbind(1)

@@ -54,13 +54,17 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     The sum makes each image's gradient independent of the batch. The network is in eval mode
     meanwhile and unchanged afterwards. Zero where no gradient path leads to the images.
     """
+    return _logits_and_gradient(network, images, labels, _logit_gradient)[1]
+
+
+def _logits_and_gradient(network, images, labels, logit_gradient) -> tuple[Tensor, Tensor]:
     with evaluation(network), torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = network(images)
         if not logits.requires_grad:
-            return torch.zeros_like(images, requires_grad=False)
-        (gradient,) = torch.autograd.grad(logits, images, _logit_gradient(logits, labels))
-    return gradient
+            return logits, torch.zeros_like(images, requires_grad=False)
+        (gradient,) = torch.autograd.grad(logits, images, logit_gradient(logits, labels))
+    return logits.detach(), gradient
 
 
 def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
@@ -72,6 +76,13 @@ def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels[:, None]
     others = logits.detach().softmax(1).scatter(1, labels, 0.0)
     return others.scatter(1, labels, -others.sum(1, keepdim=True))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Per image, [n], without the rounding to 0 of confident ones."""
+    labels = labels[:, None]
+    others = logits.scatter(1, labels, -torch.inf).logsumexp(1)
+    return nn.functional.softplus(others - logits.gather(1, labels)[:, 0])
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -156,6 +167,98 @@ def pgd(
     return adversarial
 
 
+def kl_pgd(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    step_size: float,
+    bounds: Bounds,
+    start: Tensor,
+) -> Tensor:
+    """As `pgd`, but ascending KL(f(x) || f(x')), the inner maximisation of TRADES (Zhang et al.
+    2019). At x' = x its gradient is 0: the start must lie elsewhere."""
+    with evaluation(network), torch.no_grad():
+        target = network(images).softmax(1)
+    adversarial = _clip(images + start, bounds)
+    for _ in range(steps):
+        _, gradient = _logits_and_gradient(
+            network, adversarial, target, lambda logits, target: logits.detach().softmax(1) - target
+        )
+        delta = adversarial + step_size * _direction(gradient, norm) - images
+        adversarial = _clip(images + _project(delta, eps, norm), bounds)
+    return adversarial
+
+
+RISING, SHORTEST, SHORTER = 0.75, 0.06, 0.03
+"""Constants of APGD: rho, and the shortest period and its decrement as shares of the steps."""
+
+
+def apgd(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    bounds: Bounds,
+    start: Tensor,
+) -> Tensor:
+    """Auto-PGD on the cross-entropy (Croce & Hein 2020): the best point that was visited.
+
+    Best is misclassified rather than not, and then of the highest loss. Steps start at 2 eps with a
+    momentum of 0.25 and are halved, image by image, where a period brought too little; periods are
+    shares of this call's steps. start: perturbations [n, ...] in the ball.
+    """
+
+    def judged(x):
+        logits, gradient = _logits_and_gradient(network, x, labels, _logit_gradient)
+        return _cross_entropy(logits, labels), logits.argmax(1) != labels, gradient
+
+    def inside(x):
+        return _clip(images + _project(x - images, eps, norm), bounds)
+
+    x = previous = inside(images + start)
+    loss, fooled, gradient = judged(x)
+    best, best_loss, best_gradient = x, loss, gradient
+    result, result_loss, result_fooled = x, loss, fooled
+    step = torch.full_like(loss, 2.0)  # in eps
+    rising = torch.zeros_like(loss)
+    kept_step, kept_loss = step, loss
+    period, waited = max(int(0.22 * steps), 1), 0
+    shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
+    for number in range(steps):
+        momentum = 0.25 if number else 0.0
+        ahead = inside(x + eps * _per_image(step, x) * _direction(gradient, norm))
+        x, previous = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous)), x
+        last = loss
+        loss, fooled, gradient = judged(x)
+        rising += loss > last
+        better = loss > best_loss
+        best = torch.where(_per_image(better, x), x, best)
+        best_gradient = torch.where(_per_image(better, x), gradient, best_gradient)
+        best_loss = torch.where(better, loss, best_loss)
+        better = (fooled & ~result_fooled) | ((fooled == result_fooled) & (loss > result_loss))
+        result = torch.where(_per_image(better, x), x, result)
+        result_loss = torch.where(better, loss, result_loss)
+        result_fooled = result_fooled | fooled
+        waited += 1
+        if waited == period:
+            halved = rising < RISING * period
+            halved |= (step == kept_step) & (best_loss == kept_loss)
+            kept_step, kept_loss = step, best_loss
+            step = torch.where(halved, step / 2, step)
+            x = torch.where(_per_image(halved, x), best, x)
+            gradient = torch.where(_per_image(halved, x), best_gradient, gradient)
+            loss = torch.where(halved, best_loss, loss)
+            rising = torch.zeros_like(rising)
+            period, waited = max(period - shorter, shortest), 0
+    return result
+
+
 def _fgsm(network, images, labels, *, attack, eps, bounds, start):
     return fgsm(network, images, labels, eps=eps, bounds=bounds)
 
@@ -175,6 +278,11 @@ def _pgd(network, images, labels, *, attack, eps, bounds, start):
     )
 
 
+def _apgd(network, images, labels, *, attack, eps, bounds, start):
+    given = {"norm": attack["norm"], "steps": attack["steps"], "bounds": bounds, "start": start}
+    return apgd(network, images, labels, eps=eps, **given)
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of attack.
@@ -192,6 +300,7 @@ class Method:
 METHODS = {
     "fgsm": Method(_fgsm, norms=("linf",), random=False),
     "pgd": Method(_pgd, norms=("linf", "l2"), needs=("steps",)),
+    "apgd": Method(_apgd, norms=("linf", "l2"), needs=("steps",)),
 }
 
 
@@ -240,7 +349,7 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
-    attack: method ("fgsm", "pgd"), norm ("linf", the default, or "l2"), steps, step_size (a share
+    attack: method ("fgsm", "pgd", "apgd"), norm ("linf", the default, or "l2"), steps, step_size (a share
     of eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
     the input divided by its std [channels] and bounds do not apply: only to repeat the notebook of
     Pravin et al. 2024. progress: called with the number of images done since the last call.

@@ -178,6 +178,12 @@ def _check_sense(config: dict) -> None:
     _check_epochs("targeting.epochs", config["targeting"]["epochs"], config["trainings"])
     _check_epochs("remedy.from_epochs", config["remedy"]["from_epochs"], config["trainings"])
     _check_perturbations(config)
+    _check_sustainability(config, facts)
+    for name, training in config["trainings"].items():
+        _check_recipe(name, training, config)
+    for name, training in config["trainings"].items():
+        _check_tuning(name, training, config)
+    _check_published(config)
 
 
 def _check_dataset(name: str, dataset: dict) -> Source:
@@ -294,8 +300,10 @@ def _check_attacks(config: dict) -> None:
         ("retraining", "judged_under"),
         ("targeting", "attacks"),
         ("remedy", "judged_under"),
+        ("sustainability", "perturbers"),
     ):
         lists[f"{section}.{key}"] = config[section].setdefault(key, list(chosen))
+    lists["robustness.attacks"] = config["robustness"]["attacks"]
     for key, names in lists.items():
         for name in names:
             if name not in attacks:
@@ -332,6 +340,154 @@ def _check_perturbations(config: dict) -> None:
         perturbations[key] = sorted(set(map(float, perturbations[key])))
         if not perturbations[key][-1]:
             raise UserError(f"config key perturbations.{key}: only 0; add what is to be tried")
+
+
+_UNBOUNDED_NOISES = {
+    "gaussian": {"kind": "gaussian", "strength": 0.1},
+    "speckle": {"kind": "speckle", "strength": 0.1},
+}
+_NOISES = _UNBOUNDED_NOISES | {
+    "salt": {"kind": "salt", "strength": 0.05},
+    "pepper": {"kind": "pepper", "strength": 0.05},
+}
+
+
+def _check_sustainability(config: dict, facts: dict) -> None:
+    section = config["sustainability"]
+    _check_epochs("sustainability.epochs", section["epochs"], config["trainings"])
+    unbounded = [name for name, source in facts.items() if source.bounds is None]
+    section.setdefault("noises", copy.deepcopy(_UNBOUNDED_NOISES if unbounded else _NOISES))
+    for name, noise in section["noises"].items():
+        if name in config["attacks"]:
+            raise UserError(f"config key sustainability.noises.{name}: an attack's name; rename it")
+        if unbounded and noise["kind"] in ("salt", "pepper"):
+            raise UserError(
+                f"config key sustainability.noises.{name}: {noise['kind']} sets pixels to a bound, "
+                f"and data set {unbounded[0]} has none; leave it out"
+            )
+    if not section["perturbers"] and not section["noises"]:
+        raise UserError("config key sustainability.perturbers: nothing perturbs; name an attack")
+    section["eta_grid"] = sorted({*map(float, section["eta_grid"]), float(section["eta"])})
+
+
+def _check_recipe(name: str, training: dict, config: dict) -> None:
+    key, recipe = f"config key trainings.{name}", training["recipe"]
+    for part, needed in (
+        ("adversarial", recipe != "standard"),
+        ("regularisation", recipe.endswith("-lr")),
+    ):
+        if needed and training[part] is None:
+            raise UserError(f"{key}.{part}: missing; recipe {recipe} needs it")
+        if not needed and training[part] is not None:
+            raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
+    if recipe == "standard":
+        return
+    if recipe.removesuffix("-lr") == "at-fgsm" and training["adversarial"]["norm"] != "linf":
+        raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
+    if training["regularisation"] is None:
+        return
+    chosen, section = training["regularisation"], config["sustainability"]
+    chosen.setdefault("at", section["at"])
+    key, fitting = f"{key}.regularisation", [n for n in config["networks"] if is_for(training, n)]
+    if chosen["layers"] != "mvl":
+        for network in fitting:
+            there = [layer for layer, *_ in networks()[network]["layers"]]
+            for layer in chosen["layers"]:
+                if re.sub(r":\d+$", "", layer) not in there:
+                    raise UserError(
+                        f"{key}.layers: network {network} has no layer {layer!r}; "
+                        f"{nearest(layer, there)}"
+                    )
+        if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
+            raise UserError(f"{key}.gamma: give one for each of layers, or a single number")
+        return
+    if isinstance(chosen["gamma"], dict):
+        raise UserError(f"{key}.gamma: with layers mvl, the layers are not known; give one number")
+    standard = [n for n, t in config["trainings"].items() if t["recipe"] == "standard"]
+    if "of" not in chosen and len(standard) != 1:
+        raise UserError(
+            f"{key}.of: missing; {len(standard)} trainings have recipe standard, name the one whose "
+            "most vulnerable layers are meant"
+        )
+    chosen.setdefault("of", standard[0] if standard else None)
+    if chosen["of"] not in standard:
+        raise UserError(
+            f"{key}.of: {chosen['of']!r} is no training of recipe standard; "
+            f"{nearest(chosen['of'], standard)}"
+        )
+    for network in fitting:
+        if not is_for(config["trainings"][chosen["of"]], network):
+            raise UserError(f"{key}.of: training {chosen['of']!r} is not for network {network}")
+    perturbers = [*section["perturbers"], *section["noises"]]
+    if chosen.setdefault("perturber", perturbers[0]) not in perturbers:
+        raise UserError(
+            f"{key}.perturber: {chosen['perturber']!r} is none of sustainability; "
+            f"{nearest(chosen['perturber'], perturbers)}"
+        )
+    if chosen["at"] != section["at"]:
+        raise UserError(f"{key}.at: differs from sustainability.at, which makes the list")
+    chosen.setdefault("eta", section["eta"])
+
+
+def _check_tuning(name: str, training: dict, config: dict) -> None:
+    tune, key = training["tune"], f"config key trainings.{name}.tune"
+    if tune is None:
+        return
+    if "as" in tune:
+        others = [n for n, t in config["trainings"].items() if t["tune"] and "as" not in t["tune"]]
+        if tune["as"] not in others:
+            raise UserError(
+                f"{key}.as: {tune['as']!r} is no training that tunes by itself; "
+                f"{nearest(tune['as'], others) if others else 'there is none'}"
+            )
+    elif not tune["grid"]:
+        raise UserError(f"{key}.grid: missing; say what to try, or name a training under as")
+    for setting in tune["grid"]:
+        part, _, inner = setting.rpartition(".")
+        if part and (
+            training[part] is None or inner == "eta" and training[part]["layers"] != "mvl"
+        ):
+            raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
+    tune.setdefault("seeds", config["seeds"][:1])
+    attack = tune.setdefault("attack", next(iter(config["attacks"])))
+    if attack not in config["attacks"]:
+        raise UserError(
+            f"{key}.attack: {attack!r} is not under attacks; {nearest(attack, config['attacks'])}"
+        )
+    grid = config["attacks"][attack]["eps_grid"]
+    if tune["towards"] is not None and len(tune["towards"]) != len(grid):
+        raise UserError(
+            f"{key}.towards: {len(tune['towards'])} accuracies; expected {len(grid)}, one for each "
+            f"eps of attacks.{attack}: {', '.join(f'{eps:g}' for eps in grid)}"
+        )
+    lists = training["regularisation"] and training["regularisation"]["layers"] == "mvl"
+    if lists and (unknown := set(tune["seeds"]) - set(config["seeds"])):
+        raise UserError(
+            f"{key}.seeds: {min(unknown)} is no seed of the run, so no list of most vulnerable "
+            "layers is found for it; take seeds of the run"
+        )
+
+
+def published_rows(path: str) -> list[str]:
+    """The trainings that a file of published accuracies has rows for. UserError if it is none."""
+    try:
+        head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise UserError(f"config key published: cannot read {path}; name a table") from None
+    if "training" not in head.split("\t"):
+        raise UserError(f"config key published: {path} has no column training; name a table")
+    column = head.split("\t").index("training")
+    return [line.split("\t")[column] for line in lines if line]
+
+
+def _check_published(config: dict) -> None:
+    rows = published_rows(config["published"]) if config["published"] else []
+    for name, training in config["trainings"].items():
+        if "published" in training and training["published"] not in rows:
+            raise UserError(
+                f"config key trainings.{name}.published: {training['published']!r} is no row of "
+                f"{config['published']}; {nearest(training['published'], rows)}"
+            )
 
 
 def _check_retraining(config: dict) -> None:

@@ -6,7 +6,7 @@ must carry is its seed and its epoch; the learning rate follows from the epoch t
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy
 
 from faultline.data import batch_size
 from faultline.errors import UserError
+from faultline.recipes import loss_of
 from faultline.seeds import seed_of
 
 HISTORY = [
-    *("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    *("epoch", "lr", "train_loss", "train_accuracy", "regulariser"),
+    *("validation_loss", "validation_accuracy"),
 ]
 
 
@@ -68,13 +70,16 @@ def train_epochs(
     seed: int,
     epochs: range,
     frozen: dict[str, Tensor] | None = None,
+    regularised: Mapping[str, float] | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict]:
     """Train in place, yielding one history row after each epoch.
 
     dataset: a faultline.data.DataSet. settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
-    that keep their value. PyTorch's global generator is seeded anew for every epoch.
+    that keep their value. regularised: probe -> gamma, for recipes with -lr. The training accuracy
+    is that on the images whose cross-entropy the recipe minimises, adversarial ones for most, and
+    regulariser the part of the loss that is not the recipe's own (NaN without one). PyTorch's global generator is seeded anew for every epoch.
     Raises UserError when the loss is not finite.
     """
     images, labels = dataset.splits["train"]
@@ -86,7 +91,7 @@ def train_epochs(
             group["lr"] = lr
         generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
         torch.manual_seed(seed_of("noise", seed, epoch))
-        loss_sum, correct, seen = 0.0, 0, 0
+        loss_sum, regulariser, correct, seen = 0.0, 0.0, 0, 0
         network.train()
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
         for number, chosen in enumerate(order.split(settings["batch_size"])):
@@ -95,8 +100,15 @@ def train_epochs(
             batch, target = dataset.pixels(images[chosen]), labels[chosen]
             if settings["augmentation"]["shift"] or settings["augmentation"]["flip"]:
                 batch = augment(batch, settings["augmentation"], generator)
-            logits = network(batch)
-            loss = cross_entropy(logits, target)
+            loss, logits, extra = loss_of(
+                network,
+                batch,
+                target,
+                settings=settings,
+                bounds=dataset.bounds,
+                seed=seed_of("adversarial", seed, epoch, number),
+                regularised=regularised,
+            )
             optimizer.zero_grad(set_to_none=True)
             if loss.requires_grad:  # unless all that a network has is frozen
                 loss.backward()
@@ -110,6 +122,7 @@ def train_epochs(
                     f"{number + 1}; lower the learning rate (config key trainings.*.lr)"
                 )
             loss_sum += loss_value * len(chosen)
+            regulariser += math.nan if extra is None else extra.item() * len(chosen)
             correct += (logits.argmax(1) == target).sum().item()
             seen += len(chosen)
         network.eval()
@@ -119,6 +132,7 @@ def train_epochs(
             "lr": lr,
             "train_loss": loss_sum / seen,
             "train_accuracy": correct / seen,
+            "regulariser": regulariser / seen,
             "validation_loss": validation_loss,
             "validation_accuracy": validation_accuracy,
         }

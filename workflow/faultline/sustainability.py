@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -20,6 +21,7 @@ from faultline.attacks import evaluation
 from faultline.errors import UserError
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
+from faultline.statistics import normal_quantile
 
 ACTIVATIONS = {
     *("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "threshold"),
@@ -206,3 +208,54 @@ def analyse(
         name: {probe: torch.cat(parts).numpy() for probe, parts in by_probe.items()}
         for name, by_probe in found.items()
     }
+
+
+def probe_table(
+    errors: Mapping[str, Mapping[str, np.ndarray]], *, eta: float, confidence: float
+) -> pd.DataFrame:
+    """One row per perturber x probe, in their order; errors: as `analyse` returns them.
+
+    Columns: position (of the probe, from 0), value (mean relative error), std (over images), ci_low
+    and ci_high (normal, over images), n, mvl (whether it is among the most vulnerable at eta).
+    """
+    rows = []
+    for perturber, by_probe in errors.items():
+        listed, _, _ = most_vulnerable(by_probe, eta=eta)
+        for position, (probe, values) in enumerate(by_probe.items()):
+            mean, std, n = float(np.mean(values)), float(np.std(values, ddof=1)), len(values)
+            margin = normal_quantile(confidence) * std / np.sqrt(n)
+            rows.append(
+                {
+                    "perturber": perturber,
+                    "probe": probe,
+                    "position": position,
+                    "value": mean,
+                    "std": std,
+                    "ci_low": mean - margin,
+                    "ci_high": mean + margin,
+                    "n": n,
+                    "mvl": probe in listed,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def lists(errors: Mapping[str, Mapping[str, np.ndarray]], *, etas: Iterable[float]) -> pd.DataFrame:
+    """One row per perturber x eta: mu, sigma, the limit mu + eta sigma, how many layers are above
+    it, and their list, the most vulnerable first, joined by commas ("none" where it is empty)."""
+    rows = []
+    for perturber, by_probe in errors.items():
+        for eta in etas:
+            listed, mu, sigma = most_vulnerable(by_probe, eta=eta)
+            rows.append(
+                {
+                    "perturber": perturber,
+                    "eta": eta,
+                    "mu": mu,
+                    "sigma": sigma,
+                    "limit": mu + eta * sigma,
+                    "layers": len(listed),
+                    "mvl": ",".join(listed) or "none",
+                }
+            )
+    return pd.DataFrame(rows)

@@ -15,6 +15,7 @@ if not workflow.configfiles:
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/sustainability.smk"
 include: "rules/train.smk"
 include: "rules/attack.smk"
 include: "rules/ablate.smk"

@@ -52,6 +52,7 @@ POLICIES = [
 ]
 TARGET = config["targeting"]
 MEND = config["remedy"]
+SUSTAIN = config["sustainability"]
 REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
 # Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.

@@ -1,5 +1,6 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
 ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
+SUSTAINED = checkpoints(SUSTAIN["epochs"])
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
 TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
@@ -12,6 +13,7 @@ KINDS = [
     *("perturbations", "perturbation_layers", "perturbation_headline", "perturbation_depth"),
     *("targeting", "kernels", "association", "fragile_overlap"),
     *("gains", "strengths", "remedy"),
+    *("sustainability", "sustainability_lists", "sustainability_agreement"),
 ]
 
 
@@ -20,6 +22,8 @@ rule aggregate:
         accuracy=paths(f"{ATTACK}/accuracy.tsv", ATTACKED),
         checks=paths(f"{ATTACK}/checks.tsv", ATTACKED),
         attack_correct=paths(f"{ATTACK}/correct.npz", ATTACKED),
+        sustainability=paths(f"{CHECKPOINT}/sustainability/probes.tsv", SUSTAINED),
+        sustainability_lists=paths(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),
         history=paths(f"{CHECKPOINT}/history.tsv", LAST),
         curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ALL),
         layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ALL),
@@ -52,6 +56,7 @@ rule aggregate:
     params:
         checkpoints=ALL,
         attacked=ATTACKED,
+        sustained=SUSTAINED,
         histories=LAST,
         retrained=RETRAINED,
         perturbed=PERTURBED,

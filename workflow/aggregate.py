@@ -10,6 +10,7 @@ with job(snakemake):
     from faultline.files import load_arrays, load_table, save_table
     from faultline.fragility import association, join, overlaps
     from faultline.statistics import wilson_interval
+    from faultline.vulnerability import agreement
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
@@ -67,3 +68,9 @@ with job(snakemake):
     save_table(joined(given.gains, params.mended), output.gains)
     save_table(joined(given.strengths, params.mended), output.strengths)
     save_table(remedies, output.remedy)
+    probes, lists = (
+        joined(given[kind], params.sustained) for kind in ("sustainability", "sustainability_lists")
+    )
+    save_table(probes, output.sustainability)
+    save_table(lists, output.sustainability_lists)
+    save_table(agreement(lists, probes), output.sustainability_agreement)

@@ -15,6 +15,7 @@ from faultline.job import free_memory
 from faultline.networks import Network, build
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
+from faultline.sustainability import Perturb, noise
 from faultline.sweep import active_images, sweep
 from faultline.training import restore
 
@@ -52,6 +53,33 @@ def test_images(dataset: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
     """(images in pixel units, labels) of the test split."""
     images, labels = dataset.splits["test"]
     return dataset.pixels(images), labels
+
+
+def perturbers(
+    attacks: dict[str, dict], noises: dict[str, dict], dataset: DataSet, *, seed: int
+) -> dict[str, Perturb]:
+    """Name -> perturber for `sustainability.analyse`, of attacks at their eps and of noises."""
+    made: dict[str, Perturb] = {
+        name: lambda network, images, labels, chunk, name=name, attack=attack: craft(
+            network,
+            images,
+            labels,
+            attack=attack,
+            eps=attack["eps"],
+            bounds=dataset.bounds,
+            std=dataset.std,
+            seed=seed_of("sustainability", name, seed, chunk),
+        )
+        for name, attack in attacks.items()
+    }
+    for name, given in noises.items():
+        made[name] = noise(
+            given["kind"],
+            strength=given["strength"],
+            bounds=dataset.bounds,
+            seed=seed_of("sustainability", name, seed),
+        )
+    return made
 
 
 def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:

@@ -20,7 +20,8 @@ KINDS = [
     *("perturbations", "perturbation_layers", "perturbation_headline", "perturbation_depth"),
     *("targeting", "kernels", "association", "fragile_overlap"),
     *("gains", "strengths", "remedy"),
-    *("sustainability", "sustainability_lists", "tuning", "robustness", "robustness_differences"),
+    *("sustainability", "sustainability_lists", "sustainability_agreement"),
+    *("tuning", "robustness", "robustness_differences"),
 ]
 
 

@@ -4,8 +4,6 @@ rule analyse_sustainability:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
     output:
         errors=f"{CHECKPOINT}/sustainability/errors.npz",
-        probes=f"{CHECKPOINT}/sustainability/probes.tsv",
-        lists=f"{CHECKPOINT}/sustainability/lists.tsv",
     log:
         f"{LOGS}/analyse_sustainability.log",
     benchmark:
@@ -14,16 +12,40 @@ rule analyse_sustainability:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        # a large network is held several times over
+        mem_mb=lambda wildcards, input: 2000 + int(3 * input.size_mb),
         runtime=240,
         gpu=GPU,
     params:
         attacks=attack_settings(*SUSTAIN["perturbers"]),
-        settings=ordered(
-            {key: SUSTAIN[key] for key in ("at", "split", "images", "noises", "eta", "eta_grid")}
-        ),
-        confidence=config["scores"]["confidence"],
+        settings=ordered({key: SUSTAIN[key] for key in ("at", "split", "images", "noises")}),
         device=config["device"],
         code=code("analyse_sustainability"),
     script:
         "../workflow/analyse_sustainability.py"
+
+
+rule list_vulnerable:
+    input:
+        errors=f"{CHECKPOINT}/sustainability/errors.npz",
+    output:
+        probes=f"{CHECKPOINT}/sustainability/probes.tsv",
+        lists=f"{CHECKPOINT}/sustainability/lists.tsv",
+    log:
+        f"{LOGS}/list_vulnerable.log",
+    benchmark:
+        f"{BENCHMARKS}/list_vulnerable.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+        gpu=0,
+    params:
+        eta=SUSTAIN["eta"],
+        eta_grid=SUSTAIN["eta_grid"],
+        confidence=config["scores"]["confidence"],
+        code=code("list_vulnerable"),
+    script:
+        "../workflow/list_vulnerable.py"

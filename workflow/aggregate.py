@@ -11,6 +11,7 @@ with job(snakemake):
     from faultline.fragility import association, join, overlaps
     from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
     from faultline.statistics import wilson_interval
+    from faultline.vulnerability import agreement
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
@@ -78,8 +79,6 @@ with job(snakemake):
     save_table(joined(given.gains, params.mended), output.gains)
     save_table(joined(given.strengths, params.mended), output.strengths)
     save_table(remedies, output.remedy)
-    save_table(joined(given.sustainability, params.sustained), output.sustainability)
-    save_table(joined(given.sustainability_lists, params.sustained), output.sustainability_lists)
     save_table(joined(given.tuning, params.tuned), output.tuning)
     scores = rg_scores(accuracy)
     save_table(
@@ -89,3 +88,9 @@ with job(snakemake):
         differences(scores, params.bases, confidence=params.confidence),
         output.robustness_differences,
     )
+    probes, lists = (
+        joined(given[kind], params.sustained) for kind in ("sustainability", "sustainability_lists")
+    )
+    save_table(probes, output.sustainability)
+    save_table(lists, output.sustainability_lists)
+    save_table(agreement(lists, probes), output.sustainability_agreement)

@@ -1,11 +1,11 @@
-"""How far each perturber moves each layer of a checkpoint, and which layers are most vulnerable."""
+"""How far each perturber moves what each layer of one checkpoint puts out, image by image."""
 
 from faultline.job import job, torch_device
 
 with job(snakemake):
     from faultline.experiment import load_dataset, load_network, perturbers
-    from faultline.files import save_arrays, save_table
-    from faultline.sustainability import analyse, lists, probe_table
+    from faultline.files import save_arrays
+    from faultline.sustainability import analyse
 
     params, device = snakemake.params, torch_device(snakemake)
     settings = params.settings
@@ -13,11 +13,13 @@ with job(snakemake):
     network, state = load_network(
         snakemake.input.checkpoint, snakemake.wildcards.network, dataset, device=device
     )
+    # a split is in a stratified order, so its first images are a fair sample of it
     images, labels = (part[: settings["images"]] for part in dataset.splits[settings["split"]])
     errors = analyse(
         network,
-        dataset.pixels(images),
+        images,
         labels,
+        pixels=dataset.pixels,
         perturbers=perturbers(params.attacks, settings["noises"], dataset, seed=state["seed"]),
         at=settings["at"],
     )
@@ -26,10 +28,4 @@ with job(snakemake):
         for perturber, by_probe in errors.items()
         for probe, values in by_probe.items()
     }
-    found = lists(errors, etas=settings["eta_grid"])
     save_arrays(arrays, snakemake.output.errors)
-    save_table(
-        probe_table(errors, eta=settings["eta"], confidence=params.confidence),
-        snakemake.output.probes,
-    )
-    save_table(found, snakemake.output.lists)

@@ -360,6 +360,11 @@ def _check_sustainability(config: dict, facts: dict) -> None:
     for name, noise in section["noises"].items():
         if name in config["attacks"]:
             raise UserError(f"config key sustainability.noises.{name}: an attack's name; rename it")
+        if noise["kind"] in ("salt", "pepper") and noise["strength"] > 1:
+            raise UserError(
+                f"config key sustainability.noises.{name}.strength: {noise['strength']} is too "
+                "large; give a share of at most 1"
+            )
         if unbounded and noise["kind"] in ("salt", "pepper"):
             raise UserError(
                 f"config key sustainability.noises.{name}: {noise['kind']} sets pixels to a bound, "

@@ -18,9 +18,10 @@ from faultline.job import free_memory
 from faultline.networks import Network, build
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
-from faultline.sustainability import Perturb, most_vulnerable, noise
+from faultline.sustainability import Perturb, noise
 from faultline.sweep import active_images, sweep
 from faultline.training import restore
+from faultline.vulnerability import by_perturber, most_vulnerable
 
 
 def load_dataset(path, device: torch.device) -> DataSet:
@@ -64,7 +65,7 @@ def regularised_layers(settings: dict, errors=None) -> dict[str, float] | None:
         return None
     layers, gamma = chosen["layers"], chosen["gamma"]
     if layers == "mvl":
-        found = load_errors(errors)[chosen["perturber"]]
+        found = by_perturber(load_arrays(errors))[chosen["perturber"]]
         layers, mu, sigma = most_vulnerable(found, eta=chosen["eta"])
         limit = mu + chosen["eta"] * sigma
         print(f"most vulnerable layers, above {limit:.4f}: {', '.join(layers) or 'none'}")
@@ -76,15 +77,6 @@ def regularised_layers(settings: dict, errors=None) -> dict[str, float] | None:
         if not layers:
             print("nothing to regularise: training goes on as the recipe without -lr")
     return {layer: gamma[layer] if isinstance(gamma, dict) else gamma for layer in layers}
-
-
-def load_errors(path) -> dict[str, dict]:
-    """perturber -> probe -> relative errors, as `analyse_sustainability` keeps them."""
-    found: dict[str, dict] = {}
-    for key, errors in load_arrays(path).items():
-        perturber, _, probe = key.partition("/")
-        found.setdefault(perturber, {})[probe] = errors
-    return found
 
 
 def test_images(dataset: DataSet) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,6 +63,11 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gp
 if GPU and workflow.nodes is None and not workflow.remote_exec:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
+# With a limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice that it
+# ever made: half a core after a few hundred jobs.
+if workflow.scheduling_settings:
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 
 wildcard_constraints:
     dataset="[A-Za-z0-9_-]+",

@@ -40,7 +40,7 @@ def error_profiles(probes: pd.DataFrame) -> Figure:
     table = last_epoch(probes)
     names, perturbers = _names(table), list(dict.fromkeys(table["perturber"]))
     several = len(table["seed"].unique()) > 1
-    width = min(MAX_WIDTH - 0.9, max(5.5, 0.42 * len(names)))
+    width = min(MAX_WIDTH - 0.9, max(6.7, 0.42 * len(names)))
     fig, axes = _axes(
         [[width], [3.2]],
         left=0.7,
@@ -132,7 +132,7 @@ def list_map(probes: pd.DataFrame, lists: pd.DataFrame, *, eta: float) -> Figure
     table, limits = last_epoch(probes), last_epoch(lists)
     names, etas = _names(table), sorted(limits["eta"].unique())
     perturbers = list(dict.fromkeys(limits["perturber"]))
-    columns = min(len(perturbers), max(1, int((MAX_WIDTH - _label_width(names)) / 2.2)), 4)
+    columns = min(len(perturbers), max(1, int((MAX_WIDTH - _label_width(names)) / 2.2)), 3)
     rows = -(-len(perturbers) // columns)
     cell = _cell(columns * len(etas), names, gap=0.25 * columns, widest=0.34)
     fig, axes = _axes(
@@ -190,7 +190,7 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 def _under(names: list[str]) -> float:
     """Height of labels that are written upwards."""
-    return 0.1 + 0.068 * max(len(_short(name, LONGEST)) for name in names)
+    return 0.1 + 0.06 * max(len(_short(name, LONGEST)) for name in names)
 
 
 def _probe_axis(ax: Axes, names: list[str]) -> None:

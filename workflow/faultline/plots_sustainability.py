@@ -228,7 +228,7 @@ def _panels(
 ) -> Figure:
     """One panel per perturber; labels: those of the x axis, of the lowest panels only."""
     perturbers = list(dict.fromkeys(table["perturber"]))
-    most = 3 if len(labels) <= 18 else 2 if len(labels) <= 32 else 1
+    most = 3 if len(labels) <= 18 else 2
     columns = min(most, len(perturbers))
     rows, in_legend = -(-len(perturbers) // columns), 5 if len(handles) > 5 else len(handles)
     fig, axes = _axes(

@@ -35,6 +35,7 @@ LAYER = f"{CHECKPOINT}/layers/{{layer}}"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
+TUNING = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/tuning"
 LOGS = f"{RESULTS}/logs/{PART}"
 BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
 
@@ -53,6 +54,7 @@ POLICIES = [
 TARGET = config["targeting"]
 MEND = config["remedy"]
 SUSTAIN = config["sustainability"]
+ROBUST = config["robustness"]
 REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
 # Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
@@ -90,7 +92,8 @@ def ordered(value):
 def training_settings(wildcards):
     """A training without what changes no segment: its list of checkpoints and its files."""
     settings = config["trainings"][wildcards.training]
-    return ordered({k: value for k, value in settings.items() if k not in ("epochs", "weights")})
+    elsewhere = ("epochs", "weights", "tune", "base", "published")
+    return ordered({k: value for k, value in settings.items() if k not in elsewhere})
 
 
 def attack_settings(*names):
@@ -111,6 +114,25 @@ def checkpoints(epochs=None):
         or (epochs == "last" and epoch == settings["epochs"][-1])
         or (isinstance(epochs, list) and epoch in epochs)
     ]
+
+
+def published_accuracies():
+    """Training -> eps, or rg_score, -> the published value in %."""
+    if not config["published"]:
+        return {}
+    head, *rows = Path(config["published"]).read_text(encoding="utf-8").splitlines()
+    table = {
+        row["training"]: row for row in (dict(zip(head.split("\t"), r.split("\t"))) for r in rows)
+    }
+    return {
+        name: {
+            key.removeprefix("eps_"): float(value)
+            for key, value in table[training["published"]].items()
+            if key == "rg_score" or key.startswith("eps_")
+        }
+        for name, training in sorted(config["trainings"].items())
+        if "published" in training
+    }
 
 
 def with_layers(places, wanted):
@@ -148,6 +170,37 @@ def previous_checkpoint(wildcards):
     ]
 
 
+def standard_errors(wildcards, seeds):
+    """The relative errors that lists of most vulnerable layers come from, where one is needed."""
+    chosen = config["trainings"][wildcards.training]["regularisation"]
+    if chosen is None or chosen["layers"] != "mvl":
+        return []
+    epoch = config["trainings"][chosen["of"]]["epochs"][-1]
+    found = {"dataset": wildcards.dataset, "network": wildcards.network, "training": chosen["of"]}
+    return paths(
+        f"{CHECKPOINT}/sustainability/errors.npz",
+        with_each([found | {"epoch": epoch}], "seed", seeds),
+    )
+
+
+def tuning_errors(wildcards):
+    return standard_errors(wildcards, config["trainings"][wildcards.training]["tune"]["seeds"])
+
+
+def taken_settings(wildcards):
+    """What another training chose, which this one takes first."""
+    other = config["trainings"][wildcards.training]["tune"].get("as")
+    if other is None:
+        return []
+    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": other})]
+
+
+def chosen_settings(wildcards):
+    """The settings that a search chose for a training, if it has one."""
+    tuned = config["trainings"][wildcards.training]["tune"]
+    return [f"{TUNING}/chosen.json".format(**wildcards)] if tuned else []
+
+
 def given_weights(wildcards):
     """The user's weights, where a training starts from some and this is its first segment."""
     training = config["trainings"][wildcards.training]
@@ -173,6 +226,12 @@ def adversarial_sets(wildcards):
     return paths(
         f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", CHOSEN_ATTACKS)
     )
+
+
+def ablated_layers(place):
+    """The layers of a network that any scored ablation is about."""
+    wanted = (FILTERING["layers"], DROPOUT["layers"])
+    return [layer for key in wanted for layer in select_layers(place["network"], key)]
 
 
 def filtered_layers(wildcards):

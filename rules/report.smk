@@ -1,6 +1,13 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
-ATTACKED = with_each(ALL, "attack", sorted(config["attacks"]))
+TOGETHER = ALL if ROBUST["attacks"] else []
+ATTACKED = with_each(ALL, "attack", sorted({*config["attacks"]} - {*ROBUST["attacks"]}))
+ABLATED = [place for place in ALL if FILTERING["global"] or ablated_layers(place)]
 SUSTAINED = checkpoints(SUSTAIN["epochs"])
+TUNED = [
+    {key: place[key] for key in ("dataset", "network", "training")}
+    for place in checkpoints("last")
+    if config["trainings"][place["training"]]["tune"] and place["seed"] == config["seeds"][0]
+]
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
 TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
@@ -14,6 +21,7 @@ KINDS = [
     *("targeting", "kernels", "association", "fragile_overlap"),
     *("gains", "strengths", "remedy"),
     *("sustainability", "sustainability_lists", "sustainability_agreement"),
+    *("tuning", "robustness", "robustness_differences"),
 ]
 
 
@@ -22,13 +30,17 @@ rule aggregate:
         accuracy=paths(f"{ATTACK}/accuracy.tsv", ATTACKED),
         checks=paths(f"{ATTACK}/checks.tsv", ATTACKED),
         attack_correct=paths(f"{ATTACK}/correct.npz", ATTACKED),
+        together_accuracy=paths(f"{CHECKPOINT}/robustness/accuracy.tsv", TOGETHER),
+        together_checks=paths(f"{CHECKPOINT}/robustness/checks.tsv", TOGETHER),
+        together_correct=paths(f"{CHECKPOINT}/robustness/correct.npz", TOGETHER),
         sustainability=paths(f"{CHECKPOINT}/sustainability/probes.tsv", SUSTAINED),
         sustainability_lists=paths(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),
+        tuning=paths(f"{TUNING}/candidates.tsv", TUNED),
         history=paths(f"{CHECKPOINT}/history.tsv", LAST),
-        curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ALL),
-        layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ALL),
-        filters=paths(f"{CHECKPOINT}/classes/filters.tsv", ALL),
-        bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ALL),
+        curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ABLATED),
+        layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ABLATED),
+        filters=paths(f"{CHECKPOINT}/classes/filters.tsv", ABLATED),
+        bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ABLATED),
         retrain_result=paths(f"{RETRAINING}/result.tsv", RETRAINED),
         retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
         perturbations=paths(f"{CHECKPOINT}/perturbations/curves.tsv", PERTURBED),
@@ -54,9 +66,13 @@ rule aggregate:
         runtime=60,
         gpu=0,
     params:
-        checkpoints=ALL,
+        ablated=ABLATED,
         attacked=ATTACKED,
+        together=TOGETHER,
         sustained=SUSTAINED,
+        tuned=TUNED,
+        bases={k: t["base"] for k, t in sorted(config["trainings"].items()) if "base" in t},
+        published=published_accuracies(),
         histories=LAST,
         retrained=RETRAINED,
         perturbed=PERTURBED,

@@ -3,6 +3,8 @@ rule train:
         data=DATA,
         previous=previous_checkpoint,
         weights=given_weights,
+        chosen=chosen_settings,
+        errors=lambda w: standard_errors(w, [w.seed]),
     output:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         history=f"{CHECKPOINT}/history.tsv",

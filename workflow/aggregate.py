@@ -9,6 +9,7 @@ with job(snakemake):
     from faultline.facts import unpack
     from faultline.files import load_arrays, load_table, save_table
     from faultline.fragility import association, join, overlaps
+    from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
     from faultline.statistics import wilson_interval
     from faultline.vulnerability import agreement
 
@@ -28,13 +29,24 @@ with job(snakemake):
     def hits(paths):
         return [unpack(load_arrays(path)) for path in paths]
 
-    layers = joined(given.layers, params.checkpoints)
-    checks = joined(given.checks, params.attacked)
-    order = attack_order(hits(given.attack_correct), params.attacked, attacks=params.attacks)
+    layers = joined(given.layers, params.ablated)
+    checks = pd.concat(
+        [joined(given.checks, params.attacked), joined(given.together_checks, params.together)]
+    )
+    accuracy = pd.concat(
+        [joined(given.accuracy, params.attacked), joined(given.together_accuracy, params.together)],
+        ignore_index=True,
+    )
+    attack_hits, attacked = hits(given.attack_correct), list(params.attacked)
+    for found, place in zip(hits(given.together_correct), params.together, strict=True):
+        by_attack = split_attacks(found)
+        attack_hits += by_attack.values()
+        attacked += [place | {"attack": attack} for attack in by_attack]
+    order = attack_order(attack_hits, attacked, attacks=params.attacks)
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
-    filters = joined(given.filters, params.checkpoints)
+    filters = joined(given.filters, params.ablated)
     targeting = join(
         joined(given.targeting, params.targeted), filters, confidence=params.confidence
     )
@@ -47,15 +59,14 @@ with job(snakemake):
         reference="none",
         confidence=params.confidence,
     )
-    accuracy = joined(given.accuracy, params.attacked)
     _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=params.confidence)
     save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
     save_table(pd.concat([checks, order], ignore_index=True), output.checks)
     save_table(joined(given.history, params.histories), output.history)
-    save_table(joined(given.curves, params.checkpoints), output.curves)
+    save_table(joined(given.curves, params.ablated), output.curves)
     save_table(layers, output.layers)
     save_table(filters, output.filters)
-    save_table(joined(given.bands, params.checkpoints), output.bands)
+    save_table(joined(given.bands, params.ablated), output.bands)
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
     save_table(invariances(layers), output.invariance)
@@ -68,6 +79,15 @@ with job(snakemake):
     save_table(joined(given.gains, params.mended), output.gains)
     save_table(joined(given.strengths, params.mended), output.strengths)
     save_table(remedies, output.remedy)
+    save_table(joined(given.tuning, params.tuned), output.tuning)
+    scores = rg_scores(accuracy)
+    save_table(
+        over_seeds(scores, params.published, confidence=params.confidence), output.robustness
+    )
+    save_table(
+        differences(scores, params.bases, confidence=params.confidence),
+        output.robustness_differences,
+    )
     probes, lists = (
         joined(given[kind], params.sustained) for kind in ("sustainability", "sustainability_lists")
     )

@@ -349,8 +349,8 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
-    attack: method ("fgsm", "pgd", "apgd"), norm ("linf", the default, or "l2"), steps, step_size (a share
-    of eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
+    attack: method (of `METHODS`), norm ("linf", the default, or "l2"), steps, step_size (a share of
+    eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
     the input divided by its std [channels] and bounds do not apply: only to repeat the notebook of
     Pravin et al. 2024. progress: called with the number of images done since the last call.
     batch_size: at most; large images go in smaller batches.

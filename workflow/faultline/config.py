@@ -387,6 +387,7 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
             raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
     if recipe == "standard":
         return
+    _check_base(name, training, config["trainings"])
     if recipe.removesuffix("-lr") == "at-fgsm" and training["adversarial"]["norm"] != "linf":
         raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
     if training["regularisation"] is None:
@@ -411,7 +412,7 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
     standard = [n for n, t in config["trainings"].items() if t["recipe"] == "standard"]
     if "of" not in chosen and len(standard) != 1:
         raise UserError(
-            f"{key}.of: missing; {len(standard)} trainings have recipe standard, name the one whose "
+            f"{key}.of: missing; {len(standard)} trainings are standard, name the one whose "
             "most vulnerable layers are meant"
         )
     chosen.setdefault("of", standard[0] if standard else None)
@@ -434,6 +435,26 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
     chosen.setdefault("eta", section["eta"])
 
 
+def _check_base(name: str, training: dict, trainings: dict) -> None:
+    """Completes what a regularised training is compared with."""
+    recipe, key = training["recipe"], f"config key trainings.{name}.base"
+    alike = [n for n, t in trainings.items() if t["recipe"] == recipe.removesuffix("-lr")]
+    if not recipe.endswith("-lr"):
+        if "base" in training:
+            raise UserError(f"{key}: is for recipes with -lr; leave it out")
+    elif "base" not in training and len(alike) > 1:
+        raise UserError(
+            f"{key}: missing; {', '.join(alike)} have this recipe without -lr, name one"
+        )
+    elif "base" in training and training["base"] not in alike:
+        raise UserError(
+            f"{key}: {training['base']!r} has not this recipe without -lr; "
+            f"{nearest(training['base'], alike)}"
+        )
+    elif alike:
+        training.setdefault("base", alike[0])
+
+
 def _check_tuning(name: str, training: dict, config: dict) -> None:
     tune, key = training["tune"], f"config key trainings.{name}.tune"
     if tune is None:
@@ -450,7 +471,7 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
     for setting in tune["grid"]:
         part, _, inner = setting.rpartition(".")
         if part and (
-            training[part] is None or inner == "eta" and training[part]["layers"] != "mvl"
+            training[part] is None or (inner == "eta" and training[part]["layers"] != "mvl")
         ):
             raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
     tune.setdefault("seeds", config["seeds"][:1])

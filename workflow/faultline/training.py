@@ -77,10 +77,11 @@ def train_epochs(
 
     dataset: a faultline.data.DataSet. settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
-    that keep their value. regularised: probe -> gamma, for recipes with -lr. The training accuracy
-    is that on the images whose cross-entropy the recipe minimises, adversarial ones for most, and
-    regulariser the part of the loss that is not the recipe's own (NaN without one). PyTorch's global generator is seeded anew for every epoch.
-    Raises UserError when the loss is not finite.
+    that keep their value. regularised: probe -> gamma, for recipes with -lr. PyTorch's global
+    generator is seeded anew for every epoch. Raises UserError when the loss is not finite.
+
+    A row's train_accuracy is that on the images whose cross-entropy the recipe minimises,
+    adversarial ones for most; regulariser is the part of the loss beside the recipe's own, or NaN.
     """
     images, labels = dataset.splits["train"]
     held = _hold(network, frozen or {})

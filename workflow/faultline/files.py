@@ -158,7 +158,8 @@ def load_table(path):
 
     try:
         # "none" is a word of ours (scores that need no attack), not a missing value
-        return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"])
+        names = {"layer": str, "probe": str}  # modules without a name of their own are numbered
+        return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"], dtype=names)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the workflow again") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError) as error:

@@ -4,6 +4,12 @@ RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
 TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
 MENDED = with_layers(checkpoints(MEND["from_epochs"]), MEND["layers"])
+OWN_ABLATED = [
+    place | {"layer": layer, "ablation": name}
+    for name, ablation in sorted(config["ablations"].items())
+    for place in checkpoints(ablation["epochs"])
+    for layer in select_layers(place["network"], ablation["layers"])
+]
 REMEDIED = with_each(MENDED, "policy", REMEDIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
@@ -12,6 +18,7 @@ KINDS = [
     *("perturbations", "perturbation_layers", "perturbation_headline", "perturbation_depth"),
     *("targeting", "kernels", "association", "fragile_overlap"),
     *("gains", "strengths", "remedy"),
+    "ablations",
 ]
 
 
@@ -35,6 +42,7 @@ rule aggregate:
         kernels=paths(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
         gains=paths(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),
         strengths=paths(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
+        ablations=paths(OWN_ABLATION, OWN_ABLATED),
         remedy_correct=paths(f"{REMEDY}/correct.npz", REMEDIED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
@@ -58,6 +66,8 @@ rule aggregate:
         targeted=TARGETED,
         mended=MENDED,
         remedied=REMEDIED,
+        ablated=OWN_ABLATED,
+        network_layers=network_layers(*config["networks"]),
         permutations=TARGET["permutations"],
         attacks=attack_settings(*config["attacks"]),
         confidence=config["scores"]["confidence"],

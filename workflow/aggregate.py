@@ -6,17 +6,22 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.aggregation import attack_order, compare_policies, invariances
-    from faultline.facts import unpack
+    from faultline.facts import Facts, unpack
     from faultline.files import load_arrays, load_table, save_table
     from faultline.fragility import association, join, overlaps
+    from faultline.scores import accuracy_changes
     from faultline.statistics import wilson_interval
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
-    def joined(paths, places):
+    def changes(path):
+        facts = Facts.from_arrays(load_arrays(path))
+        return accuracy_changes(facts, confidence=params.confidence)
+
+    def joined(paths, places, load=load_table):
         parts = []
         for path, place in zip(paths, places, strict=True):
-            table = load_table(path)
+            table = load(path)
             for position, (key, value) in enumerate(place.items()):
                 if key not in table:
                     table.insert(position, key, value)
@@ -57,9 +62,10 @@ with job(snakemake):
     save_table(joined(given.bands, params.checkpoints), output.bands)
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
-    save_table(invariances(layers), output.invariance)
+    save_table(invariances(layers, params.network_layers), output.invariance)
     for kind in ("perturbations", *(f"perturbation_{k}" for k in ("layers", "headline", "depth"))):
         save_table(joined(given[kind], params.perturbed), output[kind])
+    save_table(joined(given.ablations, params.ablated, load=changes), output.ablations)
     save_table(targeting, output.targeting)
     save_table(joined(given.kernels, params.targeted), output.kernels)
     save_table(associated, output.association)

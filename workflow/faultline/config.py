@@ -312,8 +312,8 @@ def _check_attacks(config: dict) -> None:
             own.check(f"attacks.{name}.method", attack["method"])
         elif attack["options"]:
             raise UserError(
-                f"config key attacks.{name}.options: is for a method of your own, file.py:function, "
-                f"not for {attack['method']}; leave it out"
+                f"config key attacks.{name}.options: is for a method of your own only, not for "
+                f"{attack['method']}; leave it out"
             )
         if attack["method"] == "fgsm" and attack["norm"] != "linf":
             raise UserError(

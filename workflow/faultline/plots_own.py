@@ -1,6 +1,5 @@
 """The figure about ablations of the user's own; see `faultline.plots`."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -41,7 +40,8 @@ def changes(part: pd.DataFrame) -> Figure:
     )
     place = {row: y for y, row in enumerate(names)}
     colours = {seed: COLOURS[i % len(COLOURS)] for i, seed in enumerate(seeds)}
-    limit = 100 * np.nanmax(np.abs(part[["ci_low", "ci_high"]].to_numpy()))
+    low, high = 100 * min(part["ci_low"].min(), 0), 100 * max(part["ci_high"].max(), 0)
+    pad = 0.05 * (high - low)
     for ax, name in zip(axes[0], images, strict=True):
         ax.axvline(0, color=GREY, lw=0.9)
         for row in part[part["images"] == name].to_dict("records"):
@@ -53,7 +53,7 @@ def changes(part: pd.DataFrame) -> Figure:
             ax.plot(100 * row["difference"], y, "o", ms=4, color=colour)
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(range(len(names)), labels)
-        ax.set_xlim(-1.05 * limit, 1.05 * limit)
+        ax.set_xlim(low - pad, high + pad)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", lw=0.5)
         ax.set_title("clean" if name == "clean" else f"adversarial, {name}")

@@ -194,8 +194,9 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
         difference, low, high = paired_difference_interval(gained, lost, n, confidence=confidence)
         made = [images, correct.sum(1), n, correct.mean(1), base.mean()]
         made += [difference, low, high, mcnemar(gained, lost), facts.changed[images]]
-        found = dict(zip(CHANGES, made, strict=True))
-        tables.append(pd.DataFrame({"variant": text, **columns, **found}))
+        table = pd.DataFrame({"variant": text, **columns})
+        whole = dict.fromkeys(table.select_dtypes("integer"), "Int64")  # also beside missing ones
+        tables.append(table.astype(whole).assign(**dict(zip(CHANGES, made, strict=True))))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -31,6 +31,11 @@ perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
 remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 """
+OWN_CODE = ROOT / "tests/own_code.py"
+TINY += f"""
+ablations:
+  halve: {{function: "{OWN_CODE}:halve", layers: first}}
+"""
 
 
 class Copy:

@@ -154,7 +154,8 @@ ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
 TARGETING = {"target_filters": 2}
 REMEDY = {"choose_gains": 1, "remedy": 3}
-SWEEPS_ON = ABLATIONS | PERTURBED | SCORES_ON
+OWN = {"ablate_own": 1}  # at the last epoch only
+SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 
 
 def counts(copy: Copy) -> dict[str, int]:
@@ -273,7 +274,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
-    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED
+    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
     assert counts(rerun) == new | DOWNSTREAM
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
@@ -284,7 +285,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config["trainings"]["standard"]["epochs"] = [1]
     for section, key in (("retraining", "from_epochs"), ("perturbations", "epochs")):
         config[section][key] = []
-    config["remedy"]["from_epochs"] = []
+    config["remedy"]["from_epochs"] = config["ablations"]["halve"]["epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 
@@ -320,9 +321,12 @@ def test_a_further_network_remakes_no_other(rerun):
         ("plots", "class_map", {"report": 1}),
         ("reporting", "render", {"report": 1}),
         ("reporting_fragile", "sections", {"report": 1}),
+        ("reporting_own", "sections", {"report": 1}),
         ("aggregation", "invariances", DOWNSTREAM),
         ("classes", "classify", CLASSES_ON),
         ("scores", "filter_scores", SCORES_ON),
+        ("scores", "accuracy_changes", DOWNSTREAM),
+        ("own_ablations", "own_variants", OWN | DOWNSTREAM),
         ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
         ("attacks", "pgd", {"attack": 4} | SWEEPS_ON | TARGETING | REMEDY | {"retrain": 4}),
         ("attacks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),

@@ -100,7 +100,7 @@ def build(function: str, shape: tuple[int, ...], classes: int):
 
     make = own.load(function)
     with own.told(function):
-        body = make(*_arguments(make, shape, classes))
+        body = make(*_arguments(function, make, shape, classes))
     if not isinstance(body, nn.Module):
         raise UserError(f"{function} returned {_what(body)}; expected a network, a torch.nn.Module")
     found = layers(body)
@@ -127,7 +127,7 @@ def build(function: str, shape: tuple[int, ...], classes: int):
     return body
 
 
-def _arguments(make, shape: tuple[int, ...], classes: int) -> tuple:
+def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:
     try:
         signature = inspect.signature(make)
     except (TypeError, ValueError):
@@ -142,8 +142,8 @@ def _arguments(make, shape: tuple[int, ...], classes: int) -> tuple:
         if wanted:
             return given
     raise UserError(
-        f"{make.__name__}{signature} cannot be called; expected a function of (shape, classes), or "
-        "one that needs no arguments"
+        f"{function}{signature} cannot be called; expected a function of (shape, classes), or one "
+        "that needs no arguments"
     )
 
 

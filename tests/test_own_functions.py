@@ -366,6 +366,19 @@ def test_own_variants_as_a_plain_loop_sees_them():
     assert (facts.correct["clean"][1] == right()).all()
 
 
+def test_random_numbers_of_an_ablation_are_seeded(tmp_path):
+    function, layer = (
+        write(
+            tmp_path,
+            VARIANT + "yield Variant({}, 1, lambda: {f'{name}.weight': "
+            "torch.rand_like(layer.weight)})\n",
+        ),
+        nn.Linear(6, 10),
+    )
+    made = [own_variants(function, "fc", layer, options={})[0].replace() for _ in range(2)]
+    assert torch.equal(made[0]["fc.weight"], made[1]["fc.weight"])
+
+
 VARIANT = "from faultline.filters import Mask, Variant\ndef make(name, layer, **options):\n    "
 SAME = "lambda: {f'{name}.weight': layer.weight}"
 
@@ -397,6 +410,11 @@ SAME = "lambda: {f'{name}.weight': layer.weight}"
         (
             "layer.weight.data *= 0; yield Variant({}, 'k', " + SAME + ")",
             ["weight in place", "copy"],
+        ),
+        (f"yield Variant({{}}, [1], {SAME})", ["unhashable"]),
+        (
+            f"yield Variant({{}}, 1, {SAME}); yield Variant({{}}, 1, {SAME})",
+            ["2 variants", "key 1"],
         ),
         ("yield Variant({}, None, lambda: {f'{name}.bias': layer.bias + 1})", ["key None"]),
     ],
@@ -474,7 +492,7 @@ ablation: {attacks: [mine]}
 ablations:
   halve: {function: my_ablations.py:halve, layers: first}
 synaptic_filtering: {layers: [first], thresholds: 3}
-nodal_dropout: {layers: first}
+nodal_dropout: {layers: none}
 targeting: {layers: none}
 retraining: {from_epochs: []}
 """
@@ -513,10 +531,6 @@ def test_what_a_change_of_the_users_code_remakes(mine, tmp_path):
         return {job["rule"] for job in copy.announced()}
 
     copy = mine.duplicate(tmp_path / "run")
-    for name in ("my_code.py", "my_ablations.py", "helpers.py"):
-        file = copy.folder / name
-        file.write_text("# A remark.\n" + file.read_text())
-    assert rules(copy) == set()
     copy.edit("my_ablations.py", "print(", "_ = 1\nprint(")
     assert rules(copy) == {"ablate_own", "aggregate", "report"}
     copy.edit("helpers.py", "out * 2", "out * 3")  # all three import it

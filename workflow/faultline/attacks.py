@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from faultline import data, own
 from faultline.checks import accuracy_monotone, row
 from faultline.errors import UserError
-from faultline.seeds import seed_of
+from faultline.seeds import seeded
 
 Bounds = tuple[float, float] | None
 
@@ -183,9 +183,8 @@ def _own(function, network, images, labels, *, attack, eps, bounds, start):
     The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
     seeded by `start`, which follows from the seed.
     """
-    perturb = own.load(function)
-    with own.told(function), evaluation(network), torch.enable_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed_of("own attack", start.double().sum().item()))
+    perturb, seed = own.load(function), start.double().sum().item()
+    with own.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
         made = perturb(
             network, images.clone(), labels, attack=attack, eps=eps, bounds=bounds, start=start
         )

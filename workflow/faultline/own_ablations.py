@@ -1,8 +1,10 @@
 """Ablations of the user's own: what their generators yield is checked, then swept as ours are."""
 
 import copy
+from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from faultline import own
 from faultline.errors import UserError
 from faultline.filters import Variant
 from faultline.scores import CHANGES
+from faultline.seeds import seeded
 
 TAKEN = {
     *("dataset", "network", "training", "seed", "epoch", "layer", "ablation", "variant"),
@@ -22,15 +25,23 @@ def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -
     """The variants that the user's function(name, layer, **options) yields, checked.
 
     The function gets a copy of the layer. Raises UserError where it fails, yields nothing or what
-    is no variant of this layer, or changes the layer in place.
+    is no variant of this layer, or changes the layer in place. torch's random numbers are seeded.
     """
     generate, given = own.load(function), copy.deepcopy(layer)
-    with own.told(function), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with own.told(function), seeded("own ablation", name):
         variants = list(generate(name, given, **options))
     if not variants:
         raise UserError(f"{function} yields no variant of layer {name}; yield at least one")
-    return [_checked(variant, variants[0], function, name, layer, given) for variant in variants]
+    checked = [_checked(variant, variants[0], function, name, layer, given) for variant in variants]
+    with own.told(function):  # a key that cannot be hashed
+        keys = Counter(variant.key for variant in checked if variant.key is not None)
+    for key, times in keys.items():
+        if times > 1:
+            raise UserError(
+                f"{function}, layer {name}: {times} variants have the key {key!r}, which says that "
+                "they are equal; give each a key of its own"
+            )
+    return checked
 
 
 def _checked(
@@ -51,7 +62,7 @@ def _checked(
     if taken := sorted(TAKEN & columns.keys()):
         raise wrong(f"column {taken[0]!r} is one of the table itself", "rename it")
     for key, value in columns.items():
-        if not isinstance(value, str | int | float):
+        if not isinstance(value, str | int | float | np.number):
             raise wrong(
                 f"column {key!r} holds a {type(value).__name__}", "expected a number or a text"
             )
@@ -60,7 +71,7 @@ def _checked(
     if variant.mask:
         _, filters, at = variant.mask
         count = len(layer.weight)
-        there = all(isinstance(f, int) and 0 <= f < count for f in filters)
+        there = all(isinstance(f, int | np.integer) and 0 <= f < count for f in filters)
         if variant.mask.layer != name or not there or at not in ("weights", "activation"):
             raise wrong(
                 f"{variant.mask} is no mask of it",
@@ -71,7 +82,7 @@ def _checked(
     parameters = {f"{name}.{key}": p.detach() for key, p in layer.named_parameters(recurse=False)}
 
     def made() -> dict[str, Tensor]:
-        with own.told(function), torch.no_grad():
+        with own.told(function), torch.no_grad(), seeded("own ablation", name, variant.key):
             return {key: value.detach() for key, value in variant.replace().items()}
 
     replaced = made()

@@ -340,7 +340,7 @@ def test_a_further_network_remakes_no_other(rerun):
         (
             "training",
             "train_epochs",
-            {"train": 2, "attack": 4, "retrain": 4} | SWEEPS_ON | TARGETING | REMEDY,
+            SWEEPS_ON | TARGETING | REMEDY | {"train": 2, "attack": 4, "retrain": 4},
         ),
     ],
 )

@@ -156,7 +156,8 @@ TARGETING = {"target_filters": 2}
 LISTS_ON = {"list_vulnerable": 1} | DOWNSTREAM
 SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
 REMEDY = {"choose_gains": 1, "remedy": 3}
-SWEEPS_ON = ABLATIONS | PERTURBED | SCORES_ON
+OWN = {"ablate_own": 1}  # at the last epoch only
+SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 
 
 def counts(copy: Copy) -> dict[str, int]:
@@ -289,7 +290,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
-    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED
+    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
     assert counts(rerun) == new | DOWNSTREAM
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
@@ -300,7 +301,9 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config["trainings"]["standard"]["epochs"] = [1]
     for section, key in (("retraining", "from_epochs"), ("perturbations", "epochs")):
         config[section][key] = []
-    config["remedy"]["from_epochs"] = config["sustainability"]["epochs"] = []
+    for section in ("sustainability", "perturbations"):
+        config[section]["epochs"] = []
+    config["remedy"]["from_epochs"] = config["ablations"]["halve"]["epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 
@@ -336,9 +339,12 @@ def test_a_further_network_remakes_no_other(rerun):
         ("plots", "class_map", {"report": 1}),
         ("reporting", "render", {"report": 1}),
         ("reporting_fragile", "sections", {"report": 1}),
+        ("reporting_own", "sections", {"report": 1}),
         ("aggregation", "invariances", DOWNSTREAM),
         ("classes", "classify", CLASSES_ON),
         ("scores", "filter_scores", SCORES_ON),
+        ("scores", "accuracy_changes", DOWNSTREAM),
+        ("own_ablations", "own_variants", OWN | DOWNSTREAM),
         ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
         (
             "attacks",

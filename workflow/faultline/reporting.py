@@ -13,6 +13,7 @@ from faultline import (
     page,
     plots,
     reporting_fragile,
+    reporting_own,
     reporting_perturbations,
     reporting_sustainability,
 )
@@ -38,6 +39,7 @@ TABLES = {
     **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
     **reporting_sustainability.TABLES,
+    **reporting_own.TABLES,
 }
 
 
@@ -77,6 +79,7 @@ def render(
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
         *reporting_sustainability.sections(tables, config),
+        *reporting_own.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
         _training(tables),
@@ -142,6 +145,7 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
         *reporting_sustainability.findings(tables, config),
+        *reporting_own.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
     ]

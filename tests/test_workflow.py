@@ -299,11 +299,14 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1]
-    for section, key in (("retraining", "from_epochs"), ("perturbations", "epochs")):
-        config[section][key] = []
-    for section in ("sustainability", "perturbations"):
-        config[section]["epochs"] = []
-    config["remedy"]["from_epochs"] = config["ablations"]["halve"]["epochs"] = []
+    for section in ("retraining", "remedy"):
+        config[section]["from_epochs"] = []
+    for section in (
+        config["sustainability"],
+        config["perturbations"],
+        config["ablations"]["halve"],
+    ):
+        section["epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 

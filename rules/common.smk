@@ -9,7 +9,8 @@ import yaml
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import describe
+from faultline import own
+from faultline.catalogue import describe, networks
 from faultline.config import count_filters, count_gpus, is_for, resolve, select_layers
 from faultline.errors import UserError
 from faultline.fingerprint import fingerprint
@@ -32,6 +33,7 @@ PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
 CHECKPOINT = f"{RESULTS}/{PART}"
 ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
+OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
@@ -63,6 +65,11 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gp
 if GPU and workflow.nodes is None and not workflow.remote_exec:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
+# With a limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice that it
+# ever made: half a core after a few hundred jobs.
+if workflow.scheduling_settings:
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 
 wildcard_constraints:
     dataset="[A-Za-z0-9_-]+",
@@ -71,6 +78,7 @@ wildcard_constraints:
     attack="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
+    ablation="[A-Za-z0-9_-]+",
     seed="[0-9]+",
     epoch="[0-9]+",
     first="[0-9]+",
@@ -96,8 +104,20 @@ def training_settings(wildcards):
     return ordered({k: value for k, value in settings.items() if k not in elsewhere})
 
 
+def with_code(settings, key):
+    """Settings with the fingerprint of the user's function that one of them names, if it does."""
+    function = settings.get(key, "")
+    mine = own.is_own(function) and not function.startswith(own.TORCHVISION)
+    return ordered(settings | ({"code": own.code(function)} if mine else {}))
+
+
 def attack_settings(*names):
-    return ordered({name: config["attacks"][name] for name in names})
+    return {name: with_code(config["attacks"][name], "method") for name in sorted(names)}
+
+
+def network_layers(*names):
+    """[name, kind, filters] of every layer of some networks."""
+    return {name: networks()[name]["layers"] for name in sorted(names)}
 
 
 def checkpoints(epochs=None):

@@ -1,7 +1,7 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
 TOGETHER = ALL if ROBUST["attacks"] else []
 ATTACKED = with_each(ALL, "attack", sorted({*config["attacks"]} - {*ROBUST["attacks"]}))
-ABLATED = [place for place in ALL if FILTERING["global"] or ablated_layers(place)]
+SCORED = [place for place in ALL if FILTERING["global"] or ablated_layers(place)]
 SUSTAINED = checkpoints(SUSTAIN["epochs"])
 TUNED = [
     {key: place[key] for key in ("dataset", "network", "training")}
@@ -12,6 +12,12 @@ RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
 TARGETED = with_layers(checkpoints(TARGET["epochs"]), TARGET["layers"])
 MENDED = with_layers(checkpoints(MEND["from_epochs"]), MEND["layers"])
+OWN_ABLATED = [
+    place | {"layer": layer, "ablation": name}
+    for name, ablation in sorted(config["ablations"].items())
+    for place in checkpoints(ablation["epochs"])
+    for layer in select_layers(place["network"], ablation["layers"])
+]
 REMEDIED = with_each(MENDED, "policy", REMEDIES)
 TABLES = f"{RESULTS}/tables"
 KINDS = [
@@ -22,6 +28,7 @@ KINDS = [
     *("gains", "strengths", "remedy"),
     *("sustainability", "sustainability_lists", "sustainability_agreement"),
     *("tuning", "robustness", "robustness_differences"),
+    "ablations",
 ]
 
 
@@ -37,10 +44,10 @@ rule aggregate:
         sustainability_lists=paths(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),
         tuning=paths(f"{TUNING}/candidates.tsv", TUNED),
         history=paths(f"{CHECKPOINT}/history.tsv", LAST),
-        curves=paths(f"{CHECKPOINT}/scores/curves.tsv", ABLATED),
-        layers=paths(f"{CHECKPOINT}/classes/layers.tsv", ABLATED),
-        filters=paths(f"{CHECKPOINT}/classes/filters.tsv", ABLATED),
-        bands=paths(f"{CHECKPOINT}/classes/bands.tsv", ABLATED),
+        curves=paths(f"{CHECKPOINT}/scores/curves.tsv", SCORED),
+        layers=paths(f"{CHECKPOINT}/classes/layers.tsv", SCORED),
+        filters=paths(f"{CHECKPOINT}/classes/filters.tsv", SCORED),
+        bands=paths(f"{CHECKPOINT}/classes/bands.tsv", SCORED),
         retrain_result=paths(f"{RETRAINING}/result.tsv", RETRAINED),
         retrain_correct=paths(f"{RETRAINING}/correct.npz", RETRAINED),
         perturbations=paths(f"{CHECKPOINT}/perturbations/curves.tsv", PERTURBED),
@@ -51,6 +58,7 @@ rule aggregate:
         kernels=paths(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
         gains=paths(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),
         strengths=paths(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
+        ablations=paths(OWN_ABLATION, OWN_ABLATED),
         remedy_correct=paths(f"{REMEDY}/correct.npz", REMEDIED),
     output:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
@@ -66,7 +74,7 @@ rule aggregate:
         runtime=60,
         gpu=0,
     params:
-        ablated=ABLATED,
+        scored=SCORED,
         attacked=ATTACKED,
         together=TOGETHER,
         sustained=SUSTAINED,
@@ -79,6 +87,8 @@ rule aggregate:
         targeted=TARGETED,
         mended=MENDED,
         remedied=REMEDIED,
+        ablated=OWN_ABLATED,
+        network_layers=network_layers(*config["networks"]),
         permutations=TARGET["permutations"],
         attacks=attack_settings(*config["attacks"]),
         confidence=config["scores"]["confidence"],

@@ -21,6 +21,7 @@ rule train:
         gpu=GPU,
     params:
         settings=training_settings,
+        own=lambda w: with_code(config["own_networks"].get(w.network, {}), "function"),
         device=config["device"],
         code=code("train"),
     script:

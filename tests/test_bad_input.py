@@ -53,7 +53,20 @@ MISTAKES = [
     ("targeting", {"at": "weights"}, ["config key targeting.at", "'weights'", "activation"]),
     ("remedy.layers", ["conv9"], ["config key remedy.layers", "'conv9'", "'conv"]),
     ("remedy.judged_under", ["pdg"], ["config key remedy.judged_under", "'pdg'", "'pgd'"]),
+    ("sustainability", {"perturbers": ["pdg"]}, ["sustainability.perturbers", "'pdg'", "'pgd'"]),
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "peper", "strength": 0.1}}},
+        ["config key sustainability.noises.dust.kind", "'peper'", "'pepper'"],
+    ),
+    ("sustainability", {"epochs": [7]}, ["config key sustainability.epochs", "7", "1, 2"]),
+    ("sustainability", {"split": "valid"}, ["sustainability.split", "'valid'", "'validation'"]),
     # missing
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "pepper"}}},
+        ["config key sustainability.noises.dust.strength", "missing"],
+    ),
     ("attacks.pgd.method", GONE, ["config key attacks.pgd.method", "missing"]),
     ("trainings.standard.epochs", GONE, ["config key trainings.standard.epochs", "missing"]),
     ("datasets.digits.test", GONE, ["config key datasets.digits.test", "missing"]),
@@ -70,7 +83,19 @@ MISTAKES = [
     ("results", "", ["config key results"]),
     ("results", "/", ["config key results"]),
     ("results", "my{run}", ["config key results"]),
+    ("sustainability", {"eta": "one"}, ["config key sustainability.eta", "'one'", "number"]),
     # out of range
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "gaussian", "strength": -0.1}}},
+        ["config key sustainability.noises.dust.strength", "-0.1", "more than 0"],
+    ),
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "salt", "strength": 1.5}}},
+        ["config key sustainability.noises.dust.strength", "1.5", "at most 1"],
+    ),
+    ("sustainability", {"images": 0}, ["config key sustainability.images", "at least 1"]),
     ("attacks.pgd.eps", -0.1, ["config key attacks.pgd.eps", "-0.1", "at least 0"]),
     ("attacks.pgd.eps", math.nan, ["config key attacks.pgd.eps", "finite"]),
     ("attacks.pgd.eps_grid", [math.inf], ["config key attacks.pgd.eps_grid", "finite"]),
@@ -120,6 +145,12 @@ MISTAKES = [
     ("trainings.at", lr(at="layer"), ["trainings.at.regularisation.at", "sustainability.at"]),
     ("trainings.at", lr(on_empty="go"), ["regularisation.on_empty", "'go'", "base"]),
     # that do not go together
+    (
+        "sustainability",
+        {"noises": {"pgd": {"kind": "salt", "strength": 0.1}}},
+        ["config key sustainability.noises.pgd", "rename"],
+    ),
+    ("sustainability", {"perturbers": [], "noises": {}}, ["sustainability.perturbers", "nothing"]),
     ("targeting", {"epochs": [7]}, ["config key targeting.epochs", "7", "1, 2"]),
     ("remedy.from_epochs", [7], ["config key remedy.from_epochs", "7", "1, 2"]),
     ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
@@ -163,6 +194,19 @@ def test_the_tiny_config_is_right():
 @pytest.mark.parametrize("config", [[], None, "text", 5])
 def test_config_that_is_no_mapping(config):
     with pytest.raises(UserError, match="key: value"):
+        resolve(config, SCHEMA)
+
+
+def test_noise_that_needs_bounds_is_refused_where_there_are_none():
+    config = yaml.safe_load(TINY)
+    config["datasets"], config["networks"] = {"moons": MOONS}, ["lsa_moons"]
+    for section in ("synaptic_filtering", "perturbations", "nodal_dropout", "remedy", "retraining"):
+        del config[section]
+    config["retraining"], config["targeting"] = {"from_epochs": []}, {"layers": "none"}
+    noises = resolve(config, SCHEMA)["sustainability"]["noises"]
+    assert sorted(noises) == ["gaussian", "speckle"]
+    config["sustainability"]["noises"] = {"dust": {"kind": "salt", "strength": 0.1}}
+    with pytest.raises(UserError, match="salt sets pixels to a bound, and data set moons"):
         resolve(config, SCHEMA)
 
 

@@ -394,7 +394,8 @@ def test_agrees_with_the_package_of_the_authors(name, capsys):
 
     # It takes one norm over a whole batch; with one image at a time, both define the same.
     alone = [theirs(images[i : i + 1], moved[i : i + 1]) for i in range(len(images))]
-    assert pytest.approx(np.array(alone), rel=1e-5) == np.array([*ours.values()]).T
+    mine = np.array([*ours.values()]).T
+    assert mine == pytest.approx(np.array(alone), rel=1e-5)
     listed, mu, _ = most_vulnerable(ours, eta=0)
     assert mu == pytest.approx(np.mean(alone), rel=1e-5)
     means = dict(zip(ours, np.mean(alone, axis=0), strict=True))
@@ -406,4 +407,5 @@ def test_agrees_with_the_package_of_the_authors(name, capsys):
             network(x)
             into |= seen
     whole = [float((clean[p] - perturbed[p]).norm() / clean[p].norm()) for p in clean]
-    assert theirs(images, moved) == pytest.approx(whole, rel=1e-5)
+    found = theirs(images, moved)
+    assert found == pytest.approx(whole, rel=1e-5)

@@ -6,19 +6,24 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.aggregation import attack_order, compare_policies, invariances
-    from faultline.facts import unpack
+    from faultline.facts import Facts, unpack
     from faultline.files import load_arrays, load_table, save_table
     from faultline.fragility import association, join, overlaps
     from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
+    from faultline.scores import accuracy_changes
     from faultline.statistics import wilson_interval
     from faultline.vulnerability import agreement
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
-    def joined(paths, places):
+    def changes(path):
+        facts = Facts.from_arrays(load_arrays(path))
+        return accuracy_changes(facts, confidence=params.confidence)
+
+    def joined(paths, places, load=load_table):
         parts = []
         for path, place in zip(paths, places, strict=True):
-            table = load_table(path)
+            table = load(path)
             for position, (key, value) in enumerate(place.items()):
                 if key not in table:
                     table.insert(position, key, value)
@@ -29,7 +34,7 @@ with job(snakemake):
     def hits(paths):
         return [unpack(load_arrays(path)) for path in paths]
 
-    layers = joined(given.layers, params.ablated)
+    layers = joined(given.layers, params.scored)
     checks = pd.concat(
         [joined(given.checks, params.attacked), joined(given.together_checks, params.together)]
     )
@@ -46,7 +51,7 @@ with job(snakemake):
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
-    filters = joined(given.filters, params.ablated)
+    filters = joined(given.filters, params.scored)
     targeting = join(
         joined(given.targeting, params.targeted), filters, confidence=params.confidence
     )
@@ -63,15 +68,16 @@ with job(snakemake):
     save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
     save_table(pd.concat([checks, order], ignore_index=True), output.checks)
     save_table(joined(given.history, params.histories), output.history)
-    save_table(joined(given.curves, params.ablated), output.curves)
+    save_table(joined(given.curves, params.scored), output.curves)
     save_table(layers, output.layers)
     save_table(filters, output.filters)
-    save_table(joined(given.bands, params.ablated), output.bands)
+    save_table(joined(given.bands, params.scored), output.bands)
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
-    save_table(invariances(layers), output.invariance)
+    save_table(invariances(layers, params.network_layers), output.invariance)
     for kind in ("perturbations", *(f"perturbation_{k}" for k in ("layers", "headline", "depth"))):
         save_table(joined(given[kind], params.perturbed), output[kind])
+    save_table(joined(given.ablations, params.ablated, load=changes), output.ablations)
     save_table(targeting, output.targeting)
     save_table(joined(given.kernels, params.targeted), output.kernels)
     save_table(associated, output.association)

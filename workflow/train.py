@@ -38,7 +38,7 @@ with job(snakemake):
     optimizer = make_optimizer(network, settings)
 
     # An interrupted segment goes on from its own last epoch, if it began from the same things.
-    identity = hashlib.sha256(f"{params.settings} {params.code}".encode())
+    identity = hashlib.sha256(f"{params.settings} {params.own} {params.code}".encode())
     for path in snakemake.input:
         identity.update(Path(path).read_bytes())
     partial = Path(f"{snakemake.output.checkpoint}.partial")
@@ -58,6 +58,8 @@ with job(snakemake):
 
     history = state["history"]
     facts = {"epoch": state["epoch"], "seed": seed, "history": history}
+    if params.own:  # whoever reads the checkpoint depends on the code of its network as well
+        facts["own"] = params.own
     epochs = range(state["epoch"], last)
     for row in train_epochs(
         network,

@@ -4,7 +4,6 @@ from itertools import product
 
 import pandas as pd
 
-from faultline.catalogue import networks
 from faultline.checks import compare_attacks
 from faultline.classes import invariance, match_layers, most_common_class
 from faultline.comparison import compare
@@ -69,10 +68,11 @@ def compare_policies(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["policy"])
 
 
-def invariances(layers: pd.DataFrame) -> pd.DataFrame:
+def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> pd.DataFrame:
     """How far layers keep their class across seeds, epochs, data sets and networks (ours).
 
-    layers: the table of all classified layers. Of each synaptic filter, attack and score: per
+    layers: the table of all classified layers. network_layers: (name, kind, filters) of all layers
+    of each network. Of each synaptic filter, attack and score: per
     network over each of seeds, epochs and data sets with the others held fixed; and over networks,
     layers matched by relative depth and kind.
     """
@@ -92,7 +92,12 @@ def invariances(layers: pd.DataFrame) -> pd.DataFrame:
             row = invariance(part, unit=["layer", *others], over=over).iloc[0].to_dict()
             rows.append(head | {"over": over} | row)
     if len(set(local["network"])) > 1:
-        matched = pd.concat([_matched(n, part) for n, part in local.groupby("network", sort=False)])
+        matched = pd.concat(
+            [
+                _matched(part, network_layers[network])
+                for network, part in local.groupby("network", sort=False)
+            ]
+        )
         for (what, attack, score), part in matched.groupby(
             ["filter", "attack", "score"], sort=False
         ):
@@ -104,8 +109,8 @@ def invariances(layers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _matched(network: str, layers: pd.DataFrame) -> pd.DataFrame:
-    known = pd.DataFrame(networks()[network]["layers"], columns=["layer", "kind", "filters"])
+def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
+    known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
     known["position"] = range(len(known))
     matched = match_layers(known).set_index("layer")["matched"]
     return layers.assign(matched=layers["layer"].map(matched))

@@ -7,15 +7,17 @@ in pixel units; `bounds` is their (lowest, highest) value, or None where they ha
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline import data
+from faultline import data, own
 from faultline.checks import accuracy_monotone, row
 from faultline.errors import UserError
+from faultline.seeds import seeded
 
 Bounds = tuple[float, float] | None
 
@@ -298,6 +300,26 @@ def _apgd(network, images, labels, *, attack, eps, bounds, start):
     return apgd(network, images, labels, eps=eps, **given)
 
 
+def _own(function, network, images, labels, *, attack, eps, bounds, start):
+    """A user's function in the form of `Method.perturb`; its result must be finite images.
+
+    The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
+    seeded by `start`, which follows from the seed.
+    """
+    perturb, seed = own.load(function), start.double().sum().item()
+    with own.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
+        made = perturb(
+            network, images.clone(), labels, attack=attack, eps=eps, bounds=bounds, start=start
+        )
+    expected = f"expected images {list(images.shape)}, as it was given"
+    if not isinstance(made, Tensor) or made.shape != images.shape:
+        got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise UserError(f"{function} returned {got}; {expected}")
+    if not made.isfinite().all():
+        raise UserError(f"{function} returned values that are not finite; {expected}")
+    return made.detach().to(images)
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of attack.
@@ -322,9 +344,12 @@ METHODS = {
 def _resolve(attack: Mapping[str, Any], bounds: Bounds) -> tuple[Method, dict[str, Any], Bounds]:
     """The method, the attack with its norm, and the bounds that apply; UserError on a clash."""
     name = attack.get("method")
-    if name not in METHODS:
+    if own.is_own(name):
+        method = Method(partial(_own, name), norms=("linf", "l2"))
+    elif name in METHODS:
+        method = METHODS[name]
+    else:
         raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
-    method = METHODS[name]
     attack = {"norm": "linf", **attack}
     if attack["norm"] not in method.norms:
         raise UserError(
@@ -364,10 +389,11 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
-    attack: method (of `METHODS`), norm ("linf", the default, or "l2"), steps, step_size (a share of
-    eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
-    the input divided by its std [channels] and bounds do not apply: only to repeat the notebook of
-    Pravin et al. 2024. progress: called with the number of images done since the last call.
+    attack: method (of `METHODS`, or "file.py:function" of the user's own), norm ("linf", the
+    default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
+    normalised_units. With normalised_units, eps is in units of the input divided by its std
+    [channels] and bounds do not apply: only to repeat the notebook of Pravin et al. 2024.
+    progress: called with the number of images done since the last call.
     batch_size: at most; large images go in smaller batches.
     UserError where the attack's settings are unknown or clash.
     """

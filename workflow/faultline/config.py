@@ -1,7 +1,6 @@
 """The config: checked against its schema, completed, and checked for sense. No torch."""
 
 import copy
-import difflib
 import fnmatch
 import math
 import re
@@ -9,21 +8,15 @@ from pathlib import Path
 
 import jsonschema
 
+from faultline import catalogue, own, own_networks
 from faultline.catalogue import SOURCE_NAMES, Source, describe, networks
-from faultline.errors import UserError
+from faultline.errors import UserError, nearest
 
 # Keys of data sets that mean something for one source only.
 _KEYS_OF = {
     "image_folder": {"channels": None, "on_bad_image": "stop"},
     "npz": {"file": None, "classes": None},
 }
-
-
-def nearest(name: str, names) -> str:
-    """A "did you mean" for `name`, or the list of what there is."""
-    names = [str(n) for n in names]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"
 
 
 def resolve(config: dict, schema: dict) -> dict:
@@ -66,6 +59,11 @@ def _check_schema(config: dict, schema: dict) -> None:
     if rule == "pattern":
         raise UserError(
             f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
+        )
+    if rule == "anyOf":  # one of ours, or a function of the user's
+        hint = nearest(value, error.validator_value[0]["enum"])
+        raise UserError(
+            f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
         )
     if rule == "oneOf":
         flat = ", ".join(_option(option) for option in error.validator_value)
@@ -152,12 +150,9 @@ def _with_defaults(value, schema: dict, root: dict):
 
 def _check_sense(config: dict) -> None:
     facts = {name: _check_dataset(name, part) for name, part in config["datasets"].items()}
+    _check_own_networks(config, facts)
     known = networks()
     for network in config["networks"]:
-        if network not in known:
-            raise UserError(
-                f"config key networks: {network!r} is not known; {nearest(network, known)}"
-            )
         for name in config["datasets"]:
             _check_fit(network, known[network], name, facts[name].shape)
     _check_weights(config)
@@ -193,6 +188,46 @@ def _check_sense(config: dict) -> None:
     for name, training in config["trainings"].items():
         _check_tuning(name, training, config)
     _check_published(config)
+    _check_own_ablations(config)
+
+
+def _check_own_networks(config: dict, facts: dict[str, Source]) -> None:
+    """Names the networks that are given as functions, and finds their layers."""
+    mine, builtin = config["own_networks"], catalogue.registry()
+    for place, network in enumerate(config["networks"]):
+        if own.is_own(network):
+            name = network.rpartition(":")[2]
+            if (
+                mine.setdefault(name, {"function": network, "normalise": True})["function"]
+                != network
+            ):
+                raise UserError(
+                    f"config key networks: two networks would be called {name}; name one in "
+                    "own_networks"
+                )
+            config["networks"][place] = name
+    fits = [(of.shape, of.classes) for of in facts.values()]
+    for network in config["networks"]:
+        if network not in mine and network not in builtin:
+            raise UserError(
+                f"config key networks: {network!r} is not known; "
+                f"{nearest(network, [*builtin, *mine])}"
+            )
+        if network in mine and network in builtin:
+            raise UserError(
+                f"config key own_networks.{network}: a built-in network has this name; name yours "
+                "otherwise, there and under networks"
+            )
+        if network in mine:
+            folder = Path(config["results"]) / ".networks"
+            catalogue.add(network, own_networks.facts(network, mine[network], fits, folder=folder))
+
+
+def _check_own_ablations(config: dict) -> None:
+    for name, ablation in config["ablations"].items():
+        own.check(f"ablations.{name}.function", ablation["function"])
+        _check_layers(f"ablations.{name}.layers", ablation["layers"], config["networks"])
+        _check_epochs(f"ablations.{name}.epochs", ablation["epochs"], config["trainings"])
 
 
 def _check_dataset(name: str, dataset: dict) -> Source:
@@ -288,6 +323,13 @@ def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
 def _check_attacks(config: dict) -> None:
     attacks = config["attacks"]
     for name, attack in attacks.items():
+        if own.is_own(attack["method"]):
+            own.check(f"attacks.{name}.method", attack["method"])
+        elif attack["options"]:
+            raise UserError(
+                f"config key attacks.{name}.options: is for a method of your own only, not for "
+                f"{attack['method']}; leave it out"
+            )
         if attack["method"] == "fgsm" and attack["norm"] != "linf":
             raise UserError(
                 f"config key attacks.{name}.norm: fgsm knows linf only; "

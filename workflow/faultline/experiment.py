@@ -15,7 +15,7 @@ from faultline.facts import Facts
 from faultline.files import load_arrays, load_tensors
 from faultline.filters import Variant
 from faultline.job import free_memory
-from faultline.networks import Network, build
+from faultline.networks import Network, build, called
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
 from faultline.sustainability import Perturb, noise
@@ -172,7 +172,7 @@ def ablate(
     active_at: str | None = None,
     tops: Sequence[int] = (1,),
 ) -> Facts:
-    """Sweep the variants of some layers (None: all of them) of the checkpoint that a job names.
+    """Sweep the variants of some layers (None: all in use) of the checkpoint that a job names.
 
     job: the `snakemake` object of an ablation rule: input.data, input.checkpoint, input.adversarial
     (the stored sets, in the order of params.attacks; empty where the attack is re-crafted on each
@@ -194,7 +194,10 @@ def ablate(
     labels = labels[: job.params.images]
     recrafted = {} if job.input.adversarial else job.params.attacks
     known = layers_of(network)
-    chosen = {name: known[name] for name in layers or known}
+    if layers is None:
+        used = called(network, clean[:1])
+        layers = [name for name in known if name in used]
+    chosen = {name: known[name] for name in layers}
     facts = sweep(
         network,
         make(chosen),

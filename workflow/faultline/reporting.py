@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from faultline import page, plots, reporting_fragile, reporting_perturbations
+from faultline import (
+    page,
+    plots,
+    reporting_fragile,
+    reporting_own,
+    reporting_perturbations,
+    reporting_sustainability,
+)
 from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
@@ -31,6 +38,8 @@ TABLES = {
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
     **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
+    **reporting_sustainability.TABLES,
+    **reporting_own.TABLES,
 }
 
 
@@ -69,6 +78,8 @@ def render(
         *reporting_fragile.sections(tables, config),
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
+        *reporting_sustainability.sections(tables, config),
+        *reporting_own.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
         _training(tables),
@@ -133,6 +144,8 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *_decided_findings(tables["layers"]),
         *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
+        *reporting_sustainability.findings(tables, config),
+        *reporting_own.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
     ]

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from torch import nn
 from faultline.attacks import evaluation, predict, random_start
 from faultline.data import DataSet
 from faultline.errors import UserError
-from faultline.files import load_arrays, load_table, load_tensors, save_tensors
+from faultline.experiment import regularised_layers
+from faultline.files import load_arrays, load_table, load_tensors, save_arrays, save_tensors
 from faultline.networks import build
 from faultline.recipes import craft, loss_of
 from faultline.sustainability import relative_errors, watch
@@ -398,6 +400,37 @@ def test_frozen_parameters_stay_frozen_under_a_regularised_recipe():
     assert all(p.requires_grad for n, p in model.named_parameters() if n != "0.weight")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"layers": "mvl", "eta": 0.1}, {"b": 0.5}),
+        ({"layers": "mvl", "eta": -5.0}, {"b": 0.5, "a": 0.5}),
+        ({"layers": ["c", "a"]}, {"c": 0.5, "a": 0.5}),
+        ({"layers": ["c", "a"], "gamma": {"a": 1.0, "c": 2.0}}, {"c": 2.0, "a": 1.0}),
+        ({"layers": "mvl", "eta": 5.0}, {}),
+    ],
+)
+def test_layers_of_a_training(tmp_path, capsys, chosen, expected):
+    errors = {"pgd/a": [1.0, 2.0], "pgd/b": [3.0, 4.0], "salt/a": [9.0, 9.0], "salt/b": [1.0, 1.0]}
+    path = tmp_path / "errors.npz"
+    save_arrays({name: np.array(values) for name, values in errors.items()}, path)
+    settings = {"regularisation": {"gamma": 0.5, "perturber": "pgd", "on_empty": "base"} | chosen}
+    found = regularised_layers(settings, path)
+    assert list(found.items()) == list(expected.items())
+    said = capsys.readouterr().out
+    assert ("nothing to regularise" in said) == (not expected)
+    assert ("most vulnerable layers" in said) == (chosen["layers"] == "mvl")
+
+
+def test_an_empty_list_may_stop(tmp_path):
+    path = tmp_path / "errors.npz"
+    save_arrays({"pgd/a": np.array([1.0]), "pgd/b": np.array([1.0])}, path)
+    chosen = {"layers": "mvl", "gamma": 1, "perturber": "pgd", "on_empty": "stop", "eta": 0.5}
+    with pytest.raises(UserError, match=r"no layer .* at eta 0.5; .*regularisation.eta.*on_empty"):
+        regularised_layers({"regularisation": chosen}, path)
+    assert regularised_layers({"regularisation": None}) is None
+
+
 # In the workflow
 
 PLACE = "results/digits/small_conv/{}/seed-0/epoch-{}"
@@ -442,19 +475,6 @@ def test_a_training_regularised_at_the_most_vulnerable_layers(rerun):
     assert list(further["epoch"]) == [3] and (further["regulariser"] > 0).all()
     plain = load_table(rerun.folder / PLACE.format("standard", 2) / "history.tsv")
     assert plain["regulariser"].isna().all() and plain["train_accuracy"].notna().all()
-
-    # another eta is another list, and trains anew; without a list it is as told
-    with_training(rerun, eta=50, on_empty="stop")
-    done = rerun.snakemake("--cores", "1", f"{PLACE.format('mended', 1)}/checkpoint.pt")
-    assert done.returncode != 0 and "Traceback" not in done.stdout
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("error: "))
-    assert "no layer is most vulnerable at eta 50" in line and "on_empty" in line
-    with_training(rerun, eta=50)
-    rerun.run("--cores", "1", f"{PLACE.format('mended', 1)}/checkpoint.pt")
-    log = rerun.folder / "results/logs/digits/small_conv/mended/seed-0/epoch-1/train.log"
-    assert "nothing to regularise" in log.read_text(encoding="utf-8")
-    history = load_table(rerun.folder / PLACE.format("mended", 1) / "history.tsv")
-    assert history["regulariser"].isna().all()
 
 
 def test_all_that_a_list_takes_is_announced(fresh):

@@ -54,11 +54,13 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     The sum makes each image's gradient independent of the batch. The network is in eval mode
     meanwhile and unchanged afterwards. Zero where no gradient path leads to the images.
     """
-    return _logits_and_gradient(network, images, labels, _logit_gradient)[1]
+    with evaluation(network):
+        return _logits_and_gradient(network, images, labels, _logit_gradient)[1]
 
 
 def _logits_and_gradient(network, images, labels, logit_gradient) -> tuple[Tensor, Tensor]:
-    with evaluation(network), torch.enable_grad():
+    """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
+    with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = network(images)
         if not logits.requires_grad:
@@ -159,11 +161,20 @@ def pgd(
     steps along the gradient divided by its norm. eps and step_size are in pixel units; a tensor
     that broadcasts over the images is for linf only. start: perturbations [n, ...] in the ball.
     """
+    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
+    return _ascend(network, images, labels, _logit_gradient, start=start, **given)
+
+
+def _ascend(
+    network, images, targets, logit_gradient, *, eps, norm, steps, step_size, bounds, start
+) -> Tensor:
+    """Projected ascent on any loss, told by its gradient (logits, targets) -> [n, classes]."""
     adversarial = _clip(images + start, bounds)
-    for _ in range(steps):
-        gradient = input_gradient(network, adversarial, labels)
-        delta = adversarial + step_size * _direction(gradient, norm) - images
-        adversarial = _clip(images + _project(delta, eps, norm), bounds)
+    with evaluation(network):
+        for _ in range(steps):
+            _, gradient = _logits_and_gradient(network, adversarial, targets, logit_gradient)
+            delta = adversarial + step_size * _direction(gradient, norm) - images
+            adversarial = _clip(images + _project(delta, eps, norm), bounds)
     return adversarial
 
 
@@ -182,18 +193,17 @@ def kl_pgd(
     2019). At x' = x its gradient is 0: the start must lie elsewhere."""
     with evaluation(network), torch.no_grad():
         target = network(images).softmax(1)
-    adversarial = _clip(images + start, bounds)
-    for _ in range(steps):
-        _, gradient = _logits_and_gradient(
-            network, adversarial, target, lambda logits, target: logits.detach().softmax(1) - target
-        )
-        delta = adversarial + step_size * _direction(gradient, norm) - images
-        adversarial = _clip(images + _project(delta, eps, norm), bounds)
-    return adversarial
+    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
+    return _ascend(network, images, target, _divergence_gradient, start=start, **given)
 
 
-RISING, SHORTEST, SHORTER = 0.75, 0.06, 0.03
-"""Constants of APGD: rho, and the shortest period and its decrement as shares of the steps."""
+def _divergence_gradient(logits: Tensor, target: Tensor) -> Tensor:
+    """Gradient of the summed KL(target || softmax of the logits) with respect to the logits."""
+    return logits.detach().softmax(1) - target
+
+
+RISING, FIRST, SHORTEST, SHORTER = 0.75, 0.22, 0.06, 0.03
+"""Constants of APGD: rho; first and shortest period, and decrement, as shares of the steps."""
 
 
 def apgd(
@@ -214,48 +224,53 @@ def apgd(
     shares of this call's steps. start: perturbations [n, ...] in the ball.
     """
 
-    def judged(x):
-        logits, gradient = _logits_and_gradient(network, x, labels, _logit_gradient)
-        return _cross_entropy(logits, labels), logits.argmax(1) != labels, gradient
-
     def inside(x):
         return _clip(images + _project(x - images, eps, norm), bounds)
 
-    x = previous = inside(images + start)
-    loss, fooled, gradient = judged(x)
-    best, best_loss, best_gradient = x, loss, gradient
-    result, result_loss, result_fooled = x, loss, fooled
-    step = torch.full_like(loss, 2.0)  # in eps
-    rising = torch.zeros_like(loss)
-    kept_step, kept_loss = step, loss
-    period, waited = max(int(0.22 * steps), 1), 0
-    shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
-    for number in range(steps):
-        momentum = 0.25 if number else 0.0
-        ahead = inside(x + eps * _per_image(step, x) * _direction(gradient, norm))
-        x, previous = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous)), x
-        last = loss
+    def judged(x, *, last=False):
+        """(loss [n], is it misclassified [n], gradient), without the gradient at the last point."""
+        if last:
+            logits, gradient = network(x), x
+        else:
+            logits, gradient = _logits_and_gradient(network, x, labels, _logit_gradient)
+        return _cross_entropy(logits, labels), logits.argmax(1) != labels, gradient
+
+    with evaluation(network), torch.no_grad():
+        x = previous = inside(images + start)
         loss, fooled, gradient = judged(x)
-        rising += loss > last
-        better = loss > best_loss
-        best = torch.where(_per_image(better, x), x, best)
-        best_gradient = torch.where(_per_image(better, x), gradient, best_gradient)
-        best_loss = torch.where(better, loss, best_loss)
-        better = (fooled & ~result_fooled) | ((fooled == result_fooled) & (loss > result_loss))
-        result = torch.where(_per_image(better, x), x, result)
-        result_loss = torch.where(better, loss, result_loss)
-        result_fooled = result_fooled | fooled
-        waited += 1
-        if waited == period:
-            halved = rising < RISING * period
-            halved |= (step == kept_step) & (best_loss == kept_loss)
-            kept_step, kept_loss = step, best_loss
-            step = torch.where(halved, step / 2, step)
-            x = torch.where(_per_image(halved, x), best, x)
-            gradient = torch.where(_per_image(halved, x), best_gradient, gradient)
-            loss = torch.where(halved, best_loss, loss)
-            rising = torch.zeros_like(rising)
-            period, waited = max(period - shorter, shortest), 0
+        best, best_loss, best_gradient = x, loss, gradient
+        result, result_loss, result_fooled = x, loss, fooled
+        step = torch.full_like(loss, 2.0)  # in eps
+        rising = torch.zeros_like(loss)
+        kept_step, kept_loss = step, loss
+        period, waited = max(int(FIRST * steps), 1), 0
+        shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
+        for number in range(1, steps + 1):
+            momentum = 0.25 if number > 1 else 0.0
+            ahead = inside(x + eps * _per_image(step, x) * _direction(gradient, norm))
+            moved = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous))
+            x, previous, before = moved, x, loss
+            loss, fooled, gradient = judged(x, last=number == steps)
+            rising += loss > before
+            better = loss > best_loss
+            best = torch.where(_per_image(better, x), x, best)
+            best_gradient = torch.where(_per_image(better, x), gradient, best_gradient)
+            best_loss = torch.where(better, loss, best_loss)
+            better = (fooled & ~result_fooled) | ((fooled == result_fooled) & (loss > result_loss))
+            result = torch.where(_per_image(better, x), x, result)
+            result_loss = torch.where(better, loss, result_loss)
+            result_fooled = result_fooled | fooled
+            waited += 1
+            if waited == period:
+                halved = rising < RISING * period
+                halved |= (step == kept_step) & (best_loss == kept_loss)
+                kept_step, kept_loss = step, best_loss
+                step = torch.where(halved, step / 2, step)
+                x = torch.where(_per_image(halved, x), best, x)
+                gradient = torch.where(_per_image(halved, x), best_gradient, gradient)
+                loss = torch.where(halved, best_loss, loss)
+                rising = torch.zeros_like(rising)
+                period, waited = max(period - shorter, shortest), 0
     return result
 
 

@@ -10,11 +10,13 @@ at-trades   CE(f(x), y) + beta KL(f(x) || f(x')), x' maximises the KL (Zhang et 
 
 Each with "-lr" minimises J + sum over l of gamma_l CM_l(x, x'), CM_l the relative error of probe l,
 mean over the batch (Khalooei et al. 2022); gradients flow through both of its ends (ours). x' is
-crafted in eval mode. The forwards that are minimised run in train mode, the clean batch before the
-adversarial one, so BatchNorm normalises each by itself and its statistics follow both.
+crafted in eval mode. The forwards that are minimised run in train mode. Where a loss needs both
+batches, the clean one goes first: BatchNorm normalises each by itself, its statistics follow both,
+and under a regulariser both meet the same dropout, which would else be part of CM (ours).
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from faultline.attacks import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
 from faultline.errors import UserError
-from faultline.sustainability import relative_errors, watch
+from faultline.sustainability import probes, relative_errors, watch
 
 TRADES_START = 0.001
 """Standard deviation of the noise that TRADES starts from, in pixel units."""
@@ -33,12 +35,14 @@ FAST_STEP = 1.25
 
 
 class Loss(NamedTuple):
-    """total: what is minimised, a scalar. logits [n, classes]: those that J's cross-entropy is of.
-    regulariser: the part of the total that is not J; None without one."""
+    """total: what is minimised, a scalar. clean, adversarial: the logits [n, classes] of either
+    batch, None where the recipe has no use for it. regulariser: the part of the total that is not
+    J, None without one."""
 
     total: Tensor
-    logits: Tensor
-    regulariser: Tensor | None
+    clean: Tensor | None
+    adversarial: Tensor | None
+    regulariser: Tensor | None = None
 
 
 def base_of(recipe: str) -> str:
@@ -89,26 +93,40 @@ def loss_of(
         return Loss(cross_entropy(logits, labels), logits, None)
     gammas = {name: gamma for name, gamma in (regularised or {}).items() if gamma}
     attacked = craft(network, images, labels, settings=settings, bounds=bounds, seed=seed)
-    if not gammas and recipe != "at-trades":
-        logits = network(attacked)
-        return Loss(cross_entropy(logits, labels), logits, None)
-    at = settings["regularisation"]["at"] if gammas else "layer"
-    with watch(network, at=at, names=gammas) as seen:
-        clean_logits = network(images)
-        clean = dict(seen)
-        logits = network(attacked)
-        if missing := [name for name in gammas if name not in seen]:
-            raise UserError(
-                f"config key regularisation.layers: the network has no {at} at {missing[0]!r}; "
-                "name layers that are followed by an activation"
-            )
-        errors = [gamma * relative_errors(clean[p], seen[p]).mean() for p, gamma in gammas.items()]
-    if recipe == "at-trades":
-        total = cross_entropy(clean_logits, labels) + settings["adversarial"]["beta"] * kl_div(
-            logits.log_softmax(1), clean_logits.softmax(1), reduction="batchmean"
+    if gammas:
+        clean, adversarial, errors = _both(
+            network, images, attacked, names=gammas, at=settings["regularisation"]["at"], seed=seed
         )
-        logits = clean_logits
+        regulariser = sum(gamma * errors[name] for name, gamma in gammas.items())
     else:
-        total = cross_entropy(logits, labels)
-    regulariser = sum(errors) if errors else None
-    return Loss(total if regulariser is None else total + regulariser, logits, regulariser)
+        clean = network(images) if recipe == "at-trades" else None
+        adversarial, regulariser = network(attacked), None
+    if recipe == "at-trades":
+        # of logarithms, as probabilities that round to 0 would make the gradient NaN
+        divergence = kl_div(
+            adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
+        )
+        total = cross_entropy(clean, labels) + settings["adversarial"]["beta"] * divergence
+    else:
+        total = cross_entropy(adversarial, labels)
+    return Loss(
+        total if regulariser is None else total + regulariser, clean, adversarial, regulariser
+    )
+
+
+def _both(
+    network, images, attacked, *, names, at, seed
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(clean logits, adversarial logits, probe -> mean relative error) under one dropout."""
+    with watch(network, at=at, names=names) as seen:
+        torch.manual_seed(seed)
+        clean_logits, clean = network(images), dict(seen)
+        torch.manual_seed(seed)
+        logits = network(attacked)
+    if missing := [name for name in names if name not in seen]:
+        near = get_close_matches(missing[0], probes(network, images[:1], at=at), n=1, cutoff=0)
+        raise UserError(
+            f"config key trainings.*.regularisation.layers: the network has no {at} at "
+            f"{missing[0]!r}; the nearest is {near[0] if near else 'none'!r}"
+        )
+    return clean_logits, logits, {p: relative_errors(clean[p], seen[p]).mean() for p in names}

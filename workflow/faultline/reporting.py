@@ -640,7 +640,8 @@ def _training(tables: dict) -> dict:
     return page.section(
         "training",
         "Training curves",
-        intro="Cross-entropy loss and accuracy after every epoch.",
+        intro="Loss and accuracy after every epoch: on training images the loss that the recipe "
+        "minimises, on validation images the cross-entropy of clean ones.",
         blocks=blocks,
         empty="No epoch was trained: the only checkpoint is that of epoch 0.",
     )

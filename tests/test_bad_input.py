@@ -20,6 +20,14 @@ EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
 MOONS = {"source": "moons", "test": 60}
 GONE = object()
 
+AT = {"recipe": "at-pgd", "epochs": [1, 2], "adversarial": {"eps": 0.1}}
+
+
+def lr(**chosen):
+    """A training with recipe at-pgd-lr."""
+    return AT | {"recipe": "at-pgd-lr", "regularisation": {"layers": "mvl", "gamma": 1} | chosen}
+
+
 # Key of the tiny config, the value put there, and what the message must hold.
 MISTAKES = [
     # misspelt, with the nearest name
@@ -107,6 +115,35 @@ MISTAKES = [
     ("remedy.strengths", [-0.5], ["config key remedy.strengths.0", "-0.5", "at least 0"]),
     ("remedy.strengths", [], ["config key remedy.strengths", "at least 1"]),
     ("targeting", {"permutations": 9}, ["config key targeting.permutations", "at least 99"]),
+    # recipes of training
+    ("trainings.at", AT | {"recipe": "at-pdg"}, ["trainings.at.recipe", "'at-pdg'", "'at-pgd'"]),
+    ("trainings.at", AT | {"adversarial": None}, ["trainings.at.adversarial", "missing"]),
+    ("trainings.at", AT | {"adversarial": {}}, ["trainings.at.adversarial.eps", "missing"]),
+    ("trainings.at", AT | {"adversarial": {"eps": 0}}, ["trainings.at.adversarial.eps", "more"]),
+    ("trainings.standard.adversarial", {"eps": 0.1}, ["trainings.standard.adversarial", "leave"]),
+    (
+        "trainings.at",
+        AT | {"recipe": "at-fgsm", "adversarial": {"eps": 0.1, "norm": "l2"}},
+        ["trainings.at.adversarial.norm", "at-pgd"],
+    ),
+    ("trainings.at", lr() | {"recipe": "at-pgd"}, ["trainings.at.regularisation", "leave it out"]),
+    ("trainings.at", lr() | {"regularisation": None}, ["trainings.at.regularisation", "missing"]),
+    ("trainings.at", lr(gamma="much"), ["regularisation.gamma", "'much'", "number of at least 0"]),
+    ("trainings.at", lr(gamma=-1), ["trainings.at.regularisation.gamma", "-1", "at least 0"]),
+    ("trainings.at", lr(gamma=math.nan), ["trainings.at.regularisation.gamma", "finite"]),
+    ("trainings.at", lr(gamma={"conv1": 1}), ["regularisation.gamma", "mvl", "one number"]),
+    ("trainings.at", lr(eta="half"), ["trainings.at.regularisation.eta", "'half'", "number"]),
+    ("trainings.at", lr(layers="mlv"), ["regularisation.layers", "'mlv'", "mvl", "list"]),
+    ("trainings.at", lr(layers=[]), ["trainings.at.regularisation.layers"]),
+    ("trainings.at", lr(layers=["cnv1"]), ["regularisation.layers", "small_conv", "'conv1'"]),
+    ("trainings.at", lr(layers=["conv1"], gamma={"fc": 1}), ["regularisation.gamma", "each"]),
+    ("trainings.at", lr(layers=["conv1"], eta=1), ["trainings.at.regularisation.eta", "mvl only"]),
+    ("trainings.at", lr(of="standrad"), ["trainings.at.regularisation.of", "'standard'"]),
+    ("trainings", {"at": lr(), "base": AT}, ["trainings.at.regularisation.of", "missing", "0"]),
+    ("trainings", {"at": lr(of="base"), "base": AT}, ["trainings.at.regularisation.of", "'base'"]),
+    ("trainings.at", lr(perturber="pdg"), ["regularisation.perturber", "'pdg'", "'pgd'"]),
+    ("trainings.at", lr(at="layer"), ["trainings.at.regularisation.at", "sustainability.at"]),
+    ("trainings.at", lr(on_empty="go"), ["regularisation.on_empty", "'go'", "base"]),
     # that do not go together
     (
         "sustainability",

@@ -66,8 +66,7 @@ def _check_schema(config: dict, schema: dict) -> None:
             f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
         )
     if rule == "oneOf":
-        options = [o.get("enum", "a list of names or numbers") for o in error.validator_value]
-        flat = ", ".join(", ".join(o) if isinstance(o, list) else o for o in options)
+        flat = ", ".join(_option(option) for option in error.validator_value)
         raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
@@ -109,6 +108,16 @@ def _problem(error) -> str:
 def _types(types) -> str:
     words = {"array": "a list", "object": "lines of key: value", "string": "text"}
     return " or ".join(words.get(t, t) for t in ([types] if isinstance(types, str) else types))
+
+
+def _option(schema: dict) -> str:
+    """One of several things that a key may be, in words."""
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        return "a list of names or numbers"
+    least = f" of at least {schema['minimum']}" if "minimum" in schema else ""
+    return _types(schema["type"]) + least
 
 
 def _wrong_type(value, types) -> str:
@@ -449,6 +458,9 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
                     )
         if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
             raise UserError(f"{key}.gamma: give one for each of layers, or a single number")
+        for part in ("of", "perturber", "eta"):
+            if part in chosen:
+                raise UserError(f"{key}.{part}: is for layers mvl only; leave it out")
         return
     if isinstance(chosen["gamma"], dict):
         raise UserError(f"{key}.gamma: with layers mvl, the layers are not known; give one number")

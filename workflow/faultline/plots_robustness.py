@@ -4,6 +4,8 @@ Tables are robustness.tsv and robustness_differences.tsv of one data set and net
 epoch: values in % or points, intervals over seeds.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -36,20 +38,20 @@ def groups_over_eps(table: pd.DataFrame, groups: dict[str, list[str]], *, attack
         gap=(0.2, 0.45),
         least=7.6,
     )
-    most = max(len(others) for others in panels.values())
+    kinds = {name: name.removeprefix(base).lstrip("-") for base in panels for name in panels[base]}
+    colours = dict(zip(dict.fromkeys(kinds.values()), cycle(COLOURS), strict=False))
     for index, ax in enumerate(axes.flat):
         if index >= len(panels):
             ax.set_axis_off()
             continue
         base = list(panels)[index]
-        drawn = [(name, GREY, "-") for name in alone if name != base] + [(base, "black", "-")]
-        drawn += [(n, COLOURS[i % len(COLOURS)], "-") for i, n in enumerate(panels[base])]
-        for name, colour, style in drawn:
+        drawn = dict.fromkeys(alone, GREY) | {base: "black"}
+        for name, colour in (drawn | {n: colours[kinds[n]] for n in panels[base]}).items():
             line = part[part["training"] == name].sort_values("eps")
             ax.fill_between(
                 line["eps"], line["ci_low"], line["ci_high"], color=colour, alpha=0.15, lw=0
             )
-            ax.plot(line["eps"], line["value"], style, color=colour, lw=1.4)
+            ax.plot(line["eps"], line["value"], color=colour, lw=1.4)
             if attack.startswith("fgsm"):
                 ax.plot(line["eps"], line["published"], "x", color=colour, ms=4.5, mew=1.1)
         ax.set_title(base)
@@ -58,12 +60,8 @@ def groups_over_eps(table: pd.DataFrame, groups: dict[str, list[str]], *, attack
         ax.tick_params(labelleft=index % columns == 0)
         ax.set_xlabel("eps" if index >= len(panels) - columns else "")
     axes[0][0].set_ylabel(f"accuracy under {attack} (%)")
-    handles = [Line2D([], [], color="black", lw=1.6, label="the training named above")]
-    numbers = ["first", "second", "third", "fourth", "fifth", "sixth"][: min(most, 6)]
-    handles += [
-        Line2D([], [], color=COLOURS[i], lw=1.6, label=f"{word} that regularises it")
-        for i, word in enumerate(numbers)
-    ]
+    handles = [Line2D([], [], color="black", lw=1.6, label="as named above")]
+    handles += [Line2D([], [], color=c, lw=1.6, label=kind) for kind, c in colours.items()]
     if alone and groups:
         handles.append(Line2D([], [], color=GREY, lw=1.6, label=", ".join(alone)))
     if part["published"].notna().any() and attack.startswith("fgsm"):

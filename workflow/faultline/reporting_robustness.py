@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from faultline import page, plots, plots_robustness
+from faultline.checks import WEAKEST_FIRST
 from faultline.plots_robustness import SCORE
 
 TABLES = {
@@ -26,7 +27,7 @@ def sections(tables: dict[str, pd.DataFrame], config: dict) -> list[dict]:
     for index, (name, part) in enumerate(_runs(table)):
         part = plots.last_epoch(part)
         changes = _of(tables["robustness_differences"], part)
-        seeds, attacks = int(part["seeds"].max()), list(dict.fromkeys(part["attack"]))
+        seeds, attacks = int(part["seeds"].max()), _weakest_first(part, config)
         over = f"{confidence:.0%} intervals over {seeds} seeds (Student's t)"
         n = f"n = {int(part['n'].iloc[0]):,} test images, {page.count(range(seeds), 'seed')}"
         figures = []
@@ -112,6 +113,12 @@ def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     if len(table):
         for (dataset, network), part in table.groupby(["dataset", "network"], sort=False):
             yield f"{dataset} \u00b7 {network}", part
+
+
+def _weakest_first(part: pd.DataFrame, config: dict) -> list[str]:
+    methods = {name: config["attacks"][name]["method"] for name in dict.fromkeys(part["attack"])}
+    ranks = {method: rank for rank, method in enumerate(WEAKEST_FIRST)}
+    return sorted(methods, key=lambda name: ranks.get(methods[name], len(ranks)))
 
 
 def _of(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:

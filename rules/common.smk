@@ -11,7 +11,14 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from faultline import own
 from faultline.catalogue import describe, networks
-from faultline.config import count_filters, count_gpus, is_for, resolve, select_layers
+from faultline.config import (
+    count_filters,
+    count_gpus,
+    is_for,
+    published_rows,
+    resolve,
+    select_layers,
+)
 from faultline.errors import UserError
 from faultline.fingerprint import fingerprint
 
@@ -137,22 +144,14 @@ def checkpoints(epochs=None):
 
 
 def published_accuracies():
-    """Training -> eps, or rg_score, -> the published value in %."""
-    if not config["published"]:
-        return {}
-    head, *rows = Path(config["published"]).read_text(encoding="utf-8").splitlines()
-    table = {
-        row["training"]: row for row in (dict(zip(head.split("\t"), r.split("\t"))) for r in rows)
-    }
-    return {
-        name: {
-            key.removeprefix("eps_"): float(value)
-            for key, value in table[training["published"]].items()
-            if key == "rg_score" or key.startswith("eps_")
-        }
+    """The rows of the published table under the names of the trainings that repeat them."""
+    rows = published_rows(config["published"]) if config["published"] else []
+    return [
+        ordered(row | {"training": name})
         for name, training in sorted(config["trainings"].items())
-        if "published" in training
-    }
+        for row in rows
+        if training.get("published") == row["training"]
+    ]
 
 
 def with_layers(places, wanted):
@@ -207,6 +206,17 @@ def tuning_errors(wildcards):
     return standard_errors(wildcards, config["trainings"][wildcards.training]["tune"]["seeds"])
 
 
+def tuning_settings(wildcards):
+    """A search without its length and whose choice it starts from, which are told apart."""
+    tune = config["trainings"][wildcards.training]["tune"]
+    return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
+
+
+def tuning_epochs(wildcards):
+    training = config["trainings"][wildcards.training]
+    return training["tune"]["epochs"] or training["epochs"][-1]
+
+
 def taken_settings(wildcards):
     """What another training chose, which this one takes first."""
     other = config["trainings"][wildcards.training]["tune"].get("as")
@@ -216,9 +226,12 @@ def taken_settings(wildcards):
 
 
 def chosen_settings(wildcards):
-    """The settings that a search chose for a training, if it has one."""
-    tuned = config["trainings"][wildcards.training]["tune"]
-    return [f"{TUNING}/chosen.json".format(**wildcards)] if tuned else []
+    """The settings that a search chose for a training: its own, or that of another, or none."""
+    tune = config["trainings"][wildcards.training]["tune"]
+    if not tune:
+        return []
+    by = wildcards.training if tune["grid"] else tune["as"]
+    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": by})]
 
 
 def given_weights(wildcards):

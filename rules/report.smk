@@ -1,12 +1,13 @@
 ALL, LAST = checkpoints(), checkpoints("last")  # a last history tells all epochs before
-TOGETHER = ALL if ROBUST["attacks"] else []
+TOGETHER = checkpoints(ROBUST["epochs"]) if ROBUST["attacks"] else []
 ATTACKED = with_each(ALL, "attack", sorted({*config["attacks"]} - {*ROBUST["attacks"]}))
 SCORED = [place for place in ALL if FILTERING["global"] or ablated_layers(place)]
 SUSTAINED = checkpoints(SUSTAIN["epochs"])
 TUNED = [
     {key: place[key] for key in ("dataset", "network", "training")}
     for place in checkpoints("last")
-    if config["trainings"][place["training"]]["tune"] and place["seed"] == config["seeds"][0]
+    if place["seed"] == config["seeds"][0]
+    and (config["trainings"][place["training"]]["tune"] or {}).get("grid")
 ]
 RETRAINED = with_each(checkpoints(RETRAIN["from_epochs"]), "policy", POLICIES)
 PERTURBED = with_layers(checkpoints(PERTURB["epochs"]), PERTURB["layers"])
@@ -91,6 +92,7 @@ rule aggregate:
         network_layers=network_layers(*config["networks"]),
         permutations=TARGET["permutations"],
         attacks=attack_settings(*config["attacks"]),
+        masking=ROBUST["masking"],
         confidence=config["scores"]["confidence"],
         code=code("aggregate"),
     script:

@@ -19,11 +19,9 @@ rule tune:
         gpu=GPU,
     params:
         settings=training_settings,
-        tune=lambda w: ordered(config["trainings"][w.training]["tune"]),
-        epochs=lambda w: config["trainings"][w.training]["epochs"][-1],
-        attack=lambda w: ordered(
-            config["attacks"][config["trainings"][w.training]["tune"]["attack"]]
-        ),
+        tune=tuning_settings,
+        epochs=tuning_epochs,
+        attack=lambda w: attack_settings(tuning_settings(w)["attack"]),
         device=config["device"],
         code=code("tune"),
     script:

@@ -47,7 +47,7 @@ with job(snakemake):
         by_attack = split_attacks(found)
         attack_hits += by_attack.values()
         attacked += [place | {"attack": attack} for attack in by_attack]
-    order = attack_order(attack_hits, attacked, attacks=params.attacks)
+    order = attack_order(attack_hits, attacked, attacks=params.attacks, masking=params.masking)
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
@@ -86,12 +86,14 @@ with job(snakemake):
     save_table(joined(given.strengths, params.mended), output.strengths)
     save_table(remedies, output.remedy)
     save_table(joined(given.tuning, params.tuned), output.tuning)
-    scores = rg_scores(accuracy)
+    scores, confidence = rg_scores(accuracy), params.confidence
+    one_step = [name for name, attack in params.attacks.items() if attack["method"] == "fgsm"]
     save_table(
-        over_seeds(scores, params.published, confidence=params.confidence), output.robustness
+        over_seeds(scores, params.published, beside=one_step, confidence=confidence),
+        output.robustness,
     )
     save_table(
-        differences(scores, params.bases, confidence=params.confidence),
+        differences(scores, params.bases, confidence=confidence),
         output.robustness_differences,
     )
     probes, lists = (

@@ -2,9 +2,10 @@
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
-from faultline.checks import compare_attacks
+from faultline.checks import compare_attacks, fgsm_near_apgd
 from faultline.classes import invariance, match_layers, most_common_class
 from faultline.comparison import compare
 
@@ -12,9 +13,14 @@ RUN = ["dataset", "network", "training"]
 
 
 def attack_order(
-    correct: list[dict], places: list[dict], *, attacks: dict[str, dict]
+    correct: list[dict],
+    places: list[dict],
+    *,
+    attacks: dict[str, dict],
+    masking: float | None = None,
 ) -> pd.DataFrame:
-    """Self-check rows: no attack is weaker than a simpler one of its norm and eps.
+    """Self-check rows: no attack is weaker than a simpler one of its norm and eps, and FGSM not by
+    `masking` points of accuracy or more weaker than APGD.
 
     correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
     the attack of each. attacks: the settings of each attack.
@@ -44,6 +50,14 @@ def attack_order(
                         dict(checkpoint) | row | {"attack": "all", "detail": detail}
                     )
         rows += found.values()
+        together = {
+            where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
+            for (where, eps), by_method in groups.items()
+            if eps != "0"
+        }
+        flattered = None if masking is None else fgsm_near_apgd(together, points=masking)
+        if flattered:
+            rows.append(dict(checkpoint) | flattered | {"attack": "all"})
     return pd.DataFrame(rows)
 
 

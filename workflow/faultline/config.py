@@ -181,6 +181,7 @@ def _check_sense(config: dict) -> None:
     _check_retraining(config)
     _check_epochs("targeting.epochs", config["targeting"]["epochs"], config["trainings"])
     _check_epochs("remedy.from_epochs", config["remedy"]["from_epochs"], config["trainings"])
+    _check_epochs("robustness.epochs", config["robustness"]["epochs"], config["trainings"])
     _check_perturbations(config)
     _check_sustainability(config, facts)
     for name, training in config["trainings"].items():
@@ -513,6 +514,8 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
     tune, key = training["tune"], f"config key trainings.{name}.tune"
     if tune is None:
         return
+    if training["weights"]:
+        raise UserError(f"{key}: candidates start from random weights; leave out tune or weights")
     if "as" in tune:
         others = [n for n, t in config["trainings"].items() if t["tune"] and "as" not in t["tune"]]
         if tune["as"] not in others:
@@ -520,6 +523,8 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
                 f"{key}.as: {tune['as']!r} is no training that tunes by itself; "
                 f"{nearest(tune['as'], others) if others else 'there is none'}"
             )
+        if tune["as"] == name:
+            raise UserError(f"{key}.as: is the training itself; name another")
     elif not tune["grid"]:
         raise UserError(f"{key}.grid: missing; say what to try, or name a training under as")
     for setting in tune["grid"]:
@@ -528,7 +533,11 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
             training[part] is None or (inner == "eta" and training[part]["layers"] != "mvl")
         ):
             raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
-    tune.setdefault("seeds", config["seeds"][:1])
+    if twice := set(tune["seeds"]) & set(config["seeds"]):
+        raise UserError(
+            f"{key}.seeds: {min(twice)} is a seed of the run, which would be judged by networks it "
+            "was chosen by; take others"
+        )
     attack = tune.setdefault("attack", next(iter(config["attacks"])))
     if attack not in config["attacks"]:
         raise UserError(
@@ -540,33 +549,47 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
             f"{key}.towards: {len(tune['towards'])} accuracies; expected {len(grid)}, one for each "
             f"eps of attacks.{attack}: {', '.join(f'{eps:g}' for eps in grid)}"
         )
-    lists = training["regularisation"] and training["regularisation"]["layers"] == "mvl"
-    if lists and (unknown := set(tune["seeds"]) - set(config["seeds"])):
-        raise UserError(
-            f"{key}.seeds: {min(unknown)} is no seed of the run, so no list of most vulnerable "
-            "layers is found for it; take seeds of the run"
-        )
 
 
-def published_rows(path: str) -> list[str]:
-    """The trainings that a file of published accuracies has rows for. UserError if it is none."""
+def published_rows(path: str) -> list[dict]:
+    """The rows of a file of published accuracies, {training, network and dataset (None where the
+    file has no such column), values: {eps (text) or "rg_score": value in %}}; UserError if it is
+    no such file."""
     try:
         head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, ValueError):
         raise UserError(f"config key published: cannot read {path}; name a table") from None
-    if "training" not in head.split("\t"):
+    columns, rows = head.split("\t"), []
+    if "training" not in columns:
         raise UserError(f"config key published: {path} has no column training; name a table")
-    column = head.split("\t").index("training")
-    return [line.split("\t")[column] for line in lines if line]
+    for number, line in enumerate(lines, 2):
+        row = dict(zip(columns, line.split("\t"), strict=False))
+        try:
+            values = {
+                k if k == "rg_score" else f"{float(k.removeprefix('eps_')):g}": float(row[k])
+                for k in columns
+                if k == "rg_score" or k.startswith("eps_")
+            }
+        except (KeyError, ValueError):
+            raise UserError(
+                f"config key published: {path}, line {number}: a value in % is missing or no "
+                "number; give one in each column eps_<eps> and rg_score"
+            ) from None
+        named = {key: row.get(key) for key in ("training", "network", "dataset")}
+        rows.append(named | {"values": values})
+    return rows
 
 
 def _check_published(config: dict) -> None:
     rows = published_rows(config["published"]) if config["published"] else []
+    names = list(dict.fromkeys(row["training"] for row in rows))
     for name, training in config["trainings"].items():
-        if "published" in training and training["published"] not in rows:
+        if "published" in training and training["published"] not in names:
+            where = config["published"] or "a table, as the key published names none"
+            hint = f"; {nearest(training['published'], names)}" if names else "; name one"
             raise UserError(
                 f"config key trainings.{name}.published: {training['published']!r} is no row of "
-                f"{config['published']}; {nearest(training['published'], rows)}"
+                f"{where}{hint}"
             )
 
 

@@ -15,6 +15,7 @@ from faultline import (
     reporting_fragile,
     reporting_own,
     reporting_perturbations,
+    reporting_robustness,
     reporting_sustainability,
 )
 from faultline.checks import CHECK_MEANINGS
@@ -39,6 +40,7 @@ TABLES = {
     **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
     **reporting_sustainability.TABLES,
+    **reporting_robustness.TABLES,
     **reporting_own.TABLES,
 }
 
@@ -79,6 +81,7 @@ def render(
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
         *reporting_sustainability.sections(tables, config),
+        *reporting_robustness.sections(tables, config),
         *reporting_own.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
@@ -145,6 +148,7 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
         *reporting_sustainability.findings(tables, config),
+        *reporting_robustness.findings(tables, config),
         *reporting_own.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),

@@ -4,13 +4,12 @@ The R&G score of Khalooei et al. 2022 is the sum of the accuracies in % over the
 included. Everything here is in %, or points of it; intervals are Student's t over seeds. No torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr
 
-from faultline.statistics import mean_interval
+from faultline.statistics import benjamini_hochberg, mean_interval, mean_p_value
 
 CHECKPOINT = ["dataset", "network", "training", "epoch"]
 WHAT = ["attack", "eps"]
@@ -40,22 +39,30 @@ def rg_scores(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(
-    scores: pd.DataFrame, published: Mapping[str, Mapping[str, float]], *, confidence: float
+    scores: pd.DataFrame,
+    published: Sequence[Mapping] = (),
+    *,
+    beside: Collection[str] = (),
+    confidence: float,
 ) -> pd.DataFrame:
     """One row per checkpoint, attack and eps: mean over seeds, ci_low, ci_high, std, seeds, n.
 
-    scores: see `rg_scores`. published: training -> eps as written there, or rg_score, -> value in
-    %; it stands beside FGSM, which is all that is published.
+    scores: see `rg_scores`. published: rows {training, network or none for any, dataset,
+    values: {eps (text) or "rg_score": value in %}}. They stand beside the attacks `beside`.
     """
     known = {
-        (training, key if key == "rg_score" else f"{float(key):g}"): value
-        for training, row in published.items()
-        for key, value in row.items()
+        (row["training"], row["network"], key): (value, row["dataset"])
+        for row in published
+        for key, value in row["values"].items()
     }
+    nothing = np.nan, ""
     rows = []
     for key, part in scores.groupby([*CHECKPOINT, *WHAT], sort=False):
         head = dict(zip([*CHECKPOINT, *WHAT], key, strict=True))
         mean, low, high = mean_interval(part["value"], confidence=confidence)
+        place = head["training"], head["network"], head["eps"]
+        found = known.get(place, known.get((place[0], None, place[2]), nothing))
+        value, dataset = found if head["attack"] in beside else nothing
         rows.append(
             head
             | {
@@ -65,10 +72,11 @@ def over_seeds(
                 "std": part["value"].std(ddof=1),
                 "seeds": len(part),
                 "n": part["n"].iloc[0],
-                "published": known.get((head["training"], head["eps"]), np.nan),
+                "published": value,
+                "published_dataset": dataset,
             }
         )
-    columns = ["value", "ci_low", "ci_high", "std", "seeds", "n", "published"]
+    columns = ["value", "ci_low", "ci_high", "std", "seeds", "n", "published", "published_dataset"]
     return pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
 
 
@@ -78,7 +86,8 @@ def differences(
     """Each regularised training less its base, paired by seed, at the same epoch, attack and eps.
 
     scores: see `rg_scores`; bases: training -> its base. Columns: base, base_value, value (points,
-    mean over seeds), ci_low, ci_high, p_value (t test over seeds, two-sided), seeds.
+    mean over seeds), ci_low, ci_high, p_value (t test over seeds, two-sided), q_value (adjusted
+    for the trainings compared at this data set, network, epoch, attack and eps), seeds.
     """
     rows = []
     keys = ["dataset", "network", "epoch", *WHAT]
@@ -89,10 +98,6 @@ def differences(
         for key, part in pairs.groupby(keys, sort=False):
             change = (part["value"] - part["value_base"]).to_numpy()
             mean, low, high = mean_interval(change, confidence=confidence)
-            p = np.nan
-            if len(change) > 1 and np.ptp(change):
-                error = change.std(ddof=1) / np.sqrt(len(change))
-                p = float(2 * stdtr(len(change) - 1, -abs(mean) / error))
             rows.append(
                 dict(zip(keys, key, strict=True))
                 | {
@@ -102,9 +107,13 @@ def differences(
                     "value": mean,
                     "ci_low": low,
                     "ci_high": high,
-                    "p_value": p,
+                    "p_value": mean_p_value(change),
                     "seeds": len(change),
                 }
             )
-    columns = ["base", "base_value", "value", "ci_low", "ci_high", "p_value", "seeds"]
-    return pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
+    columns = ["base", "base_value", "value", "ci_low", "ci_high", "p_value", "q_value", "seeds"]
+    table = pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
+    if len(table):
+        families = table.groupby(keys, sort=False)["p_value"]
+        table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+    return table

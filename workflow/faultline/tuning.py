@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
+import pandas as pd
 
 from faultline.attacks import attack_curve
+from faultline.errors import UserError
 from faultline.seeds import seed_of
 
 
@@ -55,3 +57,27 @@ def loss_of(accuracies: Sequence[float], towards: Sequence[float] | None) -> flo
     if towards is None:
         return -float(np.sum(accuracies))
     return float(np.abs(np.subtract(accuracies, towards)).mean())
+
+
+def choose(
+    found: Sequence[Mapping], grid: Mapping[str, Sequence[float]], *, towards=None
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """(table of all trainings, chosen candidate), the least loss of the mean over seeds; the first
+    of several.
+
+    found: one row per candidate and seed: the settings of `grid`, seed, error (why the training
+    failed, or "") and "eps_<eps>" -> accuracy in %. The table has rg_score, loss and chosen beside.
+    UserError where every training failed.
+    """
+    table = pd.DataFrame(found)
+    if table["error"].astype(bool).all():
+        raise UserError(f"no candidate could be trained: {table['error'].iloc[-1]}")
+    names = [name for name in table if name.startswith("eps_")]
+    table["rg_score"] = table[names].sum(axis=1)
+    tried = candidates(grid)
+    rows = [(table[list(grid)] == pd.Series(c)).all(axis=1).to_numpy() for c in tried]
+    losses = [loss_of(table.loc[of, names].mean().to_numpy(), towards) for of in rows]
+    best = int(np.argmin(losses))
+    table["loss"] = np.select(rows, losses, np.nan)
+    table["chosen"] = rows[best]
+    return table, tried[best]

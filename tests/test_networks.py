@@ -22,7 +22,7 @@ TORCHVISION = {
     "vgg19": 143_667_240,
 }
 # Built with weights in well under a second; the others stay on the meta device.
-LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19")]
+LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19", "wideresnet28_10")]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

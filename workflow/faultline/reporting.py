@@ -14,6 +14,7 @@ from faultline import (
     plots,
     reporting_fragile,
     reporting_perturbations,
+    reporting_robustness,
     reporting_sustainability,
 )
 from faultline.checks import CHECK_MEANINGS
@@ -38,6 +39,7 @@ TABLES = {
     **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
     **reporting_sustainability.TABLES,
+    **reporting_robustness.TABLES,
 }
 
 
@@ -69,6 +71,7 @@ def render(
     tables = {name: _plain(tables[name]) for name in TABLES}
     sections = [
         _classes(tables, config),
+        *reporting_robustness.sections(tables, config),
         _robustness(tables, config),
         _thresholds(tables, config),
         _scores(tables, config),
@@ -137,6 +140,7 @@ def _given(training: dict) -> str:
 def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
     return [
         *_accuracy_findings(tables["accuracy"], config),
+        *reporting_robustness.findings(tables, config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
         *reporting_fragile.findings(tables, config),

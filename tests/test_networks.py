@@ -150,6 +150,30 @@ def test_cross_entropy_on_two_logits_is_binary_cross_entropy():
         assert torch.allclose(nn.functional.cross_entropy(logits, y), binary, rtol=1e-12)
 
 
+def test_wide_resnets_have_the_published_numbers_of_parameters():
+    # Zagoruyko & Komodakis 2016, tables 4 and 5, in millions
+    for depth, width, millions in ((40, 1, 0.6), (16, 8, 11.0), (28, 10, 36.5), (40, 4, 8.9)):
+        with torch.device("meta"):
+            network = networks.wide_resnet((3, 32, 32), 10, depth=depth, width=width, dropout=0)
+        assert round(parameters(network) / 1e6, 1) == pytest.approx(millions, abs=0.051)
+
+
+def test_wide_resnet_learns_and_drops_out_in_training_only():
+    torch.manual_seed(0)
+    network = networks.wide_resnet((1, 8, 8), 2, depth=10, width=1, dropout=0.3)
+    labels = torch.arange(32) % 2
+    x = torch.rand(32, 1, 8, 8) + labels[:, None, None, None]
+    assert not torch.equal(network(x), network(x))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+    network.eval()
+    assert torch.equal(network(x), network(x))
+    assert (network(x).argmax(1) == labels).all()
+
+
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_colour_networks_are_torchvisions_own(name):
     size = max(64, REGISTRY[name].min_size)

@@ -69,7 +69,9 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
         }
         layers = {name for name, *_ in networks()[network]["layers"]}
         assert found == layers if swept == "all" else found <= layers
-    assert {"prepare_data", "train", "attack", "aggregate", "report"} <= {j["rule"] for j in jobs}
+    rules = {job["rule"] for job in jobs}
+    assert {"prepare_data", "train", "aggregate", "report"} <= rules
+    assert rules & {"attack", "evaluate_robustness"}
 
 
 # What a run makes

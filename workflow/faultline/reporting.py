@@ -73,6 +73,7 @@ def render(
     tables = {name: _plain(tables[name]) for name in TABLES}
     sections = [
         _classes(tables, config),
+        *reporting_robustness.sections(tables, config),
         _robustness(tables, config),
         _thresholds(tables, config),
         _scores(tables, config),
@@ -143,6 +144,7 @@ def _given(training: dict) -> str:
 def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
     return [
         *_accuracy_findings(tables["accuracy"], config),
+        *reporting_robustness.findings(tables, config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
         *reporting_fragile.findings(tables, config),

@@ -19,16 +19,11 @@ datasets:
   digits: {train: 200, validation: 50, test: 60}
 networks: [small_conv]
 trainings:
-  standard:
-    batch_size: 50
-    epochs: [1, 2]
-    tune: {grid: {lr: [0.001, 0.002]}, seeds: [7], epochs: 1, attack: fgsm}
+  standard: {batch_size: 50, epochs: [1, 2]}
 seeds: [0]
 attacks:
   fgsm: {method: fgsm, eps: 0.1}
   pgd: {method: pgd, steps: 2, eps: 0.1}
-  apgd: {method: apgd, steps: 2, eps: 0.1}
-robustness: {attacks: [apgd]}
 ablation: {attacks: [pgd]}
 synaptic_filtering: {layers: [conv1, fc], thresholds: 3}
 nodal_dropout: {layers: first}

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline import plots, plots_perturbations  # noqa: E402
+from faultline import plots, plots_fragile, plots_perturbations  # noqa: E402
 from faultline.files import load_table  # noqa: E402
 
 
@@ -19,29 +19,40 @@ def of(table, **wanted):
     return table
 
 
-# Picture -> its table and how it is drawn.
+# Picture -> the run, its tables, and how they are drawn.
 PICTURES = {
     "fashion-mnist-resnet18-curves": (
-        "fashion-mnist/tables/curves.tsv",
-        lambda table: plots.threshold_curves(of(table, network="resnet18")),
+        "fashion-mnist",
+        ["curves"],
+        lambda curves: plots.threshold_curves(of(curves, network="resnet18")),
     ),
     "fashion-mnist-resnet18-layers": (
-        "fashion-mnist/tables/layers.tsv",
-        lambda table: plots.score_map(of(table, network="resnet18")),
+        "fashion-mnist",
+        ["layers"],
+        lambda layers: plots.score_map(of(layers, network="resnet18")),
     ),
     "internal-perturbations-vgg16": (
-        "internal-perturbations/tables/perturbations.tsv",
-        lambda table: plots_perturbations.perturbation_curves(
-            of(table, network="vgg16", images="clean")
+        "internal-perturbations",
+        ["perturbations"],
+        lambda curves: plots_perturbations.perturbation_curves(
+            of(curves, network="vgg16", images="clean")
+        ),
+    ),
+    "fragile-neurons-lsa-mnist": (
+        "fragile-neurons",
+        ["targeting", "association"],
+        lambda *tables: plots_fragile.targeting_scatter(
+            *(of(t, dataset="fashion_mnist", network="lsa_mnist", epoch=8) for t in tables)
         ),
     ),
 }
 
 
 def main(results: Path, folder: Path) -> None:
-    for name, (table, draw) in PICTURES.items():
-        if (results / table).exists():
-            draw(load_table(results / table)).savefig(folder / f"{name}.png", dpi=90)
+    for name, (run, names, draw) in PICTURES.items():
+        tables = [results / run / "tables" / f"{table}.tsv" for table in names]
+        if all(table.exists() for table in tables):
+            draw(*map(load_table, tables)).savefig(folder / f"{name}.png", dpi=90)
             print(folder / f"{name}.png")
 
 

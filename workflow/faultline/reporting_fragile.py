@@ -63,7 +63,8 @@ def _associated(attack: str, rows: pd.DataFrame) -> str:
             f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
         )
     if np.isnan(share["value"]):
-        return text + "; no fragile filter to compare."
+        which = "every filter is fragile" if share["fragile"] else "no filter is fragile"
+        return f"{text}; {which}, so there is nothing to compare."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
     return text + (
         f"; {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "

@@ -63,7 +63,9 @@ def _associated(attack: str, rows: pd.DataFrame) -> str:
             f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
         )
     if np.isnan(share["value"]):
-        which = "every filter is fragile" if share["fragile"] else "no filter is fragile"
+        which = {0: "no filter is fragile", share["n"]: "every filter is fragile"}.get(
+            share["fragile"], "in each seed every filter is fragile, or none"
+        )
         return f"{text}; {which}, so there is nothing to compare."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
     return text + (

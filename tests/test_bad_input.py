@@ -176,7 +176,7 @@ def test_noise_that_needs_bounds_is_refused_where_there_are_none():
         resolve(config, SCHEMA)
 
 
-AT = {"epochs": [1], "recipe": "at-fgsm", "adversarial": {"eps": 0.1}}
+AT = {"epochs": [1, 2], "recipe": "at-fgsm", "adversarial": {"eps": 0.1}}
 LR = AT | {"recipe": "at-fgsm-lr", "regularisation": {"layers": ["conv1"], "gamma": 1}}
 LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
 
@@ -194,8 +194,8 @@ LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
         ),
         (AT | {"tune": {}}, ["tune.grid: missing", "name a training under as"]),
         (AT | {"tune": {"as": "standrad"}}, ["tune.as", "'standrad'", "there is none"]),
-        (AT | {"tune": {"as": "one"}}, ["tune.as", "'one'", "did you mean 'two'"]),
-        (AT | {"tune": {"as": "one", "grid": {"lr": [1]}}}, ["tune.as", "itself"]),
+        (AT | {"tune": {"as": "one"}}, ["tune.as", "'one'", "expected one of: two"]),
+        (AT | {"tune": {"as": "one", "grid": {"lr": [1]}}}, ["tune.as", "'one'", "there is none"]),
         (AT | {"tune": {"grid": {"lr": [1]}, "seeds": [0, 7]}}, ["tune.seeds", "0 is a seed"]),
         (AT | {"tune": {"grid": {"lr": [1]}, "attack": "fgms"}}, ["tune.attack", "'fgsm'"]),
         (

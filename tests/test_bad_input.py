@@ -232,7 +232,7 @@ LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
         (AT | {"tune": {}}, ["tune.grid: missing", "name a training under as"]),
         (AT | {"tune": {"as": "standrad"}}, ["tune.as", "'standrad'", "there is none"]),
         (AT | {"tune": {"as": "one"}}, ["tune.as", "'one'", "expected one of: two"]),
-        (AT | {"tune": {"as": "one", "grid": {"lr": [1]}}}, ["tune.as", "itself"]),
+        (AT | {"tune": {"as": "one", "grid": {"lr": [1]}}}, ["tune.as", "'one'", "there is none"]),
         (AT | {"tune": {"grid": {"lr": [1]}, "seeds": [0, 7]}}, ["tune.seeds", "0 is a seed"]),
         (AT | {"tune": {"grid": {"lr": [1]}, "attack": "fgms"}}, ["tune.attack", "'fgsm'"]),
         (

@@ -482,7 +482,6 @@ def test_all_that_a_list_takes_is_announced(fresh):
     config = fresh.config()
     config["sustainability"]["epochs"] = []  # the list is made all the same
     config["seeds"] = [0, 1]
-    del config["trainings"]["standard"]["tune"]
     fresh.configure(config)
     jobs = fresh.announced(f"{PLACE.format('mended', 2).replace('seed-0', 'seed-1')}/checkpoint.pt")
     found = [(job["rule"], *job["wildcards"].values()) for job in jobs]

@@ -366,6 +366,8 @@ def test_a_further_network_remakes_no_other(rerun):
         ("vulnerability", "list_table", LISTS_ON),
         ("vulnerability", "agreement", DOWNSTREAM),
         ("reporting_sustainability", "sections", {"report": 1}),
+        ("reporting_robustness", "sections", {"report": 1}),
+        ("robustness", "differences", DOWNSTREAM),
         ("attacks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
         ("sweep", "sweep", SWEEPS_ON | REMEDY),
         ("perturbations", "perturbed", PERTURBED),

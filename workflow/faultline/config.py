@@ -535,8 +535,6 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
                 f"{key}.as: {tune['as']!r} is no training that tunes by itself; "
                 f"{nearest(tune['as'], others) if others else 'there is none'}"
             )
-        if tune["as"] == name:
-            raise UserError(f"{key}.as: is the training itself; name another")
     elif not tune["grid"]:
         raise UserError(f"{key}.grid: missing; say what to try, or name a training under as")
     for setting in tune["grid"]:

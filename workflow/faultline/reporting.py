@@ -21,6 +21,7 @@ from faultline import (
 from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
+MAX_ACCURACIES = 8
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -158,7 +159,11 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
 
 
 def _accuracy_findings(accuracy: pd.DataFrame, config: dict) -> Iterator[tuple[str, str]]:
-    for run, part in page.runs(accuracy):
+    runs = [*page.runs(accuracy)]
+    if len(runs) > MAX_ACCURACIES:
+        yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
+        return
+    for run, part in runs:
         part = plots.last_epoch(part)
         texts = []
         for name, settings in config["attacks"].items():

@@ -342,7 +342,11 @@ def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> d
                 "trainings tried": sizes[name],
             }
         else:
-            row |= {"chosen": f"as {tune['as']}", "by": "", "R&G on validation images": ""}
+            row |= {
+                "chosen": f"as {tune.get('as', 'given')}",
+                "by": "",
+                "R&G on validation images": "",
+            }
             row["trainings tried"] = 0
         row["its base's"] = sizes.get(base, "") if base else ""
         rows.append(row)

@@ -245,17 +245,14 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
         part = plots.last_epoch(part)
         of_run = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
-        texts = [
-            f"{'Clean' if images == 'clean' else 'Under ' + images}: selective "
-            + page.compared(
-                rows,
-                policy="selective",
-                reference="regular",
-                control="random freezing",
-                confidence=config["scores"]["confidence"],
-            )
-            for images, rows in part.groupby("images", sort=False)
-        ]
+        texts = page.compared_sets(
+            part,
+            "selective",
+            policy="selective",
+            reference="regular",
+            control="random freezing",
+            confidence=config["scores"]["confidence"],
+        )
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"

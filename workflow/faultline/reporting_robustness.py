@@ -71,7 +71,7 @@ def sections(tables: dict[str, pd.DataFrame], config: dict) -> list[dict]:
                     read="Blue: more accurate than the base; brown: less.",
                 ),
             ]
-        searched = _of(tables["tuning"], part)
+        searched = page.of(tables["tuning"], part, PLACE)
         blocks.append(
             page.block(
                 place,
@@ -142,16 +142,11 @@ def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.
     )
     for (dataset, network), part in robust.groupby(PLACE, sort=False):
         last = part["epoch"] == part.groupby("training")["epoch"].transform("max")
-        part, of_place = part[last], _of(changes, part)
+        part, of_place = part[last], page.of(changes, part, PLACE)
         if len(of_place):
             epochs = part.groupby("training")["epoch"].first()
             of_place = of_place[of_place["epoch"] == of_place["training"].map(epochs)]
         yield f"{dataset} · {network}", part, of_place
-
-
-def _of(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of another table that are of the same data set and network."""
-    return table[(table[PLACE] == part.iloc[0][PLACE]).all(axis=1)] if len(table) else table
 
 
 def _families(part: pd.DataFrame, config: dict) -> dict[str, list[str]]:
@@ -231,7 +226,7 @@ def _published_words(part: pd.DataFrame, config: dict) -> str:
 def _masking_note(checks: pd.DataFrame, part: pd.DataFrame) -> str:
     if not len(checks):
         return ""
-    made = _of(checks, part)
+    made = page.of(checks, part, PLACE)
     made = made[made["check"] == "fgsm_near_apgd"]
     warned = made[made["status"] == "warning"]
     if not len(warned):

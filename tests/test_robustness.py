@@ -11,6 +11,7 @@ from faultline import reporting_robustness as reporting
 from faultline.aggregation import attack_order
 from faultline.checks import fgsm_near_apgd
 from faultline.config import resolve
+from faultline.reporting import TABLES, render
 from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
 
 PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
@@ -157,6 +158,7 @@ def make_tables(config, *, seeds=5):
     published = [row | {"training": name} for name in trainings]
     bases = {name: "at-fgsm" for name in trainings if "-lr-" in name}
     check = {"check": "fgsm_near_apgd", "status": "warning", "detail": "", "training": "at-fgsm"}
+    check |= {"seed": 0, "attack": "apgd", "value": 0.2, "limit": 0.1}
     candidates = [
         {
             **{"dataset": "moons", "network": "lsa_moons", "training": "at-fgsm"},
@@ -201,6 +203,17 @@ def test_the_section_sets_ours_beside_the_published(config):
     assert [row[-1] for row in search["rows"]] == ["", "yes"]
     cells = [c for table in block["tables"] for r in table["rows"] for c in r]
     assert not any("nan" in str(cell) for cell in cells)
+
+
+def test_a_page_of_trainings_has_every_section_once(config):
+    """Also where nothing was ablated; and many trainings are counted, not named."""
+    accuracy = accuracy_table(dict.fromkeys(config["trainings"], 0.0), attacks=config["attacks"])
+    tables = dict.fromkeys(TABLES, pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
+    template = (ROOT / "workflow/faultline/report.html.j2").read_text(encoding="utf-8")
+    made = render(tables, config=config, versions={}, template=template)
+    assert made.count('<section id="trainings"') == 1
+    assert made.count("Of 2 regularised trainings") == 2  # under two attacks
+    assert "trained in 17 ways (checkpoints at epochs 25)" in made
 
 
 def test_findings_name_who_is_better_beyond_chance(config):

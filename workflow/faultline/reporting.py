@@ -22,6 +22,7 @@ from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
 MAX_ACCURACIES = 8
+MAX_TRAININGS = 6  # named together, else counted
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -83,7 +84,6 @@ def render(
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
         *reporting_sustainability.sections(tables, config),
-        *reporting_robustness.sections(tables, config),
         *reporting_own.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
@@ -115,9 +115,14 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _what_was_run(tables: dict, config: dict) -> str:
-    epochs = "; ".join(
-        f"{name} ({_given(settings)}checkpoints at epochs {page.listed(settings['epochs'])})"
-        for name, settings in config["trainings"].items()
+    alike = {}  # trainings with the same checkpoints, by what is said of them
+    for name, settings in config["trainings"].items():
+        said = f"{_given(settings)}checkpoints at epochs {page.listed(settings['epochs'])}"
+        alike.setdefault(said, []).append(name)
+    trained = "; ".join(
+        (f"as {page.listed(names)}" if len(names) <= MAX_TRAININGS else f"in {len(names)} ways")
+        + f" ({said})"
+        for said, names in alike.items()
     )
     n = page.images(tables["accuracy"])
     chosen, target = page.listed(config["ablation"]["attacks"]), config["ablation"]["target"]
@@ -130,7 +135,7 @@ def _what_was_run(tables: dict, config: dict) -> str:
     return (
         f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
         f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
-        f"training {epochs}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
+        f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
         f"judged on {judged}. "
         f"Attacks: {page.listed(config['attacks'])}. For the scores, adversarial images of "
         f"{chosen} were {crafted}."
@@ -151,7 +156,6 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
         *reporting_sustainability.findings(tables, config),
-        *reporting_robustness.findings(tables, config),
         *reporting_own.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),

@@ -1,4 +1,4 @@
-"""The figures of the README, drawn from the tables of the runs that are there.
+"""The figures of README.md and docs/, drawn from the tables of the runs that are there.
 
 python docs/figures.py results docs
 """
@@ -9,7 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline import plots, plots_fragile, plots_perturbations  # noqa: E402
+from faultline import (  # noqa: E402
+    plots,
+    plots_fragile,
+    plots_perturbations,
+    plots_robustness,
+    plots_sustainability,
+)
 from faultline.files import load_table  # noqa: E402
 
 
@@ -43,6 +49,22 @@ PICTURES = {
         ["targeting", "association"],
         lambda *tables: plots_fragile.targeting_scatter(
             *(of(t, dataset="fashion_mnist", network="lsa_mnist", epoch=8) for t in tables)
+        ),
+    ),
+    "lsa-mnist-robustness": (
+        "lsa-mnist",
+        ["robustness"],
+        lambda robust: plots_robustness.accuracy_curves(
+            of(robust, dataset="fashion_mnist"),
+            {"at-apgd": ["at-apgd", "at-apgd-lr-l0", "at-apgd-lr-mvl"]},
+            reference="normal",
+        ),
+    ),
+    "lsa-mnist-sustainability": (
+        "lsa-mnist",
+        ["sustainability"],
+        lambda probes: plots_sustainability.error_profiles(
+            of(probes, dataset="fashion_mnist", training="normal")
         ),
     ),
 }

@@ -195,7 +195,7 @@ def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
     )
     if each["ci_low"].notna().any():
         within = each["published"].between(each["ci_low"], each["ci_high"]).sum()
-        text += f" {within} published ones lie within our interval over seeds."
+        text += f" {within} of the published ones are within our intervals over seeds."
     published = whole.groupby("training")["published"].first()
     pairs = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
     theirs = pairs["training"].map(published) - pairs["base"].map(published)

@@ -79,6 +79,11 @@ def code(script):
     return fingerprint(ROOT / "workflow" / f"{script}.py")
 
 
+def memory(megabytes):
+    """Of the first attempt at a job; a retry asks for as much again."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
 def ordered(value):
     """Settings with their keys sorted, so that their order in the config means nothing."""
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A real SLURM of one node, started by the tests as root and stopped again: no systemd, no database."""
+"""A real SLURM of one node, started by the tests as root and stopped again; no database."""
 
 import contextlib
 import os
@@ -86,7 +86,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True)
-        os.chmod(self.folder, 0o755)
+        self.folder.chmod(0o755)
         conf = CONF.format(
             folder=self.folder, host=socket.gethostname(), controller=free_port(), node=free_port()
         )

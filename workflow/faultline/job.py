@@ -1,13 +1,18 @@
 """What every script shares: its log, its threads, and one line for a user's mistake."""
 
 import errno
+import fcntl
+import os
 import resource
 import sys
+import tempfile
 import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from faultline.errors import UserError
+
+_HELD = []  # open lock files: closing one lets its device go
 
 
 @contextmanager
@@ -57,7 +62,28 @@ def torch_device(snakemake):
         raise UserError(
             "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
         )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    scheduled = "SLURM_JOB_ID" in os.environ  # the cluster gave this job its devices
+    return torch.device("cuda", 0 if scheduled else claim(torch.cuda.device_count()))
+
+
+def claim(count: int, folder: str | None = None) -> int:
+    """A device of this machine that no other job holds; held until the process ends.
+
+    Where all are held, as by a second workflow, the devices are shared out by process id.
+    """
+    for device in range(count):
+        lock = Path(folder or tempfile.gettempdir(), f"faultline-gpu-{os.getuid()}-{device}.lock")
+        handle = lock.open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            continue
+        _HELD.append(handle)
+        return device
+    return os.getpid() % count
 
 
 def free_memory(snakemake, device) -> float:

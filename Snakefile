@@ -15,8 +15,11 @@ if not workflow.configfiles:
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/sustainability.smk"
+include: "rules/tune.smk"
 include: "rules/train.smk"
 include: "rules/attack.smk"
+include: "rules/robustness.smk"
 include: "rules/ablate.smk"
 include: "rules/perturb.smk"
 include: "rules/score.smk"

@@ -90,3 +90,35 @@ rule ablate_filters:
         code=code("ablate_filters"),
     script:
         "../workflow/ablate_filters.py"
+
+
+rule ablate_own:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=adversarial_sets,
+    output:
+        facts=OWN_ABLATION,
+    log:
+        f"{LOGS}/layers/{{layer}}/ablate_own-{{ablation}}.log",
+    benchmark:
+        f"{BENCHMARKS}/layers/{{layer}}/ablate_own-{{ablation}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=GPU,
+    params:
+        attacks=ABLATION_ATTACKS,
+        images=config["ablation"]["images"],
+        ablation=lambda w: {
+            key: value
+            for key, value in with_code(config["ablations"][w.ablation], "function").items()
+            if key in ("function", "options", "code")
+        },
+        device=config["device"],
+        code=code("ablate_own"),
+    script:
+        "../workflow/ablate_own.py"

@@ -19,7 +19,7 @@ rule attack:
         runtime=240,
         gpu=GPU,
     params:
-        attack=lambda wildcards: ordered(config["attacks"][wildcards.attack]),
+        attack=lambda wildcards: attack_settings(wildcards.attack)[wildcards.attack],
         device=config["device"],
         code=code("attack"),
     script:

@@ -9,8 +9,16 @@ import yaml
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import describe
-from faultline.config import count_filters, count_gpus, is_for, resolve, select_layers
+from faultline import own
+from faultline.catalogue import describe, networks
+from faultline.config import (
+    count_filters,
+    count_gpus,
+    is_for,
+    published_rows,
+    resolve,
+    select_layers,
+)
 from faultline.errors import UserError
 from faultline.fingerprint import fingerprint
 
@@ -32,9 +40,11 @@ PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
 CHECKPOINT = f"{RESULTS}/{PART}"
 ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
+OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 REPORT = f"{RESULTS}/report.html"
+TUNING = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/tuning"
 LOGS = f"{RESULTS}/logs/{PART}"
 BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
 
@@ -52,6 +62,8 @@ POLICIES = [
 ]
 TARGET = config["targeting"]
 MEND = config["remedy"]
+SUSTAIN = config["sustainability"]
+ROBUST = config["robustness"]
 REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
 # Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
@@ -59,6 +71,11 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gp
 # On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
 if GPU and workflow.nodes is None and not workflow.remote_exec:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
+
+# With a limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice that it
+# ever made: half a core after a few hundred jobs.
+if workflow.scheduling_settings:
+    workflow.scheduling_settings.max_jobs_per_timespan = None
 
 
 wildcard_constraints:
@@ -68,6 +85,7 @@ wildcard_constraints:
     attack="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
+    ablation="[A-Za-z0-9_-]+",
     seed="[0-9]+",
     epoch="[0-9]+",
     first="[0-9]+",
@@ -94,11 +112,24 @@ def ordered(value):
 def training_settings(wildcards):
     """A training without what changes no segment: its list of checkpoints and its files."""
     settings = config["trainings"][wildcards.training]
-    return ordered({k: value for k, value in settings.items() if k not in ("epochs", "weights")})
+    elsewhere = ("epochs", "weights", "tune", "base", "published")
+    return ordered({k: value for k, value in settings.items() if k not in elsewhere})
+
+
+def with_code(settings, key):
+    """Settings with the fingerprint of the user's function that one of them names, if it does."""
+    function = settings.get(key, "")
+    mine = own.is_own(function) and not function.startswith(own.TORCHVISION)
+    return ordered(settings | ({"code": own.code(function)} if mine else {}))
 
 
 def attack_settings(*names):
-    return ordered({name: config["attacks"][name] for name in names})
+    return {name: with_code(config["attacks"][name], "method") for name in sorted(names)}
+
+
+def network_layers(*names):
+    """[name, kind, filters] of every layer of some networks."""
+    return {name: networks()[name]["layers"] for name in sorted(names)}
 
 
 def checkpoints(epochs=None):
@@ -114,6 +145,17 @@ def checkpoints(epochs=None):
         if epochs in (None, "all")
         or (epochs == "last" and epoch == settings["epochs"][-1])
         or (isinstance(epochs, list) and epoch in epochs)
+    ]
+
+
+def published_accuracies():
+    """The rows of the published table under the names of the trainings that repeat them."""
+    rows = published_rows(config["published"]) if config["published"] else []
+    return [
+        ordered(row | {"training": name})
+        for name, training in sorted(config["trainings"].items())
+        for row in rows
+        if training.get("published") == row["training"]
     ]
 
 
@@ -152,6 +194,51 @@ def previous_checkpoint(wildcards):
     ]
 
 
+def standard_errors(wildcards, seeds):
+    """The relative errors that lists of most vulnerable layers come from, where one is needed."""
+    chosen = config["trainings"][wildcards.training]["regularisation"]
+    if chosen is None or chosen["layers"] != "mvl":
+        return []
+    epoch = config["trainings"][chosen["of"]]["epochs"][-1]
+    found = {"dataset": wildcards.dataset, "network": wildcards.network, "training": chosen["of"]}
+    return paths(
+        f"{CHECKPOINT}/sustainability/errors.npz",
+        with_each([found | {"epoch": epoch}], "seed", seeds),
+    )
+
+
+def tuning_errors(wildcards):
+    return standard_errors(wildcards, config["trainings"][wildcards.training]["tune"]["seeds"])
+
+
+def tuning_settings(wildcards):
+    """A search without its length and whose choice it starts from, which are told apart."""
+    tune = config["trainings"][wildcards.training]["tune"]
+    return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
+
+
+def tuning_epochs(wildcards):
+    training = config["trainings"][wildcards.training]
+    return training["tune"]["epochs"] or training["epochs"][-1]
+
+
+def taken_settings(wildcards):
+    """What another training chose, which this one takes first."""
+    other = config["trainings"][wildcards.training]["tune"].get("as")
+    if other is None:
+        return []
+    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": other})]
+
+
+def chosen_settings(wildcards):
+    """The settings that a search chose for a training: its own, or that of another, or none."""
+    tune = config["trainings"][wildcards.training]["tune"]
+    if not tune:
+        return []
+    by = wildcards.training if tune["grid"] else tune["as"]
+    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": by})]
+
+
 def given_weights(wildcards):
     """The user's weights, where a training starts from some and this is its first segment."""
     training = config["trainings"][wildcards.training]
@@ -177,6 +264,12 @@ def adversarial_sets(wildcards):
     return paths(
         f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", CHOSEN_ATTACKS)
     )
+
+
+def ablated_layers(place):
+    """The layers of a network that any scored ablation is about."""
+    wanted = (FILTERING["layers"], DROPOUT["layers"])
+    return [layer for key in wanted for layer in select_layers(place["network"], key)]
 
 
 def filtered_layers(wildcards):

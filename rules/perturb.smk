@@ -56,6 +56,7 @@ rule score_perturbations:
     params:
         where=place,
         layers=lambda w: select_layers(w.network, PERTURB["layers"]),
+        network_layers=lambda w: network_layers(w.network)[w.network],
         chance=lambda w: 1 / CLASSES[w.dataset],
         ends=PERTURB["ends"],
         almost_chance=PERTURB["almost_chance"],

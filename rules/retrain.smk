@@ -3,6 +3,8 @@ rule retrain:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         classes=deciding_classes,
+        chosen=chosen_settings,
+        errors=lambda w: standard_errors(w, [w.seed]),
     output:
         result=f"{RETRAINING}/result.tsv",
         history=f"{RETRAINING}/history.tsv",

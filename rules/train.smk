@@ -3,6 +3,8 @@ rule train:
         data=DATA,
         previous=previous_checkpoint,
         weights=given_weights,
+        chosen=chosen_settings,
+        errors=lambda w: standard_errors(w, [w.seed]),
     output:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         history=f"{CHECKPOINT}/history.tsv",
@@ -19,6 +21,7 @@ rule train:
         gpu=GPU,
     params:
         settings=training_settings,
+        own=lambda w: with_code(config["own_networks"].get(w.network, {}), "function"),
         device=config["device"],
         code=code("train"),
     script:

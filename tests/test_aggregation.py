@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from faultline.aggregation import attack_order, compare_policies, invariances
+from faultline.catalogue import networks
 
 PLACE = {
     "dataset": "digits",
@@ -143,7 +144,7 @@ def test_invariance_over_seeds_by_hand():
             classes_of([F, R, R, F], seed=2),
         ]
     )
-    (row,) = invariances(layers).to_dict("records")
+    (row,) = invariances(layers, {}).to_dict("records")
     assert row["over"] == "seed"
     assert row["network"] == "small_conv"
     assert (row["units"], row["raters"], row["dropped"]) == (4, 3, 0)
@@ -160,7 +161,7 @@ def test_invariance_over_epochs_holds_the_seed():
         + [classes_of([A, A, A, A], seed=0, epoch=2).assign(scope="global")]
     )
     layers.loc[(layers["seed"] == 1) & (layers["scope"] == "local"), "class"] = R
-    table = invariances(layers).set_index("over")
+    table = invariances(layers, {}).set_index("over")
     assert set(table.index) == {"seed", "epoch"}
     assert table.loc["epoch", "units"] == table.loc["seed", "units"] == 8
     assert table.loc["epoch", "unchanged"] == 1
@@ -173,7 +174,8 @@ def test_invariance_over_networks_matches_layers():
     other = pd.DataFrame(
         [one.iloc[0].to_dict() | {"network": "resnet18", "layer": name} for name in names]
     ).assign(**{"class": [F, F, R]})
-    table = invariances(pd.concat([one, other]))
+    layers = {name: networks()[name]["layers"] for name in ("small_conv", "resnet18")}
+    table = invariances(pd.concat([one, other]), layers)
     (row,) = table[table["over"] == "network"].to_dict("records")
     # conv early: fragile in both; linear late: antifragile and robust; the others in one only
     assert row["network"] == "all"
@@ -183,5 +185,5 @@ def test_invariance_over_networks_matches_layers():
 
 
 def test_nothing_to_compare():
-    assert invariances(classes_of([F, R, R, A])).empty
-    assert invariances(pd.DataFrame()).empty
+    assert invariances(classes_of([F, R, R, A]), {}).empty
+    assert invariances(pd.DataFrame(), {}).empty

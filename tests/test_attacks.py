@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from faultline.attacks import (
     METHODS,
+    apgd,
     attack_curve,
     checks,
     craft,
@@ -27,8 +28,10 @@ ATTACKS = {
     "fgsm": {"method": "fgsm", "norm": "linf"},
     "pgd": {"method": "pgd", "norm": "linf", "steps": 10},
     "pgd-l2": {"method": "pgd", "norm": "l2", "steps": 10, "step_size": 0.2},
+    "apgd": {"method": "apgd", "norm": "linf", "steps": 10},
+    "apgd-l2": {"method": "apgd", "norm": "l2", "steps": 10},
 }
-EPS = {"fgsm": 0.1, "pgd": 0.1, "pgd-l2": 0.8}
+EPS = {"fgsm": 0.1, "pgd": 0.1, "pgd-l2": 0.8, "apgd": 0.1, "apgd-l2": 0.8}
 
 
 class Normalise(nn.Module):
@@ -224,6 +227,117 @@ def test_pgd_agrees_with_foolbox(models, norm, attack, grid):
         assert abs(difference) <= 0.02
 
 
+def loss_of(network, images, labels):
+    return F.cross_entropy(predict(network, images), labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("norm", "theirs", "grid"),
+    [("linf", "Linf", (0.03, 0.1)), ("l2", "L2", (0.4, 0.8))],
+)
+def test_apgd_agrees_with_the_authors(models, norm, theirs, grid):
+    library = pytest.importorskip("pyautoattack.autopgd_base")
+    network, images, labels, bounds = models["conv"]
+    attack = {"method": "apgd", "norm": norm, "steps": 25}
+    for eps in grid:
+        ours = craft(network, images, labels, attack=attack, eps=eps, bounds=bounds, seed=0)
+        with torch.random.fork_rng():
+            other = library.APGDAttack(
+                network.eval(), n_iter=25, norm=theirs, eps=eps, device="cpu"
+            )
+            fooling = other.perturb(images, labels)
+            worst = other.perturb(images, labels, best_loss=True)
+        difference = accuracy(network, ours, labels) - accuracy(network, fooling, labels)
+        assert abs(difference) <= 0.02
+        reached = loss_of(network, ours, labels).mean() / loss_of(network, worst, labels).mean()
+        assert 0.98 < reached < 1.02
+
+
+def naive_apgd(network, image, label, *, eps, norm, steps, bounds, start):
+    """One image [1, ...], as the paper's algorithm reads."""
+
+    def inside(x):
+        delta = x - image
+        delta = delta.clamp(-eps, eps) if norm == "linf" else delta * min(1, eps / delta.norm())
+        return image + delta if bounds is None else (image + delta).clamp(*bounds)
+
+    def look(x):
+        x = x.detach().requires_grad_()
+        logits = network(x)
+        loss = F.cross_entropy(logits, label)
+        (gradient,) = torch.autograd.grad(loss, x)
+        ways = {"linf": gradient.sign(), "l2": gradient / gradient.norm()}
+        return loss.item(), x.detach(), ways[norm], bool(logits.argmax() != label)
+
+    checkpoints, period = [], max(int(0.22 * steps), 1)
+    while sum(checkpoints) < steps:
+        checkpoints.append(period)
+        period = max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+    size, now = 2 * eps, look(inside(image + start))
+    visited, old, best = [now], now[1], now
+    last_best, last_size, taken = now[0], size, 0
+    for window in checkpoints:
+        rises = 0
+        for _ in range(min(window, steps - taken)):
+            loss, x, way, _ = now
+            ahead, share = inside(x + size * way), 0.75 if taken else 1.0
+            now = look(inside(x + share * (ahead - x) + (1 - share) * (x - old)))
+            old, taken = x, taken + 1
+            rises += now[0] > loss
+            visited.append(now)
+            best = max(best, now, key=lambda point: point[0])
+        stuck = size == last_size and best[0] == last_best
+        last_size, last_best = size, best[0]
+        if stuck or rises < 0.75 * window:
+            size, now = size / 2, best
+    return max(visited, key=lambda point: (point[3], point[0]))[1]
+
+
+@pytest.mark.parametrize("model", ["conv", "mlp"])
+@pytest.mark.parametrize("steps", [3, 20])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_against_the_algorithm_image_by_image(models, norm, steps, model):
+    network, images, labels, bounds = models[model]
+    network, images, labels = network.double().eval(), images[:25].double(), labels[:25]
+    eps = 0.06 if norm == "linf" else 0.4
+    given = {"eps": eps, "norm": norm, "steps": steps, "bounds": bounds}
+    start = random_start(images.shape, eps=eps, norm=norm, seed=4).double()
+    ours = apgd(network, images, labels, **given, start=start)
+    for i, row in enumerate(ours):
+        part = slice(i, i + 1)
+        expected = naive_apgd(network, images[part], labels[part], **given, start=start[part])
+        torch.testing.assert_close(row[None], expected, rtol=0, atol=1e-6)
+
+
+def test_apgd_is_never_worse_than_its_start_and_better_with_steps(models):
+    network, images, labels, bounds = models["conv"]
+    given = {"eps": 0.08, "norm": "linf", "bounds": bounds}
+    start = random_start(images.shape, eps=0.08, norm="linf", seed=1)
+    begun = (images + start).clamp(*bounds)
+    found = []
+    for steps in (1, 2, 30):
+        ours = apgd(network, images, labels, **given, steps=steps, start=start)
+        right = predict(network, begun).argmax(1) == labels
+        still = predict(network, ours).argmax(1) == labels
+        assert not (still & ~right).any()
+        same = still == right
+        assert (loss_of(network, ours, labels) >= loss_of(network, begun, labels) - 1e-6)[
+            same
+        ].all()
+        found.append(accuracy(network, ours, labels))
+    assert found == sorted(found, reverse=True)
+
+
+def test_apgd_takes_one_gradient_a_step(models):
+    network, images, labels, _ = models["conv"]
+    start = torch.zeros_like(images[:5])
+    with BackwardMasks() as backward:
+        apgd(
+            network, images[:5], labels[:5], eps=0.1, norm="linf", steps=4, bounds=None, start=start
+        )
+    assert len(backward.masks) == 4 * 2  # two convolutions; the last point needs no gradient
+
+
 @pytest.fixture
 def plane():
     """Logits (3 x0 - 4 x1, 0): for class 0 the loss rises along (-3, 4) / 5."""
@@ -249,6 +363,15 @@ def test_linear_model_by_hand(plane):
     torch.testing.assert_close(result, torch.tensor([[0.44, 0.58], [1.01, 0.42]]))
     result = pgd(plane, images, labels, steps=3, step_size=0.05, bounds=(0.0, 1.0), **common)
     assert result[1, 0] == 1.0
+
+    # the worst points of a linear model are known; under linf one step finds them
+    for steps in (1, 2, 10):
+        given = {"eps": 0.1, "steps": steps, "start": torch.tensor([[0.02, 0.01], [0.0, -0.05]])}
+        result = apgd(plane, images, labels, norm="linf", bounds=(0.0, 1.0), **given)
+        torch.testing.assert_close(result, torch.tensor([[0.4, 0.6], [1.0, 0.4]]))
+    result = apgd(plane, images, labels, norm="l2", bounds=None, **given)
+    worst = torch.tensor([[0.44, 0.58], [1.01, 0.42]])
+    torch.testing.assert_close(result, worst, rtol=0, atol=1e-4)
 
 
 def test_normalised_units_by_hand(plane):

@@ -20,6 +20,14 @@ EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
 MOONS = {"source": "moons", "test": 60}
 GONE = object()
 
+AT = {"recipe": "at-pgd", "epochs": [1, 2], "adversarial": {"eps": 0.1}}
+
+
+def lr(**chosen):
+    """A training with recipe at-pgd-lr."""
+    return AT | {"recipe": "at-pgd-lr", "regularisation": {"layers": "mvl", "gamma": 1} | chosen}
+
+
 # Key of the tiny config, the value put there, and what the message must hold.
 MISTAKES = [
     # misspelt, with the nearest name
@@ -45,7 +53,20 @@ MISTAKES = [
     ("targeting", {"at": "weights"}, ["config key targeting.at", "'weights'", "activation"]),
     ("remedy.layers", ["conv9"], ["config key remedy.layers", "'conv9'", "'conv"]),
     ("remedy.judged_under", ["pdg"], ["config key remedy.judged_under", "'pdg'", "'pgd'"]),
+    ("sustainability", {"perturbers": ["pdg"]}, ["sustainability.perturbers", "'pdg'", "'pgd'"]),
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "peper", "strength": 0.1}}},
+        ["config key sustainability.noises.dust.kind", "'peper'", "'pepper'"],
+    ),
+    ("sustainability", {"epochs": [7]}, ["config key sustainability.epochs", "7", "1, 2"]),
+    ("sustainability", {"split": "valid"}, ["sustainability.split", "'valid'", "'validation'"]),
     # missing
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "pepper"}}},
+        ["config key sustainability.noises.dust.strength", "missing"],
+    ),
     ("attacks.pgd.method", GONE, ["config key attacks.pgd.method", "missing"]),
     ("trainings.standard.epochs", GONE, ["config key trainings.standard.epochs", "missing"]),
     ("datasets.digits.test", GONE, ["config key datasets.digits.test", "missing"]),
@@ -62,7 +83,19 @@ MISTAKES = [
     ("results", "", ["config key results"]),
     ("results", "/", ["config key results"]),
     ("results", "my{run}", ["config key results"]),
+    ("sustainability", {"eta": "one"}, ["config key sustainability.eta", "'one'", "number"]),
     # out of range
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "gaussian", "strength": -0.1}}},
+        ["config key sustainability.noises.dust.strength", "-0.1", "more than 0"],
+    ),
+    (
+        "sustainability",
+        {"noises": {"dust": {"kind": "salt", "strength": 1.5}}},
+        ["config key sustainability.noises.dust.strength", "1.5", "at most 1"],
+    ),
+    ("sustainability", {"images": 0}, ["config key sustainability.images", "at least 1"]),
     ("attacks.pgd.eps", -0.1, ["config key attacks.pgd.eps", "-0.1", "at least 0"]),
     ("attacks.pgd.eps", math.nan, ["config key attacks.pgd.eps", "finite"]),
     ("attacks.pgd.eps_grid", [math.inf], ["config key attacks.pgd.eps_grid", "finite"]),
@@ -82,7 +115,42 @@ MISTAKES = [
     ("remedy.strengths", [-0.5], ["config key remedy.strengths.0", "-0.5", "at least 0"]),
     ("remedy.strengths", [], ["config key remedy.strengths", "at least 1"]),
     ("targeting", {"permutations": 9}, ["config key targeting.permutations", "at least 99"]),
+    # recipes of training
+    ("trainings.at", AT | {"recipe": "at-pdg"}, ["trainings.at.recipe", "'at-pdg'", "'at-pgd'"]),
+    ("trainings.at", AT | {"adversarial": None}, ["trainings.at.adversarial", "missing"]),
+    ("trainings.at", AT | {"adversarial": {}}, ["trainings.at.adversarial.eps", "missing"]),
+    ("trainings.at", AT | {"adversarial": {"eps": 0}}, ["trainings.at.adversarial.eps", "more"]),
+    ("trainings.standard.adversarial", {"eps": 0.1}, ["trainings.standard.adversarial", "leave"]),
+    (
+        "trainings.at",
+        AT | {"recipe": "at-fgsm", "adversarial": {"eps": 0.1, "norm": "l2"}},
+        ["trainings.at.adversarial.norm", "at-pgd"],
+    ),
+    ("trainings.at", lr() | {"recipe": "at-pgd"}, ["trainings.at.regularisation", "leave it out"]),
+    ("trainings.at", lr() | {"regularisation": None}, ["trainings.at.regularisation", "missing"]),
+    ("trainings.at", lr(gamma="much"), ["regularisation.gamma", "'much'", "number of at least 0"]),
+    ("trainings.at", lr(gamma=-1), ["trainings.at.regularisation.gamma", "-1", "at least 0"]),
+    ("trainings.at", lr(gamma=math.nan), ["trainings.at.regularisation.gamma", "finite"]),
+    ("trainings.at", lr(gamma={"conv1": 1}), ["regularisation.gamma", "mvl", "one number"]),
+    ("trainings.at", lr(eta="half"), ["trainings.at.regularisation.eta", "'half'", "number"]),
+    ("trainings.at", lr(layers="mlv"), ["regularisation.layers", "'mlv'", "mvl", "list"]),
+    ("trainings.at", lr(layers=[]), ["trainings.at.regularisation.layers"]),
+    ("trainings.at", lr(layers=["cnv1"]), ["regularisation.layers", "small_conv", "'conv1'"]),
+    ("trainings.at", lr(layers=["conv1"], gamma={"fc": 1}), ["regularisation.gamma", "each"]),
+    ("trainings.at", lr(layers=["conv1"], eta=1), ["trainings.at.regularisation.eta", "mvl only"]),
+    ("trainings.at", lr(of="standrad"), ["trainings.at.regularisation.of", "'standard'"]),
+    ("trainings", {"at": lr(), "base": AT}, ["trainings.at.regularisation.of", "missing", "0"]),
+    ("trainings", {"at": lr(of="base"), "base": AT}, ["trainings.at.regularisation.of", "'base'"]),
+    ("trainings.at", lr(perturber="pdg"), ["regularisation.perturber", "'pdg'", "'pgd'"]),
+    ("trainings.at", lr(at="layer"), ["trainings.at.regularisation.at", "sustainability.at"]),
+    ("trainings.at", lr(on_empty="go"), ["regularisation.on_empty", "'go'", "base"]),
     # that do not go together
+    (
+        "sustainability",
+        {"noises": {"pgd": {"kind": "salt", "strength": 0.1}}},
+        ["config key sustainability.noises.pgd", "rename"],
+    ),
+    ("sustainability", {"perturbers": [], "noises": {}}, ["sustainability.perturbers", "nothing"]),
     ("targeting", {"epochs": [7]}, ["config key targeting.epochs", "7", "1, 2"]),
     ("remedy.from_epochs", [7], ["config key remedy.from_epochs", "7", "1, 2"]),
     ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
@@ -126,6 +194,19 @@ def test_the_tiny_config_is_right():
 @pytest.mark.parametrize("config", [[], None, "text", 5])
 def test_config_that_is_no_mapping(config):
     with pytest.raises(UserError, match="key: value"):
+        resolve(config, SCHEMA)
+
+
+def test_noise_that_needs_bounds_is_refused_where_there_are_none():
+    config = yaml.safe_load(TINY)
+    config["datasets"], config["networks"] = {"moons": MOONS}, ["lsa_moons"]
+    for section in ("synaptic_filtering", "perturbations", "nodal_dropout", "remedy", "retraining"):
+        del config[section]
+    config["retraining"], config["targeting"] = {"from_epochs": []}, {"layers": "none"}
+    noises = resolve(config, SCHEMA)["sustainability"]["noises"]
+    assert sorted(noises) == ["gaussian", "speckle"]
+    config["sustainability"]["noises"] = {"dust": {"kind": "salt", "strength": 0.1}}
+    with pytest.raises(UserError, match="salt sets pixels to a bound, and data set moons"):
         resolve(config, SCHEMA)
 
 

@@ -62,7 +62,7 @@ def own(tmp_path_factory, one_thread) -> tuple[Copy, float]:
     """The README's config, made small and run for one network; its accuracy as torch says it."""
     copy = copy_workflow(tmp_path_factory.mktemp("own") / "run", config="")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(datasets:.*?)```", readme, flags=re.DOTALL)
     for theirs, ours in NAMES.items():
         text = text.replace(theirs, ours)
     config = yaml.safe_load(text)

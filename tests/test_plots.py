@@ -110,7 +110,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
     for unit in ("layers", "filters", "bands"):
         tables[unit] = classify(tables[unit], tau=TAU, by=[*FAMILY, "seed", "epoch"])
     tables["comparison"] = compare_policies(hits, places, confidence=0.95)
-    tables["invariance"] = invariances(tables["layers"])
+    tables["invariance"] = invariances(tables["layers"], {})
     return tables | fragile_tables(rng, tables["filters"])
 
 

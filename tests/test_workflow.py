@@ -153,8 +153,11 @@ SCORES_ON = {"score": 2} | CLASSES_ON
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
 TARGETING = {"target_filters": 2}
+LISTS_ON = {"list_vulnerable": 1} | DOWNSTREAM
+SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
 REMEDY = {"choose_gains": 1, "remedy": 3}
-SWEEPS_ON = ABLATIONS | PERTURBED | SCORES_ON
+OWN = {"ablate_own": 1}  # at the last epoch only
+SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 
 
 def counts(copy: Copy) -> dict[str, int]:
@@ -242,7 +245,7 @@ def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.9}
     rerun.configure(config)
-    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON
+    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON
 
 
 def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun):
@@ -250,6 +253,20 @@ def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun)
     config["perturbations"] |= {"almost_chance": 0.2, "ends": 0.2}
     rerun.configure(config)
     assert counts(rerun) == PERTURBATIONS_ON
+
+
+def test_another_eta_remakes_the_lists_only(rerun):
+    config = rerun.config()
+    config["sustainability"] |= {"eta": 0.7, "eta_grid": [0, 1]}
+    rerun.configure(config)
+    assert counts(rerun) == LISTS_ON
+
+
+def test_another_noise_remakes_the_analysis(rerun):
+    config = rerun.config()
+    config["sustainability"]["noises"] = {"dust": {"kind": "pepper", "strength": 0.1}}
+    rerun.configure(config)
+    assert counts(rerun) == SUSTAINABILITY
 
 
 def test_another_eps_remakes_its_attack_only(rerun):
@@ -264,7 +281,7 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    again = {"attack": 2, "retrain": 4} | TARGETING | REMEDY
+    again = {"attack": 2, "retrain": 4} | TARGETING | REMEDY | SUSTAINABILITY
     assert counts(rerun) == SWEEPS_ON | again
     assert values(rerun, "attack") == {"attack": {"pgd"}}
 
@@ -273,7 +290,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
-    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED
+    new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
     assert counts(rerun) == new | DOWNSTREAM
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
@@ -282,9 +299,14 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1]
-    for section, key in (("retraining", "from_epochs"), ("perturbations", "epochs")):
-        config[section][key] = []
-    config["remedy"]["from_epochs"] = []
+    for section in ("retraining", "remedy"):
+        config[section]["from_epochs"] = []
+    for section in (
+        config["sustainability"],
+        config["perturbations"],
+        config["ablations"]["halve"],
+    ):
+        section["epochs"] = []
     rerun.configure(config)
     assert counts(rerun) == DOWNSTREAM
 
@@ -320,11 +342,22 @@ def test_a_further_network_remakes_no_other(rerun):
         ("plots", "class_map", {"report": 1}),
         ("reporting", "render", {"report": 1}),
         ("reporting_fragile", "sections", {"report": 1}),
+        ("reporting_own", "sections", {"report": 1}),
         ("aggregation", "invariances", DOWNSTREAM),
         ("classes", "classify", CLASSES_ON),
         ("scores", "filter_scores", SCORES_ON),
+        ("scores", "accuracy_changes", DOWNSTREAM),
+        ("own_ablations", "own_variants", OWN | DOWNSTREAM),
         ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
-        ("attacks", "pgd", {"attack": 4} | SWEEPS_ON | TARGETING | REMEDY | {"retrain": 4}),
+        (
+            "attacks",
+            "pgd",
+            {"attack": 4} | SWEEPS_ON | TARGETING | REMEDY | SUSTAINABILITY | {"retrain": 4},
+        ),
+        ("sustainability", "analyse", SUSTAINABILITY),
+        ("vulnerability", "list_table", LISTS_ON),
+        ("vulnerability", "agreement", DOWNSTREAM),
+        ("reporting_sustainability", "sections", {"report": 1}),
         ("attacks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
         ("sweep", "sweep", SWEEPS_ON | REMEDY),
         ("perturbations", "perturbed", PERTURBED),

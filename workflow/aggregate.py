@@ -6,17 +6,24 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.aggregation import attack_order, compare_policies, invariances
-    from faultline.facts import unpack
+    from faultline.facts import Facts, unpack
     from faultline.files import load_arrays, load_table, save_table
     from faultline.fragility import association, join, overlaps
+    from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
+    from faultline.scores import accuracy_changes
     from faultline.statistics import wilson_interval
+    from faultline.vulnerability import agreement
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 
-    def joined(paths, places):
+    def changes(path):
+        facts = Facts.from_arrays(load_arrays(path))
+        return accuracy_changes(facts, confidence=params.confidence)
+
+    def joined(paths, places, load=load_table):
         parts = []
         for path, place in zip(paths, places, strict=True):
-            table = load_table(path)
+            table = load(path)
             for position, (key, value) in enumerate(place.items()):
                 if key not in table:
                     table.insert(position, key, value)
@@ -27,13 +34,24 @@ with job(snakemake):
     def hits(paths):
         return [unpack(load_arrays(path)) for path in paths]
 
-    layers = joined(given.layers, params.checkpoints)
-    checks = joined(given.checks, params.attacked)
-    order = attack_order(hits(given.attack_correct), params.attacked, attacks=params.attacks)
+    layers = joined(given.layers, params.scored)
+    checks = pd.concat(
+        [joined(given.checks, params.attacked), joined(given.together_checks, params.together)]
+    )
+    accuracy = pd.concat(
+        [joined(given.accuracy, params.attacked), joined(given.together_accuracy, params.together)],
+        ignore_index=True,
+    )
+    attack_hits, attacked = hits(given.attack_correct), list(params.attacked)
+    for found, place in zip(hits(given.together_correct), params.together, strict=True):
+        by_attack = split_attacks(found)
+        attack_hits += by_attack.values()
+        attacked += [place | {"attack": attack} for attack in by_attack]
+    order = attack_order(attack_hits, attacked, attacks=params.attacks, masking=params.masking)
     policies = compare_policies(
         hits(given.retrain_correct), params.retrained, confidence=params.confidence
     )
-    filters = joined(given.filters, params.checkpoints)
+    filters = joined(given.filters, params.scored)
     targeting = join(
         joined(given.targeting, params.targeted), filters, confidence=params.confidence
     )
@@ -46,20 +64,20 @@ with job(snakemake):
         reference="none",
         confidence=params.confidence,
     )
-    accuracy = joined(given.accuracy, params.attacked)
     _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=params.confidence)
     save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
     save_table(pd.concat([checks, order], ignore_index=True), output.checks)
     save_table(joined(given.history, params.histories), output.history)
-    save_table(joined(given.curves, params.checkpoints), output.curves)
+    save_table(joined(given.curves, params.scored), output.curves)
     save_table(layers, output.layers)
     save_table(filters, output.filters)
-    save_table(joined(given.bands, params.checkpoints), output.bands)
+    save_table(joined(given.bands, params.scored), output.bands)
     save_table(joined(given.retrain_result, params.retrained), output.retraining)
     save_table(policies, output.comparison)
-    save_table(invariances(layers), output.invariance)
+    save_table(invariances(layers, params.network_layers), output.invariance)
     for kind in ("perturbations", *(f"perturbation_{k}" for k in ("layers", "headline", "depth"))):
         save_table(joined(given[kind], params.perturbed), output[kind])
+    save_table(joined(given.ablations, params.ablated, load=changes), output.ablations)
     save_table(targeting, output.targeting)
     save_table(joined(given.kernels, params.targeted), output.kernels)
     save_table(associated, output.association)
@@ -67,3 +85,20 @@ with job(snakemake):
     save_table(joined(given.gains, params.mended), output.gains)
     save_table(joined(given.strengths, params.mended), output.strengths)
     save_table(remedies, output.remedy)
+    save_table(joined(given.tuning, params.tuned), output.tuning)
+    scores, confidence = rg_scores(accuracy), params.confidence
+    one_step = [name for name, attack in params.attacks.items() if attack["method"] == "fgsm"]
+    save_table(
+        over_seeds(scores, params.published, beside=one_step, confidence=confidence),
+        output.robustness,
+    )
+    save_table(
+        differences(scores, params.bases, confidence=confidence),
+        output.robustness_differences,
+    )
+    probes, lists = (
+        joined(given[kind], params.sustained) for kind in ("sustainability", "sustainability_lists")
+    )
+    save_table(probes, output.sustainability)
+    save_table(lists, output.sustainability_lists)
+    save_table(agreement(lists, probes), output.sustainability_agreement)

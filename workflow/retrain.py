@@ -3,15 +3,25 @@
 from faultline.job import job, torch_device
 
 with job(snakemake):
+    import json
+    from pathlib import Path
+
     import pandas as pd
 
     from faultline.attacks import predict
-    from faultline.experiment import crafters, load_dataset, load_network, test_images
+    from faultline.experiment import (
+        crafters,
+        load_dataset,
+        load_network,
+        regularised_layers,
+        test_images,
+    )
     from faultline.facts import pack
     from faultline.files import load_table, save_arrays, save_table, save_tensors
     from faultline.networks import layers as layers_of
     from faultline.retraining import fragile_parameters, frozen
     from faultline.training import checkpoint, make_optimizer, restore, train_epochs
+    from faultline.tuning import applied
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
@@ -25,16 +35,20 @@ with job(snakemake):
         fragile = fragile_parameters(layers_of(network), classes, **params.choice)
     masks = frozen(fragile, policy=policy, seed=state["seed"], draw=int(draw or 0))
 
-    optimizer = make_optimizer(network, params.training)
+    settings = params.training
+    for path in snakemake.input.chosen:
+        settings = applied(settings, json.loads(Path(path).read_text(encoding="utf-8")))
+    optimizer = make_optimizer(network, settings)
     restore(network, optimizer, state)
     history = train_epochs(
         network,
         optimizer,
         dataset,
-        settings=params.training,
+        settings=settings,
         seed=state["seed"],
         epochs=range(state["epoch"], state["epoch"] + params.epochs),
         frozen=masks,
+        regularised=regularised_layers(settings, *snakemake.input.errors),
     )
     history = pd.DataFrame(history)
 

@@ -5,13 +5,12 @@ from faultline.job import job
 with job(snakemake):
     import pandas as pd
 
-    from faultline.catalogue import networks
     from faultline.facts import Facts
     from faultline.files import load_arrays, save_table
     from faultline.perturbation_scores import curves, depth_test, headline, layer_losses, places
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
-    where = places(networks()[snakemake.wildcards.network]["layers"])
+    where = places(params.network_layers)
     common = {"chance": params.chance, "confidence": params.confidence}
     made = {"curves": [], "layers": [], "headline": []}
     for layer, path in zip(params.layers, given.facts, strict=True):

@@ -5,11 +5,12 @@ from faultline.job import job, torch_device
 
 with job(snakemake):
     import hashlib
+    import json
     from pathlib import Path
 
     import pandas as pd
 
-    from faultline.experiment import build_network, load_dataset
+    from faultline.experiment import build_network, load_dataset, regularised_layers
     from faultline.files import load_state_dict, load_tensors, save_table, save_tensors
     from faultline.networks import load_weights
     from faultline.training import (
@@ -19,6 +20,7 @@ with job(snakemake):
         restore,
         train_epochs,
     )
+    from faultline.tuning import applied
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, seed, last = torch_device(snakemake), int(wildcards.seed), int(wildcards.epoch)
@@ -27,10 +29,16 @@ with job(snakemake):
     for path in snakemake.input.weights:
         load_weights(network, load_state_dict(path), origin=f"{path}, for {wildcards.network}")
         print(f"starting from the weights in {path}")
-    optimizer = make_optimizer(network, params.settings)
+    settings = params.settings
+    for path in snakemake.input.chosen:
+        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = applied(settings, chosen)
+        print(f"tuned: {chosen}")
+    layers = regularised_layers(settings, *snakemake.input.errors)
+    optimizer = make_optimizer(network, settings)
 
     # An interrupted segment goes on from its own last epoch, if it began from the same things.
-    identity = hashlib.sha256(f"{params.settings} {params.code}".encode())
+    identity = hashlib.sha256(f"{params.settings} {params.own} {params.code}".encode())
     for path in snakemake.input:
         identity.update(Path(path).read_bytes())
     partial = Path(f"{snakemake.output.checkpoint}.partial")
@@ -50,9 +58,17 @@ with job(snakemake):
 
     history = state["history"]
     facts = {"epoch": state["epoch"], "seed": seed, "history": history}
+    if params.own:  # whoever reads the checkpoint depends on the code of its network as well
+        facts["own"] = params.own
     epochs = range(state["epoch"], last)
     for row in train_epochs(
-        network, optimizer, dataset, settings=params.settings, seed=seed, epochs=epochs
+        network,
+        optimizer,
+        dataset,
+        settings=settings,
+        seed=seed,
+        epochs=epochs,
+        regularised=layers,
     ):
         history.append(row)
         facts["epoch"] = row["epoch"]

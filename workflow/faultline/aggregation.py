@@ -2,10 +2,10 @@
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
-from faultline.catalogue import networks
-from faultline.checks import compare_attacks
+from faultline.checks import compare_attacks, fgsm_near_apgd
 from faultline.classes import invariance, match_layers, most_common_class
 from faultline.comparison import compare
 
@@ -13,9 +13,14 @@ RUN = ["dataset", "network", "training"]
 
 
 def attack_order(
-    correct: list[dict], places: list[dict], *, attacks: dict[str, dict]
+    correct: list[dict],
+    places: list[dict],
+    *,
+    attacks: dict[str, dict],
+    masking: float | None = None,
 ) -> pd.DataFrame:
-    """Self-check rows: no attack is weaker than a simpler one of its norm and eps.
+    """Self-check rows: no attack is weaker than a simpler one of its norm and eps, and FGSM not by
+    `masking` points of accuracy or more weaker than APGD.
 
     correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
     the attack of each. attacks: the settings of each attack.
@@ -45,6 +50,14 @@ def attack_order(
                         dict(checkpoint) | row | {"attack": "all", "detail": detail}
                     )
         rows += found.values()
+        together = {
+            where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
+            for (where, eps), by_method in groups.items()
+            if eps != "0"
+        }
+        flattered = None if masking is None else fgsm_near_apgd(together, points=masking)
+        if flattered:
+            rows.append(dict(checkpoint) | flattered | {"attack": "all"})
     return pd.DataFrame(rows)
 
 
@@ -69,10 +82,11 @@ def compare_policies(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["policy"])
 
 
-def invariances(layers: pd.DataFrame) -> pd.DataFrame:
+def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> pd.DataFrame:
     """How far layers keep their class across seeds, epochs, data sets and networks (ours).
 
-    layers: the table of all classified layers. Of each synaptic filter, attack and score: per
+    layers: the table of all classified layers. network_layers: (name, kind, filters) of all layers
+    of each network. Of each synaptic filter, attack and score: per
     network over each of seeds, epochs and data sets with the others held fixed; and over networks,
     layers matched by relative depth and kind.
     """
@@ -92,7 +106,12 @@ def invariances(layers: pd.DataFrame) -> pd.DataFrame:
             row = invariance(part, unit=["layer", *others], over=over).iloc[0].to_dict()
             rows.append(head | {"over": over} | row)
     if len(set(local["network"])) > 1:
-        matched = pd.concat([_matched(n, part) for n, part in local.groupby("network", sort=False)])
+        matched = pd.concat(
+            [
+                _matched(part, network_layers[network])
+                for network, part in local.groupby("network", sort=False)
+            ]
+        )
         for (what, attack, score), part in matched.groupby(
             ["filter", "attack", "score"], sort=False
         ):
@@ -104,8 +123,8 @@ def invariances(layers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _matched(network: str, layers: pd.DataFrame) -> pd.DataFrame:
-    known = pd.DataFrame(networks()[network]["layers"], columns=["layer", "kind", "filters"])
+def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
+    known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
     known["position"] = range(len(known))
     matched = match_layers(known).set_index("layer")["matched"]
     return layers.assign(matched=layers["layer"].map(matched))

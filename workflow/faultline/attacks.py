@@ -7,15 +7,17 @@ in pixel units; `bounds` is their (lowest, highest) value, or None where they ha
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline import data
+from faultline import data, own
 from faultline.checks import accuracy_monotone, row
 from faultline.errors import UserError
+from faultline.seeds import seeded
 
 Bounds = tuple[float, float] | None
 
@@ -54,13 +56,19 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     The sum makes each image's gradient independent of the batch. The network is in eval mode
     meanwhile and unchanged afterwards. Zero where no gradient path leads to the images.
     """
-    with evaluation(network), torch.enable_grad():
+    with evaluation(network):
+        return _logits_and_gradient(network, images, labels, _logit_gradient)[1]
+
+
+def _logits_and_gradient(network, images, labels, logit_gradient) -> tuple[Tensor, Tensor]:
+    """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
+    with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = network(images)
         if not logits.requires_grad:
-            return torch.zeros_like(images, requires_grad=False)
-        (gradient,) = torch.autograd.grad(logits, images, _logit_gradient(logits, labels))
-    return gradient
+            return logits, torch.zeros_like(images, requires_grad=False)
+        (gradient,) = torch.autograd.grad(logits, images, logit_gradient(logits, labels))
+    return logits.detach(), gradient
 
 
 def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
@@ -72,6 +80,13 @@ def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels[:, None]
     others = logits.detach().softmax(1).scatter(1, labels, 0.0)
     return others.scatter(1, labels, -others.sum(1, keepdim=True))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Per image, [n], without the rounding to 0 of confident ones."""
+    labels = labels[:, None]
+    others = logits.scatter(1, labels, -torch.inf).logsumexp(1)
+    return nn.functional.softplus(others - logits.gather(1, labels)[:, 0])
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -148,12 +163,117 @@ def pgd(
     steps along the gradient divided by its norm. eps and step_size are in pixel units; a tensor
     that broadcasts over the images is for linf only. start: perturbations [n, ...] in the ball.
     """
+    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
+    return _ascend(network, images, labels, _logit_gradient, start=start, **given)
+
+
+def _ascend(
+    network, images, targets, logit_gradient, *, eps, norm, steps, step_size, bounds, start
+) -> Tensor:
+    """Projected ascent on any loss, told by its gradient (logits, targets) -> [n, classes]."""
     adversarial = _clip(images + start, bounds)
-    for _ in range(steps):
-        gradient = input_gradient(network, adversarial, labels)
-        delta = adversarial + step_size * _direction(gradient, norm) - images
-        adversarial = _clip(images + _project(delta, eps, norm), bounds)
+    with evaluation(network):
+        for _ in range(steps):
+            _, gradient = _logits_and_gradient(network, adversarial, targets, logit_gradient)
+            delta = adversarial + step_size * _direction(gradient, norm) - images
+            adversarial = _clip(images + _project(delta, eps, norm), bounds)
     return adversarial
+
+
+def kl_pgd(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    step_size: float,
+    bounds: Bounds,
+    start: Tensor,
+) -> Tensor:
+    """As `pgd`, but ascending KL(f(x) || f(x')), the inner maximisation of TRADES (Zhang et al.
+    2019). At x' = x its gradient is 0: the start must lie elsewhere."""
+    with evaluation(network), torch.no_grad():
+        target = network(images).softmax(1)
+    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
+    return _ascend(network, images, target, _divergence_gradient, start=start, **given)
+
+
+def _divergence_gradient(logits: Tensor, target: Tensor) -> Tensor:
+    """Gradient of the summed KL(target || softmax of the logits) with respect to the logits."""
+    return logits.detach().softmax(1) - target
+
+
+RISING, FIRST, SHORTEST, SHORTER = 0.75, 0.22, 0.06, 0.03
+"""Constants of APGD: rho; first and shortest period, and decrement, as shares of the steps."""
+
+
+def apgd(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    bounds: Bounds,
+    start: Tensor,
+) -> Tensor:
+    """Auto-PGD on the cross-entropy (Croce & Hein 2020): the best point that was visited.
+
+    Best is misclassified rather than not, and then of the highest loss. Steps start at 2 eps with a
+    momentum of 0.25 and are halved, image by image, where a period brought too little; periods are
+    shares of this call's steps. start: perturbations [n, ...] in the ball.
+    """
+
+    def inside(x):
+        return _clip(images + _project(x - images, eps, norm), bounds)
+
+    def judged(x, *, last=False):
+        """(loss [n], is it misclassified [n], gradient), without the gradient at the last point."""
+        if last:
+            logits, gradient = network(x), x
+        else:
+            logits, gradient = _logits_and_gradient(network, x, labels, _logit_gradient)
+        return _cross_entropy(logits, labels), logits.argmax(1) != labels, gradient
+
+    with evaluation(network), torch.no_grad():
+        x = previous = inside(images + start)
+        loss, fooled, gradient = judged(x)
+        best, best_loss, best_gradient = x, loss, gradient
+        result, result_loss, result_fooled = x, loss, fooled
+        step = torch.full_like(loss, 2.0)  # in eps
+        rising = torch.zeros_like(loss)
+        kept_step, kept_loss = step, loss
+        period, waited = max(int(FIRST * steps), 1), 0
+        shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
+        for number in range(1, steps + 1):
+            momentum = 0.25 if number > 1 else 0.0
+            ahead = inside(x + eps * _per_image(step, x) * _direction(gradient, norm))
+            moved = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous))
+            x, previous, before = moved, x, loss
+            loss, fooled, gradient = judged(x, last=number == steps)
+            rising += loss > before
+            better = loss > best_loss
+            best = torch.where(_per_image(better, x), x, best)
+            best_gradient = torch.where(_per_image(better, x), gradient, best_gradient)
+            best_loss = torch.where(better, loss, best_loss)
+            better = (fooled & ~result_fooled) | ((fooled == result_fooled) & (loss > result_loss))
+            result = torch.where(_per_image(better, x), x, result)
+            result_loss = torch.where(better, loss, result_loss)
+            result_fooled = result_fooled | fooled
+            waited += 1
+            if waited == period:
+                halved = rising < RISING * period
+                halved |= (step == kept_step) & (best_loss == kept_loss)
+                kept_step, kept_loss = step, best_loss
+                step = torch.where(halved, step / 2, step)
+                x = torch.where(_per_image(halved, x), best, x)
+                gradient = torch.where(_per_image(halved, x), best_gradient, gradient)
+                loss = torch.where(halved, best_loss, loss)
+                rising = torch.zeros_like(rising)
+                period, waited = max(period - shorter, shortest), 0
+    return result
 
 
 def _fgsm(network, images, labels, *, attack, eps, bounds, start):
@@ -175,6 +295,31 @@ def _pgd(network, images, labels, *, attack, eps, bounds, start):
     )
 
 
+def _apgd(network, images, labels, *, attack, eps, bounds, start):
+    given = {"norm": attack["norm"], "steps": attack["steps"], "bounds": bounds, "start": start}
+    return apgd(network, images, labels, eps=eps, **given)
+
+
+def _own(function, network, images, labels, *, attack, eps, bounds, start):
+    """A user's function in the form of `Method.perturb`; its result must be finite images.
+
+    The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
+    seeded by `start`, which follows from the seed.
+    """
+    perturb, seed = own.load(function), start.double().sum().item()
+    with own.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
+        made = perturb(
+            network, images.clone(), labels, attack=attack, eps=eps, bounds=bounds, start=start
+        )
+    expected = f"expected images {list(images.shape)}, as it was given"
+    if not isinstance(made, Tensor) or made.shape != images.shape:
+        got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise UserError(f"{function} returned {got}; {expected}")
+    if not made.isfinite().all():
+        raise UserError(f"{function} returned values that are not finite; {expected}")
+    return made.detach().to(images)
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of attack.
@@ -192,15 +337,19 @@ class Method:
 METHODS = {
     "fgsm": Method(_fgsm, norms=("linf",), random=False),
     "pgd": Method(_pgd, norms=("linf", "l2"), needs=("steps",)),
+    "apgd": Method(_apgd, norms=("linf", "l2"), needs=("steps",)),
 }
 
 
 def _resolve(attack: Mapping[str, Any], bounds: Bounds) -> tuple[Method, dict[str, Any], Bounds]:
     """The method, the attack with its norm, and the bounds that apply; UserError on a clash."""
     name = attack.get("method")
-    if name not in METHODS:
+    if own.is_own(name):
+        method = Method(partial(_own, name), norms=("linf", "l2"))
+    elif name in METHODS:
+        method = METHODS[name]
+    else:
         raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
-    method = METHODS[name]
     attack = {"norm": "linf", **attack}
     if attack["norm"] not in method.norms:
         raise UserError(
@@ -240,10 +389,11 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
-    attack: method ("fgsm", "pgd"), norm ("linf", the default, or "l2"), steps, step_size (a share
-    of eps, by default 2.5 / steps) and normalised_units. With normalised_units, eps is in units of
-    the input divided by its std [channels] and bounds do not apply: only to repeat the notebook of
-    Pravin et al. 2024. progress: called with the number of images done since the last call.
+    attack: method (of `METHODS`, or "file.py:function" of the user's own), norm ("linf", the
+    default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
+    normalised_units. With normalised_units, eps is in units of the input divided by its std
+    [channels] and bounds do not apply: only to repeat the notebook of Pravin et al. 2024.
+    progress: called with the number of images done since the last call.
     batch_size: at most; large images go in smaller batches.
     UserError where the attack's settings are unknown or clash.
     """

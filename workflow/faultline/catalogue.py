@@ -68,10 +68,23 @@ def describe(dataset: dict, *, name: str) -> Source:
 
 
 @functools.cache
+def registry() -> dict:
+    """What `networks` holds, of the built-in networks alone."""
+    return json.loads(Path(__file__).with_name("networks.json").read_text(encoding="utf-8"))
+
+
+_own: dict[str, dict] = {}
+
+
+def add(name: str, facts: dict) -> None:
+    """Makes a network of the user's own known to `networks`."""
+    _own[name] = facts
+
+
 def networks() -> dict:
-    """Input kind, smallest image size and layers of every network of the registry.
+    """Input kind, smallest image size and layers of every network, built in or added.
 
     {network: {"input", "min_size", "layers": [[name, "conv" or "linear", filters], ...]}}, written
     by `python -m faultline.networks`; filters is "classes" for the output layer.
     """
-    return json.loads(Path(__file__).with_name("networks.json").read_text(encoding="utf-8"))
+    return registry() | _own

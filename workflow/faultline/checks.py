@@ -59,6 +59,13 @@ CHECK_MEANINGS = {
         "accuracy. Where it does not, APGD has too few steps, or gradients are masked: raise the "
         "steps and compare again."
     ),
+    "fgsm_near_apgd": (
+        "One step of FGSM leaves far more accuracy than APGD, at the same norm and eps: its "
+        "direction misses adversarial images that are there. Of a training against FGSM this is "
+        "the sign of gradient masking (catastrophic overfitting); of any network it means that "
+        "FGSM numbers flatter it. Judge it by APGD, and compare published FGSM numbers with FGSM "
+        "numbers only."
+    ),
 }
 """check -> what a warning means and what to do."""
 
@@ -127,3 +134,27 @@ def compare_attacks(correct: Mapping[str, np.ndarray]) -> list[dict[str, str]]:
         )
         rows.append(row(f"{weaker}_not_stronger_than_{stronger}", p >= NOISE_P, detail))
     return rows
+
+
+def fgsm_near_apgd(
+    correct: Mapping[str, Mapping[str, np.ndarray]], *, points: float
+) -> dict[str, str] | None:
+    """Whether FGSM flatters a network by no more than some points of accuracy; None where not both
+    attacks are given.
+
+    correct: what they share (norm and eps, in words) -> method -> bool [n]. Ours.
+    """
+    gaps = {
+        where: 100 * (hits["fgsm"].mean() - hits["apgd"].mean())
+        for where, hits in correct.items()
+        if "fgsm" in hits and "apgd" in hits
+    }
+    if not gaps:
+        return None
+    where = max(gaps, key=gaps.get)
+    hits = correct[where]
+    detail = (
+        f"At most, accuracy is {100 * hits['fgsm'].mean():.2f} % under FGSM and "
+        f"{100 * hits['apgd'].mean():.2f} % under APGD, at {where}; told from {points:g} points on."
+    )
+    return row("fgsm_near_apgd", gaps[where] < points, detail)

@@ -5,11 +5,12 @@ from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, stdtr
+from scipy.special import ndtr
 
 from faultline.statistics import (
     mcnemar,
     mean_interval,
+    mean_p_value,
     paired_mean_interval,
     pseudo_change,
 )
@@ -78,7 +79,7 @@ def compare(
                 "difference": difference,
                 "ci_low": low,
                 "ci_high": high,
-                "p_value": _p_over_seeds(changes.mean(1)),
+                "p_value": mean_p_value(changes.mean(1)),
                 "image_ci_low": image_low,
                 "image_ci_high": image_high,
             }
@@ -104,11 +105,3 @@ def _p_over_images(change: np.ndarray) -> float:
     squares += pseudo_change(squares, gained + lost)
     total = change.sum()
     return float(2 * ndtr(-abs(total) / np.sqrt(squares - total**2 / (len(change) + 2))))
-
-
-def _p_over_seeds(differences: np.ndarray) -> float:
-    n = len(differences)
-    if n < 2 or not np.ptp(differences):
-        return np.nan
-    error = differences.std(ddof=1) / np.sqrt(n)
-    return float(2 * stdtr(n - 1, -abs(differences.mean()) / error))

@@ -1,7 +1,6 @@
 """The config: checked against its schema, completed, and checked for sense. No torch."""
 
 import copy
-import difflib
 import fnmatch
 import math
 import re
@@ -9,21 +8,15 @@ from pathlib import Path
 
 import jsonschema
 
+from faultline import catalogue, own, own_networks
 from faultline.catalogue import SOURCE_NAMES, Source, describe, networks
-from faultline.errors import UserError
+from faultline.errors import UserError, nearest
 
 # Keys of data sets that mean something for one source only.
 _KEYS_OF = {
     "image_folder": {"channels": None, "on_bad_image": "stop"},
     "npz": {"file": None, "classes": None},
 }
-
-
-def nearest(name: str, names) -> str:
-    """A "did you mean" for `name`, or the list of what there is."""
-    names = [str(n) for n in names]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"
 
 
 def resolve(config: dict, schema: dict) -> dict:
@@ -67,9 +60,13 @@ def _check_schema(config: dict, schema: dict) -> None:
         raise UserError(
             f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
         )
+    if rule == "anyOf":  # one of ours, or a function of the user's
+        hint = nearest(value, error.validator_value[0]["enum"])
+        raise UserError(
+            f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
+        )
     if rule == "oneOf":
-        options = [o.get("enum", "a list of names or numbers") for o in error.validator_value]
-        flat = ", ".join(", ".join(o) if isinstance(o, list) else o for o in options)
+        flat = ", ".join(_option(option) for option in error.validator_value)
         raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
@@ -113,6 +110,16 @@ def _types(types) -> str:
     return " or ".join(words.get(t, t) for t in ([types] if isinstance(types, str) else types))
 
 
+def _option(schema: dict) -> str:
+    """One of several things that a key may be, in words."""
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        return "a list of names or numbers"
+    least = f" of at least {schema['minimum']}" if "minimum" in schema else ""
+    return _types(schema["type"]) + least
+
+
 def _wrong_type(value, types) -> str:
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):  # YAML 1.1: a text
@@ -143,12 +150,9 @@ def _with_defaults(value, schema: dict, root: dict):
 
 def _check_sense(config: dict) -> None:
     facts = {name: _check_dataset(name, part) for name, part in config["datasets"].items()}
+    _check_own_networks(config, facts)
     known = networks()
     for network in config["networks"]:
-        if network not in known:
-            raise UserError(
-                f"config key networks: {network!r} is not known; {nearest(network, known)}"
-            )
         for name in config["datasets"]:
             _check_fit(network, known[network], name, facts[name].shape)
     _check_weights(config)
@@ -177,7 +181,54 @@ def _check_sense(config: dict) -> None:
     _check_retraining(config)
     _check_epochs("targeting.epochs", config["targeting"]["epochs"], config["trainings"])
     _check_epochs("remedy.from_epochs", config["remedy"]["from_epochs"], config["trainings"])
+    _check_epochs("robustness.epochs", config["robustness"]["epochs"], config["trainings"])
     _check_perturbations(config)
+    _check_sustainability(config, facts)
+    for name, training in config["trainings"].items():
+        _check_recipe(name, training, config)
+    for name, training in config["trainings"].items():
+        _check_tuning(name, training, config)
+    _check_published(config)
+    _check_own_ablations(config)
+
+
+def _check_own_networks(config: dict, facts: dict[str, Source]) -> None:
+    """Names the networks that are given as functions, and finds their layers."""
+    mine, builtin = config["own_networks"], catalogue.registry()
+    for place, network in enumerate(config["networks"]):
+        if own.is_own(network):
+            name = network.rpartition(":")[2]
+            if (
+                mine.setdefault(name, {"function": network, "normalise": True})["function"]
+                != network
+            ):
+                raise UserError(
+                    f"config key networks: two networks would be called {name}; name one in "
+                    "own_networks"
+                )
+            config["networks"][place] = name
+    fits = [(of.shape, of.classes) for of in facts.values()]
+    for network in config["networks"]:
+        if network not in mine and network not in builtin:
+            raise UserError(
+                f"config key networks: {network!r} is not known; "
+                f"{nearest(network, [*builtin, *mine])}"
+            )
+        if network in mine and network in builtin:
+            raise UserError(
+                f"config key own_networks.{network}: a built-in network has this name; name yours "
+                "otherwise, there and under networks"
+            )
+        if network in mine:
+            folder = Path(config["results"]) / ".networks"
+            catalogue.add(network, own_networks.facts(network, mine[network], fits, folder=folder))
+
+
+def _check_own_ablations(config: dict) -> None:
+    for name, ablation in config["ablations"].items():
+        own.check(f"ablations.{name}.function", ablation["function"])
+        _check_layers(f"ablations.{name}.layers", ablation["layers"], config["networks"])
+        _check_epochs(f"ablations.{name}.epochs", ablation["epochs"], config["trainings"])
 
 
 def _check_dataset(name: str, dataset: dict) -> Source:
@@ -273,6 +324,13 @@ def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
 def _check_attacks(config: dict) -> None:
     attacks = config["attacks"]
     for name, attack in attacks.items():
+        if own.is_own(attack["method"]):
+            own.check(f"attacks.{name}.method", attack["method"])
+        elif attack["options"]:
+            raise UserError(
+                f"config key attacks.{name}.options: is for a method of your own only, not for "
+                f"{attack['method']}; leave it out"
+            )
         if attack["method"] == "fgsm" and attack["norm"] != "linf":
             raise UserError(
                 f"config key attacks.{name}.norm: fgsm knows linf only; "
@@ -294,8 +352,10 @@ def _check_attacks(config: dict) -> None:
         ("retraining", "judged_under"),
         ("targeting", "attacks"),
         ("remedy", "judged_under"),
+        ("sustainability", "perturbers"),
     ):
         lists[f"{section}.{key}"] = config[section].setdefault(key, list(chosen))
+    lists["robustness.attacks"] = config["robustness"]["attacks"]
     for key, names in lists.items():
         for name in names:
             if name not in attacks:
@@ -332,6 +392,205 @@ def _check_perturbations(config: dict) -> None:
         perturbations[key] = sorted(set(map(float, perturbations[key])))
         if not perturbations[key][-1]:
             raise UserError(f"config key perturbations.{key}: only 0; add what is to be tried")
+
+
+_UNBOUNDED_NOISES = {
+    "gaussian": {"kind": "gaussian", "strength": 0.1},
+    "speckle": {"kind": "speckle", "strength": 0.1},
+}
+_NOISES = _UNBOUNDED_NOISES | {
+    "salt": {"kind": "salt", "strength": 0.05},
+    "pepper": {"kind": "pepper", "strength": 0.05},
+}
+
+
+def _check_sustainability(config: dict, facts: dict) -> None:
+    section = config["sustainability"]
+    _check_epochs("sustainability.epochs", section["epochs"], config["trainings"])
+    unbounded = [name for name, source in facts.items() if source.bounds is None]
+    section.setdefault("noises", copy.deepcopy(_UNBOUNDED_NOISES if unbounded else _NOISES))
+    for name, noise in section["noises"].items():
+        if name in config["attacks"]:
+            raise UserError(f"config key sustainability.noises.{name}: an attack's name; rename it")
+        if noise["kind"] in ("salt", "pepper") and noise["strength"] > 1:
+            raise UserError(
+                f"config key sustainability.noises.{name}.strength: {noise['strength']} is too "
+                "large; give a share of at most 1"
+            )
+        if unbounded and noise["kind"] in ("salt", "pepper"):
+            raise UserError(
+                f"config key sustainability.noises.{name}: {noise['kind']} sets pixels to a bound, "
+                f"and data set {unbounded[0]} has none; leave it out"
+            )
+    if not section["perturbers"] and not section["noises"]:
+        raise UserError("config key sustainability.perturbers: nothing perturbs; name an attack")
+    section["eta_grid"] = sorted({*map(float, section["eta_grid"]), float(section["eta"])})
+
+
+def _check_recipe(name: str, training: dict, config: dict) -> None:
+    key, recipe = f"config key trainings.{name}", training["recipe"]
+    for part, needed in (
+        ("adversarial", recipe != "standard"),
+        ("regularisation", recipe.endswith("-lr")),
+    ):
+        if needed and training[part] is None:
+            raise UserError(f"{key}.{part}: missing; recipe {recipe} needs it")
+        if not needed and training[part] is not None:
+            raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
+    if recipe == "standard":
+        return
+    _check_base(name, training, config["trainings"])
+    if recipe.removesuffix("-lr") == "at-fgsm" and training["adversarial"]["norm"] != "linf":
+        raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
+    if training["regularisation"] is None:
+        return
+    chosen, section = training["regularisation"], config["sustainability"]
+    chosen.setdefault("at", section["at"])
+    key, fitting = f"{key}.regularisation", [n for n in config["networks"] if is_for(training, n)]
+    if chosen["layers"] != "mvl":
+        for network in fitting:
+            there = [layer for layer, *_ in networks()[network]["layers"]]
+            for layer in chosen["layers"]:
+                if re.sub(r":\d+$", "", layer) not in there:
+                    raise UserError(
+                        f"{key}.layers: network {network} has no layer {layer!r}; "
+                        f"{nearest(layer, there)}"
+                    )
+        if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
+            raise UserError(f"{key}.gamma: give one for each of layers, or a single number")
+        for part in ("of", "perturber", "eta"):
+            if part in chosen:
+                raise UserError(f"{key}.{part}: is for layers mvl only; leave it out")
+        return
+    if isinstance(chosen["gamma"], dict):
+        raise UserError(f"{key}.gamma: with layers mvl, the layers are not known; give one number")
+    standard = [n for n, t in config["trainings"].items() if t["recipe"] == "standard"]
+    if "of" not in chosen and len(standard) != 1:
+        raise UserError(
+            f"{key}.of: missing; {len(standard)} trainings are standard, name the one whose "
+            "most vulnerable layers are meant"
+        )
+    chosen.setdefault("of", standard[0] if standard else None)
+    if chosen["of"] not in standard:
+        raise UserError(
+            f"{key}.of: {chosen['of']!r} is no training of recipe standard; "
+            f"{nearest(chosen['of'], standard)}"
+        )
+    for network in fitting:
+        if not is_for(config["trainings"][chosen["of"]], network):
+            raise UserError(f"{key}.of: training {chosen['of']!r} is not for network {network}")
+    perturbers = [*section["perturbers"], *section["noises"]]
+    if chosen.setdefault("perturber", perturbers[0]) not in perturbers:
+        raise UserError(
+            f"{key}.perturber: {chosen['perturber']!r} is none of sustainability; "
+            f"{nearest(chosen['perturber'], perturbers)}"
+        )
+    if chosen["at"] != section["at"]:
+        raise UserError(f"{key}.at: differs from sustainability.at, which makes the list")
+    chosen.setdefault("eta", section["eta"])
+
+
+def _check_base(name: str, training: dict, trainings: dict) -> None:
+    """Completes what a regularised training is compared with."""
+    recipe, key = training["recipe"], f"config key trainings.{name}.base"
+    alike = [n for n, t in trainings.items() if t["recipe"] == recipe.removesuffix("-lr")]
+    if not recipe.endswith("-lr"):
+        if "base" in training:
+            raise UserError(f"{key}: is for recipes with -lr; leave it out")
+    elif "base" not in training and len(alike) > 1:
+        raise UserError(
+            f"{key}: missing; {', '.join(alike)} have this recipe without -lr, name one"
+        )
+    elif "base" in training and training["base"] not in alike:
+        raise UserError(
+            f"{key}: {training['base']!r} has not this recipe without -lr; "
+            f"{nearest(training['base'], alike)}"
+        )
+    elif alike:
+        training.setdefault("base", alike[0])
+
+
+def _check_tuning(name: str, training: dict, config: dict) -> None:
+    tune, key = training["tune"], f"config key trainings.{name}.tune"
+    if tune is None:
+        return
+    if training["weights"]:
+        raise UserError(f"{key}: candidates start from random weights; leave out tune or weights")
+    if "as" in tune:
+        others = [n for n, t in config["trainings"].items() if t["tune"] and "as" not in t["tune"]]
+        if tune["as"] not in others:
+            raise UserError(
+                f"{key}.as: {tune['as']!r} is no training that tunes by itself; "
+                f"{nearest(tune['as'], others) if others else 'there is none'}"
+            )
+        if tune["as"] == name:
+            raise UserError(f"{key}.as: is the training itself; name another")
+    elif not tune["grid"]:
+        raise UserError(f"{key}.grid: missing; say what to try, or name a training under as")
+    for setting in tune["grid"]:
+        part, _, inner = setting.rpartition(".")
+        if part and (
+            training[part] is None or (inner == "eta" and training[part]["layers"] != "mvl")
+        ):
+            raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
+    if twice := set(tune["seeds"]) & set(config["seeds"]):
+        raise UserError(
+            f"{key}.seeds: {min(twice)} is a seed of the run, which would be judged by networks it "
+            "was chosen by; take others"
+        )
+    attack = tune.setdefault("attack", next(iter(config["attacks"])))
+    if attack not in config["attacks"]:
+        raise UserError(
+            f"{key}.attack: {attack!r} is not under attacks; {nearest(attack, config['attacks'])}"
+        )
+    grid = config["attacks"][attack]["eps_grid"]
+    if tune["towards"] is not None and len(tune["towards"]) != len(grid):
+        raise UserError(
+            f"{key}.towards: {len(tune['towards'])} accuracies; expected {len(grid)}, one for each "
+            f"eps of attacks.{attack}: {', '.join(f'{eps:g}' for eps in grid)}"
+        )
+
+
+def published_rows(path: str) -> list[dict]:
+    """The rows of a file of published accuracies, {training, network and dataset (None where the
+    file has no such column), values: {eps (text) or "rg_score": value in %}}; UserError if it is
+    no such file."""
+    try:
+        head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise UserError(f"config key published: cannot read {path}; name a table") from None
+    columns, rows = head.split("\t"), []
+    if "training" not in columns:
+        raise UserError(f"config key published: {path} has no column training; name a table")
+    for number, line in enumerate(lines, 2):
+        row = dict(zip(columns, line.split("\t"), strict=False))
+        try:
+            values = {
+                k if k == "rg_score" else f"{float(k.removeprefix('eps_')):g}": float(row[k])
+                for k in columns
+                if k == "rg_score" or k.startswith("eps_")
+            }
+        except (KeyError, ValueError):
+            raise UserError(
+                f"config key published: {path}, line {number}: a value in % is missing or no "
+                "number; give one in each column eps_<eps> and rg_score"
+            ) from None
+        named = {key: row.get(key) for key in ("training", "network", "dataset")}
+        rows.append(named | {"values": values})
+    return rows
+
+
+def _check_published(config: dict) -> None:
+    rows = published_rows(config["published"]) if config["published"] else []
+    names = list(dict.fromkeys(row["training"] for row in rows))
+    for name, training in config["trainings"].items():
+        if "published" in training and training["published"] not in names:
+            where = config["published"] or "a table, as the key published names none"
+            hint = f"; {nearest(training['published'], names)}" if names else "; name one"
+            raise UserError(
+                f"config key trainings.{name}.published: {training['published']!r} is no row of "
+                f"{where}{hint}"
+            )
 
 
 def _check_retraining(config: dict) -> None:

@@ -1,4 +1,6 @@
-"""The one exception that means "the input is wrong, not the program"."""
+"""The one exception that means "the input is wrong, not the program", and what its message says."""
+
+import difflib
 
 
 class UserError(Exception):
@@ -6,3 +8,10 @@ class UserError(Exception):
 
     The message names the file or the config key, says what was expected, and what to do.
     """
+
+
+def nearest(name: str, names) -> str:
+    """A "did you mean" for `name`, or the list of what there is."""
+    names = [str(n) for n in names]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"

@@ -152,13 +152,26 @@ def save_table(table, path) -> None:
         table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
 
 
+_NAMES = [
+    *("dataset", "network", "training", "layer", "attack", "policy", "probe"),
+    *("images", "ablation", "variant"),
+]
+
+
 def load_table(path):
-    """Read a tab-separated table into a DataFrame. Raises UserError when it is missing or empty."""
+    """Read a tab-separated table into a DataFrame; names stay text, whatever they look like (layer
+    "1.10" is no number). Raises UserError when it is missing or empty."""
     import pandas as pd
 
     try:
         # "none" is a word of ours (scores that need no attack), not a missing value
-        return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"])
+        return pd.read_csv(
+            path,
+            sep="\t",
+            keep_default_na=False,
+            na_values=["nan"],
+            dtype=dict.fromkeys(_NAMES, str),
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the workflow again") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError) as error:

@@ -17,7 +17,7 @@ class _Module:
     """Definitions, imports and loose statements of one source file."""
 
     def __init__(self, path: Path):
-        self.tree = tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        self.tree = tree = without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
         self.name = path.stem
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.loose: list[ast.stmt] = []
@@ -45,7 +45,7 @@ class _Module:
                     self.imports[alias.asname] = (alias.name.split(".", 1)[1], None)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -10,6 +10,7 @@ import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from faultline import own
 from faultline.errors import UserError
 
 _HELD = []  # open lock files: closing one lets its device go
@@ -19,7 +20,8 @@ _HELD = []  # open lock files: closing one lets its device go
 def job(snakemake):
     """Run the block as the job `snakemake` describes.
 
-    Everything printed goes to the log. A UserError, a full disk or a lack of memory ends the job
+    The networks of the config's section own_networks are known in it. Everything printed goes to
+    the log. A UserError, a full disk or a lack of memory ends the job
     with one line there, which Snakemake shows because the profile asks for failed logs.
     """
     with (
@@ -28,6 +30,7 @@ def job(snakemake):
         redirect_stderr(log),
     ):
         try:
+            own.NETWORKS.update(snakemake.config["own_networks"])
             yield
         except Exception as error:
             line = _in_one_line(error)

@@ -1,8 +1,9 @@
 """The networks: one registry, built from a name, a shape and a seed.
 
 Every network takes pixels (or raw features) and normalises them itself, so that attacks work in
-pixel units. `networks.json` beside this file holds the facts needed to enumerate layers without
-torch; after a change here, `python -m faultline.networks` inside workflow/ writes it anew.
+pixel units. `own.NETWORKS` holds the user's own, beside the registry. `networks.json` beside this
+file holds the facts needed to enumerate layers without torch; after a change here, `python -m
+faultline.networks` inside workflow/ writes it anew.
 """
 
 import difflib
@@ -16,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from faultline.errors import UserError
+from faultline import own, own_networks
+from faultline.errors import UserError, nearest
 from faultline.vision import load_torchvision
 
 CATALOGUE_FILE = Path(__file__).with_name("networks.json")
@@ -43,7 +45,7 @@ class Normalise(nn.Module):
 class Network(nn.Module):
     """Normalisation, then the network proper: raw inputs [n, *shape] to logits [n, classes]."""
 
-    def __init__(self, normalise: Normalise, body: nn.Module):
+    def __init__(self, normalise: nn.Module, body: nn.Module):
         super().__init__()
         self.normalise = normalise
         self.body = body
@@ -199,12 +201,14 @@ class Entry(NamedTuple):
     input:    "image" or "vector".
     min_size: the smallest height and width, or number of features, that it can take.
     classes:  the only number of classes that it can take; None: any.
+    normalise: whether normalisation is put before it.
     """
 
     build: Callable[[tuple[int, ...], int], nn.Module]
     input: str
     min_size: int
     classes: int | None = None
+    normalise: bool = True
 
 
 REGISTRY: dict[str, Entry] = {
@@ -242,11 +246,31 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body = entry.build(shape, classes)
-        return Network(Normalise(mean, std, shape=shape), body).eval()
+        normalise = Normalise(mean, std, shape=shape) if entry.normalise else nn.Identity()
+        return Network(normalise, body).eval()
+
+
+def entry_of(function: str, *, normalise: bool = True) -> Entry:
+    """The entry of "file.py:function" of the user's own, or of "torchvision:model"."""
+    source, _, name = function.rpartition(":")
+    if source == own.TORCHVISION:
+        return Entry(partial(_any_torchvision, name), "", 0, normalise=normalise)
+    return Entry(partial(own_networks.build, function), "", 0, normalise=normalise)
+
+
+def _any_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    models = load_torchvision().models
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"torchvision has no classifier {name!r}; {nearest(name, known)}")
+    with own.told(f"{own.TORCHVISION}:{name}"):
+        return from_torchvision(name, shape, classes)
 
 
 def _checked(name: str, shape: tuple[int, ...], classes: int) -> Entry:
     """The entry of `name`, or a UserError that says why it does not fit."""
+    if name in own.NETWORKS:
+        return entry_of(**own.NETWORKS[name])
     if name not in REGISTRY:
         near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0)[0]
         raise UserError(
@@ -283,7 +307,7 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
     """
     own = network.state_dict()
     given = {
-        name if name.startswith(("body.", "normalise.")) else f"body.{name}": tensor
+        name if name in own and f"body.{name}" not in own else f"body.{name}": tensor
         for name, tensor in state.items()
     }
     optional = [n for n in own if n.startswith("normalise.") or n.endswith(".num_batches_tracked")]
@@ -325,6 +349,18 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
         for path, module in body.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+def called(network: nn.Module, images: Tensor) -> set[str]:
+    """Names of the layers that a network calls on images: others have no output to ablate."""
+    seen, hooks = set(), []
+    for name, layer in layers(network).items():
+        hooks.append(layer.register_forward_hook(lambda *_, name=name: seen.add(name)))
+    with torch.no_grad():
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
 def _filters(layer: nn.Module) -> int:

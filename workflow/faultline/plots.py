@@ -549,27 +549,38 @@ def policy_comparison(
     return fig
 
 
+TRAINING_LINES = {
+    "train": ("#0072b2", "training"),
+    "train_adversarial": ("#cc79a7", "training, attacked images"),
+    "validation": ("#d55e00", "validation"),
+}
+
+
 @_styled
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Loss and accuracy over the epochs, training and validation; thin lines are seeds."""
+    """Loss and accuracy over the epochs, training and validation; thin lines are seeds.
+
+    Adversarial training has no clean training images, or not only: what there is is drawn.
+    """
     fig, axes = _axes([[4.3, 4.3], [2.2]], left=0.65, bottom=0.95, top=0.3, gap=(0.85, 0))
+    handles = {}
     for ax, what in zip(axes[0], ("loss", "accuracy"), strict=True):
-        for split, colour in (("train", "#0072b2"), ("validation", "#d55e00")):
-            lines = _by_seed(history, x="epoch", y=f"{split}_{what}")
+        for split, (colour, label) in TRAINING_LINES.items():
+            column = f"{split}_{what}"
+            if column not in history or history[column].isna().all():
+                continue
+            handles[split] = Line2D([], [], color=colour, lw=2, label=label)
+            lines = _by_seed(history, x="epoch", y=column)
             marker = "o" if len(lines) < 3 else None
             if lines.shape[1] > 1:
                 ax.plot(lines.index, lines, color=colour, lw=0.6, alpha=0.45)
             ax.plot(lines.index, lines.mean(axis=1), color=colour, lw=1.8, marker=marker, ms=4)
         ax.set_xlabel("epoch")
-        ax.set_ylabel("cross-entropy" if what == "loss" else what)
+        ax.set_ylabel(what)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(lw=0.5)
     axes[0][0].set_ylim(bottom=0)
-    handles = [
-        Line2D([], [], color="#0072b2", lw=2, label="training"),
-        Line2D([], [], color="#d55e00", lw=2, label="validation"),
-    ]
-    _legend(fig, handles, columns=2)
+    _legend(fig, [*handles.values()], columns=len(handles))
     return fig
 
 

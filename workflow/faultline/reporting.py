@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from faultline import page, plots, reporting_fragile, reporting_perturbations
+from faultline import (
+    page,
+    plots,
+    reporting_fragile,
+    reporting_own,
+    reporting_perturbations,
+    reporting_robustness,
+    reporting_sustainability,
+)
 from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
@@ -31,6 +39,9 @@ TABLES = {
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
     **reporting_fragile.TABLES,
     **reporting_perturbations.TABLES,
+    **reporting_sustainability.TABLES,
+    **reporting_robustness.TABLES,
+    **reporting_own.TABLES,
 }
 
 
@@ -69,6 +80,9 @@ def render(
         *reporting_fragile.sections(tables, config),
         _bands(tables, config),
         *reporting_perturbations.sections(tables, config),
+        *reporting_sustainability.sections(tables, config),
+        *reporting_robustness.sections(tables, config),
+        *reporting_own.sections(tables, config),
         _retraining(tables, config),
         _invariance(tables),
         _training(tables),
@@ -133,6 +147,9 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
         *_decided_findings(tables["layers"]),
         *reporting_fragile.findings(tables, config),
         *reporting_perturbations.findings(tables, config),
+        *reporting_sustainability.findings(tables, config),
+        *reporting_robustness.findings(tables, config),
+        *reporting_own.findings(tables, config),
         *_retraining_findings(tables, config),
         ("Self-checks", _check_sentence(tables["checks"])),
     ]
@@ -631,7 +648,8 @@ def _training(tables: dict) -> dict:
     return page.section(
         "training",
         "Training curves",
-        intro="Cross-entropy loss and accuracy after every epoch.",
+        intro="Loss and accuracy after every epoch: on training images the loss that the recipe "
+        "minimises, on validation images the cross-entropy of clean ones.",
         blocks=blocks,
         empty="No epoch was trained: the only checkpoint is that of epoch 0.",
     )

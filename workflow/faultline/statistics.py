@@ -4,7 +4,7 @@ Every interval is two-sided. Inputs broadcast where they are counts.
 """
 
 import numpy as np
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 
 def normal_quantile(confidence: float) -> float:
@@ -91,6 +91,18 @@ def mean_interval(values, *, confidence: float):
         return mean, np.nan, np.nan
     margin = stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(n)
     return mean, mean - margin, mean + margin
+
+
+def mean_p_value(values) -> float:
+    """Two-sided p-value of a t test that the mean of a few values [n], such as seeds, is 0.
+
+    NaN for fewer than two values and where all are equal, as then nothing is known of the spread.
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2 or not np.ptp(values):
+        return np.nan
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(2 * stdtr(len(values) - 1, -abs(values.mean()) / error))
 
 
 def fleiss_kappa(table) -> float:

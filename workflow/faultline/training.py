@@ -6,7 +6,7 @@ must carry is its seed and its epoch; the learning rate follows from the epoch t
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy
 
 from faultline.data import batch_size
 from faultline.errors import UserError
+from faultline.recipes import loss_of
 from faultline.seeds import seed_of
 
 HISTORY = [
-    *("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    *("epoch", "lr", "train_loss", "train_accuracy", "train_adversarial_accuracy", "regulariser"),
+    *("validation_loss", "validation_accuracy"),
 ]
 
 
@@ -68,14 +70,20 @@ def train_epochs(
     seed: int,
     epochs: range,
     frozen: dict[str, Tensor] | None = None,
+    regularised: Mapping[str, float] | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict]:
     """Train in place, yielding one history row after each epoch.
 
     dataset: a faultline.data.DataSet. settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
-    that keep their value. PyTorch's global generator is seeded anew for every epoch.
-    Raises UserError when the loss is not finite.
+    that keep their value. regularised: probe -> gamma, for recipes with -lr. PyTorch's global
+    generator is seeded anew for every epoch. Raises UserError when a loss is not finite, before it
+    is learned from.
+
+    train_loss is what the recipe minimises, regulariser its part beside J. The accuracies on
+    clean and on adversarial training images are those of the forwards that the recipe needs
+    anyway. NaN where there is none.
     """
     images, labels = dataset.splits["train"]
     held = _hold(network, frozen or {})
@@ -86,7 +94,7 @@ def train_epochs(
             group["lr"] = lr
         generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
         torch.manual_seed(seed_of("noise", seed, epoch))
-        loss_sum, correct, seen = 0.0, 0, 0
+        loss_sum, regulariser, correct, resisted, seen = 0.0, 0.0, 0.0, 0.0, 0
         network.train()
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
         for number, chosen in enumerate(order.split(settings["batch_size"])):
@@ -95,30 +103,38 @@ def train_epochs(
             batch, target = dataset.pixels(images[chosen]), labels[chosen]
             if settings["augmentation"]["shift"] or settings["augmentation"]["flip"]:
                 batch = augment(batch, settings["augmentation"], generator)
-            logits = network(batch)
-            loss = cross_entropy(logits, target)
+            loss, clean, adversarial, extra = loss_of(
+                network,
+                batch,
+                target,
+                settings=settings,
+                bounds=dataset.bounds,
+                seed=seed_of("adversarial", seed, epoch, number),
+                regularised=regularised,
+            )
+            loss_value = loss.item()
+            _check_loss(loss_value, f"epoch {epoch + 1}, batch {number + 1}", extra is not None)
             optimizer.zero_grad(set_to_none=True)
             if loss.requires_grad:  # unless all that a network has is frozen
                 loss.backward()
                 optimizer.step()
             for parameter, mask, value in held:
                 parameter.data[mask] = value
-            loss_value = loss.item()
-            if not math.isfinite(loss_value):
-                raise UserError(
-                    f"training diverged: the loss is {loss_value} at epoch {epoch + 1}, batch "
-                    f"{number + 1}; lower the learning rate (config key trainings.*.lr)"
-                )
             loss_sum += loss_value * len(chosen)
-            correct += (logits.argmax(1) == target).sum().item()
+            regulariser += math.nan if extra is None else extra.item() * len(chosen)
+            correct += _hits(clean, target)
+            resisted += _hits(adversarial, target)
             seen += len(chosen)
         network.eval()
         validation_loss, validation_accuracy = evaluate(network, dataset, split="validation")
+        _check_loss(validation_loss, f"epoch {epoch + 1}, on validation images", regularised)
         row = {
             "epoch": epoch + 1,
             "lr": lr,
             "train_loss": loss_sum / seen,
             "train_accuracy": correct / seen,
+            "train_adversarial_accuracy": resisted / seen,
+            "regulariser": regulariser / seen,
             "validation_loss": validation_loss,
             "validation_accuracy": validation_accuracy,
         }
@@ -127,6 +143,20 @@ def train_epochs(
             f"{validation_accuracy:.4f}, {seen / (time.monotonic() - began):.0f} images/s"
         )
         yield row
+
+
+def _check_loss(value: float, where: str, regularised) -> None:
+    if not math.isfinite(value):
+        also = " or regularisation.gamma" if regularised else ""
+        raise UserError(
+            f"training diverged: the loss is {value} at {where}; lower the learning rate (config "
+            f"key trainings.*.lr){also}"
+        )
+
+
+def _hits(logits: Tensor | None, target: Tensor) -> float:
+    """How many are classified correctly; NaN without logits."""
+    return math.nan if logits is None else (logits.argmax(1) == target).sum().item()
 
 
 def _hold(

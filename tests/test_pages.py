@@ -1,0 +1,94 @@
+"""The tutorial and the notebook page, run from top to bottom as their readers would."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, copy_workflow
+
+from faultline.files import load_table
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """(language, text) of every fenced block of a page of docs/."""
+    return BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+
+
+def run(copy, *command: str) -> str:
+    path = f"{Path(sys.executable).parent}:{copy.environment()['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=copy.folder,
+        env=copy.environment(PATH=path, MPLBACKEND="agg"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory):
+    """A copy in which the tutorial has been followed, and what each command said."""
+    copy, said = copy_workflow(tmp_path_factory.mktemp("tutorial") / "run", config=""), []
+    for language, text in blocks("tutorial.md"):
+        if name := re.match(r"# (\S+\.\w+)\n", text):
+            (copy.folder / name[1]).write_text(text, encoding="utf-8")
+        else:
+            assert language == "bash"
+            said.append(run(copy, "bash", "-e", "-c", text))
+    return copy, said
+
+
+def test_tutorial(tutorial):
+    copy, said = tutorial
+    tables = copy.folder / "results/tutorial/tables"
+    accuracy = pd.read_csv(tables / "accuracy.tsv", sep="\t").set_index(["attack", "eps"])
+    # the network as torch runs it, on the same test images
+    data = torch.load(copy.folder / "results/tutorial/my_digits/data.pt", weights_only=True)
+    images, labels = data["test_images"], data["test_labels"]
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 12, 3, padding=1), torch.nn.ReLU()),
+        *(torch.nn.Conv2d(12, 24, 3, padding=1), torch.nn.ReLU()),
+        *(torch.nn.MaxPool2d(4), torch.nn.Flatten(), torch.nn.Linear(24 * 4, 10)),
+    )
+    network.load_state_dict(torch.load(copy.folder / "my_network.pt", weights_only=True))
+
+    def right() -> np.ndarray:
+        with torch.inference_mode():
+            return (network(images).argmax(1) == labels).numpy()
+
+    base = right()
+    assert base.mean() > 0.9
+    assert accuracy.loc[("margin", 0.0), "accuracy"] == pytest.approx(base.mean())
+    assert accuracy.loc[("margin", 0.1), "accuracy"] < base.mean() - 0.1
+    checks = pd.read_csv(tables / "checks.tsv", sep="\t")
+    assert set(checks.loc[checks["attack"] == "margin", "status"]) == {"ok"}
+
+    # one rounded layer, by hand
+    weight = network[2].weight.data
+    largest = weight.abs().max()
+    network[2].weight.data = torch.round(weight / largest) * largest
+    found = load_table(tables / "ablations.tsv")
+    (row,) = found.query("layer == '2' and bits == 2 and images == 'clean'").to_dict("records")
+    assert row["difference"] == pytest.approx(right().mean() - base.mean())
+    assert row["ci_low"] < row["difference"] < row["ci_high"] < 0
+    assert "bits 2 in 2" in (copy.folder / "results/tutorial/report.html").read_text("utf-8")
+
+    rules = set(re.findall(r"^(\w+) +\d+$", said[-1].split("Job stats:")[1], flags=re.MULTILINE))
+    assert {"attack", "ablate_own", "report"} < rules and "train" not in rules
+
+
+def test_notebook(rerun):
+    cells = [text for language, text in blocks("notebook.md") if language == "python"]
+    said = run(rerun, sys.executable, "-c", "\n".join(cells))
+    assert "S_adv" in said and "filter 5" in said

@@ -1,0 +1,31 @@
+"""How far each perturber moves what each layer of one checkpoint puts out, image by image."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    from faultline.experiment import load_dataset, load_network, perturbers
+    from faultline.files import save_arrays
+    from faultline.sustainability import analyse
+
+    params, device = snakemake.params, torch_device(snakemake)
+    settings = params.settings
+    dataset = load_dataset(snakemake.input.data, device)
+    network, state = load_network(
+        snakemake.input.checkpoint, snakemake.wildcards.network, dataset, device=device
+    )
+    # a split is in a stratified order, so its first images are a fair sample of it
+    images, labels = (part[: settings["images"]] for part in dataset.splits[settings["split"]])
+    errors = analyse(
+        network,
+        images,
+        labels,
+        pixels=dataset.pixels,
+        perturbers=perturbers(params.attacks, settings["noises"], dataset, seed=state["seed"]),
+        at=settings["at"],
+    )
+    arrays = {
+        f"{perturber}/{probe}": values
+        for perturber, by_probe in errors.items()
+        for probe, values in by_probe.items()
+    }
+    save_arrays(arrays, snakemake.output.errors)

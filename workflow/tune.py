@@ -1,0 +1,74 @@
+"""The search for a training's settings: every candidate, judged on the validation split."""
+
+from faultline.job import job, torch_device
+
+with job(snakemake):
+    import hashlib
+    import json
+    from pathlib import Path
+
+    from faultline.errors import UserError
+    from faultline.experiment import build_network, load_dataset, regularised_layers
+    from faultline.files import save_table, save_text
+    from faultline.training import make_optimizer, train_epochs
+    from faultline.tuning import applied, candidates, choose, judge
+
+    params, wildcards = snakemake.params, snakemake.wildcards
+    tune, device = params.tune, torch_device(snakemake)
+    dataset = load_dataset(snakemake.input.data, device)
+    first = {}
+    for path in snakemake.input.taken:
+        first |= json.loads(Path(path).read_text(encoding="utf-8"))
+    tried = candidates(tune["grid"])
+    (name, attack), lists = next(iter(params.attack.items())), snakemake.input.errors
+
+    # An interrupted search goes on after its last training, if it began from the same things.
+    identity = hashlib.sha256(
+        f"{tune} {params.epochs} {params.settings} {params.attack} {params.code}".encode()
+    )
+    for path in snakemake.input:
+        identity.update(Path(path).read_bytes())
+    partial, done = Path(f"{snakemake.output.chosen}.partial"), []
+    if partial.exists():
+        state = json.loads(partial.read_text(encoding="utf-8"))
+        if state["identity"] == identity.hexdigest():
+            done = state["done"]
+            print(f"resuming after {len(done)} of {len(tried) * len(tune['seeds'])} trainings")
+
+    todo = [(candidate, at) for candidate in tried for at in range(len(tune["seeds"]))]
+    for candidate, at in todo[len(done) :]:
+        seed, settings = tune["seeds"][at], applied(params.settings, first | candidate)
+        network = build_network(wildcards.network, dataset, seed=seed, device=device)
+        error, accuracies = "", [0.0] * len(attack["eps_grid"])
+        try:
+            training = train_epochs(
+                network,
+                make_optimizer(network, settings),
+                dataset,
+                settings=settings,
+                seed=seed,
+                epochs=range(params.epochs),
+                regularised=regularised_layers(settings, lists[at] if lists else None),
+                say=lambda _: None,
+            )
+            for _ in training:
+                pass
+            accuracies = judge(network.eval(), dataset, attack=attack, name=name, seed=seed)
+        except UserError as failure:  # a candidate that diverges is a bad one, not the end
+            error = str(failure)
+        eps = {f"eps_{e:g}": a for e, a in zip(attack["eps_grid"], accuracies, strict=True)}
+        done.append(candidate | {"seed": seed, "error": error} | eps)
+        print(
+            f"{len(done)} of {len(todo)}: {candidate}, seed {seed}: "
+            + (error or f"R&G {sum(accuracies):.1f}")
+        )
+        save_text(json.dumps({"identity": identity.hexdigest(), "done": done}), partial)
+
+    table, best = choose(done, tune["grid"], towards=tune["towards"])
+    for setting, value in first.items():
+        if setting not in table:
+            table.insert(0, setting, value)
+    save_table(table, snakemake.output.candidates)
+    save_text(json.dumps(first | best, sort_keys=True), snakemake.output.chosen)
+    partial.unlink(missing_ok=True)
+    print(f"chosen: {first | best}")

@@ -107,7 +107,7 @@ rule ablate_own:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from faultline.catalogue import Source, describe  # noqa: E402
 from faultline.config import count_filters, is_for, resolve, select_layers  # noqa: E402
 from faultline.networks import REGISTRY, layers  # noqa: E402
+from faultline.recipes import base_of  # noqa: E402
 
 
 def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[str, int], int]:
@@ -42,7 +43,17 @@ def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[st
 
 def passes(attack: dict, strengths: int) -> int:
     """Forward passes that an attack costs per image: three a step, and one to judge."""
-    return strengths * (3 * (attack["steps"] if attack["method"] == "pgd" else 1) + 1)
+    return strengths * (3 * (1 if attack["method"] == "fgsm" else attack["steps"]) + 1)
+
+
+def training_passes(training: dict) -> int:
+    """Forward passes that a training costs per image and epoch, its crafting included."""
+    base = base_of(training["recipe"])
+    if base == "standard":
+        return 3
+    steps = 1 if base in ("at-fgsm", "at-fast") else training["adversarial"]["steps"]
+    both = training["regularisation"] is not None or base == "at-trades"
+    return 3 * (steps + 1 + both)
 
 
 def count(wanted, epochs: list[int]) -> int:
@@ -83,7 +94,7 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
     )
     return Counter(
         {
-            "train": seeds * epochs[-1] * train * 3 * forward,
+            "train": seeds * epochs[-1] * train * training_passes(training) * forward,
             "attack": seeds * len(epochs) * test * curves * forward,
             "ablate_layer": variants
             * sum(after[n] for n in select_layers(network, sweep["layers"])),
@@ -94,7 +105,9 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
             * judged
             * draws
             * sum(after[n] for n in select_layers(network, perturb["layers"])),
-            "retrain": retrained * (again["epochs"] * train * 3 + test * recrafted) * forward,
+            "retrain": retrained
+            * (again["epochs"] * train * training_passes(training) + test * recrafted)
+            * forward,
             "bytes of checkpoints": (seeds * len(epochs) + retrained) * parameters * 12,
             "bytes of adversarial sets": seeds
             * len(epochs)

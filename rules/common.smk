@@ -14,6 +14,7 @@ from faultline.catalogue import describe, networks
 from faultline.config import (
     count_filters,
     count_gpus,
+    has_probe,
     is_for,
     published_rows,
     resolve,
@@ -110,10 +111,16 @@ def ordered(value):
 
 
 def training_settings(wildcards):
-    """A training without what changes no segment: its list of checkpoints and its files."""
+    """A training without what changes no segment: its list of checkpoints and its files; of the
+    layers to regularise, those that the network has."""
     settings = config["trainings"][wildcards.training]
     elsewhere = ("epochs", "weights", "tune", "base", "published")
-    return ordered({k: value for k, value in settings.items() if k not in elsewhere})
+    settings = {k: value for k, value in settings.items() if k not in elsewhere}
+    chosen = settings["regularisation"]
+    if chosen and chosen["layers"] != "mvl":
+        there = [probe for probe in chosen["layers"] if has_probe(wildcards.network, probe)]
+        settings["regularisation"] = chosen | {"layers": there}
+    return ordered(settings)
 
 
 def with_code(settings, key):

@@ -151,6 +151,9 @@ MISTAKES = [
         ["config key sustainability.noises.pgd", "rename"],
     ),
     ("sustainability", {"perturbers": [], "noises": {}}, ["sustainability.perturbers", "nothing"]),
+    ("robustness", {"attacks": ["pdg"]}, ["config key robustness.attacks", "'pdg'", "'pgd'"]),
+    ("robustness", {"epochs": [7]}, ["config key robustness.epochs", "7", "1, 2"]),
+    ("robustness", {"masking": -1}, ["config key robustness.masking", "-1", "at least 0"]),
     ("targeting", {"epochs": [7]}, ["config key targeting.epochs", "7", "1, 2"]),
     ("remedy.from_epochs", [7], ["config key remedy.from_epochs", "7", "1, 2"]),
     ("datasets", {"moons": MOONS}, ["config key networks", "small_conv", "moons", "vector"]),
@@ -207,6 +210,79 @@ def test_noise_that_needs_bounds_is_refused_where_there_are_none():
     assert sorted(noises) == ["gaussian", "speckle"]
     config["sustainability"]["noises"] = {"dust": {"kind": "salt", "strength": 0.1}}
     with pytest.raises(UserError, match="salt sets pixels to a bound, and data set moons"):
+        resolve(config, SCHEMA)
+
+
+AT = {"epochs": [1, 2], "recipe": "at-fgsm", "adversarial": {"eps": 0.1}}
+LR = AT | {"recipe": "at-fgsm-lr", "regularisation": {"layers": ["conv1"], "gamma": 1}}
+LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        (AT | {"tune": {"grid": {"adversarial.epz": [0.1]}}}, ["adversarial.epz", "unknown"]),
+        (AT | {"tune": {"grid": {"adversarial.eps": [0]}}}, ["adversarial.eps.0", "more than 0"]),
+        (AT | {"tune": {"grid": {"lr": []}}}, ["tune.grid.lr", "at least 1"]),
+        (AT | {"tune": LR_OF}, ["tune.grid.regularisation.gamma", "no such setting"]),
+        (
+            LR | {"tune": {"grid": {"regularisation.eta": [0]}}},
+            ["tune.grid.regularisation.eta", "no such setting"],
+        ),
+        (AT | {"tune": {}}, ["tune.grid: missing", "name a training under as"]),
+        (AT | {"tune": {"as": "standrad"}}, ["tune.as", "'standrad'", "there is none"]),
+        (AT | {"tune": {"as": "one"}}, ["tune.as", "'one'", "expected one of: two"]),
+        (AT | {"tune": {"as": "one", "grid": {"lr": [1]}}}, ["tune.as", "'one'", "there is none"]),
+        (AT | {"tune": {"grid": {"lr": [1]}, "seeds": [0, 7]}}, ["tune.seeds", "0 is a seed"]),
+        (AT | {"tune": {"grid": {"lr": [1]}, "attack": "fgms"}}, ["tune.attack", "'fgsm'"]),
+        (
+            AT | {"tune": {"grid": {"lr": [1]}, "attack": "fgsm", "towards": [90, 50, 10]}},
+            ["tune.towards", "3 accuracies", "expected 2", "0, 0.1"],
+        ),
+        (AT | {"tune": {"grid": {"lr": [1]}, "epochs": 0}}, ["tune.epochs", "at least 1"]),
+        (LR | {"regularisation": {"layers": ["convv1"], "gamma": 1}}, ["layers", "'conv1'"]),
+        (AT | {"published": "at-fgms"}, ["published", "'at-fgms'", "did you mean 'at-fgsm'"]),
+    ],
+)
+def test_mistake_in_a_search(training, expected, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = yaml.safe_load(TINY) | {"published": "configs/published/lsa-moons.tsv"}
+    config["trainings"]["one"] = training
+    if training.get("tune", {}).get("as") == "one" and "grid" not in training["tune"]:
+        config["trainings"]["two"] = AT | {"tune": {"grid": {"lr": [0.1]}}}
+    with pytest.raises(UserError) as error:
+        resolve(config, SCHEMA)
+    message = str(error.value)
+    assert "\n" not in message and "config key trainings.one." in message
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "cannot read"),
+        ("row\teps_0\nnormal\t90\n", "no column training"),
+        ("training\teps_0\nnormal\tmany\n", "line 2"),
+        ("training\teps_0\trg_score\nnormal\t90\n", "line 2"),
+    ],
+)
+def test_published_table_that_is_none(text, expected, tmp_path):
+    file = tmp_path / "published.tsv"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    config = yaml.safe_load(TINY) | {"published": str(file)}
+    with pytest.raises(UserError, match=f"config key published: .*{expected}"):
+        resolve(config, SCHEMA)
+
+
+def test_layers_of_several_networks_each_take_their_own():
+    config = yaml.safe_load(TINY) | {"networks": ["small_conv", "small_resnet"]}
+    layers = ["conv2", "layer1.conv1"]
+    config["trainings"]["one"] = LR | {"regularisation": {"layers": layers, "gamma": 1}}
+    resolve(copy.deepcopy(config), SCHEMA)
+    layers.remove("conv2")
+    with pytest.raises(UserError, match="none of them is a layer of network small_conv; add one"):
         resolve(config, SCHEMA)
 
 

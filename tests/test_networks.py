@@ -22,7 +22,7 @@ TORCHVISION = {
     "vgg19": 143_667_240,
 }
 # Built with weights in well under a second; the others stay on the meta device.
-LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19")]
+LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19", "wideresnet28_10")]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -148,6 +148,30 @@ def test_cross_entropy_on_two_logits_is_binary_cross_entropy():
         y = torch.full((4,), label)
         binary = nn.functional.binary_cross_entropy_with_logits(z[:, 0], y.double())
         assert torch.allclose(nn.functional.cross_entropy(logits, y), binary, rtol=1e-12)
+
+
+def test_wide_resnets_have_the_published_numbers_of_parameters():
+    # Zagoruyko & Komodakis 2016, tables 4 and 5, in millions
+    for depth, width, millions in ((40, 1, 0.6), (16, 8, 11.0), (28, 10, 36.5), (40, 4, 8.9)):
+        with torch.device("meta"):
+            network = networks.wide_resnet((3, 32, 32), 10, depth=depth, width=width, dropout=0)
+        assert round(parameters(network) / 1e6, 1) == pytest.approx(millions, abs=0.051)
+
+
+def test_wide_resnet_learns_and_drops_out_in_training_only():
+    torch.manual_seed(0)
+    network = networks.wide_resnet((1, 8, 8), 2, depth=10, width=1, dropout=0.3)
+    labels = torch.arange(32) % 2
+    x = torch.rand(32, 1, 8, 8) + labels[:, None, None, None]
+    assert not torch.equal(network(x), network(x))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+    network.eval()
+    assert torch.equal(network(x), network(x))
+    assert (network(x).argmax(1) == labels).all()
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

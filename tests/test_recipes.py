@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,13 @@ from torch import nn
 from faultline.attacks import evaluation, predict, random_start
 from faultline.data import DataSet
 from faultline.errors import UserError
-from faultline.files import load_tensors, save_tensors
+from faultline.experiment import regularised_layers
+from faultline.files import load_arrays, load_table, load_tensors, save_arrays, save_tensors
 from faultline.networks import build
 from faultline.recipes import craft, loss_of
 from faultline.sustainability import relative_errors, watch
 from faultline.training import HISTORY, checkpoint, make_optimizer, restore, train_epochs
+from faultline.vulnerability import by_perturber, most_vulnerable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -395,3 +398,99 @@ def test_frozen_parameters_stay_frozen_under_a_regularised_recipe():
     assert torch.equal(after["5.weight"][mask], before["5.weight"][mask])
     assert (after["5.weight"][~mask] != before["5.weight"][~mask]).all()
     assert all(p.requires_grad for n, p in model.named_parameters() if n != "0.weight")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"layers": "mvl", "eta": 0.1}, {"b": 0.5}),
+        ({"layers": "mvl", "eta": -5.0}, {"b": 0.5, "a": 0.5}),
+        ({"layers": ["c", "a"]}, {"c": 0.5, "a": 0.5}),
+        ({"layers": ["c", "a"], "gamma": {"a": 1.0, "c": 2.0}}, {"c": 2.0, "a": 1.0}),
+        ({"layers": "mvl", "eta": 5.0}, {}),
+    ],
+)
+def test_layers_of_a_training(tmp_path, capsys, chosen, expected):
+    errors = {"pgd/a": [1.0, 2.0], "pgd/b": [3.0, 4.0], "salt/a": [9.0, 9.0], "salt/b": [1.0, 1.0]}
+    path = tmp_path / "errors.npz"
+    save_arrays({name: np.array(values) for name, values in errors.items()}, path)
+    settings = {"regularisation": {"gamma": 0.5, "perturber": "pgd", "on_empty": "base"} | chosen}
+    found = regularised_layers(settings, path)
+    assert list(found.items()) == list(expected.items())
+    said = capsys.readouterr().out
+    assert ("nothing to regularise" in said) == (not expected)
+    assert ("most vulnerable layers" in said) == (chosen["layers"] == "mvl")
+
+
+def test_an_empty_list_may_stop(tmp_path):
+    path = tmp_path / "errors.npz"
+    save_arrays({"pgd/a": np.array([1.0]), "pgd/b": np.array([1.0])}, path)
+    chosen = {"layers": "mvl", "gamma": 1, "perturber": "pgd", "on_empty": "stop", "eta": 0.5}
+    with pytest.raises(UserError, match=r"no layer .* at eta 0.5; .*regularisation.eta.*on_empty"):
+        regularised_layers({"regularisation": chosen}, path)
+    assert regularised_layers({"regularisation": None}) is None
+
+
+# In the workflow
+
+PLACE = "results/digits/small_conv/{}/seed-0/epoch-{}"
+
+
+def with_training(workflow, **chosen):
+    config = workflow.config()
+    config["trainings"]["mended"] = {
+        "recipe": "at-pgd-lr",
+        "batch_size": 50,
+        "epochs": [1, 2],
+        "adversarial": {"eps": 0.1, "steps": 2},
+        "regularisation": {"layers": "mvl", "gamma": 0.5, "eta": 0.1} | chosen,
+    }
+    workflow.configure(config)
+
+
+def test_a_training_regularised_at_the_most_vulnerable_layers(rerun):
+    with_training(rerun)
+    place = PLACE.format("mended", 2)
+    target = f"{place}/retraining/regular/result.tsv"
+    jobs = rerun.announced(target)
+    assert [job["rule"] for job in jobs] == ["train", "train", "retrain"]
+    before = (rerun.folder / PLACE.format("standard", 2) / "checkpoint.pt").read_bytes()
+    rerun.run("--cores", "1", target)
+    assert (rerun.folder / PLACE.format("standard", 2) / "checkpoint.pt").read_bytes() == before
+
+    errors = by_perturber(
+        load_arrays(rerun.folder / PLACE.format("standard", 2) / "sustainability/errors.npz")
+    )
+    listed, _, _ = most_vulnerable(errors["pgd"], eta=0.1)
+    assert listed
+    for log in ("train", "retrain-regular"):
+        said = rerun.folder / place.replace("results", "results/logs") / f"{log}.log"
+        assert f": {', '.join(listed)}\n" in said.read_text(encoding="utf-8")
+    history = load_table(rerun.folder / place / "history.tsv")
+    assert list(history["epoch"]) == [1, 2]
+    assert (history["regulariser"] > 0).all() and history[
+        "train_adversarial_accuracy"
+    ].notna().all()
+    further = load_table(rerun.folder / place / "retraining/regular/history.tsv")
+    assert list(further["epoch"]) == [3] and (further["regulariser"] > 0).all()
+    plain = load_table(rerun.folder / PLACE.format("standard", 2) / "history.tsv")
+    assert plain["regulariser"].isna().all() and plain["train_accuracy"].notna().all()
+
+
+def test_all_that_a_list_takes_is_announced(fresh):
+    with_training(fresh)
+    config = fresh.config()
+    config["sustainability"]["epochs"] = []  # the list is made all the same
+    config["seeds"] = [0, 1]
+    fresh.configure(config)
+    jobs = fresh.announced(f"{PLACE.format('mended', 2).replace('seed-0', 'seed-1')}/checkpoint.pt")
+    found = [(job["rule"], *job["wildcards"].values()) for job in jobs]
+    place = ("digits", "small_conv")
+    assert sorted(found) == [
+        ("analyse_sustainability", *place, "standard", "1", "2"),
+        ("prepare_data", "digits"),
+        ("train", *place, "mended", "1", "1"),
+        ("train", *place, "mended", "1", "2"),
+        ("train", *place, "standard", "1", "1"),
+        ("train", *place, "standard", "1", "2"),
+    ]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from faultline.attacks import judge
 from faultline.errors import UserError
 from faultline.networks import REGISTRY, build
 from faultline.remedy import (
@@ -16,7 +17,6 @@ from faultline.remedy import (
     dealt,
     feature_energy,
     gains,
-    judge,
     nodal_fragility,
     remedied,
     table_gains,

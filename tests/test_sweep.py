@@ -13,7 +13,7 @@ from torch import nn
 from faultline.attacks import craft
 from faultline.errors import UserError
 from faultline.filters import Mask, Variant, nodal_variants, synaptic_variants
-from faultline.networks import build, layers
+from faultline.networks import Network, Normalise, build, layers, wide_resnet
 from faultline.sweep import active_images, logits_of, sweep
 from faultline.tracing import Traced, Untraceable
 
@@ -229,6 +229,28 @@ def test_every_network_as_the_naive_implementation(name, size, n, places):
     assert not network.training
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize(
+    ("layer", "activation"),
+    [
+        ("conv1", "layer1.0.relu1"),
+        ("layer1.0.conv1", "layer1.0.relu2"),
+        ("layer1.0.conv2", "layer1.0.conv2"),  # added to the skip first
+        ("layer2.0.downsample", "layer2.0.downsample"),
+        ("fc", "fc"),
+    ],
+)
+def test_a_small_wide_resnet_as_the_naive_implementation(layer, activation):
+    torch.manual_seed(0)
+    body = wide_resnet((3, 8, 8), 10, depth=10, width=2, dropout=0.3)
+    network = Network(Normalise(0.5, 0.25, shape=(3, 8, 8)), body).eval()
+    images = torch.rand(6, 3, 8, 8)
+    lively(network, torch.rand(32, 3, 8, 8))
+    labels = network(images).argmax(1)
+    variants = some_variants(network, layer, count=3)
+    place = f"body.{activation}"
+    assert_as_naive(network, variants, images, labels, ablated=[layer], place=place)
 
 
 @pytest.mark.parametrize("layer", ["conv1", "layer2.conv2", "fc"])

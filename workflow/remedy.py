@@ -5,10 +5,11 @@ from faultline.job import job, torch_device
 with job(snakemake):
     import pandas as pd
 
+    from faultline.attacks import judge
     from faultline.experiment import crafters, load_dataset, load_network, test_images
-    from faultline.facts import pack
+    from faultline.facts import counted, pack
     from faultline.files import load_table, save_arrays, save_table, save_tensors
-    from faultline.remedy import judge, remedied, table_gains
+    from faultline.remedy import remedied, table_gains
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
@@ -26,11 +27,7 @@ with job(snakemake):
     images, labels = test_images(dataset)
     attacks = crafters(params.attacks, dataset, seed=state["seed"])
     correct = judge(network, images, labels, attacks=attacks)
-    rows = [
-        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
-        for name, hits in correct.items()
-    ]
-    save_table(pd.DataFrame(rows).assign(strength=strength), snakemake.output.result)
+    save_table(pd.DataFrame(counted(correct)).assign(strength=strength), snakemake.output.result)
     save_arrays(pack(correct), snakemake.output.correct)
     facts = {"epoch": state["epoch"], "seed": state["seed"]}
     save_tensors({"network": network.state_dict()} | facts, snakemake.output.network)

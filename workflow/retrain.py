@@ -8,7 +8,7 @@ with job(snakemake):
 
     import pandas as pd
 
-    from faultline.attacks import predict
+    from faultline.attacks import judge
     from faultline.experiment import (
         crafters,
         load_dataset,
@@ -16,7 +16,7 @@ with job(snakemake):
         regularised_layers,
         test_images,
     )
-    from faultline.facts import pack
+    from faultline.facts import counted, pack
     from faultline.files import load_table, save_arrays, save_table, save_tensors
     from faultline.networks import layers as layers_of
     from faultline.retraining import fragile_parameters, frozen
@@ -53,19 +53,13 @@ with job(snakemake):
     history = pd.DataFrame(history)
 
     images, labels = test_images(dataset)
-    logits = {"clean": predict(network, images)}
-    for name, craft in crafters(params.attacks, dataset, seed=state["seed"]).items():
-        logits[name] = predict(network, craft(network, images, labels))
-    correct = {name: (out.argmax(1) == labels).cpu().numpy() for name, out in logits.items()}
+    attacks = crafters(params.attacks, dataset, seed=state["seed"])
+    correct = judge(network, images, labels, attacks=attacks)
 
     total = sum(mask.numel() for mask in masks.values())
     count = sum(int(mask.sum()) for mask in masks.values())
     print(f"{count} of {total} weights and biases were frozen")
-    rows = [
-        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
-        for name, hits in correct.items()
-    ]
-    result = pd.DataFrame(rows).assign(frozen=count, freezable=total)
+    result = pd.DataFrame(counted(correct)).assign(frozen=count, freezable=total)
     save_table(result, snakemake.output.result)
     save_table(history, snakemake.output.history)
     save_arrays(pack(correct), snakemake.output.correct)

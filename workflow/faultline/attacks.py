@@ -50,6 +50,25 @@ def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Te
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor
 
 
+def judge(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attacks: Mapping[str, Callable[..., Tensor]],
+) -> dict[str, np.ndarray]:
+    """Image set -> bool [n], classified correctly: "clean" and each attack, crafted on the network.
+
+    attacks: name -> function of (network, images, labels).
+    """
+    sets = {"clean": images}
+    sets |= {name: craft(network, images, labels) for name, craft in attacks.items()}
+    return {
+        name: (predict(network, chosen).argmax(1) == labels).cpu().numpy()
+        for name, chosen in sets.items()
+    }
+
+
 def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of the summed cross-entropy with respect to the images, of their shape.
 

@@ -448,14 +448,20 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
     chosen.setdefault("at", section["at"])
     key, fitting = f"{key}.regularisation", [n for n in config["networks"] if is_for(training, n)]
     if chosen["layers"] != "mvl":
-        for network in fitting:
-            there = [layer for layer, *_ in networks()[network]["layers"]]
-            for layer in chosen["layers"]:
-                if re.sub(r":\d+$", "", layer) not in there:
-                    raise UserError(
-                        f"{key}.layers: network {network} has no layer {layer!r}; "
-                        f"{nearest(layer, there)}"
-                    )
+        there = {n: [layer for layer, *_ in networks()[n]["layers"]] for n in fitting}
+        for layer in chosen["layers"]:
+            if not any(has_probe(network, layer) for network in fitting):
+                known = [name for names in there.values() for name in names]
+                raise UserError(
+                    f"{key}.layers: network {', '.join(fitting)} has no layer {layer!r}; "
+                    f"{nearest(layer, known)}"
+                )
+        for network, names in there.items():
+            if not any(has_probe(network, layer) for layer in chosen["layers"]):
+                raise UserError(
+                    f"{key}.layers: none of them is a layer of network {network}; add one of: "
+                    f"{', '.join(names)}"
+                )
         if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
             raise UserError(f"{key}.gamma: give one for each of layers, or a single number")
         for part in ("of", "perturber", "eta"):
@@ -488,6 +494,12 @@ def _check_recipe(name: str, training: dict, config: dict) -> None:
     if chosen["at"] != section["at"]:
         raise UserError(f"{key}.at: differs from sustainability.at, which makes the list")
     chosen.setdefault("eta", section["eta"])
+
+
+def has_probe(network: str, probe: str) -> bool:
+    """Whether a network has the layer that a probe, as "conv1" or "conv1:2", is named after."""
+    layer = re.sub(r":\d+$", "", probe)
+    return layer in [name for name, *_ in networks()[network]["layers"]]
 
 
 def _check_base(name: str, training: dict, trainings: dict) -> None:
@@ -523,8 +535,6 @@ def _check_tuning(name: str, training: dict, config: dict) -> None:
                 f"{key}.as: {tune['as']!r} is no training that tunes by itself; "
                 f"{nearest(tune['as'], others) if others else 'there is none'}"
             )
-        if tune["as"] == name:
-            raise UserError(f"{key}.as: is the training itself; name another")
     elif not tune["grid"]:
         raise UserError(f"{key}.grid: missing; say what to try, or name a training under as")
     for setting in tune["grid"]:

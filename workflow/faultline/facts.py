@@ -23,6 +23,14 @@ def unpack(arrays) -> dict[str, np.ndarray]:
     }
 
 
+def counted(correct: dict[str, np.ndarray]) -> list[dict]:
+    """Rows {images, correct, n, accuracy} of named correctness vectors, bool [n] each."""
+    return [
+        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
+        for name, hits in correct.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Facts:
     """The facts of one sweep over V variants.

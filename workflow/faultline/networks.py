@@ -168,6 +168,64 @@ def lsa_moons(shape: tuple[int, ...], classes: int) -> nn.Module:
     )
 
 
+class WideBlock(nn.Module):
+    """Normalisation, ReLU and a 3x3 convolution, twice, dropout between them, around a skip.
+
+    Where the shape changes the skip is a 1x1 convolution of what was normalised and rectified.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, dropout: float):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu1 = nn.ReLU()
+        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = _conv3x3(outputs, outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.relu1(self.bn1(x))
+        out = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
+        return out + (x if self.downsample is None else self.downsample(active))
+
+
+def wide_resnet(
+    shape: tuple[int, ...], classes: int, *, depth: int, width: int, dropout: float
+) -> nn.Module:
+    """WideResNet-depth-width (Zagoruyko & Komodakis 2016), depth = 6 n + 4; He initialisation of
+    its convolutions, over their outputs."""
+    stages, inputs = [], 16
+    for stage in range(3):
+        outputs = 16 * width * 2**stage
+        blocks = []
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage and not block else 1
+            blocks.append(WideBlock(inputs, outputs, stride=stride, dropout=dropout))
+            inputs = outputs
+        stages.append((f"layer{stage + 1}", nn.Sequential(*blocks)))
+    network = nn.Sequential(
+        OrderedDict(
+            [
+                ("conv1", _conv3x3(shape[0], 16)),
+                *stages,
+                ("bn", nn.BatchNorm2d(inputs)),
+                ("relu", nn.ReLU()),
+                ("average", nn.AdaptiveAvgPool2d(1)),
+                ("flatten", nn.Flatten()),
+                ("fc", nn.Linear(inputs, classes)),
+            ]
+        )
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
 def from_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     """torchvision's definition and initialisation, without weights.
 
@@ -223,6 +281,7 @@ REGISTRY: dict[str, Entry] = {
     "alexnet": Entry(partial(from_torchvision, "alexnet"), "image", 63),
     "vgg16": Entry(partial(from_torchvision, "vgg16"), "image", 32),
     "vgg19": Entry(partial(from_torchvision, "vgg19"), "image", 32),
+    "wideresnet28_10": Entry(partial(wide_resnet, depth=28, width=10, dropout=0.3), "image", 1),
 }
 
 

@@ -64,6 +64,12 @@ def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield name, part
 
 
+def of(table: pd.DataFrame, part: pd.DataFrame, names=RUN) -> pd.DataFrame:
+    """The rows of another table that are as the first of `part` in some columns."""
+    names = list(names)
+    return table[(table[names] == part.iloc[0][names]).all(axis=1)] if len(table) else table
+
+
 def key(part: pd.DataFrame) -> str:
     return " · ".join(part.iloc[0][RUN])
 
@@ -140,6 +146,15 @@ def verdict(low: float, high: float, other: str) -> str:
     if high < 0:
         return f"worse than {other}"
     return f"not distinguishable from {other}"
+
+
+def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]:
+    """`compared`, image set by image set; policy_name: what the policy is called."""
+    return [
+        f"{'Clean' if images == 'clean' else 'Under ' + images}: {policy_name} "
+        + compared(part, **settings)
+        for images, part in rows.groupby("images", sort=False)
+    ]
 
 
 def compared(

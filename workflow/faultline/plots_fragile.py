@@ -146,8 +146,7 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
         for seed in seeds:
             of_seed = part[part["seed"] == seed]
             marker = SEED_MARKERS[seeds.index(seed) % len(SEED_MARKERS)]
-            for name, decided in {*zip(of_seed["class"], of_seed["decided"], strict=True)}:
-                chosen = of_seed[(of_seed["class"] == name) & (of_seed["decided"] == decided)]
+            for (name, decided), chosen in of_seed.groupby(["class", "decided"], sort=False):
                 colour = CLASS_COLOURS.get(name, GREY) if name != "untouched" else "#1f2937"
                 x, y = 100 * chosen["fragility"], 100 * chosen["share"]
                 ax.vlines(x, 100 * chosen["ci_low"], 100 * chosen["ci_high"], color=colour, lw=0.8)

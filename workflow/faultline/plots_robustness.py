@@ -1,145 +1,256 @@
-"""The figures that compare trainings with each other; see `faultline.plots`.
+"""The figures of robustness over seeds; see `faultline.plots`.
 
-Tables are robustness.tsv and robustness_differences.tsv of one data set and network, at the last
-epoch: values in % or points, intervals over seeds.
+Tables are those of one data set and network, one epoch per training, in %: see
+`faultline.robustness`. families: base -> the trainings drawn with it, itself first.
 """
 
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from faultline.plots import GREY, _axes, _label_width, _legend, _styled
+from faultline.plots import (
+    DIVERGING,
+    GREY,
+    MAX_WIDTH,
+    _axes,
+    _cell,
+    _colour_bar,
+    _hide_repeated,
+    _label_width,
+    _legend,
+    _mesh,
+    _short,
+    _styled,
+)
 
-COLOURS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"]
-ATTACK_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#3b3b3b"]
-PUBLISHED = "#1f2937"
-SCORE = "rg_score"
+DARK = "#1f2937"
+COLOURS = [DARK, "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"]
+PUBLISHED = "#d55e00"
+LONGEST = 26
+
+
+def _columns(attacks: Sequence[str], *, left: float, right: float, widest: float) -> list[float]:
+    room = (MAX_WIDTH - left - right) / len(attacks) - 0.25
+    return [max(min(widest, room), 1.0)] * len(attacks)
 
 
 @_styled
-def groups_over_eps(table: pd.DataFrame, groups: dict[str, list[str]], *, attack: str) -> Figure:
-    """Accuracy over eps, a panel per base: the base, what regularises it, and in grey the trainings
-    that belong to no group. groups: base -> regularised trainings. Crosses: published."""
-    part = table[(table["attack"] == attack) & (table["eps"] != SCORE)]
-    part = part.assign(eps=part["eps"].astype(float))
-    grouped = {name for base, others in groups.items() for name in (base, *others)}
-    alone = [name for name in dict.fromkeys(part["training"]) if name not in grouped]
-    panels = groups or {name: [] for name in alone}
-    columns = min(len(panels), 4)
-    rows = -(-len(panels) // columns)
+def accuracy_curves(
+    table: pd.DataFrame, families: Mapping[str, Sequence[str]], *, reference: str | None
+) -> Figure:
+    """Accuracy over eps, mean over seeds, and its interval as a band: a row per family, a panel
+    per attack. reference: a training that is drawn in every row."""
+    table = table[table["eps"] != "rg_score"]
+    table = table.assign(at=table["eps"].astype(float))
+    attacks = list(dict.fromkeys(table["attack"]))
+    longest = max(len(_short(n, LONGEST)) for names in families.values() for n in names)
+    right = 0.55 + 0.066 * longest
     fig, axes = _axes(
-        [[2.25] * columns, [1.9] * rows],
+        [_columns(attacks, left=0.65, right=right, widest=3.2), [1.75] * len(families)],
         left=0.65,
-        bottom=0.85,
-        top=0.3,
-        gap=(0.2, 0.45),
-        least=7.6,
+        right=right,
+        bottom=0.55,
+        top=0.35,
+        gap=(0.25, 0.25),
     )
-    kinds = {name: name.removeprefix(base).lstrip("-") for base in panels for name in panels[base]}
-    colours = dict(zip(dict.fromkeys(kinds.values()), cycle(COLOURS), strict=False))
-    for index, ax in enumerate(axes.flat):
-        if index >= len(panels):
-            ax.set_axis_off()
-            continue
-        base = list(panels)[index]
-        drawn = dict.fromkeys(alone, GREY) | {base: "black"}
-        for name, colour in (drawn | {n: colours[kinds[n]] for n in panels[base]}).items():
-            line = part[part["training"] == name].sort_values("eps")
-            ax.fill_between(
-                line["eps"], line["ci_low"], line["ci_high"], color=colour, alpha=0.15, lw=0
-            )
-            ax.plot(line["eps"], line["value"], color=colour, lw=1.4)
-            if attack.startswith("fgsm"):
-                ax.plot(line["eps"], line["published"], "x", color=colour, ms=4.5, mew=1.1)
-        ax.set_title(base)
-        ax.set_ylim(0, 100)
-        ax.grid(lw=0.5)
-        ax.tick_params(labelleft=index % columns == 0)
-        ax.set_xlabel("eps" if index >= len(panels) - columns else "")
-    axes[0][0].set_ylabel(f"accuracy under {attack} (%)")
-    handles = [Line2D([], [], color="black", lw=1.6, label="as named above")]
-    handles += [Line2D([], [], color=c, lw=1.6, label=kind) for kind, c in colours.items()]
-    if alone and groups:
-        handles.append(Line2D([], [], color=GREY, lw=1.6, label=", ".join(alone)))
-    if part["published"].notna().any() and attack.startswith("fgsm"):
-        handles.append(
-            Line2D([], [], marker="x", ls="", color=PUBLISHED, ms=4.5, label="published")
+    lowest = table["value"].min()
+    bottom = 0 if lowest < 30 else 10 * (lowest // 10)
+    for row, names in zip(axes, families.values(), strict=True):
+        shown = [(name, COLOURS[i % len(COLOURS)], "-") for i, name in enumerate(names)]
+        if reference and reference not in names:
+            shown.append((reference, GREY, (0, (4, 2))))
+        for ax, attack in zip(row, attacks, strict=True):
+            for name, colour, style in shown:
+                part = table[(table["training"] == name) & (table["attack"] == attack)]
+                part = part.sort_values("at")
+                ax.fill_between(
+                    part["at"], part["ci_low"], part["ci_high"], color=colour, alpha=0.15, lw=0
+                )
+                ax.plot(part["at"], part["value"], color=colour, ls=style, lw=1.4, marker="o", ms=2)
+            ax.set_ylim(bottom, 101)
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.grid(lw=0.5)
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            ax.xaxis.set_major_formatter("{x:g}")
+            if ax in axes[0]:
+                ax.set_title(attack)
+            if ax in axes[-1]:
+                ax.set_xlabel("eps")
+            else:
+                ax.tick_params(labelbottom=False)
+            if ax is row[0]:
+                ax.set_ylabel("accuracy (%)")
+            else:
+                ax.tick_params(labelleft=False)
+        row[-1].legend(
+            handles=[
+                Line2D([], [], color=colour, ls=style, lw=2, label=_short(name, LONGEST))
+                for name, colour, style in shown
+            ],
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1.04),
+            handlelength=1.4,
+            borderaxespad=0,
         )
-    _legend(fig, handles, columns=4)
     return fig
 
 
 @_styled
-def scores(table: pd.DataFrame) -> Figure:
-    """The R&G score of every training, a dot with its interval per attack; diamonds: published."""
-    part = table[table["eps"] == SCORE]
-    attacks, names = (list(dict.fromkeys(part[c])) for c in ("attack", "training"))
-    fig, axes = _axes(
-        [[5.2], [len(names) * (0.1 * len(attacks) + 0.14)]],
-        left=_label_width(names),
-        bottom=0.85,
-        top=0.1,
-        least=7.6,
-    )
-    ax, step = axes[0][0], 0.7 / len(attacks)
-    for index, attack in enumerate(attacks):
-        rows = part[part["attack"] == attack].set_index("training").reindex(names)
-        at = np.arange(len(names)) - 0.35 + step * (index + 0.5)
-        colour = ATTACK_COLOURS[index % len(ATTACK_COLOURS)]
-        ax.hlines(at, rows["ci_low"], rows["ci_high"], color=colour, lw=1.4)
-        ax.plot(rows["value"], at, "o", ms=3.5, color=colour)
-    published = part.groupby("training")["published"].first().reindex(names)
-    ax.plot(published, range(len(names)), "D", ms=4.5, mfc="none", mec=PUBLISHED)
-    _rows(ax, names)
-    ax.set_xlabel("R&G score: sum of accuracies in % over eps")
-    handles = [
-        Line2D([], [], marker="o", ms=4, color=ATTACK_COLOURS[i % 5], lw=1.4, label=attack)
-        for i, attack in enumerate(attacks)
-    ]
-    if published.notna().any():
-        mark = {"marker": "D", "ls": "", "mfc": "none", "mec": PUBLISHED, "ms": 4.5}
-        handles.append(Line2D([], [], **mark, label="published (FGSM)"))
-    _legend(fig, handles, columns=5)
-    return fig
+def rg_scores(table: pd.DataFrame, families: Mapping[str, Sequence[str]]) -> Figure:
+    """R&G score of every training, mean over seeds with its interval, a panel per attack; crosses:
+    published ones."""
+    table = table[table["eps"] == "rg_score"]
+    names = [name for of in families.values() for name in of]
+    known = table["published"].notna().any()
+    spread = table[["value", "ci_low", "ci_high", "published"]].to_numpy(float)
+    low, high = np.nanmin(spread), np.nanmax(spread)
+    pad = 0.05 * (high - low) or 1.0
+
+    def draw(ax: Axes, attack: str) -> None:
+        part = table[table["attack"] == attack].set_index("training").reindex(names)
+        y = np.arange(len(names))
+        ax.hlines(y, part["ci_low"], part["ci_high"], color=DARK, lw=1.4)
+        ax.plot(part["value"], y, "o", ms=4, color=DARK)
+        ax.plot(part["published"], y, "x", ms=5.5, mew=1.4, color=PUBLISHED)
+        ax.set_xlim(low - pad, high + pad)
+        ax.set_xlabel("R&G score")
+
+    handles = [Line2D([], [], marker="o", ms=4, color=DARK, lw=1.4, label="mean over seeds")]
+    if known:
+        handles.append(
+            Line2D([], [], marker="x", ms=5.5, mew=1.4, ls="", color=PUBLISHED, label="published")
+        )
+    return _rows(table, families, names, draw, handles)
 
 
 @_styled
-def gains(differences: pd.DataFrame) -> Figure:
-    """R&G score of every regularised training less its base, with intervals, by attack."""
-    part = differences[differences["eps"] == SCORE]
-    attacks, names = (list(dict.fromkeys(part[c])) for c in ("attack", "training"))
+def difference_forest(
+    differences: pd.DataFrame, families: Mapping[str, Sequence[str]], *, level: float
+) -> Figure:
+    """R&G score of each regularised training less that of its base, mean over seeds with its
+    interval, a panel per attack; filled where the adjusted p-value is below `level`."""
+    table = differences[differences["eps"] == "rg_score"]
+    there = set(table["training"])
+    names = [name for of in families.values() for name in of if name in there]
+    reach = np.nanmax(table[["ci_low", "ci_high", "value"]].abs().to_numpy(), initial=0.1)
+    limit = 1.06 * min(reach, 4 * table["value"].abs().max() or reach)
+
+    def draw(ax: Axes, attack: str) -> None:
+        part = table[table["attack"] == attack].set_index("training").reindex(names)
+        y = np.arange(len(names))
+        ax.hlines(y, part["ci_low"].clip(-limit), part["ci_high"].clip(upper=limit), color=DARK)
+        sure = (part["q_value"] < level).to_numpy()
+        for chosen, face in ((sure, DARK), (~sure, "white")):
+            ax.plot(part["value"][chosen], y[chosen], "o", ms=5, mfc=face, mec=DARK)
+        ax.axvline(0, color=PUBLISHED, lw=0.9, zorder=0.9)
+        ax.set_xlim(-limit, limit)
+        ax.set_xlabel("R&G score less that of the base")
+
+    dot = {"marker": "o", "ms": 5, "mec": DARK, "color": DARK, "lw": 1.2}
+    handles = [
+        Line2D([], [], mfc=DARK, label=f"beyond chance (q < {level:g})", **dot),
+        Line2D([], [], mfc="white", label="not beyond chance", **dot),
+        Line2D([], [], color=PUBLISHED, lw=0.9, label="as the base"),
+    ]
+    return _rows(table, families, names, draw, handles)
+
+
+@_styled
+def difference_map(
+    differences: pd.DataFrame, families: Mapping[str, Sequence[str]], *, level: float
+) -> Figure:
+    """The same at each eps: trainings down, eps across, a panel per attack; a dot where the
+    adjusted p-value is not below `level`."""
+    table = differences[differences["eps"] != "rg_score"]
+    there = set(table["training"])
+    names = [name for of in families.values() for name in of if name in there]
+    attacks = list(dict.fromkeys(table["attack"]))
+    grids = {a: sorted(set(table.loc[table["attack"] == a, "eps"]), key=float) for a in attacks}
+    labels = [_short(name, LONGEST) for name in names]
+    count = sum(map(len, grids.values()))
+    cell = _cell(count, labels, gap=0.25 * len(attacks) + 0.9, widest=0.46)
+    largest = np.nanmax(table["value"].abs().to_numpy(), initial=0.0) or 1.0
+    scale = Normalize(-largest, largest)
     fig, axes = _axes(
-        [[5.2], [len(names) * (0.1 * len(attacks) + 0.14)]],
-        left=_label_width(names),
-        bottom=0.85,
-        top=0.1,
+        [[cell * len(grids[a]) for a in attacks], [0.23 * len(names)]],
+        left=_label_width(labels),
+        right=1.0,
+        bottom=0.75,
+        top=0.35,
+        gap=(0.25, 0),
         least=7.6,
     )
-    ax, step = axes[0][0], 0.7 / len(attacks)
-    for index, attack in enumerate(attacks):
-        rows = part[part["attack"] == attack].set_index("training").reindex(names)
-        at = np.arange(len(names)) - 0.35 + step * (index + 0.5)
-        colour = ATTACK_COLOURS[index % len(ATTACK_COLOURS)]
-        ax.hlines(at, rows["ci_low"], rows["ci_high"], color=colour, lw=1.4)
-        ax.plot(rows["value"], at, "o", ms=3.5, color=colour)
-    ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
-    _rows(ax, names)
-    ax.set_xlabel("R&G score less that of the base (points)")
-    handles = [
-        Line2D([], [], marker="o", ms=4, color=ATTACK_COLOURS[i % 5], lw=1.4, label=attack)
-        for i, attack in enumerate(attacks)
-    ]
-    _legend(fig, handles, columns=5)
+    found = table.set_index(["training", "attack", "eps"])[["value", "q_value"]]
+    for ax, attack in zip(axes[0], attacks, strict=True):
+        colours = np.full((len(names), len(grids[attack]), 3), 0.9)
+        for y, name in enumerate(names):
+            for x, eps in enumerate(grids[attack]):
+                if (name, attack, eps) not in found.index:
+                    continue
+                value, q = found.loc[(name, attack, eps)]
+                colours[y, x] = DIVERGING(scale(value))[:3]
+                if cell >= 0.34:
+                    dark = abs(value) > 0.6 * largest
+                    text = f"{value:+.1f}".replace("-", "\u2212")
+                    ax.text(
+                        x + 0.5,
+                        y + 0.5,
+                        "0" if text[1:] == "0.0" else text,
+                        ha="center",
+                        va="center_baseline",
+                        fontsize=6.5,
+                        color="white" if dark else DARK,
+                    )
+                if not q < level:
+                    ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
+        _mesh(ax, colours, labels, grids[attack], title=attack, xlabel="eps")
+    _hide_repeated(axes)
+    _colour_bar(fig, axes[0][-1], scale, label="points")
+    _legend(
+        fig,
+        [
+            Line2D(
+                [],
+                [],
+                marker=".",
+                ls="",
+                color=DARK,
+                label=f"not beyond chance (q \u2265 {level:g})",
+            )
+        ],
+        columns=1,
+    )
     return fig
 
 
-def _rows(ax, names) -> None:
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
-    for y in range(1, len(names)):
-        ax.axhline(y - 0.5, color="#e5e7eb", lw=0.6)
-    ax.grid(axis="x", lw=0.5)
+def _rows(table, families, names, draw, handles) -> Figure:
+    """A row per training, families set apart, and a panel per attack."""
+    attacks, labels = list(dict.fromkeys(table["attack"])), [_short(n, LONGEST) for n in names]
+    left = _label_width(labels)
+    fig, axes = _axes(
+        [_columns(attacks, left=left, right=0.2, widest=3.4), [0.2 * len(names) + 0.1]],
+        left=left,
+        bottom=0.85,
+        top=0.35,
+        gap=(0.25, 0),
+        least=7.6,
+    )
+    last = [[name for name in of if name in names][-1:] for of in families.values()]
+    for ax, attack in zip(axes[0], attacks, strict=True):
+        draw(ax, attack)
+        for name in [name for of in last for name in of][:-1]:
+            ax.axhline(names.index(name) + 0.5, color="#d1d5db", lw=0.7, zorder=0.8)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.set_yticks(range(len(names)), labels)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", lw=0.5)
+        ax.set_title(attack)
+    _hide_repeated(axes)
+    _legend(fig, handles, columns=len(handles))
+    return fig

@@ -19,13 +19,13 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 
-from faultline.attacks import predict
+from faultline.attacks import judge
 from faultline.errors import UserError
+from faultline.facts import counted
 from faultline.filters import nodal_variants
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
@@ -230,9 +230,8 @@ def try_strengths(
     rows = []
     for strength in sorted({0.0, *strengths}):
         mended = remedied(network, table_gains(table, strength=strength))
-        for name, hits in judge(mended, images, labels, attacks=attacks).items():
-            row = {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
-            rows.append({"strength": strength} | row)
+        correct = judge(mended, images, labels, attacks=attacks)
+        rows += [{"strength": strength} | row for row in counted(correct)]
     return pd.DataFrame(rows)
 
 
@@ -256,22 +255,3 @@ def table_gains(
             d = dealt(d, layer=layer, seed=seed, draw=draw)
         found[layer] = gains(d, energy, strength=strength)
     return found
-
-
-def judge(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    attacks: dict[str, Callable[..., Tensor]],
-) -> dict[str, np.ndarray]:
-    """Image set -> bool [n], classified correctly: "clean" and each attack, crafted on the network.
-
-    attacks: name -> function of (network, images, labels).
-    """
-    sets = {"clean": images}
-    sets |= {name: craft(network, images, labels) for name, craft in attacks.items()}
-    return {
-        name: (predict(network, chosen).argmax(1) == labels).cpu().numpy()
-        for name, chosen in sets.items()
-    }

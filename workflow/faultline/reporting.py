@@ -21,6 +21,7 @@ from faultline import (
 from faultline.checks import CHECK_MEANINGS
 
 MAX_RANKED_LAYERS = 4
+MAX_ACCURACIES = 8
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -73,6 +74,7 @@ def render(
     tables = {name: _plain(tables[name]) for name in TABLES}
     sections = [
         _classes(tables, config),
+        *reporting_robustness.sections(tables, config),
         _robustness(tables, config),
         _thresholds(tables, config),
         _scores(tables, config),
@@ -143,6 +145,7 @@ def _given(training: dict) -> str:
 def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
     return [
         *_accuracy_findings(tables["accuracy"], config),
+        *reporting_robustness.findings(tables, config),
         *_layer_findings(tables["layers"], config),
         *_decided_findings(tables["layers"]),
         *reporting_fragile.findings(tables, config),
@@ -156,7 +159,11 @@ def _findings(tables: dict, config: dict) -> list[tuple[str, str]]:
 
 
 def _accuracy_findings(accuracy: pd.DataFrame, config: dict) -> Iterator[tuple[str, str]]:
-    for run, part in page.runs(accuracy):
+    runs = [*page.runs(accuracy)]
+    if len(runs) > MAX_ACCURACIES:
+        yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
+        return
+    for run, part in runs:
         part = plots.last_epoch(part)
         texts = []
         for name, settings in config["attacks"].items():
@@ -238,17 +245,14 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
         part = plots.last_epoch(part)
         of_run = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
-        texts = [
-            f"{'Clean' if images == 'clean' else 'Under ' + images}: selective "
-            + page.compared(
-                rows,
-                policy="selective",
-                reference="regular",
-                control="random freezing",
-                confidence=config["scores"]["confidence"],
-            )
-            for images, rows in part.groupby("images", sort=False)
-        ]
+        texts = page.compared_sets(
+            part,
+            "selective",
+            policy="selective",
+            reference="regular",
+            control="random freezing",
+            confidence=config["scores"]["confidence"],
+        )
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"

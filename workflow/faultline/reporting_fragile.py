@@ -36,17 +36,14 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             break  # the others are in their section
     for run, part in page.runs(tables["remedy"]):
         part = plots.last_epoch(part)
-        texts = [
-            f"{'Clean' if images == 'clean' else 'Under ' + images}: remedied "
-            + page.compared(
-                rows,
-                policy="fragile",
-                reference="no change",
-                control="the same at random",
-                confidence=config["scores"]["confidence"],
-            )
-            for images, rows in part.groupby("images", sort=False)
-        ]
+        texts = page.compared_sets(
+            part,
+            "remedied",
+            policy="fragile",
+            reference="no change",
+            control="the same at random",
+            confidence=config["scores"]["confidence"],
+        )
         yield f"Remedy, {run}", " ".join(texts)
 
 
@@ -63,7 +60,10 @@ def _associated(attack: str, rows: pd.DataFrame) -> str:
             f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
         )
     if np.isnan(share["value"]):
-        return text + "; no fragile filter to compare."
+        which = {0: "no filter is fragile", share["n"]: "every filter is fragile"}.get(
+            share["fragile"], "in each seed every filter is fragile, or none"
+        )
+        return f"{text}; {which}, so there is nothing to compare."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
     return text + (
         f"; {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "
@@ -88,7 +88,7 @@ def _targeting(tables: dict, config: dict) -> dict:
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["targeting"])):
         names, notes = _layers(part)
-        kernels, associated = (_of_run(tables[name], part) for name in ("kernels", "association"))
+        kernels, associated = (page.of(tables[name], part) for name in ("kernels", "association"))
         for layer in names:
             of_layer = plots.last_epoch(part[part["layer"] == layer])
             epoch, count = of_layer["epoch"].max(), of_layer["filter"].nunique()
@@ -199,7 +199,7 @@ def _overlap(tables: dict, config: dict) -> dict:
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["fragile_overlap"])):
         names, notes = _layers(part)
-        filters = _of_run(tables["filters"], part)
+        filters = page.of(tables["filters"], part)
         for layer in names:
             of_layer = part[part["layer"] == layer]
             sets = filters[filters["layer"] == layer]
@@ -280,7 +280,7 @@ def _overlap_table(rows: pd.DataFrame) -> dict | None:
 def _remedy(tables: dict, config: dict) -> dict:
     settings, blocks = config["remedy"], []
     for index, (run, part) in enumerate(page.runs(tables["remedy"])):
-        tried, gains = (_of_run(tables[name], part) for name in ("strengths", "gains"))
+        tried, gains = (page.of(tables[name], part) for name in ("strengths", "gains"))
         for epoch, of_epoch in part.groupby("epoch"):
             here = tried[tried["epoch"] == epoch]
             of_gains = gains[gains["epoch"] == epoch]
@@ -365,13 +365,6 @@ def _gain_table(rows: pd.DataFrame) -> dict | None:
         }
     )
     return page.table("Gains", shown, source="gains.tsv")
-
-
-def _of_run(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that belong to the run of `part`."""
-    if not len(table):
-        return table
-    return table[(table[page.RUN] == part.iloc[0][page.RUN]).all(axis=1)]
 
 
 def _here(table: pd.DataFrame, layer: str, epoch: int) -> pd.DataFrame:

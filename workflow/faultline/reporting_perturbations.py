@@ -24,7 +24,7 @@ def sections(tables: dict[str, pd.DataFrame], config: dict) -> list[dict]:
         last = plots.last_epoch(part)
         first_best = last[last["top"] == 1]
         headline, losses, depth = (
-            _of_run(tables[f"perturbation_{name}"], last)
+            page.of(tables[f"perturbation_{name}"], last, [*page.RUN, "epoch"])
             for name in ("headline", "layers", "depth")
         )
         figures, notes = [], []
@@ -117,14 +117,6 @@ def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:
             "sensitive is the layer.",
         ),
     ]
-
-
-def _of_run(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of another table that are of the same run and epoch."""
-    if not len(table):
-        return table
-    names = [*page.RUN, "epoch"]
-    return table[(table[names] == part.iloc[0][names]).all(axis=1)]
 
 
 def _tops(table: pd.DataFrame) -> pd.Series:

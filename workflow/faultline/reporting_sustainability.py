@@ -23,7 +23,7 @@ def sections(tables: dict[str, pd.DataFrame], config: dict) -> list[dict]:
     confidence, eta = config["scores"]["confidence"], settings["eta"]
     blocks = []
     for index, (run, part) in enumerate(page.runs(probes)):
-        lists = _of_run(tables["sustainability_lists"], part)
+        lists = page.of(tables["sustainability_lists"], part)
         last, epoch = plots.last_epoch(part), part["epoch"].max()
         n, one = _n(last, settings), len(last["seed"].unique()) == 1
         spread = f"{confidence:.0%} interval over images" if one else "range over seeds"
@@ -65,7 +65,7 @@ def sections(tables: dict[str, pd.DataFrame], config: dict) -> list[dict]:
                     "line that falls is a layer that learned to withstand the perturbation.",
                 )
             )
-        agreement = _of_run(tables["sustainability_agreement"], part)
+        agreement = page.of(tables["sustainability_agreement"], part)
         blocks.append(
             page.block(
                 run,
@@ -104,7 +104,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         )
         every = f" in every one of {seeds} seeds" if seeds > 1 else ""
         text = f"At \u03b7 = {eta:g}, epoch {last['epoch'].max()}, most vulnerable{every}: {said}."
-        agreement = _of_run(tables["sustainability_agreement"], part)
+        agreement = page.of(tables["sustainability_agreement"], part)
         if len(agreement):
             over_seeds = agreement[(agreement["over"] == "seed") & (agreement["eta"] == eta)]
             for value in over_seeds["value"].dropna():
@@ -140,11 +140,6 @@ def _n(table: pd.DataFrame, settings: dict) -> str:
     seeds = table["seed"].nunique()
     images = f"{table['n'].iloc[0]:,} {settings['split']} images"
     return f"n = {images}, {seeds} seed{'' if seeds == 1 else 's'}"
-
-
-def _of_run(table: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of another table that are of the same run."""
-    return table[(table[page.RUN] == part.iloc[0][page.RUN]).all(axis=1)] if len(table) else table
 
 
 def _list_table(lists: pd.DataFrame, eta: float) -> dict | None:

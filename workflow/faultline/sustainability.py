@@ -20,7 +20,6 @@ from faultline.attacks import evaluation
 from faultline.errors import UserError
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
-from faultline.vulnerability import most_vulnerable as most_vulnerable
 
 ACTIVATIONS = {
     *("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "threshold"),

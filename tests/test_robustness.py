@@ -1,0 +1,272 @@
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from faultline import page, plots, plots_robustness
+from faultline import reporting_robustness as reporting
+from faultline.aggregation import attack_order
+from faultline.checks import fgsm_near_apgd
+from faultline.config import resolve
+from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
+
+PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "configs/moons.yaml").read_text(encoding="utf-8")
+    return resolve(yaml.safe_load(text), SCHEMA)
+
+
+def accuracy_table(trainings, *, seeds=5, attacks=("apgd", "fgsm"), n=2000):
+    """Accuracies that fall with eps; a training's number moves all of them."""
+    rng, rows = np.random.default_rng(0), []
+    for training, shift in trainings.items():
+        for seed in range(seeds):
+            for attack in attacks:
+                for eps in (0.0, 0.1, 0.5):
+                    base = 0.9 - eps + shift - 0.2 * eps * (attack == "apgd")
+                    correct = round(n * (base + 0.01 * rng.normal()))
+                    row = {"training": training, "seed": seed, "attack": attack, "eps": eps}
+                    rows.append(PLACE | row | {"correct": correct, "n": n, "accuracy": correct / n})
+    return pd.DataFrame(rows)
+
+
+def test_rg_score_is_the_sum_of_the_accuracies_in_percent():
+    rows = [
+        PLACE | {"training": "a", "seed": 0, "attack": "fgsm", "eps": eps, "n": 200, "accuracy": a}
+        for eps, a in ((0.0, 0.95), (0.1, 0.5), (0.5, 0.25))
+    ]
+    scores = rg_scores(pd.DataFrame(rows))
+    assert dict(zip(scores["eps"], scores["value"], strict=True)) == pytest.approx(
+        {"0": 95.0, "0.1": 50.0, "0.5": 25.0, "rg_score": 170.0}
+    )
+    assert not len(rg_scores(pd.DataFrame()))
+
+
+def test_published_scores_are_the_sums_of_their_rows():
+    for path in sorted((ROOT / "configs/published").glob("*.tsv")):
+        table = pd.read_csv(path, sep="\t")
+        total = table.filter(like="eps_").sum(axis=1)
+        assert total.to_numpy() == pytest.approx(table["rg_score"].to_numpy(), abs=0.011), path
+
+
+def test_means_over_seeds_as_scipy_has_them():
+    scores = rg_scores(accuracy_table({"a": 0.0}))
+    table = over_seeds(scores, confidence=0.9)
+    for row in table.itertuples():
+        of = scores[(scores["attack"] == row.attack) & (scores["eps"] == row.eps)]["value"]
+        low, high = stats.t.interval(0.9, 4, of.mean(), stats.sem(of))
+        assert (row.value, row.ci_low, row.ci_high) == pytest.approx((of.mean(), low, high))
+        assert (row.seeds, row.n) == (5, 2000) and np.isnan(row.published)
+
+
+def test_published_numbers_stand_beside_their_training_network_and_attack():
+    scores = rg_scores(accuracy_table({"a": 0.0, "b": 0.0}))
+    row = {"training": "a", "dataset": "moons", "values": {"0": 97.0, "rg_score": 200.0}}
+    for network, found in ((None, True), ("lsa_moons", True), ("vgg19", False)):
+        table = over_seeds(scores, [row | {"network": network}], beside=["fgsm"], confidence=0.95)
+        known = table[table["published"].notna()]
+        assert len(known) == 2 * found
+        if found:
+            assert set(known["training"]) == {"a"} and set(known["attack"]) == {"fgsm"}
+            assert dict(zip(known["eps"], known["published"], strict=True)) == row["values"]
+
+
+def test_differences_are_paired_by_seed_and_corrected_for_their_number():
+    trainings = {"base": 0.0, "lr-a": 0.02, "lr-b": -0.001, "lr-c": 0.004}
+    scores = rg_scores(accuracy_table(trainings))
+    names = ["lr-a", "lr-b", "lr-c"]
+    table = differences(scores, dict.fromkeys(names, "base"), confidence=0.95)
+    wide = scores.pivot_table(index=["attack", "eps"], columns=["training", "seed"], values="value")
+    for (attack, eps), part in table.groupby(["attack", "eps"]):
+        assert list(part["training"]) == names
+        found = wide.loc[(attack, eps)]
+        tests = [stats.ttest_rel(found[name], found["base"]) for name in names]
+        np.testing.assert_allclose(part["p_value"], [t.pvalue for t in tests])
+        adjusted = multipletests([t.pvalue for t in tests], method="fdr_bh")[1]
+        np.testing.assert_allclose(part["q_value"], adjusted)
+        for test, row in zip(tests, part.itertuples(), strict=True):
+            interval = test.confidence_interval(0.95)
+            assert (row.ci_low, row.ci_high) == pytest.approx((interval.low, interval.high))
+    assert not len(differences(scores, {}, confidence=0.95))
+
+
+def test_one_seed_says_nothing_of_others():
+    scores = rg_scores(accuracy_table({"base": 0.0, "lr": 0.1}, seeds=1))
+    table = differences(scores, {"lr": "base"}, confidence=0.95)
+    assert table[["ci_low", "ci_high", "p_value", "q_value"]].isna().all(axis=None)
+    assert (table["seeds"] == 1).all() and (table["value"] > 0).all()
+
+
+def test_correctness_of_attacks_that_were_run_together_is_split():
+    hits = {"fgsm/0": np.ones(3, bool), "fgsm/0.1": np.zeros(3, bool), "pgd/0": np.ones(3, bool)}
+    found = split_attacks(hits)
+    assert {attack: list(of) for attack, of in found.items()} == {
+        "fgsm": ["0", "0.1"],
+        "pgd": ["0"],
+    }
+
+
+# Gradient masking
+
+
+def test_fgsm_that_flatters_is_told_from_the_given_points_on():
+    right, half, none = np.ones(10, bool), np.arange(10) < 5, np.zeros(10, bool)
+    hits = {"eps 0.1": {"fgsm": right, "apgd": right}, "eps 0.2": {"fgsm": right, "apgd": half}}
+    for points, status in ((50, "warning"), (50.1, "ok")):
+        row = fgsm_near_apgd(hits, points=points)
+        assert row["status"] == status and "at eps 0.2" in row["detail"]
+        assert "100.00 % under FGSM and 50.00 % under APGD" in row["detail"]
+    assert fgsm_near_apgd({"eps 0.1": {"fgsm": right, "pgd": none}}, points=1) is None
+
+
+def test_masking_compares_attacks_of_one_norm_and_eps_only():
+    common = {"norm": "linf", "normalised_units": False}
+    attacks = {
+        "fgsm": common | {"method": "fgsm"},
+        "apgd": common | {"method": "apgd"},
+        "apgd-l2": common | {"method": "apgd", "norm": "l2"},
+    }
+    right, none = np.ones(10, bool), np.zeros(10, bool)
+    correct = [{"0": right, "0.1": right}, {"0": none, "0.1": right}, {"0": right, "0.1": none}]
+    places = [{"seed": 0, "attack": name} for name in attacks]
+    table = attack_order(correct, places, attacks=attacks, masking=10)
+    found = table[table["check"] == "fgsm_near_apgd"]
+    assert list(found["status"]) == ["ok"]
+    correct[1]["0.1"] = none
+    table = attack_order(correct, places, attacks=attacks, masking=10)
+    assert list(table[table["check"] == "fgsm_near_apgd"]["status"]) == ["warning"]
+
+
+# The report
+
+
+def make_tables(config, *, seeds=5):
+    trainings = {"normal": 0.0, "at-fgsm": 0.02, "at-fgsm-lr-l0": 0.06, "at-fgsm-lr-l2": 0.021}
+    accuracy = accuracy_table(trainings, seeds=seeds)
+    scores = rg_scores(accuracy)
+    values = {"0": 90.0, "0.1": 80.0, "0.5": 40.0, "rg_score": 210.0}
+    row = {"network": None, "dataset": "moons", "values": values}
+    published = [row | {"training": name} for name in trainings]
+    bases = {name: "at-fgsm" for name in trainings if "-lr-" in name}
+    check = {"check": "fgsm_near_apgd", "status": "warning", "detail": "", "training": "at-fgsm"}
+    candidates = [
+        {
+            **{"dataset": "moons", "network": "lsa_moons", "training": "at-fgsm"},
+            **{"adversarial.eps": eps, "seed": 100, "error": np.nan},
+            **{"eps_0": 90.0, "rg_score": 200 + eps, "loss": 1.0, "chosen": eps == 0.3},
+        }
+        for eps in (0.1, 0.3)
+    ]
+    return {
+        "robustness": over_seeds(scores, published, beside=["fgsm"], confidence=0.95),
+        "robustness_differences": differences(scores, bases, confidence=0.95),
+        "tuning": pd.DataFrame(candidates),
+        "checks": pd.DataFrame([PLACE | check]),
+    }
+
+
+def test_the_section_sets_ours_beside_the_published(config):
+    (section,) = reporting.sections(make_tables(config), config)
+    (block,) = section["blocks"]
+    assert len(block["figures"]) == 4
+    for figure in block["figures"]:
+        assert "n = 2,000 test images, 5 seeds" in figure["caption"]
+        assert figure["svg"].startswith("<svg") and figure["read"]
+    assert block["notes"] == [
+        "FGSM flatters 1 of 1 checkpoints by far (at-fgsm): judge these by APGD. See the "
+        "self-checks."
+    ]
+    scores, accuracies, changes, chosen, search = block["tables"]
+    assert scores["columns"][:4] == ["training", "fgsm", "published (fgsm)", "ours less published"]
+    assert scores["rows"][0][0] == "normal"  # standard trainings first
+    assert {row[2] for row in scores["rows"]} == {"210.0"}
+    assert len(accuracies["rows"]) == 4 * 3  # ours under two attacks, the published of one
+    assert [row[3] for row in changes["rows"][:4]] == ["R&G"] * 4
+    assert {row[0]: row[-1] for row in changes["rows"] if row[3] == "R&G"} == {
+        "at-fgsm-lr-l0": "helps",
+        "at-fgsm-lr-l2": "no",
+    }
+    (row,) = [row for row in chosen["rows"] if row[0] == "at-fgsm"]
+    assert "adversarial.eps 0.3" in row and 2 in row
+    (row,) = [row for row in chosen["rows"] if row[0] == "at-fgsm-lr-l0"]
+    assert "as at-fgsm" in row
+    assert [row[-1] for row in search["rows"]] == ["", "yes"]
+    cells = [c for table in block["tables"] for r in table["rows"] for c in r]
+    assert not any("nan" in str(cell) for cell in cells)
+
+
+def test_findings_name_who_is_better_beyond_chance(config):
+    strong, weak, repeated = [text for _, text in reporting.findings(make_tables(config), config)]
+    for text in (strong, weak):
+        assert text.startswith("Of 2 regularised trainings 1 has (at-fgsm-lr-l0 +")
+        assert "none has a lower one, 1 cannot be told from it (q < 0.05, 5 seeds)" in text
+    assert repeated.startswith("Under fgsm, 12 accuracies of 4 trainings are")
+    config["datasets"]["moons"]["source"] = "digits"
+    *_, (_, text) = reporting.findings(make_tables(config), config)
+    assert text.endswith("The published numbers are for moons, not digits.")
+
+
+def test_one_seed_is_shown_without_intervals(config):
+    (section,) = reporting.sections(make_tables(config, seeds=1), config)
+    scores, accuracies, *_ = section["blocks"][0]["tables"]
+    assert not any("[" in str(c) for t in (scores, accuracies) for row in t["rows"] for c in row)
+    (_, text), *_ = reporting.findings(make_tables(config, seeds=1), config)
+    assert "says nothing of others" in text
+
+
+def test_one_training_has_nothing_to_be_compared_with(config):
+    scores = rg_scores(accuracy_table({"normal": 0.0}))
+    tables = make_tables(config) | {
+        "robustness": over_seeds(scores, confidence=0.95),
+        "robustness_differences": pd.DataFrame(),
+    }
+    assert reporting.sections(tables, config) == []
+    assert list(reporting.findings(tables, config)) == []
+
+
+def test_figures_draw_means_published_and_differences(config):
+    tables = make_tables(config)
+    families = {"normal": ["normal"], "at-fgsm": ["at-fgsm", "at-fgsm-lr-l0", "at-fgsm-lr-l2"]}
+    table, changes = tables["robustness"], tables["robustness_differences"]
+
+    figure = plots_robustness.accuracy_curves(table, families, reference="normal")
+    assert len(figure.axes) == 4
+    part = table[(table["training"] == "at-fgsm") & (table["attack"] == "apgd")]
+    expected = part[part["eps"] != "rg_score"]["value"].to_numpy()
+    lines = [line.get_ydata() for line in figure.axes[2].lines]  # apgd comes first in the table
+    assert any(np.allclose(y, expected) for y in lines) and len(lines) == 4
+
+    figure = plots_robustness.rg_scores(table, families)
+    crosses = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
+    assert list(crosses[0].get_xdata()) == [210.0] * 4
+
+    figure = plots_robustness.difference_forest(changes, families, level=0.05)
+    filled, hollow = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert list(filled.get_ydata()) == [0] and list(hollow.get_ydata()) == [1]
+    plots_robustness.difference_map(changes, families, level=0.05)
+
+
+def test_many_trainings_and_attacks_fit():
+    trainings = {f"tuned-at-trades-lr-l{i}-of-a-long-name": 0.001 * i for i in range(18)}
+    scores = rg_scores(accuracy_table(trainings, seeds=2, attacks=("a", "b", "c", "d")))
+    first, *others = trainings
+    families = {first: [first, *others[:5]], others[5]: others[5:]}
+    table = over_seeds(scores, confidence=0.95)
+    changes = differences(scores, dict.fromkeys(others, first), confidence=0.95)
+    figures = [
+        plots_robustness.accuracy_curves(table, families, reference=None),
+        plots_robustness.rg_scores(table, families),
+        plots_robustness.difference_forest(changes, families, level=0.05),
+        plots_robustness.difference_map(changes, families, level=0.05),
+    ]
+    for figure in figures:
+        assert figure.get_figwidth() <= plots.MAX_WIDTH + 0.01
+        page.figure(figure, name="figure", alt="", caption="", read="")

@@ -1,16 +1,21 @@
-"""A real SLURM of one node, started by the tests as root and stopped again; no database."""
+"""A real SLURM of one node, started by the tests as root and stopped again; no database.
+
+`python tests/cluster.py NEW_FOLDER` holds one until its standard input ends, so that nothing is
+left of it when the tests are killed.
+"""
 
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 SYSTEM_FILES = [Path("/etc/slurm/slurm.conf"), Path("/etc/slurm/gres.conf")]
+ENVIRONMENT = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 
 CONF = """\
 ClusterName=faultline
@@ -47,18 +52,31 @@ ReturnToService=2
 MinJobAge=86400
 KillWait=2
 InactiveLimit=0
+Prolog={folder}/note
+Epilog={folder}/note
 GresTypes=gpu
 NodeName=faultline NodeHostname={host} NodeAddr=127.0.0.1 Port={node} CPUs=8 RealMemory=32000 Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=main Nodes=faultline Default=YES MaxTime=1-0 State=UP PriorityTier=1
 PartitionName=urgent Nodes=faultline MaxTime=1-0 State=UP PriorityTier=10 PreemptMode=OFF
 """  # noqa: E501
+# What each job holds, in the order of its coming and going.
+NOTE = """\
+#!/bin/sh
+echo "$SLURM_SCRIPT_CONTEXT $SLURM_JOB_ID $SLURM_JOB_GPUS" >> {folder}/jobs
+"""
 GRES = "NodeName=faultline Name=gpu Type=fake File=/dev/tty[0-1]\n"
+DAEMONS = (
+    "munged --foreground --force --key-file={folder}/munge.key --socket={folder}/munge.socket"
+    " --pid-file={folder}/munged.pid --log-file={folder}/munged.log"
+    " --seed-file={folder}/munge.seed",
+    "slurmctld -D",
+    "slurmd -D -N faultline",
+)
 
 
 def missing() -> str:
     """Why no cluster can be started here; empty if one can."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    absent = [program for program in PROGRAMS if not shutil.which(program, path=path)]
+    absent = [name for name in PROGRAMS if not shutil.which(name, path=ENVIRONMENT["PATH"])]
     if absent:
         return f"SLURM is not installed ({', '.join(absent)})"
     if os.geteuid() != 0:
@@ -74,76 +92,86 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-class Cluster:
-    """Context manager: munged, slurmctld and slurmd; two fake GPUs, partitions main and urgent."""
+def run(*command: str, check: bool = True) -> str:
+    """What a SLURM command says."""
+    done = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, timeout=60)
+    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.processes: list[subprocess.Popen] = []
-        path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-        self.environment = os.environ | {"PATH": path}
 
-    def __enter__(self) -> "Cluster":
-        for name in ("state", "spool"):
-            (self.folder / name).mkdir(parents=True)
-        self.folder.chmod(0o755)
-        conf = CONF.format(
-            folder=self.folder, host=socket.gethostname(), controller=free_port(), node=free_port()
+def wait(until, *, seconds: float = 60, why: str = "") -> None:
+    """Until something is true; a command that fails has not said so yet."""
+    for _ in range(int(seconds * 10)):
+        with contextlib.suppress(AssertionError):
+            if until():
+                return
+        time.sleep(0.1)
+    raise TimeoutError(why)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path):
+    """munged, slurmctld and slurmd; two fake GPUs, partitions main and urgent."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_suffix(".log")
+    with log.open("wb") as said:
+        keeper = subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C is for the tests
         )
-        SYSTEM_FILES[0].parent.mkdir(exist_ok=True)
+    try:
+        wait(lambda: "ready" in log.read_text() or keeper.poll() is not None)
+        assert keeper.poll() is None, log.read_text()
+        yield folder
+    finally:
+        keeper.stdin.close()
+        keeper.wait(60)
+
+
+def keep(folder: Path) -> None:
+    """Start all, wait for the end of standard input, stop all."""
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    folder.chmod(0o755)
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+    (folder / "note").write_text(NOTE.format(folder=folder), encoding="utf-8")
+    (folder / "note").chmod(0o755)
+    conf = CONF.format(
+        folder=folder, host=socket.gethostname(), controller=free_port(), node=free_port()
+    )
+    SYSTEM_FILES[0].parent.mkdir(exist_ok=True)
+    daemons = []
+    try:
         for file, text in zip(SYSTEM_FILES, (conf, GRES), strict=True):
             file.write_text(text, encoding="utf-8")
-        key = self.folder / "munge.key"
-        key.write_bytes(os.urandom(128))
-        key.chmod(0o600)
-        try:
-            self._start(
-                *("munged", "--foreground", "--force", f"--key-file={key}"),
-                *(f"--socket={self.folder}/munge.socket", f"--pid-file={self.folder}/munged.pid"),
-                *(f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munge.seed"),
-            )
-            self.wait(lambda: (self.folder / "munge.socket").exists())
-            self._start("slurmctld", "-D")
-            self._start("slurmd", "-D", "-N", "faultline")
-            self.wait(lambda: self.run("sinfo", "-h", "-p", "main", "-o", "%T").strip() == "idle")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_) -> None:
-        with contextlib.suppress(subprocess.SubprocessError):
-            self.run("scancel", "--full", "--user=root", check=False)
-            self.wait(lambda: not self.run("squeue", "-h", check=False).strip(), seconds=20)
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
+        for command in DAEMONS:
+            daemons.append(subprocess.Popen(command.format(folder=folder).split(), env=ENVIRONMENT))
+            if len(daemons) == 1:
+                wait((folder / "munge.socket").exists)
+        wait(lambda: run("sinfo", "-h", "-p", "main", "-o", "%T").strip() == "idle")
+        print("ready", flush=True)
+        sys.stdin.read()
+    except TimeoutError:
+        for file in folder.glob("*.log"):
+            print(f"{file.name}:\n{file.read_text()[-2000:]}")
+        raise
+    finally:
+        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
+            run("scancel", "--full", "--user=root", check=False)
+            wait(lambda: not run("squeue", "-h").strip(), seconds=20)
+        for daemon in reversed(daemons):
+            daemon.terminate()
             try:
-                process.wait(10)
+                daemon.wait(10)
             except subprocess.TimeoutExpired:
-                process.kill()
+                daemon.kill()
         for file in SYSTEM_FILES:
             file.unlink(missing_ok=True)
 
-    def _start(self, *command: str) -> None:
-        log = (self.folder / f"{command[0]}.out").open("wb")
-        self.processes.append(
-            subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
-        )
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """What a SLURM command says."""
-        done = subprocess.run(
-            command, env=self.environment, text=True, capture_output=True, timeout=60
-        )
-        assert not check or done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
-
-    def wait(self, until, *, seconds: float = 60) -> None:
-        """Until something is true; an error with the end of the daemons' logs otherwise."""
-        for _ in range(int(seconds * 5)):
-            with contextlib.suppress(AssertionError):
-                if until():
-                    return
-            time.sleep(0.2)
-        logs = [f"{p.name}:\n{p.read_text()[-2000:]}" for p in self.folder.glob("*.log")]
-        raise TimeoutError("\n".join(logs))
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]).resolve())

@@ -1,11 +1,16 @@
 """The workflow on a real SLURM, started here and stopped again: the same results as at home."""
 
-import shutil
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 import yaml
-from cluster import Cluster, missing
-from conftest import ROOT, Copy, copy_workflow
+from cluster import cluster, missing, run, wait
+from conftest import TINY, Copy, copy_workflow
 
 pytestmark = [
     pytest.mark.slurm,
@@ -13,88 +18,190 @@ pytestmark = [
 ]
 
 # A test has no hours to wait: SLURM is asked at once and often.
-SOON = ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
-
-SMALL = """
-datasets:
-  digits: {train: 200, validation: 50, test: 60}
-networks: [small_conv]
-trainings:
-  standard: {batch_size: 50, epochs: [1]}
-seeds: [0]
-attacks:
-  pgd: {method: pgd, steps: 2, eps: 0.1}
-synaptic_filtering: {layers: [conv1, conv2, fc], thresholds: 3}
-targeting: {layers: none}
-retraining: {from_epochs: []}
-"""
+ON_SLURM = [
+    *("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--seconds-between-status-checks", "1"),
+]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("cluster") / "slurm") as started:
-        yield started
+def node(tmp_path_factory):
+    """The folder of a running SLURM."""
+    with cluster(tmp_path_factory.mktemp("slurm") / "node") as folder:
+        yield folder
 
 
-def on_cluster(folder, config: str) -> Copy:
-    copy = copy_workflow(folder, config)
-    shutil.copytree(ROOT / "slurm", copy.folder / "slurm")
+def submitted() -> list[dict[str, str]]:
+    """Every job that the cluster knows of, oldest first, as the fields of scontrol."""
+    said = run("scontrol", "show", "jobs", "--oneliner").splitlines()
+    jobs = [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in said]
+    return sorted(jobs, key=lambda job: int(job.get("JobId", 0)))
+
+
+# The tiny run
+
+
+@pytest.fixture(scope="module")
+def away(node, tmp_path_factory) -> Copy:
+    """The tiny run on the cluster, each job of two of its rules with a GPU."""
+    copy = copy_workflow(tmp_path_factory.mktemp("away") / "run")
+    copy.run(*ON_SLURM, "--set-resources", "ablate_layer:gpu=1", "attack:gpu=1")
     return copy
 
 
-def submitted(cluster: Cluster) -> list[dict]:
-    """Every job that the cluster knows of, as the fields of scontrol."""
-    said = cluster.run("scontrol", "show", "jobs", "--oneliner").splitlines()
-    return [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in said]
-
-
-def test_a_run_on_the_cluster_gives_the_tables_of_a_run_at_home(cluster, tmp_path):
-    home = copy_workflow(tmp_path / "home", SMALL)
-    home.run("--cores", "2")
-    away = on_cluster(tmp_path / "away", SMALL)
-    away.run("--profile", "slurm", *SOON, PATH=cluster.environment["PATH"])
-    tables = sorted(path.name for path in (home.folder / "results/tables").iterdir())
+def test_every_rule_gives_the_tables_of_a_run_at_home(away, finished):
+    tables = sorted(path.name for path in (finished.folder / "results/tables").iterdir())
     assert "layers.tsv" in tables
     for name in tables:
         made = (away.folder / "results/tables" / name).read_bytes()
-        assert made == (home.folder / "results/tables" / name).read_bytes(), name
-    jobs = submitted(cluster)
-    assert all(job["JobState"] == "COMPLETED" for job in jobs)
-    assert sum("ArrayJobId" in job for job in jobs) >= 3  # the layers are one array
+        assert made == (finished.folder / "results/tables" / name).read_bytes(), name
 
 
-def test_jobs_that_ask_for_a_gpu_never_share_one(cluster, tmp_path):
-    before = {job["JobId"] for job in submitted(cluster)}
-    config = yaml.safe_load(SMALL) | {"seeds": [0, 1, 2, 3]}
-    away = on_cluster(tmp_path / "away", yaml.safe_dump(config))
-    wanted = [
-        f"results/digits/small_conv/standard/seed-{s}/epoch-1/checkpoint.pt" for s in range(4)
-    ]
-    gpu = ["--set-resources", "train:gpu=1"]
-    away.run("--profile", "slurm", *SOON, *gpu, *wanted, PATH=cluster.environment["PATH"])
-    jobs = [job for job in submitted(cluster) if job["JobId"] not in before]
-    training = [
-        job for job in jobs if "gres/gpu" in job.get("TresPerNode", "") + job.get("TRES", "")
-    ]
-    assert len(training) == 4
-    spans = sorted((job["StartTime"], job["EndTime"]) for job in training)
-    for start, _ in spans:  # of two GPUs, never a third job at once
-        assert sum(begin <= start < end for begin, end in spans) <= 2
+def test_jobs_of_a_sweep_are_arrays(away):
+    sizes = Counter(job["ArrayJobId"] for job in submitted() if "ArrayTaskId" in job)
+    assert sizes and all(size > 1 for size in sizes.values())
 
 
-def test_the_log_of_a_job_that_fails_is_shown(cluster, tmp_path):
-    away = on_cluster(tmp_path / "away", SMALL)
-    away.run(
-        "--profile", "slurm", *SOON, "results/digits/data.pt", PATH=cluster.environment["PATH"]
-    )
-    (away.folder / "results/digits/data.pt").write_bytes(b"truncated")
-    checkpoint = "results/digits/small_conv/standard/seed-0/epoch-1/checkpoint.pt"
-    failed = away.snakemake(
-        "--profile",
-        "slurm",
-        *SOON,
-        *("--retries", "0", checkpoint),
-        PATH=cluster.environment["PATH"],
-    )
+def test_jobs_at_the_same_time_have_different_gpus(away, node):
+    held, most = set(), 0
+    for line in (node / "jobs").read_text().splitlines():
+        context, _, *devices = line.split()
+        if context.startswith("prolog"):
+            assert held.isdisjoint(devices)
+            held.update(devices)
+            most = max(most, len(held))
+        else:
+            held.difference_update(devices)
+    assert most == 2
+
+
+def test_the_log_of_a_job_that_fails_is_shown(node, rerun):
+    (rerun.folder / "results/digits/data.pt").write_bytes(b"truncated")
+    target = "results/digits/small_conv/standard/seed-0/epoch-1/checkpoint.pt"
+    failed = rerun.snakemake(*ON_SLURM, "--retries", "0", target)
     assert failed.returncode
     assert "results/digits/data.pt: cannot be read, expected a prepared data set" in failed.stdout
+    assert "results/logs/digits/small_conv/standard/seed-0/epoch-1/train.log" in failed.stdout
+
+
+# Interruptions
+
+WAITING = """
+import time
+from pathlib import Path
+
+from torch import nn
+
+
+class Waiting(nn.Sequential):
+    batches = 0
+
+    def forward(self, images):
+        self.batches += self.training
+        while self.batches > 20 and Path("wait").exists():
+            time.sleep(0.1)
+        return super().forward(images)
+
+
+def make_network(shape, classes):
+    return Waiting(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+"""
+NAMES = ("whole", "cancelled", "limited", "preempted", "orphaned", "hungry")
+
+
+def checkpoint(training: str) -> str:
+    return f"results/digits/make_network/{training}/seed-0/epoch-40/checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def trainings(node, finished, tmp_path_factory) -> Copy:
+    """Trainings that differ in name only, of a network that waits in its sixth epoch for as long
+    as there is a file `wait`. The whole one was trained at home."""
+    copy = finished.duplicate(tmp_path_factory.mktemp("trainings") / "run")
+    (copy.folder / "my_networks.py").write_text(WAITING, encoding="utf-8")
+    training = {"batch_size": 50, "epochs": [40]}
+    config = yaml.safe_load(TINY)
+    copy.configure(
+        {
+            "datasets": config["datasets"],
+            "networks": ["my_networks.py:make_network"],
+            "trainings": {name: training for name in NAMES},
+            "attacks": {"fgsm": {"method": "fgsm", "eps": 0.1}},
+            "retraining": {"from_epochs": []},
+        }
+    )
+    copy.run("--cores", "1", checkpoint("whole"))
+    return copy
+
+
+@contextmanager
+def running(copy: Copy, *trainings: str):
+    """Snakemake, with each training at work on the cluster and waiting."""
+    (copy.folder / "wait").touch()
+    with (copy.folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            copy.command(*ON_SLURM, *map(checkpoint, trainings)),
+            cwd=copy.folder,
+            env=copy.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        for name in trainings:
+            partial = copy.folder / f"{checkpoint(name)}.partial"
+            wait(lambda partial=partial: partial.exists() or process.poll() is not None)
+        assert process.poll() is None, (copy.folder / "said").read_text()
+        yield process
+    finally:
+        (copy.folder / "wait").unlink(missing_ok=True)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def job_of(training: str) -> dict[str, str]:
+    return next(job for job in reversed(submitted()) if f"_{training}_" in job.get("Comment", ""))
+
+
+def check(copy: Copy, *trainings: str) -> None:
+    """Each went on where it was, and came to the bits of the whole one."""
+    for name in trainings:
+        log = copy.folder / f"results/logs/digits/make_network/{name}/seed-0/epoch-40/train.log"
+        assert re.search(r"^resuming after epoch [1-9]", log.read_text(), flags=re.MULTILINE)
+        made = (copy.folder / checkpoint(name)).read_bytes()
+        assert made == (copy.folder / checkpoint("whole")).read_bytes(), name
+
+
+def test_preempted_cancelled_and_out_of_time_end_in_the_same_bits(trainings):
+    names = ("cancelled", "limited", "preempted")
+    with running(trainings, *names) as snakemake:
+        run("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+        wait(lambda: all(job_of(name)["Restarts"] == "1" for name in names))
+        for name in names:  # SLURM would let them wait for two minutes
+            run("scontrol", "update", f"JobId={job_of(name)['JobId']}", "StartTime=now")
+        wait(lambda: all(job_of(name)["JobState"] == "RUNNING" for name in names))
+
+        first = job_of("limited")["JobId"]
+        run("scancel", job_of("cancelled")["JobId"])
+        run("scontrol", "update", f"JobId={first}", "TimeLimit=1")
+        wait(lambda: "TIMEOUT" in run("scontrol", "show", "job", first), seconds=180)
+        (trainings.folder / "wait").unlink()
+        assert snakemake.wait(180) == 0, (trainings.folder / "said").read_text()
+    check(trainings, *names)
+
+
+def test_a_killed_snakemake_goes_on_where_it_was(trainings):
+    with running(trainings, "orphaned") as snakemake:
+        snakemake.kill()
+        run("scancel", job_of("orphaned")["JobId"])
+    trainings.run("--unlock")
+    trainings.run(*ON_SLURM, checkpoint("orphaned"))
+    check(trainings, "orphaned")
+
+
+def test_a_job_that_runs_out_of_memory_gets_more(trainings):
+    trainings.run(*ON_SLURM, "--set-resources", "train:mem_mb=400*attempt", checkpoint("hungry"))
+    states = [job["JobState"] for job in submitted() if "_hungry_" in job.get("Comment", "")]
+    assert states[0] == "OUT_OF_MEMORY" and states[-1] == "COMPLETED"

@@ -99,14 +99,14 @@ def run(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def wait(until, *, seconds: float = 60, why: str = "") -> None:
+def wait(until, *, seconds: float = 300) -> None:
     """Until something is true; a command that fails has not said so yet."""
-    for _ in range(int(seconds * 10)):
+    for _ in range(int(seconds * 5)):
         with contextlib.suppress(AssertionError):
             if until():
                 return
-        time.sleep(0.1)
-    raise TimeoutError(why)
+        time.sleep(0.2)
+    raise TimeoutError(until)
 
 
 @contextlib.contextmanager
@@ -151,8 +151,8 @@ def keep(folder: Path) -> None:
         for command in DAEMONS:
             daemons.append(subprocess.Popen(command.format(folder=folder).split(), env=ENVIRONMENT))
             if len(daemons) == 1:
-                wait((folder / "munge.socket").exists)
-        wait(lambda: run("sinfo", "-h", "-p", "main", "-o", "%T").strip() == "idle")
+                wait((folder / "munge.socket").exists, seconds=30)
+        wait(lambda: run("sinfo", "-h", "-p", "main", "-o", "%T").strip() == "idle", seconds=60)
         print("ready", flush=True)
         sys.stdin.read()
     except TimeoutError:

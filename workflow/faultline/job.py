@@ -66,6 +66,7 @@ def _in_one_line(error: BaseException) -> str | None:
 def torch_device(snakemake):
     """The torch device of the config key `device`, with torch held to the job's threads.
 
+    A job that asked for no GPU (its resource `gpu`) leaves them to the others.
     Raises UserError where cuda is asked for and not there.
     """
     import torch
@@ -76,7 +77,7 @@ def torch_device(snakemake):
         raise UserError(
             "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
         )
-    if wanted == "cpu" or not torch.cuda.is_available():
+    if wanted == "cpu" or not (snakemake.resources.gpu and torch.cuda.is_available()):
         return torch.device("cpu")
     count = torch.cuda.device_count()
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -68,3 +68,21 @@ def test_a_job_that_is_stopped_says_why(snakemake, end, line):
         end()
         time.sleep(10)
     assert line in snakemake.log[0].read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        (["--config", "device=cuda"], 1),
+        (["--config", "device=cuda", "--resources", "gpu=3"], 3),
+        (["--config", "device=cpu"], None),
+        (["--config", "device=cuda", "--profile", "slurm"], None),  # SLURM sees to it
+    ],
+)
+def test_no_more_jobs_at_once_than_gpus(fresh, options, limit):
+    probe = (
+        'include: "Snakefile"\nsys.exit(f"limit: {workflow.global_resources.get(\'gpu\').value}")\n'
+    )
+    (fresh.folder / "probe.smk").write_text(probe, encoding="utf-8")
+    said = fresh.snakemake("-n", "-s", "probe.smk", "--cores", "8", *options).stdout
+    assert f"limit: {limit}\n" in said, said

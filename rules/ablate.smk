@@ -20,7 +20,7 @@ rule ablate_layer:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
@@ -49,7 +49,7 @@ rule ablate_global:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
@@ -79,7 +79,7 @@ rule ablate_filters:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
@@ -107,7 +107,7 @@ rule ablate_own:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:

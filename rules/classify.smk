@@ -15,7 +15,7 @@ rule classify:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
         gpu=0,
     params:

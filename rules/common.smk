@@ -67,10 +67,12 @@ SUSTAIN = config["sustainability"]
 ROBUST = config["robustness"]
 REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
 
-# Stages that gain from a GPU ask for one; with device: auto, only where this machine has any.
-GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and count_gpus() > 0))
+# Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
+# A login node and a compute node could not agree on what `auto` means.
+HERE = workflow.nodes is None and not workflow.remote_exec
+GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and HERE and count_gpus() > 0))
 # On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
-if GPU and workflow.nodes is None and not workflow.remote_exec:
+if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
 # With a limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice that it
@@ -96,6 +98,11 @@ wildcard_constraints:
 def code(script):
     """Fingerprint of the code that a rule's script uses; in params, it decides what reruns."""
     return fingerprint(ROOT / "workflow" / f"{script}.py")
+
+
+def memory(megabytes):
+    """Of the first attempt at a job; a retry asks for as much again."""
+    return lambda wildcards, attempt: megabytes * attempt
 
 
 def ordered(value):

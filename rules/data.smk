@@ -11,7 +11,7 @@ rule prepare_data:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
         gpu=0,
     params:

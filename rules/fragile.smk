@@ -16,7 +16,7 @@ rule target_filters:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
         gpu=GPU,
     params:
@@ -45,7 +45,7 @@ rule choose_gains:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
@@ -76,7 +76,7 @@ rule remedy:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:

@@ -14,7 +14,7 @@ rule perturb_layer:
     threads: 1
     resources:
         # a large network is held several times over, and with little memory left batches get small
-        mem_mb=lambda wildcards, input: 2000 + int(3 * input.size_mb),
+        mem_mb=lambda wildcards, input, attempt: attempt * (2000 + int(3 * input.size_mb)),
         runtime=240,
         gpu=GPU,
     params:
@@ -50,7 +50,7 @@ rule score_perturbations:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
         gpu=0,
     params:

@@ -71,7 +71,7 @@ rule aggregate:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
         gpu=0,
     params:
@@ -114,7 +114,7 @@ rule report:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
         gpu=0,
     params:

@@ -18,7 +18,7 @@ rule retrain:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=480,
         gpu=GPU,
     params:

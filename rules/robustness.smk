@@ -14,7 +14,7 @@ rule evaluate_robustness:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=480,
         gpu=GPU,
     params:

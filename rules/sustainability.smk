@@ -13,7 +13,7 @@ rule analyse_sustainability:
     threads: 1
     resources:
         # a large network is held several times over
-        mem_mb=lambda wildcards, input: 2000 + int(3 * input.size_mb),
+        mem_mb=lambda wildcards, input, attempt: attempt * (2000 + int(3 * input.size_mb)),
         runtime=240,
         gpu=GPU,
     params:
@@ -39,7 +39,7 @@ rule list_vulnerable:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=60,
         gpu=0,
     params:

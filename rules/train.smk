@@ -16,7 +16,7 @@ rule train:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=720,
         gpu=GPU,
     params:

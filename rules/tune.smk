@@ -14,7 +14,7 @@ rule tune:
         "../envs/faultline.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=1440,
         gpu=GPU,
     params:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from faultline import data, own
 from faultline.checks import accuracy_monotone, row
 from faultline.errors import UserError
+from faultline.memory import halving
 from faultline.seeds import seeded
 
 Bounds = tuple[float, float] | None
@@ -42,6 +43,7 @@ def evaluation(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
+@halving
 def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
     """Logits [n, classes] of the network in eval mode; smaller batches for large images."""
     batch_size = data.batch_size(batch_size, images.shape[1:])
@@ -393,6 +395,7 @@ def _pixel_units(std: Sequence[float] | Tensor | None, images: Tensor) -> Tensor
     return _per_image(std.flatten(), images[0])
 
 
+@halving
 def craft(
     network: nn.Module,
     images: Tensor,

@@ -27,6 +27,7 @@ from faultline.attacks import judge
 from faultline.errors import UserError
 from faultline.facts import counted
 from faultline.filters import nodal_variants
+from faultline.memory import halving
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
 from faultline.sweep import sweep
@@ -178,6 +179,7 @@ def nodal_fragility(
     return torch.from_numpy(facts.base["clean"].mean() - facts.correct["clean"].mean(1))
 
 
+@halving
 def feature_energy(
     network: nn.Module,
     layers: Sequence[str],

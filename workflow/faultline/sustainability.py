@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from faultline import data
 from faultline.attacks import evaluation
 from faultline.errors import UserError
+from faultline.memory import halving
 from faultline.networks import layers as layers_of
 from faultline.seeds import seed_of
 
@@ -172,6 +173,7 @@ def noise(kind: str, *, strength: float, bounds: tuple[float, float] | None, see
     return perturb
 
 
+@halving
 def analyse(
     network: nn.Module,
     images: Tensor,
@@ -180,6 +182,7 @@ def analyse(
     perturbers: Mapping[str, Perturb],
     at: str,
     pixels: Callable[[Tensor], Tensor] = Tensor.float,
+    batch_size: int = FEATURES,
     progress: Callable[[str], None] = print,
 ) -> dict[str, dict[str, np.ndarray]]:
     """perturber -> probe -> relative errors of every image, float32 [n].
@@ -188,7 +191,7 @@ def analyse(
     `noise`. Memory does not grow with the number of images. The network is in eval mode meanwhile
     and unchanged afterwards.
     """
-    chunk_size, batch_size = (data.batch_size(n, images.shape[1:]) for n in (CHUNK, FEATURES))
+    chunk_size, batch_size = (data.batch_size(n, images.shape[1:]) for n in (CHUNK, batch_size))
     found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in perturbers}
     for chunk, first in enumerate(range(0, len(images), chunk_size)):
         part = slice(first, first + chunk_size)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from faultline.errors import UserError
 from faultline.facts import Facts
 from faultline.filters import Mask, Variant
+from faultline.memory import halving
 from faultline.networks import layers as layers_of
 from faultline.propagation import Batch, Propagation
 from faultline.tracing import Traced, Untraceable, holds_tensor
@@ -35,6 +36,7 @@ FEW = 0.5
 Attack = Callable[..., Tensor]
 
 
+@halving
 def sweep(
     network: nn.Module,
     variants: Sequence[Variant],
@@ -463,6 +465,7 @@ class _Loop:
                 parameter.data = data
 
 
+@halving
 def active_images(
     network: nn.Module,
     layer: str,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from faultline.attacks import evaluation
 from faultline.errors import UserError
+from faultline.memory import halving
 from faultline.networks import layers as layers_of
 from faultline.tracing import Traced, Untraceable
 
@@ -100,6 +101,7 @@ def _by_filter(value: Tensor, axis: int) -> Tensor:
     return value.flatten(2) if value.dim() > 2 else value[..., None]
 
 
+@halving
 def targeting(
     network: nn.Module,
     layers: Iterable[str],

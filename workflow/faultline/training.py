@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from faultline.data import batch_size
+from faultline import data
 from faultline.errors import UserError
+from faultline.memory import halving
 from faultline.recipes import loss_of
 from faultline.seeds import seed_of
 
@@ -173,12 +174,15 @@ def _hold(
     return held
 
 
-def evaluate(network: nn.Module, dataset, *, split: str) -> tuple[float, float]:
+@halving
+def evaluate(
+    network: nn.Module, dataset, *, split: str, batch_size: int = 1000
+) -> tuple[float, float]:
     """(mean cross-entropy, accuracy) on a split of the data; the network is in eval mode."""
     images, labels = dataset.splits[split]
     loss, correct = 0.0, 0
     with torch.inference_mode():
-        most = batch_size(1000, images.shape[1:])
+        most = data.batch_size(batch_size, images.shape[1:])
         for chosen in torch.arange(len(labels), device=labels.device).split(most):
             logits = network(dataset.pixels(images[chosen]))
             loss += cross_entropy(logits, labels[chosen], reduction="sum").item()

@@ -1,0 +1,88 @@
+"""Batches that a GPU has no room for are halved; the results stay."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from faultline.attacks import craft, predict
+from faultline.filters import nodal_variants
+from faultline.memory import halving
+from faultline.sweep import sweep
+
+ATTACK = {"method": "pgd", "steps": 2}
+
+
+class Small(nn.Sequential):
+    """Has room for a few images, as a GPU would."""
+
+    room = 1000
+
+    def forward(self, images):
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Small(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 3)).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(90, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def labels(network, images):
+    return predict(network, images).argmax(1)
+
+
+def test_batches_are_halved_until_they_fit(capsys):
+    asked = []
+
+    @halving
+    def run(*, batch_size=20):
+        asked.append(batch_size)
+        if batch_size > 3:
+            raise torch.OutOfMemoryError
+        return "done"
+
+    assert run() == "done" and asked == [20, 10, 5, 2]
+    assert capsys.readouterr().out.splitlines()[-1].endswith("batches of 2")
+
+
+def test_one_image_too_many_is_an_error(network, images):
+    network.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(network, images)
+
+
+def test_predictions_and_attacks_stay(network, images):
+    target = labels(network, images)
+    attack = partial(craft, attack=ATTACK, eps=0.1, bounds=(0.0, 1.0), seed=0)
+    logits, adversarial = predict(network, images), attack(network, images, target)
+    network.room = 40
+    torch.testing.assert_close(predict(network, images), logits)
+    torch.testing.assert_close(attack(network, images, target), adversarial)
+
+
+@pytest.mark.parametrize("crafted", [False, True])
+def test_sweeps_stay(network, images, crafted):
+    target = labels(network, images)
+    variants = list(nodal_variants("0", network[0], filters=range(4), at="weights"))
+    attack = partial(craft, attack=ATTACK, eps=0.1, bounds=(0.0, 1.0), seed=0)
+    attacks = {"pgd": attack} if crafted else None
+
+    def swept():
+        return sweep(network, variants, {"clean": images}, target, ablated=["0"], attacks=attacks)
+
+    whole = swept()
+    network.room = 40
+    halved = swept()
+    for name, correct in whole.correct.items():
+        np.testing.assert_array_equal(halved.correct[name], correct)
+        assert not correct.all()

@@ -1,0 +1,213 @@
+"""The workflow on a real SLURM, started here and stopped again: the same results as at home."""
+
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from cluster import cluster, missing, run, wait
+from conftest import TINY, Copy, copy_workflow
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "SLURM is here"),
+]
+
+# A test has no hours to wait: SLURM is asked at once and often.
+ON_SLURM = [
+    *("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--seconds-between-status-checks", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """The folder of a running SLURM."""
+    with cluster(tmp_path_factory.mktemp("slurm") / "node") as folder:
+        yield folder
+
+
+def submitted() -> list[dict[str, str]]:
+    """Every job that the cluster knows of, oldest first, as the fields of scontrol."""
+    said = run("scontrol", "show", "jobs", "--oneliner").splitlines()
+    jobs = [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in said]
+    return sorted(jobs, key=lambda job: int(job.get("JobId", 0)))
+
+
+# The tiny run
+
+
+@pytest.fixture(scope="module")
+def away(node, tmp_path_factory) -> Copy:
+    """The tiny run on the cluster, each job of two of its rules with a GPU."""
+    copy = copy_workflow(tmp_path_factory.mktemp("away") / "run")
+    copy.run(*ON_SLURM, "--set-resources", "ablate_layer:gpu=1", "attack:gpu=1")
+    return copy
+
+
+def test_every_rule_gives_the_tables_of_a_run_at_home(away, finished):
+    tables = sorted(path.name for path in (finished.folder / "results/tables").iterdir())
+    assert "layers.tsv" in tables
+    for name in tables:
+        made = (away.folder / "results/tables" / name).read_bytes()
+        assert made == (finished.folder / "results/tables" / name).read_bytes(), name
+
+
+def test_jobs_of_a_sweep_are_arrays(away):
+    sizes = Counter(job["ArrayJobId"] for job in submitted() if "ArrayTaskId" in job)
+    assert sizes and all(size > 1 for size in sizes.values())
+
+
+def test_jobs_at_the_same_time_have_different_gpus(away, node):
+    held, most = set(), 0
+    for line in (node / "jobs").read_text().splitlines():
+        context, _, *devices = line.split()
+        if context.startswith("prolog"):
+            assert held.isdisjoint(devices)
+            held.update(devices)
+            most = max(most, len(held))
+        else:
+            held.difference_update(devices)
+    assert most == 2
+
+
+# Interruptions
+
+WAITING = """
+import time
+from pathlib import Path
+
+from torch import nn
+
+
+class Waiting(nn.Sequential):
+    batches = 0
+
+    def forward(self, images):
+        self.batches += self.training
+        while self.batches > 20 and Path("wait").exists():
+            time.sleep(0.1)
+        return super().forward(images)
+
+
+def make_network(shape, classes):
+    return Waiting(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+"""
+NAMES = ("whole", "cancelled", "limited", "preempted", "orphaned", "hungry", "broken")
+
+
+def checkpoint(training: str) -> str:
+    return f"results/digits/make_network/{training}/seed-0/epoch-40/checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def trainings(node, tmp_path_factory) -> Copy:
+    """Trainings that differ in name only, of a network that waits in its sixth epoch for as long
+    as there is a file `wait`. The whole one was trained at home."""
+    copy = copy_workflow(tmp_path_factory.mktemp("trainings") / "run")
+    (copy.folder / "my_networks.py").write_text(WAITING, encoding="utf-8")
+    training = {"batch_size": 50, "epochs": [40]}
+    config = yaml.safe_load(TINY)
+    copy.configure(
+        {
+            "datasets": config["datasets"],
+            "networks": ["my_networks.py:make_network"],
+            "trainings": dict.fromkeys(NAMES, training),
+            "attacks": {"fgsm": {"method": "fgsm", "eps": 0.1}},
+            "retraining": {"from_epochs": []},
+        }
+    )
+    copy.run("--cores", "1", checkpoint("whole"))
+    return copy
+
+
+@contextmanager
+def running(copy: Copy, *trainings: str):
+    """Snakemake, with each training at work on the cluster and waiting."""
+    (copy.folder / "wait").touch()
+    with (copy.folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            copy.command(*ON_SLURM, *map(checkpoint, trainings)),
+            cwd=copy.folder,
+            env=copy.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        for name in trainings:
+            partial = copy.folder / f"{checkpoint(name)}.partial"
+            wait(lambda partial=partial: partial.exists() or process.poll() is not None)
+        assert process.poll() is None, (copy.folder / "said").read_text()
+        yield process
+    finally:
+        (copy.folder / "wait").unlink(missing_ok=True)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def job_of(training: str) -> dict[str, str]:
+    return next(job for job in reversed(submitted()) if f"_{training}_" in job.get("Comment", ""))
+
+
+def started_again(training: str) -> bool:
+    """After a preemption; without the two minutes for which SLURM lets it wait."""
+    job = job_of(training)
+    if job["Restarts"] == "1" and job["JobState"] == "PENDING":
+        run("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
+    return job["Restarts"] == "1" and job["JobState"] == "RUNNING"
+
+
+def check(copy: Copy, *trainings: str) -> None:
+    """Each went on where it was, and came to the bits of the whole one."""
+    for name in trainings:
+        log = copy.folder / f"results/logs/digits/make_network/{name}/seed-0/epoch-40/train.log"
+        assert re.search(r"^resuming after epoch [1-9]", log.read_text(), flags=re.MULTILINE)
+        made = (copy.folder / checkpoint(name)).read_bytes()
+        assert made == (copy.folder / checkpoint("whole")).read_bytes(), name
+
+
+def test_preempted_cancelled_and_out_of_time_end_in_the_same_bits(trainings):
+    names = ("cancelled", "limited", "preempted")
+    with running(trainings, *names) as snakemake:
+        run("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+        wait(lambda: all(started_again(name) for name in names))
+        first = job_of("limited")["JobId"]
+        run("scancel", job_of("cancelled")["JobId"])
+        run("scontrol", "update", f"JobId={first}", "TimeLimit=1")
+        wait(lambda: "TIMEOUT" in run("scontrol", "show", "job", first))
+        (trainings.folder / "wait").unlink()
+        assert snakemake.wait(300) == 0, (trainings.folder / "said").read_text()
+    check(trainings, *names)
+
+
+def test_a_killed_snakemake_goes_on_where_it_was(trainings):
+    with running(trainings, "orphaned") as snakemake:
+        snakemake.kill()
+        run("scancel", job_of("orphaned")["JobId"])
+    trainings.run("--unlock")
+    trainings.run(*ON_SLURM, checkpoint("orphaned"))
+    check(trainings, "orphaned")
+
+
+def test_a_job_that_runs_out_of_memory_gets_more(trainings):
+    memory = ["--set-resources", "train:mem_mb=400*attempt"]
+    trainings.run(*ON_SLURM, checkpoint("hungry"), *memory)
+    jobs = [job for job in submitted() if "_hungry_" in job.get("Comment", "")]
+    assert jobs[0]["JobState"] in ("OUT_OF_MEMORY", "FAILED")  # the job, or only its step
+    assert jobs[-1]["JobState"] == "COMPLETED"
+    assert [job["MinMemoryNode"] for job in jobs[:2]] == ["400M", "800M"]
+
+
+def test_the_log_of_a_job_that_fails_is_shown(trainings):
+    (trainings.folder / "results/digits/data.pt").write_bytes(b"truncated")
+    failed = trainings.snakemake(*ON_SLURM, "--retries", "0", checkpoint("broken"))
+    assert failed.returncode
+    assert "results/digits/data.pt: cannot be read, expected a prepared data set" in failed.stdout
+    assert "make_network/broken/seed-0/epoch-40/train.log" in failed.stdout

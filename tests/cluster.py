@@ -64,7 +64,7 @@ NOTE = """\
 #!/bin/sh
 echo "$SLURM_SCRIPT_CONTEXT $SLURM_JOB_ID $SLURM_JOB_GPUS" >> {folder}/jobs
 """
-GRES = "NodeName=faultline Name=gpu Type=fake File=/dev/tty[0-1]\n"
+GRES = "NodeName=faultline Name=gpu Type=fake File={folder}/gpu[0-1]\n"
 DAEMONS = (
     "munged --foreground --force --key-file={folder}/munge.key --socket={folder}/munge.socket"
     " --pid-file={folder}/munged.pid --log-file={folder}/munged.log"
@@ -146,7 +146,10 @@ def keep(folder: Path) -> None:
     SYSTEM_FILES[0].parent.mkdir(exist_ok=True)
     daemons = []
     try:
-        for file, text in zip(SYSTEM_FILES, (conf, GRES), strict=True):
+        for device in range(2):
+            # A device that is there on every machine.
+            (folder / f"gpu{device}").symlink_to("/dev/null")
+        for file, text in zip(SYSTEM_FILES, (conf, GRES.format(folder=folder)), strict=True):
             file.write_text(text, encoding="utf-8")
         for command in DAEMONS:
             daemons.append(subprocess.Popen(command.format(folder=folder).split(), env=ENVIRONMENT))

@@ -75,10 +75,11 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and HERE and
 if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
-# With a limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice that it
-# ever made: half a core after a few hundred jobs.
-if workflow.scheduling_settings:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
+
+onstart:
+    # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
+    # that it ever made: half a core after a few hundred jobs.
+    workflow.scheduler.job_rate_limiter = None
 
 
 wildcard_constraints:

@@ -114,6 +114,13 @@ def test_snakemake_report(rerun):
 # How it is written
 
 
+def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
+    """It would make it choose jobs ever more often."""
+    with (fresh.folder / "Snakefile").open("a", encoding="utf-8") as snakefile:
+        snakefile.write('\nonsuccess:\n    print("limit:", workflow.scheduler.job_rate_limiter)\n')
+    assert "limit: None" in fresh.run("--cores", "1", "results/digits/data.pt")
+
+
 def test_there_are_as_many_rules_as_scripts():
     assert set(RULES) == {path.stem for path in (ROOT / "workflow").glob("*.py")}
 

@@ -127,6 +127,11 @@ def copy_workflow(folder: Path, config: str = TINY) -> Copy:
     return copy
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that mostly wait come first: others run beside them."""
+    items.sort(key=lambda item: "slurm" not in item.keywords)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Copy:
     """The tiny run, finished. Tests read it; those that change anything take `rerun`."""

@@ -3,10 +3,13 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -63,6 +66,39 @@ class Copy:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def start(self, *arguments: str, said=subprocess.DEVNULL) -> subprocess.Popen:
+        """A run in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+    def interrupt(self, target: str, *, everything: bool = True) -> None:
+        """Kill a job with -9 once it has saved a first state; with `everything`, Snakemake too."""
+        partial = self.folder / f"{target}.partial"
+        process = self.start("--cores", "1", target)
+        try:
+            while not partial.exists():
+                assert process.poll() is None, "the run ended before it could be interrupted"
+                time.sleep(0.005)
+            jobs = psutil.Process(process.pid).children(recursive=True)
+            if everything:
+                jobs = [psutil.Process(process.pid), *jobs]
+            for job in jobs:
+                if everything or " ".join(job.cmdline()).endswith("train.py"):
+                    job.kill()
+            process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert partial.exists() and not (self.folder / target).exists()
 
     def run(self, *arguments: str, **environment: str) -> str:
         """What a run says that must succeed."""

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 from collections import Counter
 from contextlib import contextmanager
 
@@ -130,15 +129,7 @@ def running(copy: Copy, *trainings: str):
     """Snakemake, with each training at work on the cluster and waiting."""
     (copy.folder / "wait").touch()
     with (copy.folder / "said").open("wb") as said:
-        process = subprocess.Popen(
-            copy.command(*ON_SLURM, *map(checkpoint, trainings)),
-            cwd=copy.folder,
-            env=copy.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
+        process = copy.start(*ON_SLURM, *map(checkpoint, trainings), said=said)
     try:
         for name in trainings:
             partial = copy.folder / f"{checkpoint(name)}.partial"

@@ -1,11 +1,7 @@
 """The search for settings: by itself, and in a run on a few images in the format of CIFAR-10."""
 
 import json
-import os
 import pickle
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -203,22 +199,7 @@ def test_a_killed_search_goes_on_after_its_last_training(searched, tmp_path):
     ]
     for file in ("chosen.json", "candidates.tsv"):
         (copy.folder / target.parent / file).unlink()
-    partial = copy.folder / f"{target}.partial"
-    process = subprocess.Popen(
-        copy.command("--cores", "1", str(target)),
-        cwd=copy.folder,
-        env=copy.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not partial.exists():
-        assert process.poll() is None, "the search ended before it could be interrupted"
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert partial.exists() and not (copy.folder / target).exists()
+    copy.interrupt(str(target))
     copy.run("--unlock")
     copy.run("--cores", "1", str(target))
     log = copy.folder / "results/lsa-cifar10/logs/cifar10/small_resnet/at-apgd/tune.log"
@@ -226,4 +207,4 @@ def test_a_killed_search_goes_on_after_its_last_training(searched, tmp_path):
     again = [
         (copy.folder / target.parent / f).read_bytes() for f in ("chosen.json", "candidates.tsv")
     ]
-    assert again == whole and not partial.exists()
+    assert again == whole and not (copy.folder / f"{target}.partial").exists()

@@ -4,14 +4,11 @@ import ast
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import pandas as pd
-import psutil
 import pytest
 import torch
 import yaml
@@ -457,41 +454,11 @@ def test_a_chain_gives_the_bits_of_one_run(chains):
     assert same(chain["history"], direct["history"])
 
 
-def interrupt(copy: Copy, target: str, *, everything: bool) -> None:
-    """Kill a training with -9 once it has saved a first state; with `everything`, Snakemake too."""
-    partial = copy.folder / f"{target}.partial"
-    process = subprocess.Popen(
-        copy.command("--cores", "1", target),
-        cwd=copy.folder,
-        env=copy.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        while not partial.exists():
-            assert process.poll() is None, "the run ended before it could be interrupted"
-            time.sleep(0.01)
-        jobs = psutil.Process(process.pid).children(recursive=True)
-        if everything:
-            jobs = [psutil.Process(process.pid), *jobs]
-        for job in jobs:
-            if everything or " ".join(job.cmdline()).endswith("train.py"):
-                job.kill()
-        process.wait()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    assert partial.exists() and not (copy.folder / target).exists()
-
-
 @pytest.mark.parametrize("training", ["killed", "lost"])
 def test_a_killed_training_goes_on_where_it_was(chains, training):
     target = checkpoint(training, 100)
     everything = training == "lost"
-    interrupt(chains, target, everything=everything)
+    chains.interrupt(target, everything=everything)
     if everything:  # a killed Snakemake leaves its lock behind
         refused = chains.snakemake("--cores", "1", target)
         assert refused.returncode != 0 and "--unlock" in refused.stdout

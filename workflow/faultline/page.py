@@ -70,10 +70,6 @@ def of(table: pd.DataFrame, part: pd.DataFrame, names=RUN) -> pd.DataFrame:
     return table[(table[names] == part.iloc[0][names]).all(axis=1)] if len(table) else table
 
 
-def key(part: pd.DataFrame) -> str:
-    return " · ".join(part.iloc[0][RUN])
-
-
 def epochs(count: int) -> str:
     return f"{count} epoch" if count == 1 else f"{count} epochs"
 

@@ -247,7 +247,7 @@ def _retraining_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]
     shares = _frozen(tables["retraining"])
     for run, part in page.runs(comparison):
         part = plots.last_epoch(part)
-        of_run = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
+        of_run = page.of(shares, part)
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
         texts = page.compared_sets(
             part,
@@ -530,7 +530,7 @@ def _retraining(tables: dict, config: dict) -> dict:
     settings, blocks = config["retraining"], []
     for index, (run, part) in enumerate(page.runs(comparison)):
         for epoch, of_epoch in part.groupby("epoch"):
-            here = shares[(shares[page.RUN].agg(" · ".join, axis=1) == page.key(part)).to_numpy()]
+            here = page.of(shares, part)
             here = here[here["epoch"] == epoch]
             words = {
                 policy: f"{_range(rows['share'])} frozen"

@@ -20,10 +20,13 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline.catalogue import Source, describe  # noqa: E402
-from faultline.config import count_filters, is_for, resolve, select_layers  # noqa: E402
-from faultline.networks import REGISTRY, layers  # noqa: E402
-from faultline.recipes import base_of  # noqa: E402
+from faultline.data.describe import describe  # noqa: E402
+from faultline.data.sources import Source  # noqa: E402
+from faultline.networks.layers import layers  # noqa: E402
+from faultline.networks.registry import REGISTRY  # noqa: E402
+from faultline.run.plan import count_filters, is_for, select_layers  # noqa: E402
+from faultline.run.sense import resolve  # noqa: E402
+from faultline.training.recipes import base_of  # noqa: E402
 
 
 def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[str, int], int]:

@@ -10,7 +10,7 @@ Everything runs on the same weights, images, batch size and threads, in turn, in
     notebook   a deep copy and a state dict for each variant
     captum     LayerFeatureAblation, where captum is installed
     MRFI       weight injection, where MRFI is installed
-    engine     faultline.sweep
+    engine     faultline.ablation.sweep
 
 For single filters, a few of every layer are removed; removing all of them takes the set-up of each
 layer, measured, plus its number of filters times the measured time of one. Threshold sweeps (75
@@ -40,11 +40,13 @@ from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
-from faultline.attacks import craft
-from faultline.filters import Variant, nodal_variants, synaptic_variants
-from faultline.networks import REGISTRY, Entry, build, from_torchvision, layers
-from faultline.sweep import TOLERANCE, logits_of, sweep
-from faultline.tracing import Traced
+from faultline.ablation.sweep import TOLERANCE, logits_of, sweep
+from faultline.ablation.tracing import Traced
+from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
+from faultline.attacks.craft import craft
+from faultline.networks.architectures import from_torchvision
+from faultline.networks.layers import layers
+from faultline.networks.registry import REGISTRY, Entry, build
 
 REGISTRY["vgg11_bn"] = Entry(partial(from_torchvision, "vgg11_bn"), "image", 32)
 

@@ -5,7 +5,8 @@
 A recipe needs a known number of passes over its batch: F, a forward alone; G, a forward and the
 backward to the images (parameters frozen); T, a forward and the backward to the parameters; O, the
 optimiser's step. Each is timed by itself in the same repetition, written plainly, and the bound is
-their sum. The share is bound / time of a whole step of `faultline.recipes`, above 1 by noise only.
+their sum. The share is bound / time of a whole step of
+`faultline.training.recipes`, above 1 by noise only.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
-from faultline.networks import build, layers
-from faultline.recipes import base_of, loss_of
+from faultline.networks.layers import layers
+from faultline.networks.registry import build
+from faultline.training.recipes import base_of, loss_of
 
 SHAPES = {"lsa_moons": (2,), "small_conv": (1, 8, 8), "lsa_mnist": (1, 28, 28)}
 STEPS, BATCH = 5, 100

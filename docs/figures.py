@@ -9,14 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline import (  # noqa: E402
-    plots,
-    plots_fragile,
-    plots_perturbations,
-    plots_robustness,
-    plots_sustainability,
-)
-from faultline.files import load_table  # noqa: E402
+from faultline.base.files import load_table  # noqa: E402
+from faultline.studies.fragile.figures import targeting_scatter  # noqa: E402
+from faultline.studies.perturbations.figures import perturbation_curves  # noqa: E402
+from faultline.studies.robustness.figures import accuracy_curves  # noqa: E402
+from faultline.studies.sustainability.figures import error_profiles  # noqa: E402
+from faultline.studies.synaptic.figures import score_map, threshold_curves  # noqa: E402
 
 
 def of(table, **wanted):
@@ -30,31 +28,29 @@ PICTURES = {
     "fashion-mnist-resnet18-curves": (
         "fashion-mnist",
         ["curves"],
-        lambda curves: plots.threshold_curves(of(curves, network="resnet18")),
+        lambda curves: threshold_curves(of(curves, network="resnet18")),
     ),
     "fashion-mnist-resnet18-layers": (
         "fashion-mnist",
         ["layers"],
-        lambda layers: plots.score_map(of(layers, network="resnet18")),
+        lambda layers: score_map(of(layers, network="resnet18")),
     ),
     "internal-perturbations-vgg16": (
         "internal-perturbations",
         ["perturbations"],
-        lambda curves: plots_perturbations.perturbation_curves(
-            of(curves, network="vgg16", images="clean")
-        ),
+        lambda curves: perturbation_curves(of(curves, network="vgg16", images="clean")),
     ),
     "fragile-neurons-lsa-mnist": (
         "fragile-neurons",
         ["targeting", "association"],
-        lambda *tables: plots_fragile.targeting_scatter(
+        lambda *tables: targeting_scatter(
             *(of(t, dataset="fashion_mnist", network="lsa_mnist", epoch=8) for t in tables)
         ),
     ),
     "lsa-mnist-robustness": (
         "lsa-mnist",
         ["robustness"],
-        lambda robust: plots_robustness.accuracy_curves(
+        lambda robust: accuracy_curves(
             of(robust, dataset="fashion_mnist"),
             {"at-apgd": ["at-apgd", "at-apgd-lr-l0", "at-apgd-lr-mvl"]},
             reference="normal",
@@ -63,9 +59,7 @@ PICTURES = {
     "lsa-mnist-sustainability": (
         "lsa-mnist",
         ["sustainability"],
-        lambda probes: plots_sustainability.error_profiles(
-            of(probes, dataset="fashion_mnist", training="normal")
-        ),
+        lambda probes: error_profiles(of(probes, dataset="fashion_mnist", training="normal")),
     ),
 }
 

@@ -9,19 +9,20 @@ import yaml
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from faultline import own
-from faultline.catalogue import describe, networks
-from faultline.config import (
+from faultline.base import plugins
+from faultline.base.errors import UserError
+from faultline.base.fingerprint import fingerprint
+from faultline.data.describe import describe
+from faultline.networks.facts import networks
+from faultline.run.plan import (
     count_filters,
     count_gpus,
     has_probe,
     is_for,
     published_rows,
-    resolve,
     select_layers,
 )
-from faultline.errors import UserError
-from faultline.fingerprint import fingerprint
+from faultline.run.sense import resolve
 
 try:
     schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
@@ -129,8 +130,8 @@ def training_settings(wildcards):
 def with_code(settings, key):
     """Settings with the fingerprint of the user's function that one of them names, if it does."""
     function = settings.get(key, "")
-    mine = own.is_own(function) and not function.startswith(own.TORCHVISION)
-    return ordered(settings | ({"code": own.code(function)} if mine else {}))
+    mine = plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
+    return ordered(settings | ({"code": plugins.code(function)} if mine else {}))
 
 
 def attack_settings(*names):
@@ -261,7 +262,7 @@ def own_images(wildcards):
     """The user's folders of images or file of arrays: when they change, so do the data."""
     dataset = config["datasets"][wildcards.dataset]
     if dataset["source"] == "image_folder":
-        from faultline.images import folders
+        from faultline.data.folders import folders
 
         return folders(dataset["folder"], name=wildcards.dataset)
     return [os.path.expanduser(dataset["file"])] if dataset["file"] else []

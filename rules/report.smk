@@ -102,7 +102,7 @@ rule aggregate:
 rule report:
     input:
         **{kind: f"{TABLES}/{kind}.tsv" for kind in KINDS},
-        template=os.path.relpath(ROOT / "workflow/faultline/report.html.j2"),
+        template=os.path.relpath(ROOT / "workflow/faultline/report/report.html.j2"),
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",

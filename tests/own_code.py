@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from faultline.filters import Mask, Variant
+from faultline import Mask, Variant
 
 
 class Branching(nn.Module):

@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from faultline.aggregation import attack_order, compare_policies, invariances
-from faultline.catalogue import networks
+from faultline.attacks.checks import attack_order
+from faultline.base.comparison import compare_policies
+from faultline.networks.facts import networks
+from faultline.studies.synaptic.classes import invariances
 
 PLACE = {
     "dataset": "digits",

@@ -8,21 +8,12 @@ from sklearn.datasets import load_digits, make_moons
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from faultline.attacks import (
-    METHODS,
-    apgd,
-    attack_curve,
-    checks,
-    craft,
-    evaluation,
-    fgsm,
-    input_gradient,
-    pgd,
-    predict,
-    random_start,
-)
-from faultline.checks import CHECK_MEANINGS
-from faultline.errors import UserError
+from faultline.attacks.ascent import apgd, fgsm, input_gradient, pgd, random_start
+from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.attacks.craft import METHODS, attack_curve, craft
+from faultline.attacks.selfchecks import checks
+from faultline.base.errors import UserError
+from faultline.networks.evaluation import evaluation, predict
 
 ATTACKS = {
     "fgsm": {"method": "fgsm", "norm": "linf"},

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from faultline.checks import CHECK_MEANINGS, accuracy_monotone, compare_attacks, rise_p_value
+from faultline.attacks.checks import (
+    CHECK_MEANINGS,
+    accuracy_monotone,
+    compare_attacks,
+    rise_p_value,
+)
 
 
 def correctness(n, right):

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from faultline.classes import classify, invariance, match_layers, most_common_class
-from faultline.errors import UserError
-from faultline.facts import Facts
-from faultline.scores import layer_scores
-from faultline.statistics import benjamini_hochberg
+from faultline.ablation.facts import Facts
+from faultline.base.errors import UserError
+from faultline.base.statistics import benjamini_hochberg
+from faultline.studies.synaptic.classes import classify, invariance, match_layers, most_common_class
+from faultline.studies.synaptic.scores import layer_scores
 
 
 def scores(*rows, score="S_adv"):

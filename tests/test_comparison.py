@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from faultline.comparison import compare
-from faultline.statistics import paired_difference_interval, paired_mean_interval
+from faultline.base.comparison import compare
+from faultline.base.statistics import paired_difference_interval, paired_mean_interval
 
 
 def bools(text):

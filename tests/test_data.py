@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from faultline import catalogue
-from faultline.catalogue import SOURCES
-from faultline.data import DataSet, batch_size, prepare, scaled, stratified_order
-from faultline.errors import UserError
+from faultline.base.errors import UserError
+from faultline.base.memory import batch_size
+from faultline.data import describe
+from faultline.data.sources import SOURCES
+from faultline.data.splits import DataSet, prepare, scaled, stratified_order
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
@@ -121,8 +122,8 @@ def write_tiny(root, *, per_class=4, val=6):
 
 
 def test_catalogue_needs_no_torch():
-    path = str(Path(catalogue.__file__).parents[1])
-    code = "import sys, faultline.catalogue; sys.exit('torch' in sys.modules)"
+    path = str(Path(describe.__file__).parents[2])
+    code = "import sys, faultline.data.describe; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": path}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 

@@ -4,20 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from faultline.attacks import predict
-from faultline.data import prepare
-from faultline.errors import UserError
-from faultline.experiment import (
-    ablate,
-    build_network,
-    crafters,
-    load_dataset,
-    load_network,
-    test_images,
-)
-from faultline.files import save_tensors
-from faultline.filters import nodal_variants, synaptic_variants
-from faultline.training import checkpoint, make_optimizer
+from faultline.ablation.run import ablate
+from faultline.ablation.variants import nodal_variants, synaptic_variants
+from faultline.attacks.run import crafters
+from faultline.base.errors import UserError
+from faultline.base.files import save_tensors
+from faultline.data.splits import prepare, test_images
+from faultline.networks.evaluation import predict
+from faultline.run.loading import build_network, load_dataset, load_network
+from faultline.training.checkpoints import checkpoint
+from faultline.training.epochs import make_optimizer
 
 test_images.__test__ = False  # a function of the library, not a test
 CPU = torch.device("cpu")

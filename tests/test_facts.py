@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from faultline.facts import Facts, pack, unpack
+from faultline.ablation.facts import Facts, pack, unpack
 
 
 def example(n, v=3, seed=0):

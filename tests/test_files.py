@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from faultline.errors import UserError
-from faultline.files import (
+from faultline.base.errors import UserError
+from faultline.base.files import (
     atomic,
     load_arrays,
     load_table,

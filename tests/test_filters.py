@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.filters import (
+from faultline.ablation.sweep import sweep
+from faultline.ablation.variants import (
     band_of,
     nodal_variants,
     removed,
     synaptic_variants,
     thresholds,
 )
-from faultline.sweep import sweep
 
 KINDS = ("high_pass", "low_pass", "pulse")
 

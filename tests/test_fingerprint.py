@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from faultline.fingerprint import PACKAGE, fingerprint
+from faultline.base.fingerprint import PACKAGE, fingerprint
 
 WORKFLOW = PACKAGE.parent
 
@@ -114,7 +114,7 @@ def fingerprint_of(tmp_path):
                 text = text.replace(before, after)
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
-        return fingerprint(folder / "script.py", folder / "faultline")
+        return fingerprint(folder / "script.py", package=folder / "faultline")
 
     return make
 
@@ -207,7 +207,7 @@ def test_it_does_not_depend_on_the_place_or_on_the_run(tmp_path):
     for script in ("train", "score", "ablate_layer"):
         here = fingerprint(WORKFLOW / f"{script}.py")
         assert here == fingerprint(WORKFLOW / f"{script}.py")
-        assert here == fingerprint(copied / f"{script}.py", copied / "faultline")
+        assert here == fingerprint(copied / f"{script}.py", package=copied / "faultline")
         assert len(here) == 64
 
 
@@ -222,24 +222,70 @@ def edited(folder, module, *, function=None):
             node.body.append(ast.parse("edited = 1").body[0])
     path.write_text(ast.unparse(tree), encoding="utf-8")
     return {
-        script.stem: fingerprint(script, copied / "faultline") for script in copied.glob("*.py")
+        script.stem: fingerprint(script, package=copied / "faultline")
+        for script in copied.glob("*.py")
     }
 
 
 @pytest.mark.parametrize(
     ("module", "function", "reruns", "stays"),
     [
-        ("plots", None, {"report"}, {"train", "attack", "ablate_layer", "score", "classify"}),
-        ("scores", None, {"score"}, {"train", "attack", "ablate_layer", "classify", "retrain"}),
-        ("classes", "classify", {"classify"}, {"train", "attack", "ablate_layer", "score"}),
-        ("sweep", "sweep", {"ablate_layer", "ablate_global"}, {"train", "attack", "score"}),
-        ("training", "train_epochs", {"train", "retrain"}, {"attack", "ablate_layer", "score"}),
-        ("training", "restore", {"train", "retrain", "attack", "ablate_layer"}, {"score"}),
-        ("filters", "synaptic_variants", {"ablate_layer", "ablate_global"}, {"ablate_filters"}),
-        ("filters", "nodal_variants", {"ablate_filters"}, {"ablate_layer", "train", "retrain"}),
-        ("filters", "band_of", {"retrain"}, {"ablate_layer", "train"}),
-        ("data", "prepare", {"prepare_data"}, {"train", "attack", "score"}),
-        ("networks", "small_conv", {"train", "attack", "ablate_layer"}, {"score", "classify"}),
+        (
+            "studies/synaptic/figures",
+            None,
+            {"report"},
+            {"train", "attack", "ablate_layer", "score", "classify"},
+        ),
+        (
+            "studies/synaptic/scores",
+            None,
+            {"score"},
+            {"train", "attack", "ablate_layer", "classify", "retrain"},
+        ),
+        (
+            "studies/synaptic/classes",
+            "classify",
+            {"classify"},
+            {"train", "attack", "ablate_layer", "score"},
+        ),
+        (
+            "ablation/sweep",
+            "sweep",
+            {"ablate_layer", "ablate_global"},
+            {"train", "attack", "score"},
+        ),
+        (
+            "training/epochs",
+            "train_epochs",
+            {"train", "retrain"},
+            {"attack", "ablate_layer", "score"},
+        ),
+        (
+            "training/checkpoints",
+            "restore",
+            {"train", "retrain", "attack", "ablate_layer"},
+            {"score"},
+        ),
+        (
+            "ablation/variants",
+            "synaptic_variants",
+            {"ablate_layer", "ablate_global"},
+            {"ablate_filters"},
+        ),
+        (
+            "ablation/variants",
+            "nodal_variants",
+            {"ablate_filters"},
+            {"ablate_layer", "train", "retrain"},
+        ),
+        ("ablation/variants", "band_of", {"retrain"}, {"ablate_layer", "train"}),
+        ("data/splits", "prepare", {"prepare_data"}, {"train", "attack", "score"}),
+        (
+            "networks/architectures",
+            "small_conv",
+            {"train", "attack", "ablate_layer"},
+            {"score", "classify"},
+        ),
     ],
 )
 def test_an_edit_reruns_what_uses_it_and_nothing_else(tmp_path, module, function, reruns, stays):
@@ -252,4 +298,4 @@ def test_an_edit_reruns_what_uses_it_and_nothing_else(tmp_path, module, function
 
 def test_unparsing_alone_changes_nothing(tmp_path):
     before = {script.stem: fingerprint(script) for script in WORKFLOW.glob("*.py")}
-    assert edited(tmp_path / "workflow", "sweep", function="no such function") == before
+    assert edited(tmp_path / "workflow", "ablation/sweep", function="no such function") == before

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from faultline.fragility import association, join, overlaps
+from faultline.studies.fragile.fragility import association, join, overlaps
 
 PLACE = {"dataset": "digits", "network": "small_conv", "training": "standard", "epoch": 2}
 

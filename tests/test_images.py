@@ -12,12 +12,12 @@ import yaml
 from conftest import ROOT, TINY
 from PIL import Image
 
-from faultline.catalogue import describe
-from faultline.config import resolve
-from faultline.data import prepare
-from faultline.errors import UserError
-from faultline.images import square
-from faultline.vision import load_torchvision
+from faultline.base.errors import UserError
+from faultline.data.describe import describe
+from faultline.data.folders import square
+from faultline.data.splits import prepare
+from faultline.networks.vision import load_torchvision
+from faultline.run.sense import resolve
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 
@@ -370,7 +370,7 @@ def test_described_as_prepared_without_torch(tmp_path):
         assert data.splits["train"][0].shape[1:] == facts.shape and data.classes == facts.classes
     code = f"""
 import sys
-from faultline.catalogue import describe
+from faultline.data.describe import describe
 for dataset in ({mine}, {theirs}):
     describe(dataset, name="mine")
 sys.exit("torch" in sys.modules or "PIL" in sys.modules)

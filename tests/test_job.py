@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from faultline.job import job
+from faultline.run.job import job
 
 HOLD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from faultline.job import claim
+from faultline.run.job import claim
 print(claim(sys.argv[2].split(","), sys.argv[3]), flush=True)
 sys.stdin.read()
 """

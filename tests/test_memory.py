@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.attacks import craft, predict
-from faultline.filters import nodal_variants
-from faultline.memory import halving
-from faultline.sweep import sweep
+from faultline.ablation.sweep import sweep
+from faultline.ablation.variants import nodal_variants
+from faultline.attacks.craft import craft
+from faultline.base.memory import halving
+from faultline.networks.evaluation import predict
 
 ATTACK = {"method": "pgd", "steps": 2}
 

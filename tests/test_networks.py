@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from faultline import networks
-from faultline.errors import UserError
-from faultline.networks import REGISTRY, build, catalogue, layers
-from faultline.vision import load_torchvision
+from faultline.base.errors import UserError
+from faultline.networks import architectures, inspect
+from faultline.networks.facts import BUILTIN_FILE
+from faultline.networks.inspect import catalogue
+from faultline.networks.layers import layers
+from faultline.networks.registry import REGISTRY, build
+from faultline.networks.vision import load_torchvision
 
 NAMES = list(REGISTRY)
 IMAGES = [name for name, entry in REGISTRY.items() if entry.input == "image"]
@@ -60,7 +63,7 @@ def test_torchvision_imports_and_its_models_build():
 
 
 def test_images_are_normalised_per_channel():
-    normalise = networks.Normalise([0.5, 0.25], [0.5, 0.125], shape=(2, 1, 2))
+    normalise = architectures.Normalise([0.5, 0.25], [0.5, 0.125], shape=(2, 1, 2))
     x = torch.tensor([[[[0.0, 1.0]], [[0.5, 0.25]]]])
     assert normalise(x).tolist() == [[[[-1.0, 1.0]], [[2.0, 0.0]]]]
     assert not list(normalise.parameters())
@@ -68,12 +71,12 @@ def test_images_are_normalised_per_channel():
 
 
 def test_vectors_are_normalised_per_feature():
-    normalise = networks.Normalise([1.0, -2.0], [2.0, 4.0], shape=(2,))
+    normalise = architectures.Normalise([1.0, -2.0], [2.0, 4.0], shape=(2,))
     assert normalise(torch.tensor([[3.0, 0.0], [1.0, -2.0]])).tolist() == [[1.0, 0.5], [0.0, 0.0]]
 
 
 def test_one_mean_serves_all_channels():
-    normalise = networks.Normalise(0.5, 0.5, shape=(3, 1, 1))
+    normalise = architectures.Normalise(0.5, 0.5, shape=(3, 1, 1))
     assert normalise(torch.ones(1, 3, 1, 1)).tolist() == torch.ones(1, 3, 1, 1).tolist()
 
 
@@ -142,7 +145,7 @@ def test_lsa_moons_parameters_by_hand():
 
 def test_cross_entropy_on_two_logits_is_binary_cross_entropy():
     z = torch.tensor([[-3.0], [0.0], [0.5], [20.0]], dtype=torch.float64)
-    logits = networks.TwoLogits()(z)
+    logits = architectures.TwoLogits()(z)
     assert logits.tolist() == [[0, -3.0], [0, 0.0], [0, 0.5], [0, 20.0]]
     for label in (0, 1):
         y = torch.full((4,), label)
@@ -154,13 +157,15 @@ def test_wide_resnets_have_the_published_numbers_of_parameters():
     # Zagoruyko & Komodakis 2016, tables 4 and 5, in millions
     for depth, width, millions in ((40, 1, 0.6), (16, 8, 11.0), (28, 10, 36.5), (40, 4, 8.9)):
         with torch.device("meta"):
-            network = networks.wide_resnet((3, 32, 32), 10, depth=depth, width=width, dropout=0)
+            network = architectures.wide_resnet(
+                (3, 32, 32), 10, depth=depth, width=width, dropout=0
+            )
         assert round(parameters(network) / 1e6, 1) == pytest.approx(millions, abs=0.051)
 
 
 def test_wide_resnet_learns_and_drops_out_in_training_only():
     torch.manual_seed(0)
-    network = networks.wide_resnet((1, 8, 8), 2, depth=10, width=1, dropout=0.3)
+    network = architectures.wide_resnet((1, 8, 8), 2, depth=10, width=1, dropout=0.3)
     labels = torch.arange(32) % 2
     x = torch.rand(32, 1, 8, 8) + labels[:, None, None, None]
     assert not torch.equal(network(x), network(x))
@@ -245,7 +250,7 @@ def test_layers_of_a_network_and_of_a_plain_module():
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_run_in_the_order_of_definition_under_fx(name):
     body = hollow(name)
-    traced = torch.fx.symbolic_trace(networks.Network(nn.Identity(), body))
+    traced = torch.fx.symbolic_trace(architectures.Network(nn.Identity(), body))
     called = [str(node.target).removeprefix("body.") for node in traced.graph.nodes]
     assert [target for target in called if target in layers(body)] == list(layers(body))
 
@@ -279,14 +284,14 @@ def test_min_size_is_the_smallest_that_works(name):
 
 
 def test_catalogue_file_is_up_to_date():
-    assert networks.CATALOGUE_FILE.read_text(encoding="utf-8") == networks.catalogue_text(), (
+    assert BUILTIN_FILE.read_text(encoding="utf-8") == inspect.catalogue_text(), (
         "networks.json is out of date: run `python -m faultline.networks` inside workflow/"
     )
 
 
 def test_catalogue_facts():
     facts = catalogue()
-    assert json.loads(networks.catalogue_text()) == facts
+    assert json.loads(inspect.catalogue_text()) == facts
     assert facts["small_conv"] == {
         "input": "image",
         "min_size": 2,

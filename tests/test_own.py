@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from faultline.networks import build
-from faultline.vision import load_torchvision
+from faultline.networks.registry import build
+from faultline.networks.vision import load_torchvision
 
 NAMES = {"alexnet": "small_conv", "resnet18": "small_resnet"}  # stand in, for speed
 GREY, SPREAD = [0.3] * 3, [0.4] * 3

@@ -11,15 +11,21 @@ from conftest import OWN_CODE, TINY, copy_workflow
 from statsmodels.stats.contingency_tables import mcnemar
 from torch import nn
 
-from faultline import own, own_networks, reporting_own
-from faultline.attacks import checks, craft
-from faultline.errors import UserError
-from faultline.facts import Facts
-from faultline.files import load_arrays, load_table
-from faultline.networks import build, called, layers, load_weights
-from faultline.own_ablations import own_variants
-from faultline.scores import accuracy_changes
-from faultline.sweep import sweep
+from faultline.ablation.facts import Facts
+from faultline.ablation.plugins import own_variants
+from faultline.ablation.sweep import sweep
+from faultline.attacks.craft import craft
+from faultline.attacks.selfchecks import checks
+from faultline.base import plugins
+from faultline.base.errors import UserError
+from faultline.base.files import load_arrays, load_table
+from faultline.networks import inspect
+from faultline.networks.facts import own_facts
+from faultline.networks.layers import called, layers
+from faultline.networks.registry import build
+from faultline.networks.weights import load_weights
+from faultline.studies.own.scores import accuracy_changes
+from faultline.studies.own.section import findings, section
 
 SMALL = ((1, 8, 8), 10)
 PLAIN = "import torch\nfrom torch import nn\n"
@@ -60,7 +66,7 @@ def line_of(function, *arguments, **options) -> str:
 )
 def test_mistakes_that_need_no_run(tmp_path, text, function, expected):
     write(tmp_path, "raise SystemExit('run')\n" * (text != "x =\n") + text)
-    said = line_of(own.check, "k", f"{tmp_path}/{function}" if "." in function else function)
+    said = line_of(plugins.check, "k", f"{tmp_path}/{function}" if "." in function else function)
     for part in expected:
         assert part in said
 
@@ -75,7 +81,7 @@ def test_mistakes_that_need_no_run(tmp_path, text, function, expected):
     ],
 )
 def test_a_function_may_come_from_anywhere(tmp_path, text):
-    own.check("k", write(tmp_path, text))
+    plugins.check("k", write(tmp_path, text))
 
 
 def test_the_fingerprint_covers_what_lies_beside_and_is_used(tmp_path):
@@ -91,16 +97,16 @@ def test_the_fingerprint_covers_what_lies_beside_and_is_used(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     function = f"{tmp_path}/mine.py:make"
-    first = own.code(function)
+    first = plugins.code(function)
     for name, text in files.items():
         (tmp_path / name).write_text(f'"""Words."""\n# A remark.\n{text}')
-        assert own.code(function) == first
+        assert plugins.code(function) == first
         (tmp_path / name).write_text(text + "more = 2\n")
-        assert (own.code(function) != first) == (name != "lonely.py"), name
+        assert (plugins.code(function) != first) == (name != "lonely.py"), name
         (tmp_path / name).write_text(text)
     moved = tmp_path.parent / f"{tmp_path.name}-moved"
     shutil.copytree(tmp_path, moved)
-    assert own.code(f"{moved}/mine.py:make") == first
+    assert plugins.code(f"{moved}/mine.py:make") == first
 
 
 # Networks
@@ -144,7 +150,7 @@ LINEAR = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
     ],
 )
 def test_mistakes_of_a_network(tmp_path, text, expected):
-    said = line_of(own_networks.probe, write(tmp_path, text), [SMALL])
+    said = line_of(inspect.probe, write(tmp_path, text), [SMALL])
     for part in ["mine.py", *expected]:
         assert part in said
 
@@ -162,22 +168,22 @@ def test_how_the_function_is_called(tmp_path, signature, inner):
     function = write(
         tmp_path, f"def make({signature}):\n    return nn.Sequential(nn.Flatten(), {inner})\n"
     )
-    assert own_networks.probe(function, [SMALL])["layers"] == [["1", "linear", 10]]
+    assert inspect.probe(function, [SMALL])["layers"] == [["1", "linear", 10]]
 
 
 def test_layers_over_several_data_sets(tmp_path):
     parts = "nn.Conv2d(s[0], {}, 3), nn.Flatten(), nn.Linear({}, c)"
     text = f"def make(s, c):\n    return nn.Sequential({parts})\n"
     function = write(tmp_path, text.format("4", "4 * (s[1] - 2) ** 2"), "several.py")
-    facts = own_networks.probe(function, [((1, 8, 8), 10), ((1, 9, 9), 4), ((1, 8, 8), 4)])
+    facts = inspect.probe(function, [((1, 8, 8), 10), ((1, 9, 9), 4), ((1, 8, 8), 4)])
     assert facts["layers"] == [["0", "conv", 4], ["2", "linear", "classes"]]
     function = write(tmp_path, text.format("s[1]", "s[1] * (s[1] - 2) ** 2"), "sized.py")
-    said = line_of(own_networks.probe, function, [((1, 8, 8), 10), ((1, 9, 9), 10)])
+    said = line_of(inspect.probe, function, [((1, 8, 8), 10), ((1, 9, 9), 10)])
     assert "layer 0 has 9 filters for 1x9x9" in said and "run these data sets apart" in said
 
 
 def test_layers_that_are_never_called_are_left_out():
-    facts = own_networks.probe(f"{OWN_CODE}:Branching", [SMALL])
+    facts = inspect.probe(f"{OWN_CODE}:Branching", [SMALL])
     assert facts == {
         "input": "image",
         "min_size": 1,
@@ -186,20 +192,20 @@ def test_layers_that_are_never_called_are_left_out():
 
 
 def test_torchvision_by_name():
-    facts = own_networks.probe("torchvision:squeezenet1_0", [((1, 32, 32), 7)])
+    facts = inspect.probe("torchvision:squeezenet1_0", [((1, 32, 32), 7)])
     network = own_networks_build("torchvision:squeezenet1_0", (1, 32, 32), 7)
     assert [name for name, *_ in facts["layers"]] == list(layers(network))
     assert facts["layers"][0] == ["features.0", "conv", 96]
-    said = line_of(own_networks.probe, "torchvision:squeezenet2_0", [((1, 32, 32), 7)])
+    said = line_of(inspect.probe, "torchvision:squeezenet2_0", [((1, 32, 32), 7)])
     assert "did you mean 'squeezenet" in said
 
 
 def own_networks_build(function, shape, classes, *, seed=0, normalise=True):
-    own.NETWORKS["tested"] = {"function": function, "normalise": normalise}
+    plugins.NETWORKS["tested"] = {"function": function, "normalise": normalise}
     try:
         return build("tested", shape=shape, classes=classes, mean=0.5, std=0.25, seed=seed)
     finally:
-        del own.NETWORKS["tested"]
+        del plugins.NETWORKS["tested"]
 
 
 def test_normalisation_before_the_network_and_its_seed(tmp_path):
@@ -224,7 +230,7 @@ class Net(nn.Module):
 def make(): return Net()
 """
     function = write(tmp_path, text)
-    state = own.load(function)().state_dict()
+    state = plugins.load(function)().state_dict()
     network = own_networks_build(function, *SMALL)
     load_weights(network, state, origin="f")
     assert all(torch.equal(value, network.body.state_dict()[name]) for name, value in state.items())
@@ -244,7 +250,7 @@ def test_facts_are_found_once_and_kept(tmp_path):
 
     def facts(fits=(SMALL,)):
         settings = {"function": function, "normalise": True}
-        return own_networks.facts("tested", settings, fits, folder=cache)
+        return own_facts("tested", settings, fits, folder=cache)
 
     found = facts()
     assert found["layers"] == [["1", "linear", 10]]
@@ -259,9 +265,7 @@ def test_facts_are_found_once_and_kept(tmp_path):
 
 def test_a_network_that_ends_the_process(tmp_path):
     function = write(tmp_path, "import os\nos._exit(3)\ndef make(): pass\n")
-    said = line_of(
-        own_networks.facts, "tested", {"function": function}, [SMALL], folder=tmp_path / "cache"
-    )
+    said = line_of(own_facts, "tested", {"function": function}, [SMALL], folder=tmp_path / "cache")
     assert "own_networks.tested" in said and "code 3" in said
 
 
@@ -379,7 +383,7 @@ def test_random_numbers_of_an_ablation_are_seeded(tmp_path):
     assert torch.equal(made[0]["fc.weight"], made[1]["fc.weight"])
 
 
-VARIANT = "from faultline.filters import Mask, Variant\ndef make(name, layer, **options):\n    "
+VARIANT = "from faultline import Mask, Variant\ndef make(name, layer, **options):\n    "
 SAME = "lambda: {f'{name}.weight': layer.weight}"
 
 
@@ -466,14 +470,14 @@ def test_the_report_shows_the_largest_changes_of_many(tmp_path):
         tables.append(found.assign(**place, layer="fc", ablation="fade"))
     table = {"ablations": pd.concat(tables, ignore_index=True)}
     config = {"ablations": {"fade": {"function": "f.py:fade"}}, "scores": {"confidence": 0.95}}
-    (section,) = reporting_own.sections(table, config)
-    (block,) = section["blocks"]
+    shown = section(table, config)
+    (block,) = shown["blocks"]
     assert "The 60 of 70 variants" in block["notes"][0]
     assert "fc: level 69" in block["figures"][0]["svg"]
     assert "fc: level 1<" not in block["figures"][0]["svg"]
-    ((heading, text),) = reporting_own.findings(table, config)
+    ((heading, text),) = findings(table, config)
     assert heading == "fade, d · n" and "in every one of 2 seeds" in text and "of 70" in text
-    assert reporting_own.sections({"ablations": pd.DataFrame()}, {"ablations": {}}) == []
+    assert section({"ablations": pd.DataFrame()}, {"ablations": {}}) is None
 
 
 # Through the workflow
@@ -568,7 +572,7 @@ def test_mistakes_of_the_config(key, value, expected):
     import yaml
     from test_bad_input import SCHEMA
 
-    from faultline.config import resolve
+    from faultline.run.sense import resolve
 
     said = line_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
     for part in ["config key", *expected]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, copy_workflow
 
-from faultline.files import load_table
+from faultline.base.files import load_table
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
-from faultline.catalogue import networks
-from faultline.facts import Facts
-from faultline.perturbation_scores import (
+from faultline.ablation.facts import Facts
+from faultline.networks.facts import networks
+from faultline.studies.perturbations.scores import (
     curves,
     depth_test,
     falls_to,

@@ -7,9 +7,14 @@ import torch
 from scipy.stats import chisquare, kstest
 from torch import nn
 
-from faultline.errors import UserError
-from faultline.perturbations import count_of, entries, perturbation_variants, perturbed
-from faultline.sweep import sweep
+from faultline.ablation.sweep import sweep
+from faultline.base.errors import UserError
+from faultline.studies.perturbations.variants import (
+    count_of,
+    entries,
+    perturbation_variants,
+    perturbed,
+)
 
 KINDS = ("synapse_knockout", "node_knockout", "gaussian", "resample")
 PLACE = {"dataset": "digits", "network": "micro", "training": "standard", "seed": "0", "epoch": "2"}

@@ -5,18 +5,29 @@ import pandas as pd
 import pytest
 import yaml
 
-from faultline import page, plots, reporting
-from faultline.aggregation import compare_policies, invariances
-from faultline.checks import accuracy_monotone, row
-from faultline.classes import classify
-from faultline.config import resolve
-from faultline.facts import Facts
-from faultline.fragility import association, join, overlaps
-from faultline.scores import band_scores, curves, filter_scores, layer_scores
-from faultline.training import HISTORY
+from faultline.ablation.facts import Facts
+from faultline.attacks.checks import accuracy_monotone, row
+from faultline.base.comparison import compare_policies
+from faultline.report import canvas, page
+from faultline.report.comparison import compared, policy_comparison
+from faultline.report.render import resolved_config, versions
+from faultline.run.sense import resolve
+from faultline.studies import order
+from faultline.studies.accuracy.figures import robustness_curves, training_curves
+from faultline.studies.fragile.fragility import association, join, overlaps
+from faultline.studies.synaptic.classes import classify, invariances
+from faultline.studies.synaptic.figures import (
+    band_split,
+    class_map,
+    filter_ranking,
+    score_map,
+    threshold_curves,
+)
+from faultline.studies.synaptic.scores import band_scores, curves, filter_scores, layer_scores
+from faultline.training.epochs import HISTORY
 
 LAYERS = ["conv1", "conv2", "conv3", "fc"]
-TEMPLATE = "workflow/faultline/report.html.j2"
+TEMPLATE = "workflow/faultline/report/report.html.j2"
 VERSIONS = {"python": "3.11", "torch": "2.13"}
 TAU = {"S_clean": 0.1, "S_adv": 0.1, "S_diff": 0.1}
 FAMILY = ["layer", "attack", "score"]
@@ -72,7 +83,7 @@ def nodal(rng, count=6):
 def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **sweep_options):
     """The tables of a run, from random facts through the functions of the library."""
     rng = np.random.default_rng(0)
-    parts = {name: [] for name in reporting.TABLES}
+    parts = {name: [] for name in order.TABLES}
     hits, places = [], []
     for seed in seeds:
         for epoch in epochs:
@@ -161,7 +172,7 @@ def render(pytestconfig, config):
     template = (pytestconfig.rootpath / TEMPLATE).read_text(encoding="utf-8")
 
     def page(tables, config=config):
-        return reporting.render(tables, config=config, versions=VERSIONS, template=template)
+        return order.report(tables, config=config, versions=VERSIONS, template=template)
 
     return page
 
@@ -233,7 +244,7 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         targeting={"layers": "none"},
         retraining={"from_epochs": []},
     )
-    page = Page(render({name: pd.DataFrame() for name in reporting.TABLES}, config))
+    page = Page(render({name: pd.DataFrame() for name in order.TABLES}, config))
     assert page.sections == SECTIONS and page.figures == 0
     for reason in (
         "synaptic_filtering.layers is none",
@@ -283,7 +294,7 @@ def test_retraining_says_no_more_than_its_intervals():
 
     def say(rows, confidence):
         words = {"reference": "regular", "control": "random freezing"}
-        return page.compared(rows, policy="selective", confidence=confidence, **words)
+        return compared(rows, policy="selective", confidence=confidence, **words)
 
     assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows, 0.95)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
@@ -338,28 +349,28 @@ def test_every_figure_is_drawn_from_tables_alone(tables):
     comparison = tables["comparison"]
     one = tables["filters"][tables["filters"]["layer"] == "conv1"]
     figures = [
-        plots.class_map(tables["layers"]),
-        plots.class_map(tables["layers"], synaptic_filter="pulse"),
-        plots.robustness_curves(tables["accuracy"], norms={"pgd": "linf"}),
-        plots.threshold_curves(tables["curves"]),
-        plots.score_map(tables["layers"]),
-        plots.filter_ranking(one),
-        plots.filter_ranking(one, most=4),
-        plots.band_split(tables["bands"], score="S_adv", attack="pgd"),
-        plots.policy_comparison(comparison, notes={"selective": "30 % frozen"}),
-        plots.training_curves(tables["history"]),
+        class_map(tables["layers"]),
+        class_map(tables["layers"], synaptic_filter="pulse"),
+        robustness_curves(tables["accuracy"], norms={"pgd": "linf"}),
+        threshold_curves(tables["curves"]),
+        score_map(tables["layers"]),
+        filter_ranking(one),
+        filter_ranking(one, most=4),
+        band_split(tables["bands"], score="S_adv", attack="pgd"),
+        policy_comparison(comparison, notes={"selective": "30 % frozen"}),
+        training_curves(tables["history"]),
     ]
     for index, figure in enumerate(figures):
-        assert figure.get_figwidth() <= plots.MAX_WIDTH + 0.01
-        svg = plots.to_svg(figure, name=f"figure-{index}", alt='a "b" <c>')
+        assert figure.get_figwidth() <= canvas.MAX_WIDTH + 0.01
+        svg = canvas.to_svg(figure, name=f"figure-{index}", alt='a "b" <c>')
         assert svg.startswith('<svg role="img" aria-label="a &quot;b&quot; &lt;c>"')
         assert svg.endswith("</svg>")
 
 
 def test_threshold_curves_show_mean_and_range_over_seeds(tables):
-    figure = plots.threshold_curves(tables["curves"])
+    figure = threshold_curves(tables["curves"])
     assert [ax.get_title() for ax in figure.axes[:2]] == ["all layers, global sweep", "conv1"]
-    part = plots.last_epoch(tables["curves"])
+    part = canvas.last_epoch(tables["curves"])
     part = part[(part["layer"] == "conv1") & (part["filter"] == "pulse")]
     expected = part[part["images"] == "pgd"].groupby("normalised")["accuracy"].mean()
     drawn = [line.get_ydata() for line in figure.axes[1].lines if line.get_linestyle() == "--"]
@@ -367,9 +378,9 @@ def test_threshold_curves_show_mean_and_range_over_seeds(tables):
 
 
 def test_class_map_marks_what_is_not_decided(tables):
-    layers = plots.last_epoch(tables["layers"])
+    layers = canvas.last_epoch(tables["layers"])
     layers = layers[layers["filter"] == "combined"]
-    figure = plots.class_map(tables["layers"])
+    figure = class_map(tables["layers"])
     marks = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert len(marks) == len(layers)
     open_ = ~layers["decided"] & layers["class"].isin(["fragile", "robust", "antifragile"])
@@ -377,15 +388,15 @@ def test_class_map_marks_what_is_not_decided(tables):
 
 
 def test_filters_are_ranked_by_clean_score_and_cut_in_the_middle(tables):
-    one = plots.last_epoch(tables["filters"])
+    one = canvas.last_epoch(tables["filters"])
     clean = one[(one["score"] == "S_clean") & (one["seed"] == 0)].sort_values(["value", "filter"])
-    figure = plots.filter_ranking(tables["filters"], most=4)
+    figure = filter_ranking(tables["filters"], most=4)
     order = [int(label.get_text()) for label in figure.axes[0].get_xticklabels()]
     ranked = list(clean["filter"])
     assert order == ranked[:2] + ranked[-2:]
 
 
 def test_resolved_config_reads_back(config):
-    text = reporting.resolved_config(config, versions=reporting.versions())
+    text = resolved_config(config, versions=versions())
     assert yaml.safe_load(text) == config
     assert text.startswith("# faultline") and "matplotlib 3" in text.splitlines()[0]

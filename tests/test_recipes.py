@@ -18,16 +18,17 @@ from test_training import (
 )
 from torch import nn
 
-from faultline.attacks import evaluation, predict, random_start
-from faultline.data import DataSet
-from faultline.errors import UserError
-from faultline.experiment import regularised_layers
-from faultline.files import load_arrays, load_table, load_tensors, save_arrays, save_tensors
-from faultline.networks import build
-from faultline.recipes import craft, loss_of
-from faultline.sustainability import relative_errors, watch
-from faultline.training import HISTORY, checkpoint, make_optimizer, restore, train_epochs
-from faultline.vulnerability import by_perturber, most_vulnerable
+from faultline.attacks.ascent import random_start
+from faultline.base.errors import UserError
+from faultline.base.files import load_arrays, load_table, load_tensors, save_arrays, save_tensors
+from faultline.data.splits import DataSet
+from faultline.networks.evaluation import evaluation, predict
+from faultline.networks.probes import relative_errors, watch
+from faultline.networks.registry import build
+from faultline.studies.sustainability.lists import by_perturber, most_vulnerable, regularised_layers
+from faultline.training.checkpoints import checkpoint, restore
+from faultline.training.epochs import HISTORY, make_optimizer, train_epochs
+from faultline.training.recipes import craft, loss_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

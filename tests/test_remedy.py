@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from faultline.attacks import judge
-from faultline.errors import UserError
-from faultline.networks import REGISTRY, build
-from faultline.remedy import (
+from faultline.attacks.craft import judge
+from faultline.base.errors import UserError
+from faultline.networks.registry import REGISTRY, build
+from faultline.studies.fragile.remedy import (
     Carrier,
     best_strength,
     carrier,

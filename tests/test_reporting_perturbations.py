@@ -4,11 +4,18 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 
-from faultline import reporting_perturbations as reporting
-from faultline.catalogue import networks
-from faultline.config import resolve
-from faultline.facts import Facts
-from faultline.perturbation_scores import curves, depth_test, headline, layer_losses, places
+from faultline.ablation.facts import Facts
+from faultline.networks.facts import networks
+from faultline.run.sense import resolve
+from faultline.studies.perturbations import TABLES
+from faultline.studies.perturbations.scores import (
+    curves,
+    depth_test,
+    headline,
+    layer_losses,
+    places,
+)
+from faultline.studies.perturbations.section import findings, section
 
 N = 50
 COMMON = {"chance": 0.1, "confidence": 0.95}
@@ -41,7 +48,7 @@ def facts_of(rng, *, hopeless=False, biased=True):
 
 
 def make_tables(*, seeds=(0, 1), epochs=(2,), **options):
-    rng, parts = np.random.default_rng(0), {name: [] for name in reporting.TABLES}
+    rng, parts = np.random.default_rng(0), {name: [] for name in TABLES}
     where = places(networks()["small_conv"]["layers"])
     for seed in seeds:
         for epoch in epochs:
@@ -68,8 +75,8 @@ def config():
 
 
 def test_the_section_shows_first_and_tells_then(config):
-    (section,) = reporting.sections(make_tables(epochs=(1, 2)), config)
-    (block,) = section["blocks"]
+    shown = section(make_tables(epochs=(1, 2)), config)
+    (block,) = shown["blocks"]
     assert len(block["figures"]) == 1 + 2 * 2  # the headline; curves and map, clean and under pgd
     assert block["notes"] == []
     for figure in block["figures"]:
@@ -88,7 +95,7 @@ def test_the_section_shows_first_and_tells_then(config):
 
 def test_findings_tell_what_is_left_and_whether_it_is_as_claimed(config):
     tables = make_tables(seeds=[0])
-    (finding,) = reporting.findings(tables, config)
+    (finding,) = findings(tables, config)
     heading, text = finding
     assert heading == "Knockouts, digits · small_conv"
     table = tables["perturbation_headline"]
@@ -102,8 +109,8 @@ def test_findings_tell_what_is_left_and_whether_it_is_as_claimed(config):
 
 
 def test_what_is_undefined_is_said(config):
-    (section,) = reporting.sections(make_tables(hopeless=True), config)
-    (block,) = section["blocks"]
+    shown = section(make_tables(hopeless=True), config)
+    (block,) = shown["blocks"]
     assert len(block["figures"]) == 3
     assert block["notes"] == ["pgd: the network is no better than chance, so nothing is told."]
     undefined = [row for row in block["tables"][0]["rows"] if row[-2] == "undefined"]
@@ -113,13 +120,13 @@ def test_what_is_undefined_is_said(config):
 def test_a_run_without_knockouts_of_weights(config):
     tables = make_tables()
     tables["perturbation_headline"] = tables["perturbation_headline"].iloc[:0]
-    (section,) = reporting.sections(tables, config)
-    assert len(section["blocks"][0]["figures"]) == 4
-    assert list(reporting.findings(tables, config)) == []
+    shown = section(tables, config)
+    assert len(shown["blocks"][0]["figures"]) == 4
+    assert list(findings(tables, config)) == []
 
 
 def test_nothing_perturbed(config):
-    tables = {name: pd.DataFrame() for name in reporting.TABLES}
-    (section,) = reporting.sections(tables, config)
-    assert section["blocks"] == [] and "perturbations.layers is none" in section["empty"]
-    assert list(reporting.findings(tables, config)) == []
+    tables = {name: pd.DataFrame() for name in TABLES}
+    shown = section(tables, config)
+    assert shown["blocks"] == [] and "perturbations.layers is none" in shown["empty"]
+    assert list(findings(tables, config)) == []

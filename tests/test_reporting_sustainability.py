@@ -4,10 +4,12 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 
-from faultline import plots, plots_sustainability
-from faultline import reporting_sustainability as reporting
-from faultline.config import resolve
-from faultline.vulnerability import agreement, list_table, probe_table
+from faultline.report import canvas
+from faultline.run.sense import resolve
+from faultline.studies.sustainability import TABLES
+from faultline.studies.sustainability import figures as draw
+from faultline.studies.sustainability.lists import agreement, list_table, probe_table
+from faultline.studies.sustainability.section import findings, section
 
 PROBES = ["conv1", "conv2", "conv3"]
 N = 30
@@ -50,10 +52,10 @@ def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):
 
 
 def test_the_section_shows_first_and_tells_then(config):
-    (section,) = reporting.sections(make_tables(config), config)
-    assert "validation split" in section["intro"] and "pgd (eps 0.1)" in section["intro"]
-    assert "salt (0.05)" in section["intro"] and "\u03b7 = 0.5" in section["intro"]
-    (block,) = section["blocks"]
+    shown = section(make_tables(config), config)
+    assert "validation split" in shown["intro"] and "pgd (eps 0.1)" in shown["intro"]
+    assert "salt (0.05)" in shown["intro"] and "\u03b7 = 0.5" in shown["intro"]
+    (block,) = shown["blocks"]
     assert len(block["figures"]) == 4
     for figure in block["figures"]:
         assert "n = 30 validation images, 2 seeds" in figure["caption"]
@@ -71,17 +73,17 @@ def test_the_section_shows_first_and_tells_then(config):
 
 
 def test_one_seed_and_one_epoch(config):
-    (section,) = reporting.sections(make_tables(config, seeds=[3], epochs=[2]), config)
-    (block,) = section["blocks"]
+    shown = section(make_tables(config, seeds=[3], epochs=[2]), config)
+    (block,) = shown["blocks"]
     assert len(block["figures"]) == 3  # nothing over epochs
     assert "95% interval over images" in block["figures"][0]["caption"]
     assert {row[0] for row in block["tables"][1]["rows"]} == {"perturbers"}
-    ((_, text),) = reporting.findings(make_tables(config, seeds=[3], epochs=[2]), config)
+    ((_, text),) = findings(make_tables(config, seeds=[3], epochs=[2]), config)
     assert "seed" not in text
 
 
 def test_findings_name_what_every_seed_lists(config):
-    ((heading, text),) = reporting.findings(make_tables(config), config)
+    ((heading, text),) = findings(make_tables(config), config)
     assert heading == "Most vulnerable layers, digits · small_conv"
     assert text.startswith(
         "At \u03b7 = 0.5, epoch 2, most vulnerable in every one of 2 seeds: conv3 under fgsm, pgd; "
@@ -92,27 +94,27 @@ def test_findings_name_what_every_seed_lists(config):
 
 
 def test_nothing_analysed(config):
-    tables = {name: pd.DataFrame() for name in reporting.TABLES}
-    assert reporting.sections(tables, config) == []
-    assert list(reporting.findings(tables, config)) == []
+    tables = {name: pd.DataFrame() for name in TABLES}
+    assert section(tables, config) is None
+    assert list(findings(tables, config)) == []
 
 
 def test_figures_draw_errors_limits_and_lists(config):
     tables = make_tables(config)
     probes, lists = tables["sustainability"], tables["sustainability_lists"]
-    last = plots.last_epoch(probes)
+    last = canvas.last_epoch(probes)
     expected = last[last["perturber"] == "pgd"].groupby("position")["value"].mean()
 
-    figure = plots_sustainability.error_profiles(probes)
+    figure = draw.error_profiles(probes)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == PROBES
     assert any(
         np.allclose(line.get_ydata(), expected) for line in ax.lines if len(line.get_xdata()) == 3
     )
 
-    figure = plots_sustainability.error_limits(probes, lists, eta=0.5)
+    figure = draw.error_limits(probes, lists, eta=0.5)
     assert [ax.get_title() for ax in figure.axes[:4]] == ["fgsm", "pgd", "gaussian", "salt"]
-    limits = plots.last_epoch(lists)
+    limits = canvas.last_epoch(lists)
     limit = limits[(limits["perturber"] == "pgd") & (limits["eta"] == 0.5)]["limit"].mean()
     assert any(np.allclose(line.get_ydata(), limit) for line in figure.axes[1].lines)
     dots = [
@@ -121,7 +123,7 @@ def test_figures_draw_errors_limits_and_lists(config):
     assert [list(dot.get_xdata()) for dot in dots] == [[1, 2]]  # each in some seeds
     assert dots[0].get_markerfacecolor() == "white"
 
-    figure = plots_sustainability.list_map(probes, lists, eta=0.5)
+    figure = draw.list_map(probes, lists, eta=0.5)
     colours = figure.axes[2].collections[0].get_array()
     at = sorted(lists["eta"].unique()).index(0.5)
     none, half, other = colours[:, at]
@@ -138,11 +140,11 @@ def test_few_and_many_layers_fit(config, count):
     table = probe_table(errors, eta=0.5, confidence=0.95).assign(**place)
     lists = list_table(errors, etas=[0.5]).assign(**place)
     figures = [
-        plots_sustainability.error_profiles(table),
-        plots_sustainability.error_limits(table, lists, eta=0.5),
-        plots_sustainability.list_map(table, lists, eta=0.5),
-        plots_sustainability.error_epochs(pd.concat([table, table.assign(epoch=2)])),
+        draw.error_profiles(table),
+        draw.error_limits(table, lists, eta=0.5),
+        draw.list_map(table, lists, eta=0.5),
+        draw.error_epochs(pd.concat([table, table.assign(epoch=2)])),
     ]
     for figure in figures:
-        assert figure.get_figwidth() <= plots.MAX_WIDTH + 0.01
-        plots.to_svg(figure, name="figure", alt="")
+        assert figure.get_figwidth() <= canvas.MAX_WIDTH + 0.01
+        canvas.to_svg(figure, name="figure", alt="")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.files import load_table, save_table
-from faultline.retraining import (
+from faultline.base.files import load_table, save_table
+from faultline.studies.retraining.frozen import (
     POLICIES,
     fragile_by_band,
     fragile_by_layer,

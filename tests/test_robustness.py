@@ -6,13 +6,13 @@ from conftest import ROOT
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from faultline import page, plots, plots_robustness
-from faultline import reporting_robustness as reporting
-from faultline.aggregation import attack_order
-from faultline.checks import fgsm_near_apgd
-from faultline.config import resolve
-from faultline.reporting import TABLES, render
-from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
+from faultline.attacks.checks import attack_order, fgsm_near_apgd
+from faultline.report import canvas, page
+from faultline.run.sense import resolve
+from faultline.studies.order import TABLES, report
+from faultline.studies.robustness import figures as draw
+from faultline.studies.robustness.scores import differences, over_seeds, rg_scores, split_attacks
+from faultline.studies.robustness.section import findings, section
 
 PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
@@ -176,8 +176,8 @@ def make_tables(config, *, seeds=5):
 
 
 def test_the_section_sets_ours_beside_the_published(config):
-    (section,) = reporting.sections(make_tables(config), config)
-    (block,) = section["blocks"]
+    shown = section(make_tables(config), config)
+    (block,) = shown["blocks"]
     assert len(block["figures"]) == 4
     for figure in block["figures"]:
         assert "n = 2,000 test images, 5 seeds" in figure["caption"]
@@ -209,29 +209,29 @@ def test_a_page_of_trainings_has_every_section_once(config):
     """Also where nothing was ablated; and many trainings are counted, not named."""
     accuracy = accuracy_table(dict.fromkeys(config["trainings"], 0.0), attacks=config["attacks"])
     tables = dict.fromkeys(TABLES, pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
-    template = (ROOT / "workflow/faultline/report.html.j2").read_text(encoding="utf-8")
-    made = render(tables, config=config, versions={}, template=template)
+    template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
+    made = report(tables, config=config, versions={}, template=template)
     assert made.count('<section id="trainings"') == 1
     assert made.count("Of 2 regularised trainings") == 2  # under two attacks
     assert "trained in 17 ways (checkpoints at epochs 25)" in made
 
 
 def test_findings_name_who_is_better_beyond_chance(config):
-    strong, weak, repeated = [text for _, text in reporting.findings(make_tables(config), config)]
+    strong, weak, repeated = [text for _, text in findings(make_tables(config), config)]
     for text in (strong, weak):
         assert text.startswith("Of 2 regularised trainings 1 has (at-fgsm-lr-l0 +")
         assert "none has a lower one, 1 cannot be told from it (q < 0.05, 5 seeds)" in text
     assert repeated.startswith("Under fgsm, 12 accuracies of 4 trainings are")
     config["datasets"]["moons"]["source"] = "digits"
-    *_, (_, text) = reporting.findings(make_tables(config), config)
+    *_, (_, text) = findings(make_tables(config), config)
     assert text.endswith("The published numbers are for moons, not digits.")
 
 
 def test_one_seed_is_shown_without_intervals(config):
-    (section,) = reporting.sections(make_tables(config, seeds=1), config)
-    scores, accuracies, *_ = section["blocks"][0]["tables"]
+    shown = section(make_tables(config, seeds=1), config)
+    scores, accuracies, *_ = shown["blocks"][0]["tables"]
     assert not any("[" in str(c) for t in (scores, accuracies) for row in t["rows"] for c in row)
-    (_, text), *_ = reporting.findings(make_tables(config, seeds=1), config)
+    (_, text), *_ = findings(make_tables(config, seeds=1), config)
     assert "says nothing of others" in text
 
 
@@ -241,8 +241,8 @@ def test_one_training_has_nothing_to_be_compared_with(config):
         "robustness": over_seeds(scores, confidence=0.95),
         "robustness_differences": pd.DataFrame(),
     }
-    assert reporting.sections(tables, config) == []
-    assert list(reporting.findings(tables, config)) == []
+    assert section(tables, config) is None
+    assert list(findings(tables, config)) == []
 
 
 def test_figures_draw_means_published_and_differences(config):
@@ -250,21 +250,21 @@ def test_figures_draw_means_published_and_differences(config):
     families = {"normal": ["normal"], "at-fgsm": ["at-fgsm", "at-fgsm-lr-l0", "at-fgsm-lr-l2"]}
     table, changes = tables["robustness"], tables["robustness_differences"]
 
-    figure = plots_robustness.accuracy_curves(table, families, reference="normal")
+    figure = draw.accuracy_curves(table, families, reference="normal")
     assert len(figure.axes) == 4
     part = table[(table["training"] == "at-fgsm") & (table["attack"] == "apgd")]
     expected = part[part["eps"] != "rg_score"]["value"].to_numpy()
     lines = [line.get_ydata() for line in figure.axes[2].lines]  # apgd comes first in the table
     assert any(np.allclose(y, expected) for y in lines) and len(lines) == 4
 
-    figure = plots_robustness.rg_scores(table, families)
+    figure = draw.rg_scores(table, families)
     crosses = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
     assert list(crosses[0].get_xdata()) == [210.0] * 4
 
-    figure = plots_robustness.difference_forest(changes, families, level=0.05)
+    figure = draw.difference_forest(changes, families, level=0.05)
     filled, hollow = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert list(filled.get_ydata()) == [0] and list(hollow.get_ydata()) == [1]
-    plots_robustness.difference_map(changes, families, level=0.05)
+    draw.difference_map(changes, families, level=0.05)
 
 
 def test_many_trainings_and_attacks_fit():
@@ -275,11 +275,11 @@ def test_many_trainings_and_attacks_fit():
     table = over_seeds(scores, confidence=0.95)
     changes = differences(scores, dict.fromkeys(others, first), confidence=0.95)
     figures = [
-        plots_robustness.accuracy_curves(table, families, reference=None),
-        plots_robustness.rg_scores(table, families),
-        plots_robustness.difference_forest(changes, families, level=0.05),
-        plots_robustness.difference_map(changes, families, level=0.05),
+        draw.accuracy_curves(table, families, reference=None),
+        draw.rg_scores(table, families),
+        draw.difference_forest(changes, families, level=0.05),
+        draw.difference_map(changes, families, level=0.05),
     ]
     for figure in figures:
-        assert figure.get_figwidth() <= plots.MAX_WIDTH + 0.01
+        assert figure.get_figwidth() <= canvas.MAX_WIDTH + 0.01
         page.figure(figure, name="figure", alt="", caption="", read="")

@@ -4,8 +4,14 @@ import pytest
 from scipy.integrate import simpson
 from scipy.stats import binomtest, norm
 
-from faultline.facts import Facts
-from faultline.scores import band_scores, curves, filter_scores, integrate, layer_scores
+from faultline.ablation.facts import Facts
+from faultline.studies.synaptic.scores import (
+    band_scores,
+    curves,
+    filter_scores,
+    integrate,
+    layer_scores,
+)
 
 LAYER = {"baseline": "unfiltered", "integration": "trapezoid", "confidence": 0.95}
 NUMBERS = ["value", "standard_error", "ci_low", "ci_high", "p_value"]

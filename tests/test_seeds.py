@@ -2,7 +2,7 @@ import itertools
 
 import torch
 
-from faultline.seeds import seed_of
+from faultline.base.seeds import seed_of
 
 
 def test_seeds_follow_from_their_purpose():

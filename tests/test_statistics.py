@@ -6,7 +6,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from faultline.statistics import (
+from faultline.base.statistics import (
     benjamini_hochberg,
     fleiss_kappa,
     mcnemar,

@@ -4,13 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from faultline.attacks import evaluation, fgsm
-from faultline.errors import UserError
-from faultline.experiment import perturbers
-from faultline.networks import REGISTRY, build
-from faultline.seeds import seed_of
-from faultline.sustainability import analyse, noise, probes, relative_errors, watch
-from faultline.vulnerability import most_vulnerable
+from faultline.attacks.ascent import fgsm
+from faultline.base.errors import UserError
+from faultline.base.seeds import seed_of
+from faultline.networks.evaluation import evaluation
+from faultline.networks.probes import probes, relative_errors, watch
+from faultline.networks.registry import REGISTRY, build
+from faultline.studies.sustainability.analysis import analyse, noise, perturbers
+from faultline.studies.sustainability.lists import most_vulnerable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -309,7 +310,7 @@ def test_analysis_agrees_with_a_naive_one(monkeypatch):
     for name in perturb:
         expected = naive(network, images, perturb[name](network, images, labels, 0))
         assert np.array([*found[name].values()]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    monkeypatch.setattr("faultline.sustainability.FEATURES", 5)
+    monkeypatch.setattr("faultline.studies.sustainability.analysis.FEATURES", 5)
     again = analyse(network, images, labels, perturbers=perturb, at="activation", progress=len)
     for name in perturb:
         for probe, values in found[name].items():
@@ -317,7 +318,7 @@ def test_analysis_agrees_with_a_naive_one(monkeypatch):
 
 
 def test_stored_bytes_are_analysed_as_pixels_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr("faultline.sustainability.CHUNK", 10)
+    monkeypatch.setattr("faultline.studies.sustainability.analysis.CHUNK", 10)
     network, labels = network_of("small_conv"), torch.arange(23) % 3
     stored = (images_of(n=23) * 255).byte()
     seen = []

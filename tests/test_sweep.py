@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from faultline.attacks import craft
-from faultline.errors import UserError
-from faultline.filters import Mask, Variant, nodal_variants, synaptic_variants
-from faultline.networks import Network, Normalise, build, layers, wide_resnet
-from faultline.sweep import active_images, logits_of, sweep
-from faultline.tracing import Traced, Untraceable
+from faultline.ablation.sweep import active_images, logits_of, sweep
+from faultline.ablation.tracing import Traced, Untraceable
+from faultline.ablation.variants import Mask, Variant, nodal_variants, synaptic_variants
+from faultline.attacks.craft import craft
+from faultline.base.errors import UserError
+from faultline.networks.architectures import Network, Normalise, wide_resnet
+from faultline.networks.layers import layers
+from faultline.networks.registry import build
 
 KINDS = ("high_pass", "low_pass", "pulse")
 
@@ -655,7 +657,7 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
             seen.append(len(images))
             return super().start(images)
 
-    monkeypatch.setattr("faultline.sweep.Traced", Spied)
+    monkeypatch.setattr("faultline.ablation.sweep.Traced", Spied)
     sweep(
         network,
         some_variants(network, "conv2"),

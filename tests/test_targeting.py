@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.errors import UserError
-from faultline.networks import build
-from faultline.targeting import feature_maps, kernels, targeting
+from faultline.base.errors import UserError
+from faultline.networks.registry import build
+from faultline.studies.fragile.targeting import feature_maps, kernels, targeting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,17 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.data import DataSet
-from faultline.errors import UserError
-from faultline.files import load_tensors, save_tensors
-from faultline.training import (
+from faultline.base.errors import UserError
+from faultline.base.files import load_tensors, save_tensors
+from faultline.data.splits import DataSet
+from faultline.training.checkpoints import checkpoint, restore
+from faultline.training.epochs import (
     HISTORY,
     augment,
-    checkpoint,
     evaluate,
     learning_rate,
     make_optimizer,
-    restore,
     train_epochs,
 )
 

@@ -11,10 +11,10 @@ import torch
 import yaml
 from conftest import ROOT, Copy, copy_workflow
 
-from faultline.attacks import fgsm
-from faultline.data import DataSet
-from faultline.errors import UserError
-from faultline.tuning import applied, candidates, choose, judge, loss_of
+from faultline.attacks.ascent import fgsm
+from faultline.base.errors import UserError
+from faultline.data.splits import DataSet
+from faultline.training.tuning import applied, candidates, choose, judge, loss_of
 
 GRID = {"adversarial.eps": [0.1, 0.2], "regularisation.gamma": [0.3, 1.0, 3.0]}
 

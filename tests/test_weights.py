@@ -7,11 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from faultline.errors import UserError
-from faultline.files import load_state_dict, save_tensors
-from faultline.networks import build, load_weights
-from faultline.training import checkpoint, make_optimizer
-from faultline.vision import load_torchvision
+from faultline.base.errors import UserError
+from faultline.base.files import load_state_dict, save_tensors
+from faultline.networks.registry import build
+from faultline.networks.vision import load_torchvision
+from faultline.networks.weights import load_weights
+from faultline.training.checkpoints import checkpoint
+from faultline.training.epochs import make_optimizer
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([1.0, 2.0])}
 

@@ -14,8 +14,8 @@ import torch
 import yaml
 from conftest import ROOT, Copy, copy_workflow
 
-from faultline.catalogue import networks
-from faultline.files import load_tensors
+from faultline.base.files import load_tensors
+from faultline.networks.facts import networks
 
 RULES = {
     rule: block
@@ -351,37 +351,37 @@ def test_a_further_network_remakes_no_other(rerun):
 @pytest.mark.parametrize(
     ("module", "function", "expected"),
     [
-        ("plots", "class_map", {"report": 1}),
-        ("reporting", "render", {"report": 1}),
-        ("reporting_fragile", "sections", {"report": 1}),
-        ("reporting_own", "sections", {"report": 1}),
-        ("aggregation", "invariances", DOWNSTREAM),
-        ("classes", "classify", CLASSES_ON),
-        ("scores", "filter_scores", SCORES_ON),
-        ("scores", "accuracy_changes", DOWNSTREAM),
-        ("own_ablations", "own_variants", OWN | DOWNSTREAM),
-        ("retraining", "frozen", {"retrain": 4} | DOWNSTREAM),
+        ("studies/synaptic/figures", "class_map", {"report": 1}),
+        ("report/render", "render", {"report": 1}),
+        ("studies/fragile/section", "remedy", {"report": 1}),
+        ("studies/own/section", "section", {"report": 1}),
+        ("studies/synaptic/classes", "invariances", DOWNSTREAM),
+        ("studies/synaptic/classes", "classify", CLASSES_ON),
+        ("studies/synaptic/scores", "filter_scores", SCORES_ON),
+        ("studies/own/scores", "accuracy_changes", DOWNSTREAM),
+        ("ablation/plugins", "own_variants", OWN | DOWNSTREAM),
+        ("studies/retraining/frozen", "frozen", {"retrain": 4} | DOWNSTREAM),
         (
-            "attacks",
+            "attacks/ascent",
             "pgd",
             {"train": 2, "attack": 4} | EVERYTHING_ON,  # recipes train against it
         ),
-        ("sustainability", "analyse", SUSTAINABILITY),
-        ("vulnerability", "list_table", LISTS_ON),
-        ("vulnerability", "agreement", DOWNSTREAM),
-        ("reporting_sustainability", "sections", {"report": 1}),
-        ("reporting_robustness", "sections", {"report": 1}),
-        ("robustness", "differences", DOWNSTREAM),
-        ("attacks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
-        ("sweep", "sweep", SWEEPS_ON | REMEDY),
-        ("perturbations", "perturbed", PERTURBED),
-        ("perturbation_scores", "depth_test", PERTURBATIONS_ON),
-        ("filters", "nodal_variants", {"ablate_filters": 2} | SCORES_ON | REMEDY),
-        ("targeting", "kernels", TARGETING | DOWNSTREAM),
-        ("fragility", "overlaps", DOWNSTREAM),
-        ("remedy", "gains", REMEDY | DOWNSTREAM),
+        ("studies/sustainability/analysis", "analyse", SUSTAINABILITY),
+        ("studies/sustainability/lists", "list_table", LISTS_ON),
+        ("studies/sustainability/lists", "agreement", DOWNSTREAM),
+        ("studies/sustainability/section", "section", {"report": 1}),
+        ("studies/robustness/section", "section", {"report": 1}),
+        ("studies/robustness/scores", "differences", DOWNSTREAM),
+        ("attacks/selfchecks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
+        ("ablation/sweep", "sweep", SWEEPS_ON | REMEDY),
+        ("studies/perturbations/variants", "perturbed", PERTURBED),
+        ("studies/perturbations/scores", "depth_test", PERTURBATIONS_ON),
+        ("ablation/variants", "nodal_variants", {"ablate_filters": 2} | SCORES_ON | REMEDY),
+        ("studies/fragile/targeting", "kernels", TARGETING | DOWNSTREAM),
+        ("studies/fragile/fragility", "overlaps", DOWNSTREAM),
+        ("studies/fragile/remedy", "gains", REMEDY | DOWNSTREAM),
         (
-            "training",
+            "training/epochs",
             "train_epochs",
             {"train": 2, "attack": 4} | EVERYTHING_ON,
         ),
@@ -398,7 +398,7 @@ def test_a_change_of_a_script_remakes_its_stage(rerun):
 
 
 def test_the_template_of_the_report_remakes_the_report(rerun):
-    template = rerun.folder / "workflow/faultline/report.html.j2"
+    template = rerun.folder / "workflow/faultline/report/report.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- more -->\n", encoding="utf-8")
     assert counts(rerun) == {"report": 1}
 

@@ -1,11 +1,11 @@
 """Nodal dropout: some filters of one layer of one checkpoint, removed one at a time."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import ablate
-    from faultline.files import save_arrays
-    from faultline.filters import nodal_variants
+    from faultline.ablation.run import ablate
+    from faultline.ablation.variants import nodal_variants
+    from faultline.base.files import save_arrays
 
     first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
     layer = snakemake.wildcards.layer

@@ -1,11 +1,11 @@
 """Global synaptic filtering: every layer of one checkpoint at once, over one threshold range."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import ablate
-    from faultline.files import save_arrays
-    from faultline.filters import synaptic_variants
+    from faultline.ablation.run import ablate
+    from faultline.ablation.variants import synaptic_variants
+    from faultline.base.files import save_arrays
 
     facts = ablate(
         snakemake,

@@ -1,11 +1,11 @@
 """An ablation of the user's own: one layer of one checkpoint."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import ablate
-    from faultline.files import save_arrays
-    from faultline.own_ablations import own_variants
+    from faultline.ablation.plugins import own_variants
+    from faultline.ablation.run import ablate
+    from faultline.base.files import save_arrays
 
     layer, ablation = snakemake.wildcards.layer, snakemake.params.ablation
     facts = ablate(

@@ -1,18 +1,25 @@
 """One table per kind of result over the whole run, and what compares checkpoints and seeds."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.aggregation import attack_order, compare_policies, invariances
-    from faultline.facts import Facts, unpack
-    from faultline.files import load_arrays, load_table, save_table
-    from faultline.fragility import association, join, overlaps
-    from faultline.robustness import differences, over_seeds, rg_scores, split_attacks
-    from faultline.scores import accuracy_changes
-    from faultline.statistics import wilson_interval
-    from faultline.vulnerability import agreement
+    from faultline.ablation.facts import Facts, unpack
+    from faultline.attacks.checks import attack_order
+    from faultline.base.comparison import compare_policies
+    from faultline.base.files import load_arrays, load_table, save_table
+    from faultline.base.statistics import wilson_interval
+    from faultline.studies.fragile.fragility import association, join, overlaps
+    from faultline.studies.own.scores import accuracy_changes
+    from faultline.studies.robustness.scores import (
+        differences,
+        over_seeds,
+        rg_scores,
+        split_attacks,
+    )
+    from faultline.studies.sustainability.lists import agreement
+    from faultline.studies.synaptic.classes import invariances
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
 

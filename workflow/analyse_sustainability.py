@@ -1,11 +1,11 @@
 """How far each perturber moves what each layer of one checkpoint puts out, image by image."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import load_dataset, load_network, perturbers
-    from faultline.files import save_arrays
-    from faultline.sustainability import analyse
+    from faultline.base.files import save_arrays
+    from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.sustainability.analysis import analyse, perturbers
 
     params, device = snakemake.params, torch_device(snakemake)
     settings = params.settings

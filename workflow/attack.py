@@ -1,13 +1,14 @@
 """One attack on one checkpoint: accuracy over eps, self-checks, the adversarial test set."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.experiment import attacked, load_dataset, load_network
-    from faultline.facts import pack
-    from faultline.files import save_arrays, save_table, save_tensors
+    from faultline.ablation.facts import pack
+    from faultline.attacks.run import attacked
+    from faultline.base.files import save_arrays, save_table, save_tensors
+    from faultline.run.loading import load_dataset, load_network
 
     attack, wildcards = snakemake.params.attack, snakemake.wildcards
     device = torch_device(snakemake)

@@ -1,13 +1,14 @@
 """The gains of the remedy of one checkpoint: fragility and strength from the validation split."""
 
-from faultline.job import free_memory, job, torch_device
+from faultline.run.job import free_memory, job, torch_device
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.experiment import crafters, load_dataset, load_network
-    from faultline.files import save_table
-    from faultline.remedy import (
+    from faultline.attacks.run import crafters
+    from faultline.base.files import save_table
+    from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.fragile.remedy import (
         best_strength,
         feature_energy,
         nodal_fragility,

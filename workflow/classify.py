@@ -1,10 +1,10 @@
 """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters and bands."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
-    from faultline.classes import classify
-    from faultline.files import load_table, save_table
+    from faultline.base.files import load_table, save_table
+    from faultline.studies.synaptic.classes import classify
 
     # Compared with one another, and so corrected for together, are:
     families = {

@@ -1,13 +1,14 @@
 """Accuracy of one checkpoint over eps under several attacks, with their self-checks."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.experiment import attacked, load_dataset, load_network
-    from faultline.facts import pack
-    from faultline.files import save_arrays, save_table
+    from faultline.ablation.facts import pack
+    from faultline.attacks.run import attacked
+    from faultline.base.files import save_arrays, save_table
+    from faultline.run.loading import load_dataset, load_network
 
     device = torch_device(snakemake)
     dataset = load_dataset(snakemake.input.data, device)

@@ -1,10 +1,10 @@
 """The most vulnerable layers of one checkpoint, from the relative errors of its probes."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
-    from faultline.files import load_arrays, save_table
-    from faultline.vulnerability import by_perturber, list_table, probe_table
+    from faultline.base.files import load_arrays, save_table
+    from faultline.studies.sustainability.lists import by_perturber, list_table, probe_table
 
     params = snakemake.params
     errors = by_perturber(load_arrays(snakemake.input.errors))

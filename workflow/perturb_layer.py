@@ -1,11 +1,11 @@
 """Random internal perturbations: one layer of one checkpoint, every kind, strength and repeat."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import ablate
-    from faultline.files import save_arrays
-    from faultline.perturbations import perturbation_variants
+    from faultline.ablation.run import ablate
+    from faultline.base.files import save_arrays
+    from faultline.studies.perturbations.variants import perturbation_variants
 
     layer = snakemake.wildcards.layer
     facts = ablate(

@@ -1,10 +1,10 @@
 """One file with the train, validation and test split of a data set."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
-    from faultline.data import prepare
-    from faultline.files import save_tensors
+    from faultline.base.files import save_tensors
+    from faultline.data.splits import prepare
 
     dataset = prepare(
         name=snakemake.wildcards.dataset, threads=snakemake.threads, **snakemake.params.settings

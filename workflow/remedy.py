@@ -1,15 +1,17 @@
 """One checkpoint with the gains of one policy, judged on test images, clean and attacked anew."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.attacks import judge
-    from faultline.experiment import crafters, load_dataset, load_network, test_images
-    from faultline.facts import counted, pack
-    from faultline.files import load_table, save_arrays, save_table, save_tensors
-    from faultline.remedy import remedied, table_gains
+    from faultline.ablation.facts import counted, pack
+    from faultline.attacks.craft import judge
+    from faultline.attacks.run import crafters
+    from faultline.base.files import load_table, save_arrays, save_table, save_tensors
+    from faultline.data.splits import test_images
+    from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.fragile.remedy import remedied, table_gains
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")

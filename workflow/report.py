@@ -1,17 +1,17 @@
 """The report: one page to look at, and the config it was made with."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
     from pathlib import Path
 
-    from faultline import reporting
-    from faultline.files import load_table, save_text
+    from faultline.base.files import load_table, save_text
+    from faultline.report.render import resolved_config, versions
+    from faultline.studies.order import TABLES, report
 
-    config, given = snakemake.params.config, snakemake.input
+    config, given, found = snakemake.params.config, snakemake.input, versions()
+    tables = {name: load_table(given[name]) for name in TABLES}
     template = Path(given.template).read_text(encoding="utf-8")
-    tables = {name: load_table(given[name]) for name in reporting.TABLES}
-    versions = reporting.versions()
-    html = reporting.render(tables, config=config, versions=versions, template=template)
+    html = report(tables, config=config, versions=found, template=template)
     save_text(html, snakemake.output.html)
-    save_text(reporting.resolved_config(config, versions=versions), snakemake.output.config)
+    save_text(resolved_config(config, versions=found), snakemake.output.config)

@@ -1,6 +1,6 @@
 """Retrain one checkpoint under one policy and judge it, clean and under re-crafted attacks."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import json
@@ -8,20 +8,18 @@ with job(snakemake):
 
     import pandas as pd
 
-    from faultline.attacks import judge
-    from faultline.experiment import (
-        crafters,
-        load_dataset,
-        load_network,
-        regularised_layers,
-        test_images,
-    )
-    from faultline.facts import counted, pack
-    from faultline.files import load_table, save_arrays, save_table, save_tensors
-    from faultline.networks import layers as layers_of
-    from faultline.retraining import fragile_parameters, frozen
-    from faultline.training import checkpoint, make_optimizer, restore, train_epochs
-    from faultline.tuning import applied
+    from faultline.ablation.facts import counted, pack
+    from faultline.attacks.craft import judge
+    from faultline.attacks.run import crafters
+    from faultline.base.files import load_table, save_arrays, save_table, save_tensors
+    from faultline.data.splits import test_images
+    from faultline.networks.layers import layers as layers_of
+    from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.retraining.frozen import fragile_parameters, frozen
+    from faultline.studies.sustainability.lists import regularised_layers
+    from faultline.training.checkpoints import checkpoint, restore
+    from faultline.training.epochs import make_optimizer, train_epochs
+    from faultline.training.tuning import applied
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")

@@ -1,13 +1,13 @@
 """Scores of the layers, filters and pulse bands of one checkpoint, from the facts of its sweeps."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.facts import Facts
-    from faultline.files import load_arrays, save_table
-    from faultline.scores import band_scores, curves, filter_scores, layer_scores
+    from faultline.ablation.facts import Facts
+    from faultline.base.files import load_arrays, save_table
+    from faultline.studies.synaptic.scores import band_scores, curves, filter_scores, layer_scores
 
     given, params, where = snakemake.input, snakemake.params, dict(snakemake.params.where)
     common = {"baseline": params.baseline, "confidence": params.confidence}

@@ -1,13 +1,19 @@
 """What random internal perturbations did to one checkpoint, from the facts of its sweeps."""
 
-from faultline.job import job
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
 
-    from faultline.facts import Facts
-    from faultline.files import load_arrays, save_table
-    from faultline.perturbation_scores import curves, depth_test, headline, layer_losses, places
+    from faultline.ablation.facts import Facts
+    from faultline.base.files import load_arrays, save_table
+    from faultline.studies.perturbations.scores import (
+        curves,
+        depth_test,
+        headline,
+        layer_losses,
+        places,
+    )
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
     where = places(params.network_layers)

@@ -1,11 +1,12 @@
 """Adversarial targeting: how much of each attack arrives at the filters of one checkpoint."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    from faultline.experiment import load_dataset, load_network, test_images
-    from faultline.files import load_tensors, save_table
-    from faultline.targeting import kernels, targeting
+    from faultline.base.files import load_tensors, save_table
+    from faultline.data.splits import test_images
+    from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.fragile.targeting import kernels, targeting
 
     params, given = snakemake.params, snakemake.input
     device = torch_device(snakemake)

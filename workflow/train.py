@@ -1,7 +1,7 @@
 """One segment of the training chain: from the previous checkpoint epoch to the next."""
 
-from faultline.errors import UserError
-from faultline.job import job, torch_device
+from faultline.base.errors import UserError
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import hashlib
@@ -10,17 +10,13 @@ with job(snakemake):
 
     import pandas as pd
 
-    from faultline.experiment import build_network, load_dataset, regularised_layers
-    from faultline.files import load_state_dict, load_tensors, save_table, save_tensors
-    from faultline.networks import load_weights
-    from faultline.training import (
-        HISTORY,
-        checkpoint,
-        make_optimizer,
-        restore,
-        train_epochs,
-    )
-    from faultline.tuning import applied
+    from faultline.base.files import load_state_dict, load_tensors, save_table, save_tensors
+    from faultline.networks.weights import load_weights
+    from faultline.run.loading import build_network, load_dataset
+    from faultline.studies.sustainability.lists import regularised_layers
+    from faultline.training.checkpoints import checkpoint, restore
+    from faultline.training.epochs import HISTORY, make_optimizer, train_epochs
+    from faultline.training.tuning import applied
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, seed, last = torch_device(snakemake), int(wildcards.seed), int(wildcards.epoch)

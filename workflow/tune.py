@@ -1,17 +1,18 @@
 """The search for a training's settings: every candidate, judged on the validation split."""
 
-from faultline.job import job, torch_device
+from faultline.run.job import job, torch_device
 
 with job(snakemake):
     import hashlib
     import json
     from pathlib import Path
 
-    from faultline.errors import UserError
-    from faultline.experiment import build_network, load_dataset, regularised_layers
-    from faultline.files import save_table, save_text
-    from faultline.training import make_optimizer, train_epochs
-    from faultline.tuning import applied, candidates, choose, judge
+    from faultline.base.errors import UserError
+    from faultline.base.files import save_table, save_text
+    from faultline.run.loading import build_network, load_dataset
+    from faultline.studies.sustainability.lists import regularised_layers
+    from faultline.training.epochs import make_optimizer, train_epochs
+    from faultline.training.tuning import applied, candidates, choose, judge
 
     params, wildcards = snakemake.params, snakemake.wildcards
     tune, device = params.tune, torch_device(snakemake)

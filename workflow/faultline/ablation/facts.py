@@ -1,0 +1,98 @@
+"""What a sweep found out: the correctness of every image under every variant, in one .npz file.
+
+Later stages judge these facts; nothing here knows about scores or classes. No torch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def pack(correct: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Flat arrays of named correctness vectors, bool [n] each, packed to bits."""
+    arrays = {f"n:{name}": np.array(len(hits)) for name, hits in correct.items()}
+    return arrays | {f"bits:{name}": np.packbits(hits) for name, hits in correct.items()}
+
+
+def unpack(arrays) -> dict[str, np.ndarray]:
+    """The inverse of `pack`."""
+    names = [key.split(":", 1)[1] for key in arrays if key.startswith("bits:")]
+    return {
+        name: np.unpackbits(arrays[f"bits:{name}"], count=int(arrays[f"n:{name}"])).astype(bool)
+        for name in names
+    }
+
+
+def counted(correct: dict[str, np.ndarray]) -> list[dict]:
+    """Rows {images, correct, n, accuracy} of named correctness vectors, bool [n] each."""
+    return [
+        {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
+        for name, hits in correct.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of one sweep over V variants.
+
+    variants: columns that describe the variants, each an array of length V.
+    base:     image set -> bool [n], images that the unablated network classifies correctly.
+    correct:  image set -> bool [V, n], the same for every variant.
+    changed:  image set -> int [V], images whose logits differ from those of the base network.
+
+    An image set is "clean" or the name of an attack. n may differ between image sets in principle,
+    but the rows of all sets of one sweep are the same test images in the same order.
+    """
+
+    variants: dict[str, np.ndarray]
+    base: dict[str, np.ndarray]
+    correct: dict[str, np.ndarray]
+    changed: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Flat arrays for np.savez: correctness packed to bits along the images."""
+        arrays = {f"variant:{name}": column for name, column in self.variants.items()}
+        for images, base in self.base.items():
+            arrays[f"n:{images}"] = np.array(len(base))
+            arrays[f"base:{images}"] = np.packbits(base)
+            arrays[f"correct:{images}"] = np.packbits(self.correct[images], axis=1)
+            arrays[f"changed:{images}"] = self.changed[images]
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays) -> "Facts":
+        """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
+        parts = {"variant": {}, "n": {}, "base": {}, "correct": {}, "changed": {}}
+        for key in arrays:
+            part, name = key.split(":", 1)
+            parts[part][name] = arrays[key]
+        n = {images: int(count) for images, count in parts["n"].items()}
+        return cls(
+            variants=parts["variant"],
+            base={
+                i: np.unpackbits(bits, count=n[i]).astype(bool) for i, bits in parts["base"].items()
+            },
+            correct={
+                i: np.unpackbits(bits, axis=1, count=n[i]).astype(bool)
+                for i, bits in parts["correct"].items()
+            },
+            changed=parts["changed"],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list["Facts"]) -> "Facts":
+        """One Facts of the variants of all parts, in order; the base network must be the same."""
+        first = parts[0]
+        join = lambda get, key: np.concatenate([get(part)[key] for part in parts])  # noqa: E731
+        return cls(
+            variants={key: join(lambda p: p.variants, key) for key in first.variants},
+            base=first.base,
+            correct={key: join(lambda p: p.correct, key) for key in first.correct},
+            changed={key: join(lambda p: p.changed, key) for key in first.changed},
+        )
+
+
+CHANGES = [
+    *("images", "correct", "n", "accuracy", "base_accuracy"),
+    *("difference", "ci_low", "ci_high", "p_value", "changed_outputs"),
+]

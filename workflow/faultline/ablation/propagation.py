@@ -1,0 +1,373 @@
+"""What changes in a network when some filters of one layer do, and nothing else.
+
+A changed filter first changes single channels: element-wise operations, pooling, depthwise
+convolutions, skips, concatenations and channel shuffles pass these on alone. The next layer that
+mixes channels changes as a whole, by a term of low rank that is added to what it gave before. Only
+what comes after that has to be computed anew, and only for the images where anything changed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from faultline.ablation.tracing import Traced, holds_tensor
+
+ALMOST_ALL = 0.9
+"""Share of changed images from which on picking them out costs more than it saves."""
+
+Values = dict[fx.Node, Tensor]
+
+
+class Part(NamedTuple):
+    """The elements of a node's value that a change reaches.
+
+    where:   positions [p] in the flattened value of one image.
+    compute: (new elements of the parts before, base values) -> new elements [n or 1, p]; None at
+             the place where the change is made.
+    """
+
+    where: Tensor
+    compute: Callable[[Values, "Batch"], Tensor] | None
+
+
+class Mixed(NamedTuple):
+    """A layer that changes as a whole, by `term` of the difference [n, p] of a part before it."""
+
+    source: fx.Node
+    term: Callable[[Tensor], Tensor]
+
+
+class Plan(NamedTuple):
+    """How a change spreads: nodes that change in part, and nodes that change as a whole, in order.
+
+    Those without a Mixed are computed anew. edge: parts that nodes outside of `parts` read.
+    reads: nodes whose base values are needed. last: node of `whole` -> what no later one reads.
+    """
+
+    parts: dict[fx.Node, Part]
+    whole: dict[fx.Node, Mixed | None]
+    edge: list[fx.Node]
+    reads: set[fx.Node]
+    last: dict[fx.Node, list[fx.Node]]
+
+
+class Batch:
+    """Base values of one batch of images."""
+
+    def __init__(self, values: dict[fx.Node, object]):
+        self.values = values
+        self._flat: Values = {}
+
+    def flat(self, node: fx.Node) -> Tensor:
+        """[n, elements]: the elements of a channel are next to each other."""
+        if node not in self._flat:
+            self._flat[node] = self.values[node].flatten(1)
+        return self._flat[node]
+
+
+class Propagation:
+    """Plans and carries out changes of some filters of one layer of a traced network.
+
+    at: "weights" changes the layer's own output, "activation" what is behind its normalisation and
+    non-linearity.
+    """
+
+    def __init__(self, traced: Traced, layer: str, *, at: str):
+        self.traced, self.layer = traced, layer
+        self.places = traced.places(layer, at)
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._sources: dict[tuple[fx.Node, fx.Node], Tensor] = {}
+
+    def run(
+        self,
+        filters: Sequence[int],
+        batch: Batch,
+        *,
+        new: Callable[[fx.Node], Tensor],
+        mask: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(rows, logits): the images for which anything changes, None for all; their new logits.
+
+        new: place -> new elements [n or 1, filters x elements of each]. mask: the same change made
+        in a whole value, where the layer is used again behind its first change. The logits are
+        None where no image changes.
+        """
+        plan = self.plan(filters)
+        elements: Values = {}
+        for node, part in plan.parts.items():
+            elements[node] = part.compute(elements, batch) if part.compute else new(node)
+        differences = {
+            node: elements[node] - batch.flat(node)[:, plan.parts[node].where] for node in plan.edge
+        }
+        if not differences:
+            return None, None
+        changed = torch.stack([d.ne(0).any(1) for d in differences.values()]).any(0)
+        count = int(changed.sum())
+        if not count:
+            return None, None
+        rows = None if count > ALMOST_ALL * len(changed) else changed.nonzero().flatten()
+        pick = (lambda value: value) if rows is None else (lambda value: value[rows])
+        whole: dict[fx.Node, object] = {}
+
+        def value(node):
+            if node not in whole:
+                if not holds_tensor(self.traced.example[node]):
+                    return self.traced.call(node, value)  # a size may be that of the batch
+                whole[node] = pick(batch.values[node])
+                if node in plan.parts:
+                    made = elements[node]
+                    made = made if len(made) == 1 else pick(made)
+                    whole[node] = self._put(node, whole[node], plan.parts[node].where, made)
+            return whole[node]
+
+        for node, mixed in plan.whole.items():
+            if mixed:
+                whole[node] = pick(batch.values[node]) + mixed.term(pick(differences[mixed.source]))
+            else:
+                whole[node] = self.traced.call(node, value)
+                if node in self.places:
+                    whole[node] = mask(whole[node])
+            for used in plan.last.get(node, ()):
+                whole.pop(used, None)
+        return rows, value(self.traced.result)
+
+    def plan(self, filters: Sequence[int]) -> Plan:
+        filters = tuple(filters)
+        if filters not in self._plans:
+            self._plans[filters] = self._make(filters)
+        return self._plans[filters]
+
+    def _make(self, filters) -> Plan:
+        example, parts, whole = self.traced.example, {}, {}
+        for node in self.traced.after:
+            inputs = node.all_input_nodes
+            reached = any(source in parts for source in inputs)
+            if any(source in whole for source in inputs) or (reached and node in self.places):
+                whole[node] = None
+            elif node in self.places:
+                parts[node] = Part(self._positions(node, filters), None)
+            elif reached:
+                found = self._rule(node, {s: parts[s].where for s in inputs if s in parts})
+                if isinstance(found, Part):
+                    if len(found.where):
+                        parts[node] = found
+                elif holds_tensor(example[node]):
+                    whole[node] = found
+        consumed = _tensors_before(whole, example) | {self.traced.result}
+        reads = _tensors_before([n for n, p in parts.items() if p.compute], example) - set(parts)
+        reads |= {node for node in consumed if node not in whole}
+        reads |= {node for node, mixed in whole.items() if mixed}
+        last: dict[fx.Node, list[fx.Node]] = {}
+        for read, node in _last_reads(whole, example).items():
+            if read is not self.traced.result:
+                last.setdefault(node, []).append(read)
+        return Plan(parts, whole, [n for n in parts if n in consumed], reads, last)
+
+    def _positions(self, node, filters) -> Tensor:
+        """Positions of some filters in the flattened output of the layer, filter by filter."""
+        value = self.traced.example[node][0]
+        positions = torch.arange(value.numel(), device=value.device).view(value.shape)
+        axis = 0 if self.traced.axis(self.layer) == 1 else -1
+        return positions.movedim(axis, 0)[list(filters)].flatten()
+
+    def _rule(self, node: fx.Node, where: Values) -> Part | Mixed | None:
+        """What a node makes of parts of its inputs, given their positions; None: compute it."""
+        traced, example = self.traced, self.traced.example
+        module = traced.modules[node.target] if node.op == "call_module" else None
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        source = next(iter(where))
+        if isinstance(module, _MOVES) if module else name in _MOVE_NAMES:
+            return self._move(node, where)
+        tensors = [s for s in node.all_input_nodes if holds_tensor(example[s])]
+        same = all(_shape(example[s]) == _shape(example[node]) for s in tensors)
+        if same and (isinstance(module, _ELEMENTWISE) if module else name in _ELEMENTWISE_NAMES):
+            first = where[source]
+            if all(len(w) == len(first) and bool((w == first).all()) for w in where.values()):
+                return Part(first, lambda new, batch: self._at(node, new, batch, first))
+        if len(tensors) > 1 or not isinstance(example[source], Tensor):
+            return None
+        if isinstance(module, nn.Linear) and example[source].dim() == 2:
+            weight = module.weight[:, where[source]].T
+            return Mixed(source, lambda difference: difference @ weight)
+        channels = self._channels(source, where[source])
+        if channels is None:
+            return None
+        shape = (-1, len(channels), *example[source].shape[2:])
+        operation = None
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+            if module.groups == 1:
+                weight = module.weight[:, channels].contiguous(memory_format=torch.channels_last)
+                term = _convolution(module, weight, None, groups=1)
+                return Mixed(source, lambda difference: term(difference.view(shape)))
+            if module.groups == module.in_channels == module.out_channels:
+                bias = None if module.bias is None else module.bias[channels]
+                operation = _convolution(
+                    module, module.weight[channels], bias, groups=len(channels)
+                )
+        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            operation = _normalisation(module, channels)
+        elif isinstance(module, _POOLS) or (not module and name in _POOL_NAMES):
+            operation = lambda value: traced.call(node, lambda _: value)  # noqa: E731
+        elif name == "mean" and _is_spatial_mean(node, example):
+            operation = lambda value: value.mean((2, 3))  # noqa: E731
+        if operation is None or example[node].dim() not in (2, 4):
+            return None
+        positions = self._every(node).view(example[node].shape[1], -1)[channels].flatten()
+        return Part(positions, lambda new, _: operation(new[source].reshape(shape)).flatten(1))
+
+    def _at(self, node, new, batch, where) -> Tensor:
+        """An element-wise operation on some elements only."""
+        return self.traced.call(
+            node,
+            lambda source: (
+                new[source] if source in new
+                else batch.flat(source)[:, where] if holds_tensor(self.traced.example[source])
+                else self.traced.example[source]
+            ),
+        )  # fmt: skip
+
+    def _move(self, node: fx.Node, where: Values) -> Part | None:
+        """Elements that a node only puts elsewhere, or drops, or repeats."""
+        if not isinstance(self.traced.example[node], Tensor):
+            (source,) = where  # the pieces of a split are told apart when they are taken
+            return Part(where[source], lambda new, _: new[source])
+        found, chosen = [], {}
+        for source, positions in where.items():
+            origin = self._origin(node, source)
+            if origin is None:
+                return None
+            slots = origin.new_full((int(origin.max().clamp(min=positions.max())) + 2,), -1)
+            slots[positions] = torch.arange(len(positions), device=slots.device)
+            slot = slots[origin]  # -1 reads the last one, which is free
+            found.append((slot >= 0).nonzero().flatten())
+            chosen[source] = slot[found[-1]]
+
+        def compute(new, _):
+            pieces = [new[source][:, slot] for source, slot in chosen.items()]
+            n = max(map(len, pieces))
+            return torch.cat([piece.expand(n, -1) for piece in pieces], 1)
+
+        return Part(torch.cat(found), compute)
+
+    def _origin(self, node: fx.Node, source: fx.Node) -> Tensor | None:
+        """For each element of a node, its position in a flattened input; -1: it is not from it.
+
+        Found by moving positions in place of values; None where images do not stay apart.
+        """
+        if (node, source) not in self._sources:
+            example = self.traced.example
+
+            def positions(other):
+                value = example[other]
+                if not holds_tensor(value):
+                    return value
+                if not isinstance(value, Tensor):
+                    return self.traced.call(other, positions)
+                mine = other is source or (source not in tensors and other in split)
+                flat = self._every(other).double()
+                return (flat if mine else flat * 0 - 1).view(value[:1].shape).expand_as(value)
+
+            tensors = {s for s in node.all_input_nodes if isinstance(example[s], Tensor)}
+            split = source.all_input_nodes
+            moved = self.traced.call(node, positions)
+            apart = len(moved) == len(example[node]) and bool((moved == moved[:1]).all())
+            self._sources[node, source] = moved[0].flatten().long() if apart else None
+        return self._sources[node, source]
+
+    def _put(self, node, value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
+        """A copy of the value of a node with new elements at some positions, in the same layout."""
+        channels = self._channels(node, where)
+        if channels is not None:
+            value = value.clone()
+            value[:, channels] = elements.view(len(elements), len(channels), *value.shape[2:])
+            return value
+        flat = value.flatten(1).clone()
+        flat[:, where] = elements
+        return torch.empty_like(value).copy_(flat.view(value.shape))
+
+    def _every(self, node) -> Tensor:
+        value = self.traced.example[node]
+        return torch.arange(value[0].numel(), device=value.device)
+
+    def _channels(self, node, where) -> Tensor | None:
+        """The channels that positions in images [n, C, H, W] make up, None if not whole ones."""
+        value = self.traced.example[node]
+        if value.dim() != 4:
+            return None
+        size = value[0, 0].numel()
+        if len(where) % size:
+            return None
+        channels = where[::size] // size
+        each = channels[:, None] * size + torch.arange(size, device=where.device)
+        return channels if bool((each.flatten() == where).all()) else None
+
+
+def _tensors_before(nodes: Iterable[fx.Node], example) -> set[fx.Node]:
+    """Nodes with tensors that some nodes read, be it only for their sizes."""
+    return set(_last_reads(nodes, example))
+
+
+def _last_reads(nodes: Iterable[fx.Node], example) -> dict[fx.Node, fx.Node]:
+    """Node with tensors -> the last of `nodes` that reads it, be it only for its size."""
+    found = {}
+    for node in nodes:
+        left = list(node.all_input_nodes)
+        while left:
+            source = left.pop()
+            if holds_tensor(example[source]):
+                found[source] = node
+            else:
+                left += source.all_input_nodes
+    return found
+
+
+def _shape(value) -> tuple | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _convolution(module: nn.Conv2d, weight, bias, *, groups: int):
+    settings = module.stride, module.padding, module.dilation, groups
+    return lambda value: F.conv2d(value, weight, bias, *settings)
+
+
+def _normalisation(module: nn.BatchNorm2d, channels):
+    mean, variance = module.running_mean[channels], module.running_var[channels]
+    weight, bias = (None if p is None else p[channels] for p in (module.weight, module.bias))
+    return lambda value: F.batch_norm(value, mean, variance, weight, bias, False, 0.0, module.eps)
+
+
+def _is_spatial_mean(node, example) -> bool:
+    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
+    known = example[node.args[0]]
+    return isinstance(dims, tuple | list) and {d % known.dim() for d in dims} == {2, 3}
+
+
+_MOVES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.ChannelShuffle)
+
+_MOVE_NAMES = {
+    "flatten", "reshape", "transpose", "permute", "contiguous", "squeeze", "unsqueeze", "chunk",
+    "split", "getitem", "cat", "concat", "dropout", "channel_shuffle",
+}  # fmt: skip
+
+_ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.LeakyReLU,
+    nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus,
+    nn.Softsign, nn.Threshold,
+)  # fmt: skip
+
+_ELEMENTWISE_NAMES = {
+    "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "leaky_relu", "hardswish",
+    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "clamp", "abs", "neg",
+    "exp", "sqrt", "square", "add", "sub", "mul", "truediv", "div",
+}  # fmt: skip
+
+_POOLS = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
+
+_POOL_NAMES = {
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "boolean_dispatch",
+}  # fmt: skip

@@ -1,0 +1,534 @@
+"""The engine: evaluates many variants of a network on fixed images, exactly.
+
+What does not depend on the ablated layers is computed once per batch of images, a removed filter
+is followed only as far as it changes anything, and what cannot change is not computed at all.
+"""
+
+import copy
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faultline.ablation.facts import Facts
+from faultline.ablation.propagation import Batch, Propagation
+from faultline.ablation.tracing import Traced, Untraceable, holds_tensor
+from faultline.ablation.variants import Mask, Variant
+from faultline.base.errors import UserError
+from faultline.base.memory import halving
+from faultline.networks.layers import layers as layers_of
+
+TOLERANCE = 1e-5
+"""Logits that differ by less than this share of the largest one count as equal."""
+
+CHECKED = 32
+"""Images on which the trace of a network is compared with the network."""
+
+FEW = 0.5
+"""Share of a layer's filters up to which changed weights are followed filter by filter."""
+
+Attack = Callable[..., Tensor]
+
+
+@halving
+def sweep(
+    network: nn.Module,
+    variants: Sequence[Variant],
+    image_sets: dict[str, Tensor],
+    labels: Tensor,
+    *,
+    ablated: Sequence[str],
+    attacks: dict[str, Attack] | None = None,
+    tops: Sequence[int] = (1,),
+    batch_size: int = 500,
+    memory: float | None = None,
+    say: Callable[[str], None] = print,
+) -> Facts:
+    """Which images every variant classifies correctly.
+
+    image_sets: name -> float32 images [n, ...] in pixel units, the same n images each.
+    ablated: names of the layers that the variants change. attacks: name -> function of (network,
+    images, labels, *, batch_size) that re-crafts the clean images on each variant (target
+    "ablated"); None where the image sets already hold the adversarial images. tops: an image is
+    correct if its label is among the best so many classes; of those above 1 the facts are called
+    "<image set>@<top>". batch_size: images at once; fewer where `memory`, the bytes that may be
+    used on top of the images, asks for it. The network itself is never changed. One that cannot be
+    traced is run as a whole for each variant.
+    """
+    crafted = attacks or {}
+    engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
+    batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
+    names = [*image_sets, *crafted]
+    n = len(labels)
+    base = {name: np.zeros((len(tops), n), bool) for name in names}
+    correct = {name: np.zeros((len(tops), len(variants), n), bool) for name in names}
+    changed = {name: np.zeros(len(variants), int) for name in names}
+    ties = 0
+    clock = _Clock(len(variants), n * len(names), say)
+    repeated = {key for key, times in Counter(v.key for v in variants).items() if times > 1}
+    with torch.no_grad():
+        for name in names:
+            # an attack draws for all images at once, and splits them itself
+            step = n if name in crafted else batch_size
+            for begin in range(0, n, step):
+                part = slice(begin, min(begin + step, n))
+                if name in crafted:
+                    attack = partial(crafted[name], batch_size=batch_size)
+                    evaluate = engine.recrafted(image_sets["clean"], labels, attack, batch_size)
+                else:
+                    evaluate = engine.fixed(image_sets[name][part])
+                judge = _Judge(evaluate(None)[1], labels[part], tops)
+                base[name][:, part] = judge.base
+                ties += judge.ties
+                known = {None: judge.unchanged()}
+                for index, variant in enumerate(variants):
+                    found = known.get(variant.key)
+                    if found is None:
+                        found = judge(*evaluate(variant))
+                        if variant.key in repeated:
+                            known[variant.key] = found
+                    correct[name][:, index, part], moved, tied = found
+                    changed[name][index] += moved
+                    ties += tied
+                    clock.tick(part.stop - begin)
+    if ties:
+        say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
+    columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
+    sets = {
+        name if top == 1 else f"{name}@{top}": (name, place)
+        for name in names
+        for place, top in enumerate(tops)
+    }
+    return Facts(
+        variants=columns,
+        base={key: base[name][place] for key, (name, place) in sets.items()},
+        correct={key: correct[name][place] for key, (name, place) in sets.items()},
+        changed={key: changed[name] for key, (name, _) in sets.items()},
+    )
+
+
+def logits_of(
+    network: nn.Module, variants: Sequence[Variant], images: Tensor, *, ablated: Sequence[str]
+) -> Iterator[Tensor]:
+    """Logits [n, classes] of the network, then of every variant, on one batch of images."""
+    with torch.no_grad():
+        evaluate = _engine(network, variants, ablated, images, print).fixed(images)
+        base = evaluate(None)[1]
+        yield base
+        for variant in variants:
+            rows, logits = evaluate(variant) if variant.key is not None else (None, None)
+            whole = base.clone()
+            if logits is not None:
+                whole[slice(None) if rows is None else rows] = logits
+            yield whole
+
+
+class _Judge:
+    """Compares the logits of variants on one batch with labels and with those of the base."""
+
+    def __init__(self, logits: Tensor, labels: Tensor, tops: Sequence[int]):
+        self.logits, self.labels, self.tops = logits, labels, tops
+        self.tolerance = TOLERANCE * logits.nan_to_num().abs().max()
+        self.base = self._hits(logits, labels)
+        self.ties = self._tied(logits)
+
+    def unchanged(self) -> tuple[np.ndarray, int, int]:
+        return self.base, 0, self.ties
+
+    def __call__(self, rows: Tensor | None, logits: Tensor | None) -> tuple[np.ndarray, int, int]:
+        """(correct [tops, n], images with other logits, ties) from the logits of images `rows`."""
+        if logits is None:
+            return self.unchanged()
+        before, labels = self.logits, self.labels
+        if rows is not None:
+            before, labels = before[rows], labels[rows]
+        moved = int((~((logits - before).abs() <= self.tolerance)).any(1).sum())
+        hits = self._hits(logits, labels)
+        if rows is not None:
+            hits, part = self.base.copy(), hits
+            hits[:, rows.cpu().numpy()] = part
+        return hits, moved, self._tied(logits)
+
+    def _hits(self, logits: Tensor, labels: Tensor) -> np.ndarray:
+        """Whether the label is among the best so many classes, bool [tops, n]."""
+        hits = [
+            logits.argmax(1) == labels
+            if top == 1
+            else (logits.topk(min(top, logits.shape[1])).indices == labels[:, None]).any(1)
+            for top in self.tops
+        ]
+        return torch.stack(hits).cpu().numpy()
+
+    def _tied(self, logits: Tensor) -> int:
+        best, second = logits.topk(2, dim=1).values.unbind(1)
+        return int((best - second <= self.tolerance).sum())
+
+
+def _engine(network, variants, ablated, images, say):
+    try:
+        return _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
+    except Untraceable as reason:
+        engine = _Loop(network, variants, ablated, images[:1])
+        began = time.monotonic()
+        with torch.no_grad():
+            engine.network(images[:CHECKED])
+        rate = len(images[:CHECKED]) / (time.monotonic() - began)
+        say(
+            f"this network gets no shortcuts: {reason}. Each variant runs the whole network, at "
+            f"about {rate:.0f} images/s"
+        )
+        return engine
+
+
+class _Graph:
+    """Evaluates variants of a traced network."""
+
+    def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
+        self.traced = traced
+        self.parameters = {
+            f"{layer}.{name}": parameter.detach()
+            for layer, module in layers_of(network).items()
+            for name, parameter in module.named_parameters()
+        }
+        self.propagations: dict[tuple[str, str], Propagation] = {}
+        self.changes = {id(variant): self._change(variant) for variant in variants}
+        self.reads = set()
+        for change in self.changes.values():
+            if change is None or not change.filters:
+                continue
+            propagation = self._propagation(change)
+            self.reads |= propagation.plan(change.filters).reads
+            self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
+
+    def _propagation(self, mask: Mask) -> Propagation:
+        key = mask.layer, mask.at
+        if key not in self.propagations:
+            self.propagations[key] = Propagation(self.traced, mask.layer, at=mask.at)
+        return self.propagations[key]
+
+    def _change(self, variant: Variant) -> Mask | None:
+        """The filters that a variant changes, None where it is better computed as a whole."""
+        if variant.mask or variant.key is None:
+            return variant.mask
+        made = variant.replace()
+        (layer, *others) = {name.rpartition(".")[0] for name in made}
+        if others or len(self.traced.nodes[layer]) > 1:
+            return None
+        (place,) = self.traced.nodes[layer]
+        if getattr(self.traced.modules[place.target], "groups", 1) > 1:
+            return None
+        changed = torch.stack(
+            [
+                (value != self.parameters[name]).reshape(len(value), -1).any(1)
+                for name, value in made.items()
+            ]
+        ).any(0)
+        filters = tuple(changed.nonzero().flatten().tolist())
+        return Mask(layer, filters, "weights") if len(filters) <= FEW * len(changed) else None
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes at most, by the sizes of the values of all nodes."""
+        sizes = {node: _bytes(value) for node, value in self.traced.example.items()}
+        most = sorted(sizes.values())[-4:]
+        if with_gradients:
+            return 3 * sum(sizes.values())
+        kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
+        return 2 * kept + 2 * sum(most)
+
+    def fixed(self, images: Tensor):
+        """variant -> (rows, logits) as in `Propagation.run`, on these images."""
+        traced = self.traced
+        boundary = traced.start(images)
+        values = traced.run(
+            traced.after, boundary, keep=[*(self.reads - set(boundary)), traced.result]
+        )
+        batch = Batch(boundary | values)
+
+        def evaluate(variant: Variant | None):
+            if variant is None:
+                return None, values[traced.result]
+            change = self.changes[id(variant)]
+            if change is not None and not change.filters:
+                return None, None
+            if change is None:
+                return None, traced.finish(boundary, replaced=self._replaced(variant))
+            propagation = self._propagation(change)
+            if variant.mask:
+                new, mask = partial(self._fill, change), partial(self._mask, change)
+            else:
+                new, mask = partial(self._recomputed, variant, change, batch), None
+            return propagation.run(change.filters, batch, new=new, mask=mask)
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
+        """variant -> (None, logits), on images attacked anew for each."""
+        starts = _Starts(self.traced, most=-(-len(images) // batch_size))
+
+        def evaluate(variant: Variant | None):
+            changes = {}
+            if variant and variant.mask:
+                places = self.traced.places(variant.mask.layer, variant.mask.at)
+                changes["masked"] = dict.fromkeys(places, partial(self._mask, variant.mask))
+            elif variant and variant.replace:
+                changes["replaced"] = self._replaced(variant)
+            forward = _Forward(lambda part: self.traced.finish(starts(part), **changes))
+            with torch.enable_grad():
+                adversarial = attack(forward, images, labels)
+            logits = [
+                self.traced.finish(self.traced.start(part), **changes)
+                for part in adversarial.split(batch_size)
+            ]
+            return None, torch.cat(logits)
+
+        return evaluate
+
+    def _replaced(self, variant: Variant) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Layer -> (weight, bias) of the graph with what the variant replaces."""
+        made = variant.replace()
+        now = self.parameters | made
+        return {
+            layer: self.traced.adapted(
+                layer, *(now.get(f"{layer}.{name}") for name in ("weight", "bias"))
+            )
+            for layer in {name.rpartition(".")[0] for name in made}
+        }
+
+    def _fill(self, mask: Mask, place) -> Tensor:
+        """New elements [1, p] of removed filters."""
+        each = self.traced.example[place][0].numel() // len(self.parameters[f"{mask.layer}.weight"])
+        return self._silence(mask).repeat_interleave(each)[None]
+
+    def _mask(self, mask: Mask, value: Tensor) -> Tensor:
+        """A copy of a layer's output with filters removed."""
+        value = value.clone()
+        by_filter = value.movedim(self.traced.axis(mask.layer), -1)
+        by_filter[..., list(mask.filters)] = self._silence(mask)
+        return value
+
+    def _silence(self, mask: Mask) -> Tensor:
+        """What removed filters give instead, [filters]."""
+        silent = self.traced.silent(mask.layer)[list(mask.filters)]
+        return silent if mask.at == "weights" else torch.zeros_like(silent)
+
+    def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place) -> Tensor:
+        """New elements [n, p] of filters whose weights are replaced."""
+        filters = list(change.filters)
+        weight, bias = self._replaced(variant)[change.layer]
+        chosen = weight[filters], None if bias is None else bias[filters]
+        made = self.traced.call(place, batch.values.__getitem__, chosen)
+        return made.movedim(self.traced.axis(change.layer), 1).flatten(1)
+
+
+def _fitting(batch_size: int, memory: float | None, each: int) -> int:
+    """How many images may be run at once, each taking so many bytes."""
+    return batch_size if memory is None else max(1, min(batch_size, int(memory / each)))
+
+
+def _bytes(value) -> int:
+    """Of one image's share of a node's value."""
+    if isinstance(value, tuple | list):
+        return sum(map(_bytes, value))
+    return value[0].nbytes if holds_tensor(value) else 0
+
+
+class _Forward(nn.Module):
+    """A function of images as a network, for attacks."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.run = run
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(images)
+
+
+class _Starts:
+    """What comes before the ablated layers, for attacks that begin at the same images each time.
+
+    Values of images that come back are kept with their graph, so that a gradient with respect to
+    the images can be taken from them again and again. most: how many batches are kept.
+    """
+
+    def __init__(self, traced: Traced, *, most: int):
+        self.traced, self.most = traced, most
+        self.seen: set[bytes] = set()
+        self.kept: dict[bytes, tuple[Tensor, dict]] = {}
+
+    def __call__(self, images: Tensor) -> dict:
+        if not images.requires_grad:
+            return self.traced.start(images)
+        digest = hashlib.sha256(images.detach().cpu().numpy().tobytes()).digest()
+        if digest not in self.kept:
+            if digest not in self.seen or len(self.kept) >= self.most:
+                self.seen.add(digest)
+                return self.traced.start(images)
+            leaf = images.detach().clone().requires_grad_()
+            self.kept[digest] = leaf, self.traced.start(leaf)
+        leaf, boundary = self.kept[digest]
+        linked = [n for n, v in boundary.items() if isinstance(v, Tensor) and v.requires_grad]
+        values = _Again.apply(images, leaf, *(boundary[node] for node in linked))
+        return boundary | dict(zip(linked, values, strict=True))
+
+
+class _Again(torch.autograd.Function):
+    """Values computed before from equal images: passes gradients on to the images given now."""
+
+    @staticmethod
+    def forward(ctx, images, leaf, *values):
+        ctx.leaf, ctx.values = leaf, values
+        return tuple(value.detach().view_as(value) for value in values)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        pairs = [(v, g) for v, g in zip(ctx.values, gradients, strict=True) if g is not None]
+        (gradient,) = torch.autograd.grad(
+            [v for v, _ in pairs], ctx.leaf, [g for _, g in pairs], retain_graph=True
+        )
+        return gradient, None, *[None] * len(gradients)
+
+
+_NO_ACTIVATION = (
+    "a network that cannot be traced does not show where its activations are; "
+    'remove filters at "weights" (config key nodal_dropout: at)'
+)
+
+
+class _Loop:
+    """Evaluates variants of a network without a graph: all of it, for each variant."""
+
+    def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated, image: Tensor):
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.layers = layers_of(self.network)
+        for layer in ablated:
+            if layer not in self.layers:
+                raise UserError(
+                    f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
+                )
+        if any(v.mask and v.mask.at == "activation" for v in variants):
+            raise UserError(_NO_ACTIVATION)
+
+        self.image = image
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes, by the outputs of the modules: no more is known."""
+        sizes = [self.image.nbytes]
+        hooks = [
+            module.register_forward_hook(lambda _, __, output: sizes.append(_bytes(output)))
+            for module in self.network.modules()
+        ]
+        with torch.no_grad():
+            self.network(self.image.clone())
+        for hook in hooks:
+            hook.remove()
+        return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
+
+    def fixed(self, images: Tensor):
+        def evaluate(variant: Variant | None):
+            with self._applied(variant):
+                return None, self.network(images.clone())
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
+        def evaluate(variant: Variant | None):
+            with self._applied(variant):
+                with torch.enable_grad():
+                    adversarial = attack(self.network, images, labels)
+                parts = adversarial.split(batch_size)
+                return None, torch.cat([self.network(part.clone()) for part in parts])
+
+        return evaluate
+
+    @contextmanager
+    def _applied(self, variant: Variant | None) -> Iterator[None]:
+        """The variant's parameters in place of the base's, inside the block."""
+        made = variant.replace() if variant and variant.replace else {}
+        if variant and variant.mask:
+            for name, parameter in self.layers[variant.mask.layer].named_parameters():
+                made[f"{variant.mask.layer}.{name}"] = value = parameter.detach().clone()
+                value[list(variant.mask.filters)] = 0
+        body = getattr(self.network, "body", self.network)
+        kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in made]
+        try:
+            for (parameter, _), value in zip(kept, made.values(), strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, data in kept:
+                parameter.data = data
+
+
+@halving
+def active_images(
+    network: nn.Module,
+    layer: str,
+    images: Tensor,
+    *,
+    at: str,
+    batch_size: int = 500,
+    memory: float | None = None,
+) -> np.ndarray:
+    """For every filter of a layer, how many images give it any output that its removal changes.
+
+    at: "weights" looks at the layer's own output, "activation" behind normalisation and
+    non-linearity. A filter that is zero for every image has nothing to remove. memory: see `sweep`.
+    """
+    total = 0
+    with torch.no_grad():
+        for outputs in _outputs(network, layer, images, at, batch_size, memory):
+            seen = [v.flatten(1, -2).any(1) if v.dim() > 2 else v for v in outputs]
+            total = total + torch.stack(seen).any(0).sum(0)
+    return total.cpu().numpy()
+
+
+def _outputs(network, layer, images, at, batch_size, memory) -> Iterator[list[Tensor]]:
+    """Per batch: where each use of a layer gives other than a removed filter does, [n, ..., C]."""
+    try:
+        traced = Traced(network, [layer], images[:CHECKED])
+    except Untraceable:
+        if at == "activation":
+            raise UserError(_NO_ACTIVATION) from None
+        loop, seen = _Loop(network, [], [layer], images[:1]), []
+        module = loop.layers[layer]
+        axis = 1 if isinstance(module, nn.Conv2d) else -1
+        module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
+        for batch in images.split(_fitting(batch_size, memory, loop.bytes_per_image(False))):
+            seen.clear()
+            loop.network(batch.clone())
+            yield seen
+        return
+    places, axis = traced.places(layer, at), traced.axis(layer)
+    silent = traced.silent(layer) if at == "weights" else 0
+    each = sum(map(_bytes, traced.example.values()))
+    for batch in images.split(_fitting(batch_size, memory, each)):
+        values = traced.run(traced.after, traced.start(batch), keep=places)
+        yield [value.movedim(axis, -1) != silent for value in values.values()]
+
+
+class _Clock:
+    """Says now and then how far the sweep is."""
+
+    def __init__(self, variants: int, images: int, say, every: float = 10.0):
+        self.variants, self.total = variants, variants * images
+        self.say, self.every = say, every
+        self.done, self.began = 0, time.monotonic()
+        self.last = self.began
+
+    def tick(self, amount: int) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.last >= self.every:
+            self.last = now
+            rate = self.done / (now - self.began)
+            done = self.done * self.variants // self.total
+            self.say(
+                f"{done} of {self.variants} variants done, {rate:.0f} images/s, "
+                f"{(self.total - self.done) / rate:.0f} s left"
+            )

@@ -1,0 +1,325 @@
+"""A network as a graph that can be run from any of its layers on, fitted to one shape of images.
+
+The graph gives the network's logits up to rounding with less work: BatchNorm is folded into the
+convolution before it, kernel taps that only ever meet padding are cut, and a linear layer that
+reads the same pixel many times (torchvision's AlexNet and VGG on small images) reads it once.
+"""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from faultline.base.errors import UserError
+from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import layers as layers_of
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
+
+_TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
+
+
+class Untraceable(Exception):
+    """The network has no graph that gives its logits; the message says why."""
+
+
+class Traced:
+    """A copy of a network in eval mode, as a graph.
+
+    network: any module that torch.fx can trace; it stays as it is, in its mode too. ablated: names
+    of the layers that variants change. images: some of those that it will be run on, [n, ...] with
+    n >= 1; every later batch has their shape. Raises Untraceable where the graph cannot be made or
+    does not give the network's logits on `images`, UserError where a layer is not in the network.
+    """
+
+    def __init__(self, network: nn.Module, ablated: Sequence[str], images: Tensor):
+        try:
+            traced = fx.symbolic_trace(copy.deepcopy(network).eval().requires_grad_(False))
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
+        self.graph = _out_of_place(traced.graph)
+        self.modules = dict(traced.named_modules())
+        self.attributes = traced
+        for module in self.modules.values():
+            if getattr(module, "inplace", False):
+                module.inplace = False
+        self.prefix = "body." if hasattr(network, "body") else ""
+        known = layers_of(network)
+        self.nodes: dict[str, list[fx.Node]] = {}
+        for layer in ablated:
+            nodes = [n for n in self.graph.nodes if n.target == self.prefix + layer]
+            if layer not in known or not nodes:
+                raise UserError(
+                    f"layer {layer!r} is not used by the network; there are: {', '.join(known)}"
+                )
+            self.nodes[layer] = nodes
+        self._uses = Counter(n.target for n in self.graph.nodes if n.op == "call_module")
+        self._adapted: dict[str, list[Callable]] = {}
+        self._silent: dict[str, Tensor] = {}
+        self.example = self._shapes(images[:2])
+        for node in list(self.graph.nodes):
+            self._fold_batchnorm(node)
+        for node in list(self.graph.nodes):
+            self._cut_taps(node)
+            self._read_once(node)
+        traced.to(memory_format=torch.channels_last)
+        self.example = self._shapes(images[:2])
+        self._split()
+        self._check(network, images)
+
+    def adapted(self, layer: str, weight: Tensor, bias: Tensor | None):
+        """(weight, bias) that stand in the graph for those of the network's layer."""
+        for step in self._adapted.get(self.prefix + layer, []):
+            weight, bias = step(weight, bias)
+        return weight, bias
+
+    def silent(self, layer: str) -> Tensor:
+        """What each filter of a layer gives in the graph where its weights and bias are 0, [C]."""
+        weight = self.modules[self.prefix + layer].weight
+        return self._silent.get(self.prefix + layer, weight.new_zeros(len(weight)))
+
+    def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
+        """Values at the boundary: all that the ablated layers and what follows take from before."""
+        if images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.run(self.before, {}, keep=self.boundary, images=images)
+
+    def finish(self, boundary: dict[fx.Node, Tensor], **changes) -> Tensor:
+        """Logits from the boundary on; `changes` as in `run`."""
+        return self.run(self.after, boundary, keep=[self.result], **changes)[self.result]
+
+    def axis(self, layer: str) -> int:
+        """The dimension of a layer's output along which its filters lie."""
+        return 1 if isinstance(self.modules[self.prefix + layer], nn.Conv2d) else -1
+
+    def places(self, layer: str, at: str) -> list[fx.Node]:
+        """Where a filter is removed: at "weights" the layer's own output, at "activation" behind
+        its normalisation and non-linearity, if any.
+        """
+        nodes = self.nodes[layer]
+        return nodes if at == "weights" else [_activation(self.modules, node) for node in nodes]
+
+    def run(self, nodes, known, *, keep, images=None, replaced=None, masked=None):
+        """Values of the nodes `keep`, where `known` holds what is computed already.
+
+        replaced: layer -> (weight, bias), adapted. masked: node -> function of its value.
+        """
+        replaced = {self.prefix + layer: made for layer, made in (replaced or {}).items()}
+        masked = masked or {}
+        values = dict(known)
+        last_use = {source: node for node in nodes for source in node.all_input_nodes}
+        kept = set(keep)
+        for node in nodes:
+            if node.op == "placeholder":
+                values[node] = images
+            else:
+                values[node] = self.call(node, values.__getitem__, replaced.get(node.target))
+            if node in masked:
+                values[node] = masked[node](values[node])
+            for source in node.all_input_nodes:
+                if last_use[source] is node and source not in kept:
+                    values.pop(source, None)
+        return {node: values[node] for node in keep}
+
+    def call(self, node: fx.Node, value: Callable[[fx.Node], object], replaced=None):
+        """The value of one node, from those of its inputs; `replaced`: its weight and bias."""
+        args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
+        if node.op == "call_module":
+            module = self.modules[node.target]
+            if replaced is None:
+                return module(*args, **kwargs)
+            if isinstance(module, nn.Linear):
+                return F.linear(*args, *replaced)
+            return module._conv_forward(*args, *replaced)
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        found = self.attributes  # get_attr
+        for name in node.target.split("."):
+            found = getattr(found, name)
+        return found
+
+    def _shapes(self, images: Tensor) -> dict[fx.Node, object]:
+        """Values of every node on a few images."""
+        nodes = [n for n in self.graph.nodes if n.op != "output"]
+        with torch.no_grad():
+            return self.run(nodes, {}, keep=nodes, images=images)
+
+    def _split(self) -> None:
+        reached = {node for nodes in self.nodes.values() for node in nodes}
+        for node in self.graph.nodes:
+            if any(source in reached for source in node.all_input_nodes):
+                reached.add(node)
+        self.after = [n for n in self.graph.nodes if n in reached and n.op != "output"]
+        self.before = [n for n in self.graph.nodes if n not in reached and n.op != "output"]
+        needed = {s for n in reached for s in n.all_input_nodes} - reached
+        self.result = next(n for n in self.graph.nodes if n.op == "output").args[0]
+        if self.result not in reached:
+            needed.add(self.result)
+        self.boundary = [n for n in self.before if n in needed]
+
+    def _check(self, network: nn.Module, images: Tensor) -> None:
+        with torch.no_grad():
+            with evaluation(network):
+                expected = network(images.clone())
+            found = self.finish(self.start(images))
+            alone = self.finish(self.start(images[:1]))
+        # far above rounding, which grows with depth, and far below any other network
+        tolerance = 1e-2 * expected.nan_to_num().abs().max().item()
+        if not torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+            raise Untraceable(
+                "its trace by torch.fx gives other logits; its forward may use a tensor again "
+                "after changing it in place"
+            )
+        if not torch.allclose(alone, expected[:1], rtol=0, atol=tolerance, equal_nan=True):
+            raise Untraceable("what it gives for an image depends on the others in the batch")
+
+    def _module(self, node, kind) -> nn.Module | None:
+        """The module that a node calls, if it is of that kind and is called nowhere else."""
+        if isinstance(node, fx.Node) and node.op == "call_module" and self._uses[node.target] == 1:
+            module = self.modules[node.target]
+            return module if isinstance(module, kind) else None
+        return None
+
+    def _adapt(self, node: fx.Node, module: nn.Module, step: Callable) -> None:
+        """Put `module`, with the parameters that `step` makes of its own, in the node's place."""
+        weight, bias = step(module.weight, module.bias)
+        module.weight = nn.Parameter(weight, requires_grad=False)
+        module.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._adapted.setdefault(node.target, []).append(step)
+
+    def _fold_batchnorm(self, node: fx.Node) -> None:
+        norm = self._module(node, nn.BatchNorm2d)
+        source = node.args[0] if norm else None
+        conv = self._module(source, nn.Conv2d)
+        if not conv or not norm.track_running_stats or len(source.users) != 1:
+            return
+
+        def fold(weight, bias):
+            return fuse_conv_bn_weights(
+                weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+
+        self._silent[source.target] = fold(torch.zeros_like(conv.weight), None)[1]
+        self._adapt(source, conv, fold)
+        node.replace_all_uses_with(source)
+        self.graph.erase_node(node)
+
+    def _cut_taps(self, node: fx.Node) -> None:
+        conv = self._module(node, nn.Conv2d)
+        if not conv or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            return
+        taps, padding = [], []
+        sizes = zip(self.example[node.args[0]].shape[2:], self.example[node].shape[2:], strict=True)
+        for axis, (size, out) in enumerate(sizes):
+            pad, step, gap = conv.padding[axis], conv.stride[axis], conv.dilation[axis]
+            used = [
+                tap
+                for tap in range(conv.kernel_size[axis])
+                if any(0 <= at * step + tap * gap - pad < size for at in range(out))
+            ]
+            low, high = used[0], used[-1] + 1
+            left = pad - low * gap
+            if left < 0 or (size + 2 * left - (high - low - 1) * gap - 1) // step + 1 != out:
+                low, high, left = 0, conv.kernel_size[axis], pad
+            taps.append(slice(low, high))
+            padding.append(left)
+        cut = (slice(None), slice(None), *taps)
+        if conv.weight[cut].shape != conv.weight.shape:
+            self._adapt(node, conv, lambda weight, bias: (weight[cut].contiguous(), bias))
+            conv.padding, conv.kernel_size = tuple(padding), tuple(conv.weight.shape[2:])
+
+    def _read_once(self, node: fx.Node) -> None:
+        """Drop a pooling that only repeats pixels in front of a linear layer; sum its weights."""
+        linear, source = self._module(node, nn.Linear), node
+        while linear and isinstance(source.args[0], fx.Node) and len(source.args[0].users) == 1:
+            source = source.args[0]
+            if not self._flattens(source) and not self._module(source, _TRANSPARENT):
+                break
+        if not linear or not self._module(source, nn.AdaptiveAvgPool2d):
+            return
+        channels, *size = self.example[source.args[0]].shape[1:]
+        times = [
+            out // before for out, before in zip(self.example[source].shape[2:], size, strict=True)
+        ]
+        shape = (-1, channels, size[0], times[0], size[1], times[1])
+        if math.prod(shape[1:]) != linear.in_features or math.prod(times) == 1:
+            return  # some of its windows overlap, or it repeats nothing
+        self._adapt(
+            node,
+            linear,
+            lambda weight, bias: (_sum_repeated(weight, shape), bias),
+        )
+        source.replace_all_uses_with(source.args[0])
+        self.graph.erase_node(source)
+
+    def _flattens(self, node: fx.Node) -> bool:
+        """Whether a node makes one vector of each image's channels."""
+        is_one = node.target is torch.flatten or self._module(node, nn.Flatten)
+        return (
+            bool(is_one) and self.example[node].dim() == 2 and self.example[node.args[0]].dim() == 4
+        )
+
+
+def holds_tensor(value) -> bool:
+    """Whether a node's value is data, not a size or a number."""
+    if isinstance(value, tuple | list):
+        return any(holds_tensor(part) for part in value)
+    return isinstance(value, Tensor)
+
+
+def _sum_repeated(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return weight.reshape(shape).sum((3, 5), dtype=torch.float64).flatten(1).to(weight.dtype)
+
+
+def _out_of_place(graph: fx.Graph) -> fx.Graph:
+    """The graph with in-place operations replaced, so that kept values are never overwritten.
+
+    `view` becomes `reshape`, which takes the channels-last layout of our values as well.
+    """
+    copied = fx.Graph()
+    copied.output(copied.graph_copy(graph, {}))
+    for node in copied.nodes:
+        if node.op not in ("call_function", "call_method"):
+            continue
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        is_method = node.op == "call_method"
+        name = node.target if is_method else getattr(node.target, "__name__", "")
+        if name == "view":
+            node.target = "reshape"
+        elif name.endswith("_") and not name.endswith("__"):
+            homes = [torch.Tensor] if is_method else [torch, nn.functional]
+            found = next((getattr(h, name[:-1]) for h in homes if hasattr(h, name[:-1])), None)
+            if found is None:
+                raise Untraceable(f"its in-place operation {name} has no out-of-place form")
+            node.target = name[:-1] if is_method else found
+    return copied
+
+
+def _activation(modules: dict[str, nn.Module], node: fx.Node) -> fx.Node:
+    """The node where a layer's output has passed its own normalisation and non-linearity."""
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        if user.op == "call_module":
+            follower = modules[user.target]
+            if isinstance(follower, _NORMS + _TRANSPARENT):
+                node = user
+                continue
+            return user if type(follower).__module__ == "torch.nn.modules.activation" else node
+        name = user.target if isinstance(user.target, str) else getattr(user.target, "__name__", "")
+        return user if name in _FUNCTIONS and user.op.startswith("call") else node
+    return node
+
+
+_FUNCTIONS = {
+    "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "leaky_relu", "hardswish",
+    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "prelu",
+}  # fmt: skip

@@ -1,0 +1,142 @@
+"""The ablations: each generator yields variants of a layer and nothing more.
+
+A variant says what is removed; `sweep` evaluates it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Mask(NamedTuple):
+    """Filters of a layer that are removed.
+
+    at "weights": their weights and bias are 0, so a following BatchNorm still passes its shift. at
+    "activation": their output is 0 after normalisation and non-linearity.
+    """
+
+    layer: str
+    filters: tuple[int, ...]
+    at: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One ablated form of a network.
+
+    columns: what is told about it, the same keys for every variant of one sweep.
+    key:     equal keys mean equal networks; None means equal to the base network.
+    replace: makes the replaced parameters, name -> tensor, when they are needed.
+    mask:    the filters that are removed; None for variants that replace parameters.
+    """
+
+    columns: dict
+    key: object
+    replace: Callable[[], dict[str, Tensor]] | None = None
+    mask: Mask | None = None
+
+
+def thresholds(low: float, high: float, count: int) -> np.ndarray:
+    """`count` thresholds from low to high, ascending, both ends included (Pravin et al. 2024)."""
+    return np.linspace(low, high, count)
+
+
+def removed(weight: Tensor, kind: str, alpha: float, half_width: float) -> Tensor:
+    """Bool mask, shaped as `weight`: which weights a synaptic filter sets to 0.
+
+    high_pass removes w <= alpha, low_pass w >= alpha, pulse alpha - d <= w < alpha + d with
+    d = half_width (Pravin et al. 2024). Compared in double precision, where thresholds are exact.
+    """
+    weight = weight.double()
+    if kind == "high_pass":
+        return weight <= alpha
+    if kind == "low_pass":
+        return weight >= alpha
+    return (weight >= alpha - half_width) & (weight < alpha + half_width)
+
+
+def synaptic_variants(
+    layers: dict[str, nn.Module],
+    *,
+    kinds: Sequence[str],
+    count: int,
+    limits: tuple[float, float] | None = None,
+) -> list[Variant]:
+    """Every synaptic filter at every threshold, on one layer (local) or on all at once (global).
+
+    layers: name -> module with a weight; they share one range, `limits` or their smallest to
+    largest weight. Columns: filter, threshold, normalised (0..1, ascending with the threshold),
+    kept (share of the non-zero weights that stay), changed_weights (number that becomes 0).
+    """
+    weights = {name: layer.weight.detach() for name, layer in layers.items()}
+    low, high = limits or (
+        min(w.min().item() for w in weights.values()),
+        max(w.max().item() for w in weights.values()),
+    )
+    total = sum(int(w.count_nonzero()) for w in weights.values())
+    alphas = thresholds(low, high, count)
+    half_width = (high - low) / (2 * count)
+    variants = []
+    for kind in kinds:
+        for index, alpha in enumerate(alphas.tolist()):
+            digest, changed = hashlib.sha256(), 0
+            for name, weight in weights.items():
+                mask = removed(weight, kind, alpha, half_width) & (weight != 0)
+                changed += int(mask.sum())
+                digest.update(name.encode())
+                digest.update(np.packbits(mask.cpu().numpy()).tobytes())
+            columns = {
+                "filter": kind,
+                "threshold": alpha,
+                "normalised": index / (count - 1),
+                "kept": 1 - changed / max(total, 1),
+                "changed_weights": changed,
+            }
+            variants.append(
+                Variant(
+                    columns,
+                    key=digest.digest() if changed else None,
+                    replace=lambda kind=kind, alpha=alpha: {
+                        f"{name}.weight": weight.masked_fill(
+                            removed(weight, kind, alpha, half_width), 0.0
+                        )
+                        for name, weight in weights.items()
+                    },
+                )
+            )
+    return variants
+
+
+def nodal_variants(
+    name: str, layer: nn.Module, *, filters: Iterable[int], at: str
+) -> Iterator[Variant]:
+    """Nodal dropout: each of `filters` of one layer removed (Pravin et al. 2021).
+
+    at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1 for
+    activation: no weight is touched).
+    """
+    weight = layer.weight.detach()
+    for index in filters:
+        mask = Mask(name, (index,), at)
+        if at == "activation":
+            yield Variant({"filter": index, "changed_weights": -1}, key=mask, mask=mask)
+            continue
+        changed = int(weight[index].count_nonzero())
+        changed += 0 if layer.bias is None else int(layer.bias[index] != 0)
+        columns = {"filter": index, "changed_weights": changed}
+        yield Variant(columns, key=mask if changed else None, mask=mask)
+
+
+def band_of(weight: Tensor, alphas: np.ndarray) -> Tensor:
+    """For every weight the index of the pulse band that it lies in, ties to the lower band.
+
+    Bands are narrower than the spacing of their centres, so a weight between two bands belongs to
+    the nearer centre (ours).
+    """
+    edges = torch.as_tensor((alphas[1:] + alphas[:-1]) / 2, device=weight.device)
+    return torch.bucketize(weight.double(), edges)

@@ -1,0 +1,228 @@
+"""Adversarial images by the attacks of the config, and the accuracy that they leave."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faultline.attacks.ascent import Bounds, apgd, fgsm, per_image, pgd, random_start
+from faultline.base import memory, plugins
+from faultline.base.errors import UserError
+from faultline.base.memory import halving
+from faultline.base.seeds import seeded
+from faultline.networks.evaluation import evaluation, predict
+
+
+def judge(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attacks: Mapping[str, Callable[..., Tensor]],
+) -> dict[str, np.ndarray]:
+    """Image set -> bool [n], classified correctly: "clean" and each attack, crafted on the network.
+
+    attacks: name -> function of (network, images, labels).
+    """
+    sets = {"clean": images}
+    sets |= {name: craft(network, images, labels) for name, craft in attacks.items()}
+    return {
+        name: (predict(network, chosen).argmax(1) == labels).cpu().numpy()
+        for name, chosen in sets.items()
+    }
+
+
+def _fgsm(network, images, labels, *, attack, eps, bounds, start):
+    return fgsm(network, images, labels, eps=eps, bounds=bounds)
+
+
+def _pgd(network, images, labels, *, attack, eps, bounds, start):
+    share = attack.get("step_size") or 2.5 / attack["steps"]
+    return pgd(
+        network,
+        images,
+        labels,
+        eps=eps,
+        norm=attack["norm"],
+        steps=attack["steps"],
+        step_size=share * eps,
+        bounds=bounds,
+        start=start,
+    )
+
+
+def _apgd(network, images, labels, *, attack, eps, bounds, start):
+    given = {"norm": attack["norm"], "steps": attack["steps"], "bounds": bounds, "start": start}
+    return apgd(network, images, labels, eps=eps, **given)
+
+
+def _own(function, network, images, labels, *, attack, eps, bounds, start):
+    """A user's function in the form of `Method.perturb`; its result must be finite images.
+
+    The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
+    seeded by `start`, which follows from the seed.
+    """
+    perturb, seed = plugins.load(function), start.double().sum().item()
+    with plugins.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
+        made = perturb(
+            network, images.clone(), labels, attack=attack, eps=eps, bounds=bounds, start=start
+        )
+    expected = f"expected images {list(images.shape)}, as it was given"
+    if not isinstance(made, Tensor) or made.shape != images.shape:
+        got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise UserError(f"{function} returned {got}; {expected}")
+    if not made.isfinite().all():
+        raise UserError(f"{function} returned values that are not finite; {expected}")
+    return made.detach().to(images)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of attack.
+
+    perturb: (network, images, labels, *, attack, eps, bounds, start) -> adversarial images of one
+    batch, with eps and start in pixel units. needs: the settings that `attack` must hold.
+    """
+
+    perturb: Callable[..., Tensor]
+    norms: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    random: bool = True
+
+
+METHODS = {
+    "fgsm": Method(_fgsm, norms=("linf",), random=False),
+    "pgd": Method(_pgd, norms=("linf", "l2"), needs=("steps",)),
+    "apgd": Method(_apgd, norms=("linf", "l2"), needs=("steps",)),
+}
+
+
+def resolve_method(
+    attack: Mapping[str, Any], bounds: Bounds
+) -> tuple[Method, dict[str, Any], Bounds]:
+    """The method, the attack with its norm, and the bounds that apply; UserError on a clash."""
+    name = attack.get("method")
+    if plugins.is_own(name):
+        method = Method(partial(_own, name), norms=("linf", "l2"))
+    elif name in METHODS:
+        method = METHODS[name]
+    else:
+        raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
+    attack = {"norm": "linf", **attack}
+    if attack["norm"] not in method.norms:
+        raise UserError(
+            f"attack: norm is {attack['norm']!r}; choose one of {', '.join(method.norms)} "
+            f"with method {name}"
+        )
+    for key in method.needs:
+        if attack.get(key) is None:
+            raise UserError(f"attack: method {name} needs the key {key}; add it")
+    if attack.get("normalised_units"):
+        if attack["norm"] != "linf":
+            raise UserError("attack: normalised_units needs norm linf; change one of the two")
+        bounds = None
+    return method, attack, bounds
+
+
+def pixel_units(std: Sequence[float] | Tensor | None, images: Tensor) -> Tensor:
+    """The size [channels, 1, ...] of one normalised unit in pixels."""
+    if std is None:
+        raise UserError("attack: normalised_units needs the data set's std; give it or turn it off")
+    std = torch.as_tensor(std, dtype=images.dtype, device=images.device)
+    return per_image(std.flatten(), images[0])
+
+
+@halving
+def craft(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Mapping[str, Any],
+    eps: float,
+    bounds: Bounds,
+    seed: int,
+    batch_size: int = 500,
+    std: Sequence[float] | Tensor | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Adversarial images, of the shape, type and device of the images; the images at eps 0.
+
+    attack: method (of `METHODS`, or "file.py:function" of the user's own), norm ("linf", the
+    default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
+    normalised_units. With normalised_units, eps is in units of the input divided by its std
+    [channels] and bounds do not apply: only to repeat the notebook of Pravin et al. 2024.
+    progress: called with the number of images done since the last call.
+    batch_size: at most; large images go in smaller batches.
+    UserError where the attack's settings are unknown or clash.
+    """
+    method, attack, bounds = resolve_method(attack, bounds)
+    if eps == 0:
+        return images.clone()
+    radius = eps * pixel_units(std, images) if attack.get("normalised_units") else eps
+    batch_size = memory.batch_size(batch_size, images.shape[1:])
+    starts = [None] * len(images.split(batch_size))
+    if method.random:
+        unit = random_start(images.shape, eps=1.0, norm=attack["norm"], seed=seed)
+        starts = unit.split(batch_size)
+    adversarial = []
+    for batch, targets, start in zip(
+        images.split(batch_size), labels.split(batch_size), starts, strict=True
+    ):
+        adversarial.append(
+            method.perturb(
+                network,
+                batch,
+                targets,
+                attack=attack,
+                eps=radius,
+                bounds=bounds,
+                start=None if start is None else radius * start.to(images),
+            )
+        )
+        if progress is not None:
+            progress(len(batch))
+    return torch.cat(adversarial)
+
+
+def attack_curve(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Mapping[str, Any],
+    eps_grid: Iterable[float],
+    eps: float,
+    bounds: Bounds,
+    seed: int,
+    batch_size: int = 500,
+    std: Sequence[float] | Tensor | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[dict[float, np.ndarray], Tensor]:
+    """Correctness bool [n] for every eps of the grid, in rising order, and the images of one eps.
+
+    `eps` is the one whose adversarial images are returned; it joins the grid, and its entry is the
+    correctness on these very images. The other settings are those of `craft`.
+    """
+    correct = {}
+    for value in sorted({*eps_grid, eps}):
+        crafted = craft(
+            network,
+            images,
+            labels,
+            attack=attack,
+            eps=value,
+            bounds=bounds,
+            seed=seed,
+            batch_size=batch_size,
+            std=std,
+            progress=progress,
+        )
+        correct[value] = (predict(network, crafted).argmax(1) == labels).cpu().numpy()
+        if value == eps:
+            adversarial = crafted
+    return correct, adversarial

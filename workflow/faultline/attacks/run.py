@@ -1,0 +1,64 @@
+"""The attacks of a config on a data set: with its bounds, its seeds and their self-checks."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from faultline.attacks.craft import attack_curve, craft
+from faultline.attacks.selfchecks import checks
+from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet, test_images
+
+
+class Attacked(NamedTuple):
+    """accuracy: rows {eps, correct, n, accuracy}; checks: rows, see `attacks.checks`.
+
+    correct: eps -> bool [n]; images: the adversarial images of the attack's own eps.
+    """
+
+    accuracy: list[dict]
+    checks: list[dict]
+    correct: dict[float, np.ndarray]
+    images: torch.Tensor
+
+
+def attacked(
+    network: nn.Module, dataset: DataSet, *, attack: dict, name: str, seed: int
+) -> Attacked:
+    """One attack of the config on the test images, over its eps grid; told in the log."""
+    images, labels = test_images(dataset)
+    common = {"attack": attack, "eps": attack["eps"], "bounds": dataset.bounds, "std": dataset.std}
+    correct, adversarial = attack_curve(
+        network,
+        images,
+        labels,
+        eps_grid=attack["eps_grid"],
+        seed=seed_of("attack", name, seed),
+        **common,
+    )
+    found = checks(network, images, labels, adversarial=adversarial, correct=correct, **common)
+    rows = []
+    for eps, hits in correct.items():
+        rows.append({"eps": eps, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()})
+        print(f"{name}, eps {eps:g}: accuracy {hits.mean():.4f} (n = {len(hits)})")
+    for check in found:
+        print(f"{check['status']}: {check['check']}: {check['detail']}")
+    return Attacked(rows, found, correct, adversarial)
+
+
+def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:
+    """attack -> function (network, images, labels) -> adversarial images at its own eps."""
+    return {
+        name: partial(
+            craft,
+            attack=attack,
+            eps=attack["eps"],
+            bounds=dataset.bounds,
+            seed=seed_of("attack", name, seed),
+            std=dataset.std,
+        )
+        for name, attack in attacks.items()
+    }

@@ -1,0 +1,123 @@
+"""The self-checks of one attack on one network, which tell whether to believe it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faultline.attacks.ascent import Bounds, input_gradient, l2_norm, logit_gradient
+from faultline.attacks.checks import accuracy_monotone, row
+from faultline.attacks.craft import pixel_units, resolve_method
+from faultline.base import memory
+from faultline.networks.evaluation import predict
+
+SHARE_LIMIT = 0.01
+"""Share of images without a usable gradient above which a check warns."""
+
+
+def checks(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Mapping[str, Any],
+    eps: float,
+    bounds: Bounds,
+    adversarial: Tensor,
+    correct: Mapping[float, np.ndarray],
+    batch_size: int = 500,
+    std: Sequence[float] | Tensor | None = None,
+) -> list[dict[str, str]]:
+    """The self-checks of one attack on one network: rows {check, status, detail}.
+
+    adversarial, correct: what `attack_curve` returned for this attack. The meaning of each check is
+    in `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack; the limits are ours.
+    """
+    method, attack, bounds = resolve_method(attack, bounds)
+    batch_size = memory.batch_size(batch_size, images.shape[1:])
+    first, targets = images[:batch_size], labels[:batch_size]
+    unchanged = method.perturb(
+        network,
+        first,
+        targets,
+        attack=attack,
+        eps=0.0,
+        bounds=bounds,
+        start=torch.zeros_like(first),
+    )
+    moved = _count((unchanged != first).flatten(1).any(1))
+    logits = predict(network, images)
+    return [
+        row("eps_zero_identity", moved == 0, f"At eps 0, {moved} of {len(first)} images changed."),
+        accuracy_monotone(correct),
+        _zero_gradients(network, images, labels, batch_size),
+        _saturated_logits(logits, labels),
+        _softmax_outputs(logits),
+        _randomised_outputs(predict(network, first), predict(network, first)),
+        _inside_ball(images, adversarial, attack, eps, bounds, std),
+    ]
+
+
+def _count(flags: Tensor) -> int:
+    return int(flags.sum())
+
+
+def _zero_gradients(network, images, labels, batch_size) -> dict[str, str]:
+    zero = sum(
+        _count((input_gradient(network, batch, targets) == 0).flatten(1).all(1))
+        for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    )
+    share = zero / len(images)
+    detail = f"{zero} of {len(images)} images ({share:.2%}) have an input gradient of exactly zero."
+    return row("zero_gradients", share <= SHARE_LIMIT, detail)
+
+
+def _saturated_logits(logits, labels) -> dict[str, str]:
+    right = logits.argmax(1) == labels
+    saturated = _count(right & (logit_gradient(logits, labels) == 0).all(1))
+    share = saturated / max(_count(right), 1)
+    detail = (
+        f"{saturated} of {_count(right)} correctly classified images ({share:.2%}) have a "
+        f"cross-entropy without any gradient; the largest logit is {float(logits.abs().max()):.3g}."
+    )
+    return row("saturated_logits", share <= SHARE_LIMIT, detail)
+
+
+def _softmax_outputs(logits) -> dict[str, str]:
+    sums = logits.sum(1)
+    probabilities = bool((logits >= 0).all() and ((sums - 1).abs() < 1e-4).all())
+    detail = (
+        f"The smallest output is {float(logits.min()):.3g}; the outputs of an image sum to "
+        f"{float(sums.min()):.3g} at least and {float(sums.max()):.3g} at most."
+    )
+    return row("softmax_outputs", not probabilities, detail)
+
+
+def _randomised_outputs(logits, again) -> dict[str, str]:
+    difference, scale = float((logits - again).abs().max()), float(logits.abs().max())
+    detail = (
+        f"Two passes over the same {len(logits)} images differ by {difference:.3g} at most, "
+        f"where the largest output is {scale:.3g}."
+    )
+    # Some GPU kernels do not repeat to the last bit; that is not what this check looks for.
+    return row("randomised_outputs", difference <= 1e-4 * scale, detail)
+
+
+def _inside_ball(images, adversarial, attack, eps, bounds, std) -> dict[str, str]:
+    delta = adversarial - images
+    if attack.get("normalised_units"):
+        delta = delta / pixel_units(std, images)
+    sizes = l2_norm(delta) if attack["norm"] == "l2" else delta.flatten(1).abs().amax(1)
+    largest, low, high = float(sizes.max()), float(adversarial.min()), float(adversarial.max())
+    ok = largest <= eps * (1 + 1e-5) + 1e-6
+    limits = "no bounds"
+    if bounds is not None:
+        ok = ok and low >= bounds[0] and high <= bounds[1]
+        limits = f"bounds {bounds[0]:g} to {bounds[1]:g}"
+    detail = (
+        f"The largest {attack['norm']} perturbation is {largest:.6g} at eps {eps:g}; values go "
+        f"from {low:.6g} to {high:.6g} with {limits}."
+    )
+    return row("inside_ball", ok, detail)

@@ -1,0 +1,5 @@
+"""Columns and words that the tables share."""
+
+RUN = ["dataset", "network", "training"]
+
+CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")

@@ -1,0 +1,129 @@
+"""Retraining policies compared with a reference, image by image and seed by seed. No torch."""
+
+import re
+from collections.abc import Hashable
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from faultline.base.columns import RUN
+from faultline.base.statistics import (
+    mcnemar,
+    mean_interval,
+    mean_p_value,
+    paired_mean_interval,
+    pseudo_change,
+)
+
+COLUMNS = [
+    *("policy", "level", "seed", "seeds", "draws", "n", "accuracy", "reference_accuracy"),
+    *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high"),
+]
+
+
+def compare(
+    correctness: dict[Hashable, dict[str, np.ndarray]],
+    *,
+    reference: str = "regular",
+    confidence: float,
+) -> pd.DataFrame:
+    """Accuracy of each policy less that of the reference, paired by seed and by image (ours).
+
+    correctness: seed -> policy -> bool [n], images classified correctly, the same n images for all.
+    Policies called "random-0", "random-1", ... are draws of one policy, "random": their mean is
+    taken image by image. A seed without the reference, and a policy in no other seed, is left out.
+
+    Rows, by `level`:
+    - "seed": one per policy and seed. ci_low and ci_high are the interval over images (Agresti &
+      Min 2005), p_value McNemar's, exact. Where draws make the changes of images shares, it is the
+      same interval on the changes, and its z test.
+    - "all seeds": one per policy. difference is the mean over seeds; ci_low, ci_high and p_value
+      are Student's t over seeds (NaN for one seed, which says nothing of others); image_ci_low and
+      image_ci_high are the interval over images of the changes averaged over these very seeds.
+
+    Columns: see COLUMNS; accuracies and differences are shares.
+    """
+    seeds = {seed: _draws(of) for seed, of in correctness.items() if reference in of}
+    base = {seed: np.asarray(correctness[seed][reference], float) for seed in seeds}
+    rows = []
+    for policy in dict.fromkeys(p for of in seeds.values() for p in of if p != reference):
+        draws = {seed: of[policy] for seed, of in seeds.items() if policy in of}
+        changes = np.stack([np.mean(draws[seed], axis=0) - base[seed] for seed in draws])
+        for seed, change in zip(draws, changes, strict=True):
+            _, low, high = paired_mean_interval(change, confidence=confidence)
+            rows.append(
+                {
+                    "policy": policy,
+                    "level": "seed",
+                    "seed": seed,
+                    "seeds": 1,
+                    "draws": len(draws[seed]),
+                    "n": len(change),
+                    "reference_accuracy": base[seed].mean(),
+                    "difference": change.mean(),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "p_value": _p_over_images(change),
+                }
+            )
+        difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
+        _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
+        rows.append(
+            {
+                "policy": policy,
+                "level": "all seeds",
+                "seeds": len(draws),
+                "draws": sum(len(of) for of in draws.values()),
+                "n": changes.shape[1],
+                "reference_accuracy": np.mean([base[seed].mean() for seed in draws]),
+                "difference": difference,
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": mean_p_value(changes.mean(1)),
+                "image_ci_low": image_low,
+                "image_ci_high": image_high,
+            }
+        )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
+    table["accuracy"] = table["reference_accuracy"] + table["difference"]
+    return table
+
+
+def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    draws: dict[str, list] = {}
+    for name, correct in policies.items():
+        draws.setdefault(re.sub(r"^random-\d+$", "random", name), []).append(correct)
+    return draws
+
+
+def _p_over_images(change: np.ndarray) -> float:
+    gained, lost = np.count_nonzero(change > 0), np.count_nonzero(change < 0)
+    if np.isin(change, (-1, 0, 1)).all():
+        return float(mcnemar(gained, lost))
+    squares = change @ change
+    squares += pseudo_change(squares, gained + lost)
+    total = change.sum()
+    return float(2 * ndtr(-abs(total) / np.sqrt(squares - total**2 / (len(change) + 2))))
+
+
+def compare_policies(
+    correct: list[dict], places: list[dict], *, confidence: float, reference: str = "regular"
+) -> pd.DataFrame:
+    """Each policy, of retraining or remedy, against the reference, paired by image and by seed.
+
+    correct: image set -> bool [n] under one policy; places: its checkpoint and policy.
+    """
+    groups = {}
+    for hits, place in zip(correct, places, strict=True):
+        for images, vector in hits.items():
+            key = (*(place[column] for column in RUN), place["epoch"], images)
+            groups.setdefault(key, {}).setdefault(place["seed"], {})[place["policy"]] = vector
+    tables = []
+    for key, by_seed in groups.items():
+        table = compare(by_seed, reference=reference, confidence=confidence)
+        for position, column in enumerate([*RUN, "epoch", "images"]):
+            table.insert(position, column, key[position])
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["policy"])

@@ -1,0 +1,188 @@
+"""Reading and writing files: whole or not at all, never executing what is read."""
+
+import io
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from faultline.base.errors import UserError
+
+
+@contextmanager
+def atomic(path):
+    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(content: dict, path) -> None:
+    """Write a dict of tensors and plain values; the same content gives the same bytes."""
+    import torch
+
+    buffer = io.BytesIO()  # saved under a path, the file would carry the temporary name
+    torch.save(_interned(content), buffer)
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _interned(value):
+    """Equal texts made one object. Pickle writes an object once and then refers to it, so the bytes
+    would otherwise tell a resumed training from one that ran through."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {_interned(key): _interned(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_interned(part) for part in value]
+    return value
+
+
+_ANEW = "delete it and run again to make it anew"
+
+
+def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, and `remedy` what to
+    do where it does not, for the error.
+
+    Raises UserError when the file is missing, truncated, or carries anything but data.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
+            f"code; {remedy}"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError):
+        raise UserError(
+            f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
+        ) from None
+
+
+def load_state_dict(path) -> dict:
+    """Name -> tensor from a user's .safetensors file, or from one of torch.save.
+
+    The latter is a state dict, or holds one under "state_dict", "model" or, as our checkpoints do,
+    "network". The prefix "module." of parallel training is dropped. Raises UserError when it is
+    anything else.
+    """
+    import torch
+
+    what, remedy = "a state dict", "save the network's state_dict() alone"
+    if Path(path).suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read, expected {what} ({error}); {remedy}"
+            ) from None
+    else:
+        state = load_tensors(path, what, remedy=remedy)
+    for key in ("state_dict", "model", "network"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    tensors = isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
+    if not tensors or not state:
+        holds = (
+            ", ".join(map(str, [*state][:5])) if isinstance(state, dict) else type(state).__name__
+        )
+        raise UserError(
+            f"{path}: expected {what}, plain or under state_dict or model, but it holds "
+            f"{holds or 'nothing'}; {remedy}"
+        )
+    prefix = "module." * all(name.startswith("module.") for name in state)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def save_arrays(arrays: dict, path) -> None:
+    """Write NumPy arrays as one compressed .npz file."""
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_arrays(path) -> dict:
+    """Read a .npz file. Raises UserError when it is missing or damaged."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the workflow again") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+    ):
+        raise UserError(
+            f"{path}: cannot be read, expected arrays (.npz); it is truncated or not such a file; "
+            "delete it and run again to make it anew"
+        ) from None
+
+
+def save_table(table, path) -> None:
+    """Write a pandas DataFrame as tab-separated values; NaN is written as `nan`."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
+
+
+_NAMES = [
+    *("dataset", "network", "training", "layer", "attack", "policy", "probe"),
+    *("images", "ablation", "variant"),
+]
+
+
+def load_table(path):
+    """Read a tab-separated table into a DataFrame; names stay text, whatever they look like (layer
+    "1.10" is no number). Raises UserError when it is missing or empty."""
+    import pandas as pd
+
+    try:
+        # "none" is a word of ours (scores that need no attack), not a missing value
+        return pd.read_csv(
+            path,
+            sep="\t",
+            keep_default_na=False,
+            na_values=["nan"],
+            dtype=dict.fromkeys(_NAMES, str),
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the workflow again") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, pd.errors.EmptyDataError) and Path(path).stat().st_size:
+            return pd.DataFrame()  # without rows and columns `save_table` writes a line end only
+        raise UserError(
+            f"{path}: cannot be read, expected a table (.tsv); delete it and run again"
+        ) from None
+
+
+def save_text(text: str, path) -> None:
+    """Write text as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,229 @@
+"""A fingerprint of the code that a script really uses, for Snakemake's `params`.
+
+It is the sha256 of the syntax trees of the script and of every top-level definition of this package
+that the script reaches, directly or through other definitions, each with what the names in it stand
+for. Comments, docstrings, import statements and definitions that are not reached do not count, nor
+does the module that a definition stands in: editing one function reruns the stages that use it, and
+moving it reruns nothing.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parents[1]
+
+
+class _Target(NamedTuple):
+    """What a name stands for: a module of the package, or a member of one; member None: all of it.
+    path None: something of another package, told by `member`."""
+
+    path: Path | None
+    member: str | None
+
+
+class _Module:
+    """Definitions, imports and loose statements of one source file."""
+
+    def __init__(self, path: Path, package: Path):
+        self.path, self.package = path, package
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        self.imports: dict[str, _Target] = {}
+        self.named: list[_Target] = []  # by `import faultline.x`, as faultline.x
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self._note(node)
+        self.tree = _bare(tree)
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.loose: list[ast.stmt] = []
+        for statement in self.tree.body:
+            names = _defined(statement)
+            for name in names:
+                self.definitions.setdefault(name, []).append(statement)
+            if not names:
+                self.loose.append(statement)
+
+    def _note(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                parts, local = alias.name.split("."), alias.asname or alias.name.split(".")[0]
+                if parts[0] != self.package.name:
+                    self.imports[local] = _Target(None, alias.name)
+                elif alias.asname:
+                    self.imports[local] = _Target(self._file(parts[1:], node), None)
+                else:
+                    self.named.append(_Target(self._file(parts[1:], node), None))
+            return
+        parts = node.module.split(".") if node.module else []
+        if node.level:
+            parts = [self.package.name, *self._own_folder()[: -node.level + 1 or None], *parts]
+        for alias in node.names:
+            found = _Target(None, f"{'.'.join(parts)}.{alias.name}")
+            if parts[0] == self.package.name:
+                inner = _file_of(self.package, [*parts[1:], alias.name])
+                found = _Target(inner or self._file(parts[1:], node), None if inner else alias.name)
+            self.imports[alias.asname or alias.name] = found
+
+    def _own_folder(self) -> tuple[str, ...]:
+        return self.path.parent.relative_to(self.package).parts
+
+    def _file(self, parts: list[str], node: ast.stmt) -> Path:
+        found = _file_of(self.package, parts)
+        if found is None:
+            name = ".".join([self.package.name, *parts])
+            raise ModuleNotFoundError(f"{self.path}:{node.lineno}: there is no module {name}")
+        return found
+
+    def resolve(self, name: str, attribute: str | None) -> list[_Target]:
+        """What a name, or an attribute of it, stands for in this module; nothing where it is
+        local or built in."""
+        if name in self.imports:
+            path, member = self.imports[name]
+            if path and member is None:
+                inner = attribute and _file_of(path.parent, [attribute])
+                if path.name == "__init__.py" and inner:
+                    return [_Target(inner, None)]
+                return [_Target(path, attribute)]
+            if path and not _module(path, self.package).may_hold(member):
+                raise ModuleNotFoundError(f"{self.path}: {path} holds no {member}")
+            return [_Target(path, member)]
+        if name in self.definitions:
+            return [_Target(self.path, name)]
+        return self.named if name == self.package.name else []
+
+    def statements(self, member: str | None) -> list[ast.stmt]:
+        """The definitions of a member, or all of them."""
+        if member in self.definitions:
+            return self.definitions[member]
+        return [s for group in self.definitions.values() for s in group]
+
+    def may_hold(self, name: str) -> bool:
+        """Whether the module can have such a member, be it defined inside of a block."""
+        return name in self.definitions or name in self.imports or name in self._stored
+
+    @functools.cached_property
+    def _stored(self) -> set[str]:
+        nodes = list(ast.walk(self.tree))
+        names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        return names | {n.name for n in nodes if hasattr(n, "name")}
+
+
+def _file_of(folder: Path, parts: list[str]) -> Path | None:
+    path = folder.joinpath(*parts)
+    candidates = ([path.with_name(f"{path.name}.py")] if parts else []) + [path / "__init__.py"]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+class _WithoutImports(ast.NodeTransformer):
+    def visit_Import(self, node):
+        return None
+
+    visit_ImportFrom = visit_Import
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    return _WithoutImports().visit(without_docstrings(tree))
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return []
+
+
+@functools.cache
+def _references(statement: ast.AST) -> list[tuple[str, str | None]]:
+    """(name, attribute) pairs that a statement mentions; attribute is None for a bare name."""
+    attributes, names = [], {}
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            names[id(node)] = node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.append(node)
+    pairs = {(names.pop(id(node.value), node.value.id), node.attr) for node in attributes}
+    pairs |= {(name, None) for name in names.values()}
+    return sorted(pairs, key=str)
+
+
+@functools.cache
+def _dump(statement: ast.AST) -> str:
+    return ast.dump(statement)
+
+
+@functools.cache
+def _module(path: Path, package: Path) -> _Module:
+    return _Module(path, package)
+
+
+def _follow(target: _Target, package: Path) -> Iterator[_Target]:
+    """The target, or where a module that hands it on has it from."""
+    path, member = target
+    if path and member:
+        module = _module(path, package)
+        if member not in module.definitions and member in module.imports:
+            yield from _follow(module.imports[member], package)
+            return
+    yield target
+
+
+@functools.cache
+def _links(path: Path, statement: ast.AST, package: Path) -> tuple[str, tuple[_Target, ...]]:
+    """What a statement is, the definitions behind its names included, and these."""
+    module, words, targets = _module(path, package), [_dump(statement)], []
+    for name, attribute in _references(statement):
+        for first in module.resolve(name, attribute):
+            for target in _follow(first, package):
+                said = target.member or ""
+                if target.path:
+                    targets.append(target)
+                    found = _module(target.path, package).statements(target.member)
+                    said = "".join(map(_dump, found))
+                digest = hashlib.sha256(said.encode()).hexdigest()
+                words.append(f"{name} {attribute} {digest}")
+    return "\n".join(words), tuple(targets)
+
+
+def fingerprint(*files: Path, package: Path = PACKAGE) -> str:
+    """Hexadecimal sha256 of the code that some files use, themselves included.
+
+    Raises ModuleNotFoundError where one of these imports from the package what is not in it.
+    """
+    parts: set[str] = set()
+    queue: list[_Target] = []
+    seen: set[_Target] = set()
+
+    def take(path: Path, statement: ast.AST) -> None:
+        said, targets = _links(path, statement, package)
+        parts.add(said)
+        queue.extend(targets)
+
+    for path in files:
+        take(path, _module(path, package).tree)
+    while queue:
+        target = queue.pop()
+        if target in seen or target.path in files:
+            continue
+        seen.add(target)
+        module = _module(target.path, package)
+        for statement in [*module.statements(target.member), *module.loose]:
+            take(target.path, statement)
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""Images from files: decoding in general, and the user's own folders and arrays. No torch."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from faultline.base.errors import UserError
+from faultline.data.decode import SPLITS, Pool, array_pool, in_one_line
+from faultline.data.sources import PIXELS, Source
+
+# One file of arrays
+
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Name -> (shape, dtype) of the arrays in a .npz file, without their content."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.namelist():
+            with archive.open(entry) as file:
+                shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+                found[entry.removesuffix(".npy")] = shape, dtype
+    return found
+
+
+def _arrays(path: Path, *keys: str) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [arrays[key] for key in keys]
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: cannot be read ({in_one_line(error)}); write it with numpy.savez, without objects"
+    )
+
+
+def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    """(the file, split -> shape of its images), from the headers of a .npz file, checked."""
+    if not dataset.get("file"):
+        raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
+    path = Path(dataset["file"]).expanduser()
+    if not path.is_file():
+        raise UserError(f"config key datasets.{name}.file: no such file: {path}")
+    try:
+        headers = _headers(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    shapes = {}
+    for split in SPLITS:
+        keys = f"{split}_images", f"{split}_labels"
+        missing = [key for key in keys if key not in headers]
+        if len(missing) == 2 and split != "train":
+            continue
+        if missing:
+            raise UserError(
+                f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
+                "expected train_images and train_labels, and both or none of test and validation"
+            )
+        (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
+        if (dtype != np.uint8 and dtype.kind != "f") or len(shape) not in (3, 4):
+            raise UserError(
+                f"{path}: {keys[0]} is {dtype} {list(shape)}, expected uint8 or float "
+                "[n, height, width], [n, channels, height, width] or [n, height, width, channels]"
+            )
+        if label_dtype.kind not in "iu" or len(label_shape) != 1:
+            raise UserError(
+                f"{path}: {keys[1]} is {label_dtype} {list(label_shape)}, expected whole numbers "
+                "[n], the class of each image from 0"
+            )
+        if shape[0] != label_shape[0] or not shape[0]:
+            raise UserError(
+                f"{path}: {keys[0]} holds {shape[0]} images, but {keys[1]} {label_shape[0]} "
+                "labels; give as many of both, at least one"
+            )
+        shapes[split] = shape
+        first = shapes["train"], headers["train_images"][1]
+        if (shape[1:], dtype) != (first[0][1:], first[1]):
+            raise UserError(
+                f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_images {first[1]} "
+                f"{list(first[0][1:])}; give all the same"
+            )
+    return path, shapes
+
+
+def _channel_axis(path: Path, shape: tuple[int, ...]) -> int | None:
+    """Which axis of images [n, ...] holds the channels: the one of 4 or fewer, the first of two."""
+    if len(shape) == 3:
+        return None
+    for axis in (1, 3):
+        if shape[axis] <= 4:
+            return axis
+    raise UserError(
+        f"{path}: images of shape {list(shape[1:])} have no axis of 1 to 4 channels; expected "
+        "[n, channels, height, width] or [n, height, width, channels]"
+    )
+
+
+def describe_arrays(dataset: dict, *, name: str) -> Source:
+    """Shape and classes of a data set of source `npz`, from the headers and the labels.
+
+    Without the key `classes` there are as many as the largest label says.
+    """
+    path, shapes = _array_shapes(dataset, name=name)
+    axis, (_, *shape) = _channel_axis(path, shapes["train"]), shapes["train"]
+    channels = shape.pop(axis - 1) if axis else 1
+    labels = _arrays(path, *(f"{split}_labels" for split in shapes))
+    classes = dataset["classes"] or int(max(of_split.max() for of_split in labels)) + 1
+    for split, of_split in zip(shapes, labels, strict=True):
+        if of_split.min() < 0 or of_split.max() >= classes:
+            worst = of_split.min() if of_split.min() < 0 else of_split.max()
+            raise UserError(
+                f"{path}: {split}_labels holds the label {worst}, expected 0 to {classes - 1}; "
+                f"mend the labels or the config key datasets.{name}.classes"
+            )
+    if classes < 2:
+        raise UserError(f"{path}: all labels are 0; expected at least two classes")
+    return Source(
+        shape=(channels, *shape),
+        classes=classes,
+        bounds=PIXELS,
+        official_test="test" in shapes,
+        train=shapes["train"][0],
+        test=shapes.get("test", (0,))[0],
+        official_validation="validation" in shapes,
+    )
+
+
+def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
+    """Pool of each split of a .npz file: uint8 [n, c, h, w], or float32 in 0..1."""
+    path, shapes = _array_shapes(dataset, name=name)
+    axis, pools = _channel_axis(path, shapes["train"]), {}
+    used = [f"{split}_{part}" for split in shapes for part in ("images", "labels")]
+    print(f"{path}: {', '.join(used)}; axis of the channels: {axis or 'none'}")
+    if others := sorted(set(_headers(path)) - set(used)):
+        print(f"{path}: not used: {', '.join(others)}")
+    for split in shapes:
+        images, labels = _arrays(path, f"{split}_images", f"{split}_labels")
+        if images.dtype != np.uint8:
+            images = images.astype(np.float32)
+            low, high = images.min(), images.max()
+            if not (low >= 0 and high <= 1):  # NaN is in no range
+                raise UserError(
+                    f"{path}: {split}_images holds values from {low:g} to {high:g}, expected 0 to "
+                    "1; give pixels as uint8 or in 0..1 (networks normalise them themselves)"
+                )
+        pools[split] = array_pool(np.moveaxis(images, axis, 1) if axis else images[:, None], labels)
+    return pools

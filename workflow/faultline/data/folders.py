@@ -1,0 +1,134 @@
+"""Folders of the user's own images."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from faultline.base.errors import UserError
+from faultline.data.decode import SPLITS, Pool, file_pool
+from faultline.data.sources import PIXELS, Source
+
+# A folder of class folders
+
+
+def class_folders(folder: str | Path, *, name: str) -> dict[str, list[str]]:
+    """Split -> its class folders in alphabetical order, for the splits that `folder` has.
+
+    A class is numbered by its place in that order, as in torchvision's ImageFolder. Raises
+    UserError without train/, with fewer than two classes, or where the splits differ in them.
+    """
+    root = Path(folder).expanduser()
+    found = {}
+    for split in SPLITS:
+        if (root / split).is_dir():
+            with os.scandir(root / split) as entries:
+                names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+            found[split] = sorted(names)
+    if "train" not in found:
+        raise UserError(
+            f"config key datasets.{name}.folder: there is no folder {root / 'train'}; name the "
+            "folder that holds train/ (and test/), each with one folder per class"
+        )
+    if len(found["train"]) < 2:
+        raise UserError(
+            f"{root / 'train'}: {len(found['train'])} class folders; expected at least two, each "
+            "with the images of one class"
+        )
+    for split, classes in found.items():
+        if odd := sorted(set(classes) ^ set(found["train"])):
+            more = f" and {len(odd) - 3} more" * (len(odd) > 3)
+            raise UserError(
+                f"{root / split}: its classes differ from those of {root / 'train'} "
+                f"({', '.join(odd[:3])}{more} in one of them only); give both the same folders"
+            )
+    return found
+
+
+def folders(folder: str | Path, *, name: str) -> list[str]:
+    """The class folders of every split: they change when an image is added, removed or renamed."""
+    root = Path(folder).expanduser()
+    splits = class_folders(folder, name=name)
+    return [str(root / split / c) for split, classes in splits.items() for c in classes]
+
+
+def describe_folder(dataset: dict, *, name: str) -> Source:
+    """Shape and classes of a data set of source `image_folder`, from the names of its folders."""
+    for key in ("folder", "size"):
+        if not dataset.get(key):
+            raise UserError(
+                f"config key datasets.{name}.{key}: missing; an image_folder needs its folder and "
+                "the size that images are brought to, in pixels"
+            )
+    splits = class_folders(dataset["folder"], name=name)
+    return Source(
+        shape=(dataset["channels"], dataset["size"], dataset["size"]),
+        classes=len(splits["train"]),
+        bounds=PIXELS,
+        official_test="test" in splits,
+        train=None,
+        test=None,
+        official_validation="validation" in splits,
+    )
+
+
+def folder_pools(
+    folder: str | Path, *, size: int, channels: int, on_bad_image: str, threads: int, name: str
+) -> dict[str, Pool]:
+    """Pool of each split that the folder has. Files that PIL does not know by name are left out."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    # PIL hands PostScript to a program that executes it
+    formats = sorted(Image.OPEN.keys() - {"EPS"})
+    pools = {}
+    for split, classes in class_folders(folder, name=name).items():
+        paths, labels, others = [], [], []
+        for label, of_class in enumerate(classes):
+            place = Path(folder).expanduser() / split / of_class
+            files = sorted(path for path in place.rglob("*") if path.is_file())
+            images = [path for path in files if known.get(path.suffix.lower()) in formats]
+            if not images:
+                raise UserError(
+                    f"{place}: there is no image in it (of {len(files)} files); put some there, or "
+                    f"remove the class {of_class} from every split"
+                )
+            others += sorted(set(files) - set(images))
+            paths += images
+            labels += [label] * len(images)
+        print(f"{split}: {len(paths)} images of {len(classes)} classes")
+        if others:
+            print(f"{split}: {len(others)} other files left out, such as {others[0]}")
+        pools[split] = file_pool(
+            paths,
+            np.array(labels),
+            convert=partial(square, size=size, channels=channels),
+            shape=(channels, size, size),
+            formats=formats,
+            threads=threads,
+            remedy=f"mend or remove it, or set datasets.{name}.on_bad_image to skip",
+            skip=on_bad_image == "skip",
+        )
+    return pools
+
+
+def square(image, *, size: int, channels: int) -> np.ndarray:
+    """A PIL image as uint8 [channels, size, size].
+
+    The shorter side is resized to `size`, bilinear with antialiasing, and the centre is cut out of
+    the longer one: the numbers of torchvision's Resize and CenterCrop.
+    """
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # PIL would clip all above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("its 32-bit pixels have no known range; expected 8 or 16 bits")
+    image = image.convert("L" if channels == 1 else "RGB")
+    short = min(image.size)
+    width, height = (size * side // short for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
+    return pixels.reshape(size, size, channels).transpose(2, 0, 1)

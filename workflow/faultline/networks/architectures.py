@@ -1,0 +1,241 @@
+"""The networks' definitions.
+
+Every network takes pixels (or raw features) and normalises them itself, so that attacks work in
+pixel units.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from faultline.networks.vision import load_torchvision
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel of images [n, c, h, w] or per feature of vectors [n, f].
+
+    mean, std: one number, or one per channel or feature. shape: of one input, (c, h, w) or (f,).
+    """
+
+    def __init__(
+        self, mean: float | Sequence[float], std: float | Sequence[float], *, shape: tuple[int, ...]
+    ):
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            values = torch.as_tensor(values, dtype=torch.float32).expand(shape[0]).clone()
+            self.register_buffer(name, values.reshape(-1, *[1] * (len(shape) - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Network(nn.Module):
+    """Normalisation, then the network proper: raw inputs [n, *shape] to logits [n, classes]."""
+
+    def __init__(self, normalise: nn.Module, body: nn.Module):
+        super().__init__()
+        self.normalise = normalise
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.normalise(x))
+
+
+def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+
+
+def small_conv(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Three convolutions with BatchNorm, for images from 8x8 upwards (ours)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=_conv3x3(shape[0], 16),
+            bn1=nn.BatchNorm2d(16),
+            relu1=nn.ReLU(),
+            conv2=_conv3x3(16, 32),
+            bn2=nn.BatchNorm2d(32),
+            relu2=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
+            conv3=_conv3x3(32, 32),
+            bn3=nn.BatchNorm2d(32),
+            relu3=nn.ReLU(),
+            average=nn.AdaptiveAvgPool2d(2),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(32 * 2 * 2, classes),
+        )
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a skip, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int):
+        super().__init__()
+        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = _conv3x3(outputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.downsample.append(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(outputs))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(out + self.downsample(x))
+
+
+def small_resnet(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A stem and three residual blocks, for images from 8x8 upwards (ours)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=_conv3x3(shape[0], 16),
+            bn1=nn.BatchNorm2d(16),
+            relu=nn.ReLU(),
+            layer1=ResidualBlock(16, 16, stride=1),
+            layer2=ResidualBlock(16, 32, stride=2),
+            layer3=ResidualBlock(32, 64, stride=2),
+            average=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(64, classes),
+        )
+    )
+
+
+def lsa_mnist(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The MNIST network of Khalooei et al. 2022.
+
+    The padding of its convolutions is not published; 2, which keeps the size, is ours.
+    """
+    channels, height, width = shape
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 16, 5, padding=2),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(16, 32, 5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            conv3=nn.Conv2d(32, 64, 5, padding=2),
+            relu3=nn.ReLU(),
+            pool3=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64 * (height // 4) * (width // 4), 100),
+            relu4=nn.ReLU(),
+            fc2=nn.Linear(100, classes),
+        )
+    )
+
+
+class TwoLogits(nn.Module):
+    """One logit z [n, 1] to two logits [0, z] [n, 2].
+
+    softmax([0, z])[1] = sigmoid(z), so cross-entropy on the two logits equals binary cross-entropy
+    with logits on z.
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(z), z], dim=1)
+
+
+def lsa_moons(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The two-moons network of Khalooei et al. 2022; its one logit z is returned as [0, z]."""
+    return nn.Sequential(
+        OrderedDict(
+            fc1=nn.Linear(shape[0], 100),
+            elu1=nn.ELU(),
+            fc2=nn.Linear(100, 100),
+            elu2=nn.ELU(),
+            fc3=nn.Linear(100, 100),
+            elu3=nn.ELU(),
+            fc4=nn.Linear(100, 1),
+            logits=TwoLogits(),
+        )
+    )
+
+
+class WideBlock(nn.Module):
+    """Normalisation, ReLU and a 3x3 convolution, twice, dropout between them, around a skip.
+
+    Where the shape changes the skip is a 1x1 convolution of what was normalised and rectified.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, dropout: float):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu1 = nn.ReLU()
+        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = _conv3x3(outputs, outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.relu1(self.bn1(x))
+        out = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
+        return out + (x if self.downsample is None else self.downsample(active))
+
+
+def wide_resnet(
+    shape: tuple[int, ...], classes: int, *, depth: int, width: int, dropout: float
+) -> nn.Module:
+    """WideResNet-depth-width (Zagoruyko & Komodakis 2016), depth = 6 n + 4; He initialisation of
+    its convolutions, over their outputs."""
+    stages, inputs = [], 16
+    for stage in range(3):
+        outputs = 16 * width * 2**stage
+        blocks = []
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage and not block else 1
+            blocks.append(WideBlock(inputs, outputs, stride=stride, dropout=dropout))
+            inputs = outputs
+        stages.append((f"layer{stage + 1}", nn.Sequential(*blocks)))
+    network = nn.Sequential(
+        OrderedDict(
+            [
+                ("conv1", _conv3x3(shape[0], 16)),
+                *stages,
+                ("bn", nn.BatchNorm2d(inputs)),
+                ("relu", nn.ReLU()),
+                ("average", nn.AdaptiveAvgPool2d(1)),
+                ("flatten", nn.Flatten()),
+                ("fc", nn.Linear(inputs, classes)),
+            ]
+        )
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def from_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """torchvision's definition and initialisation, without weights.
+
+    For other than 3 channels the first convolution is made anew with the same hyper-parameters and
+    PyTorch's default initialisation. ReLUs work out of place, so that the output of a layer can be
+    kept by a hook; this changes no number.
+    """
+    network = load_torchvision().models.get_model(name, weights=None, num_classes=classes)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if shape[0] != first.in_channels:
+        conv = nn.Conv2d(
+            shape[0],
+            first.out_channels,
+            first.kernel_size,
+            stride=first.stride,
+            padding=first.padding,
+            dilation=first.dilation,
+            bias=first.bias is not None,
+        )
+        network.set_submodule(path, conv)
+    return network

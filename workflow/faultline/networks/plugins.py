@@ -1,0 +1,72 @@
+"""The user's own networks: built by a function, and checked."""
+
+import inspect
+import re
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from faultline.base import plugins
+from faultline.base.errors import UserError
+from faultline.networks.layers import layers
+
+
+def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The torch.nn.Module that the user's function makes.
+
+    The function is called with (shape, classes) where it takes them, else without arguments. Raises
+    UserError where it fails, returns no module, or a module whose layers cannot be ablated.
+    """
+    make = plugins.load(function)
+    with plugins.told(function):
+        body = make(*_arguments(function, make, shape, classes))
+    if not isinstance(body, nn.Module):
+        raise UserError(
+            f"{function} returned {kind_of(body)}; expected a network, a torch.nn.Module"
+        )
+    found = layers(body)
+    if not found:
+        raise UserError(
+            f"{function} made a {type(body).__name__} without a layer to ablate; expected at least "
+            "one Conv2d or Linear"
+        )
+    for name, layer in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+            raise UserError(
+                f"{function}: layer {name!r} becomes the name of a folder; put the network in a "
+                "module, and name its parts by letters, digits and '_'"
+            )
+        weight = dict(layer.named_parameters(recurse=False)).get("weight")
+        if weight is None or isinstance(weight, UninitializedParameter):
+            raise UserError(
+                f"{function}: layer {name} has no weight of its own yet; remove parametrisations "
+                "(torch.nn.utils.parametrize), and run lazy layers once, inside the function"
+            )
+    for module in body.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # so that the output of a layer can be kept by a hook
+    return body
+
+
+def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):
+        return shape, classes
+    first = next(iter(signature.parameters.values()), None)
+    for given in ((shape, classes), ()):
+        wanted = not given or (first and (first.default is first.empty or first.name == "shape"))
+        try:
+            signature.bind(*given)
+        except TypeError:
+            continue
+        if wanted:
+            return given
+    raise UserError(
+        f"{function}{signature} cannot be called; expected a function of (shape, classes), or one "
+        "that needs no arguments"
+    )
+
+
+def kind_of(value) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

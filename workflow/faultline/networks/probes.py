@@ -1,0 +1,106 @@
+"""Probes: the outputs of a network's layers, or of its activation functions, watched as it runs."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import layers as layers_of
+
+ACTIVATIONS = {
+    *("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "threshold"),
+    *("gelu", "silu", "mish", "glu", "softplus", "softsign", "log_sigmoid", "tanhshrink"),
+    *("hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "sigmoid", "tanh"),
+}
+"""Names of the functions that count as activations, in torch and in torch.nn.functional."""
+
+
+class _Activations(TorchFunctionMode):
+    """Tells of every activation function that is called, as a module or not."""
+
+    def __init__(self, found: Callable[[Tensor], None]):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        name = getattr(function, "__name__", "").strip("_")
+        if name in ACTIVATIONS and isinstance(out, Tensor):
+            self.found(out)
+        return out
+
+
+@contextmanager
+def watch(
+    network: nn.Module, *, at: str, names: Iterable[str] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Inside the block, each forward fills the dict anew: probe -> its output [n, ...].
+
+    at: "activation", the outputs of activation functions, modules or not; or "layer", the outputs
+    of the layers themselves. A probe is named after the layer that ran last before it; a second one
+    of that name is "<layer>:2". What precedes all layers is no probe. names: only these probes. The
+    outputs are copies that gradients flow through; the network may be in any mode, and nothing
+    stays hooked.
+    """
+    seen: dict[str, Tensor] = {}
+    wanted = None if names is None else set(names)
+    running, last, counts = False, "", {}
+
+    def record(out: Tensor) -> None:
+        if not (running and last):
+            return
+        counts[last] = counts.get(last, 0) + 1
+        name = last if counts[last] == 1 else f"{last}:{counts[last]}"
+        if wanted is None or name in wanted:
+            seen[name] = out.clone()  # what follows may work in place
+
+    def begin(*_) -> None:
+        nonlocal running, last
+        running, last = True, ""
+        seen.clear()
+        counts.clear()
+
+    def end(*_) -> None:
+        nonlocal running
+        running = False
+
+    def ran(name: str):
+        def hook(_, __, out: Tensor) -> None:
+            nonlocal last
+            last = name
+            if at == "layer":
+                record(out)
+
+        return hook
+
+    hooks = [layer.register_forward_hook(ran(name)) for name, layer in layers_of(network).items()]
+    hooks.append(network.register_forward_pre_hook(begin))
+    hooks.append(network.register_forward_hook(end, always_call=True))
+    try:
+        with _Activations(record) if at == "activation" else nullcontext():
+            yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def probes(network: nn.Module, example: Tensor, *, at: str) -> list[str]:
+    """The probes of a network, in the order in which they run; example: a few images."""
+    with evaluation(network), torch.no_grad(), watch(network, at=at) as seen:
+        network(example)
+        return list(seen)
+
+
+def relative_errors(clean: Tensor, perturbed: Tensor) -> Tensor:
+    """||clean - perturbed|| / ||clean|| per image, [n], from outputs [n, ...] of one probe.
+
+    Where the clean output is all zero: 0 if the other is, too, and 1 if not (ours). Gradients are
+    finite everywhere.
+    """
+    size = torch.linalg.vector_norm(clean.flatten(1), dim=1)
+    change = torch.linalg.vector_norm((clean - perturbed).flatten(1), dim=1)
+    alone = torch.where(change > 0, change, 1.0).detach()
+    return change / torch.where(size > 0, size, alone)

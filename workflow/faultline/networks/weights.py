@@ -1,0 +1,46 @@
+"""A user's weights, put into a network."""
+
+from torch import Tensor
+
+from faultline.base.errors import UserError
+from faultline.networks.architectures import Network
+
+
+def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> None:
+    """Put a user's weights into a network; `origin` says where they are from, for the error.
+
+    state: named as in `network.body`, with or without "body."; counts of batches may be lacking.
+    With "normalise.mean" and "normalise.std", as in our checkpoints, these replace the network's.
+    Raises UserError, which names the first few names and shapes that do not fit.
+    """
+    own = network.state_dict()
+    given = {
+        name if name in own and f"body.{name}" not in own else f"body.{name}": tensor
+        for name, tensor in state.items()
+    }
+    optional = [n for n in own if n.startswith("normalise.") or n.endswith(".num_batches_tracked")]
+    found = {
+        "missing": [n for n in own if n not in given and n not in optional],
+        "unknown": [n for n in given if n not in own],
+        "of another shape": [
+            f"{n} {_by(tensor)}, expected {_by(own[n])}"
+            for n, tensor in given.items()
+            if n in own and tensor.shape != own[n].shape
+        ],
+    }
+    odd = [
+        f"{len(names)} {what} ({', '.join(n.removeprefix('body.') for n in names[:3])}"
+        f"{', ...' * (len(names) > 3)})"
+        for what, names in found.items()
+        if names
+    ]
+    if odd:
+        raise UserError(
+            f"{origin}: the weights do not fit: {'; '.join(odd)}; give those of the same network, "
+            "for as many classes and channels as the data set has"
+        )
+    network.load_state_dict(own | given)
+
+
+def _by(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

@@ -1,0 +1,241 @@
+"""What the figures share: colours, axes of fixed sizes, marks and legends. No pyplot, no files.
+
+Sizes are in inches.
+"""
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from faultline.base.columns import CLASSES
+
+# Colours that stay apart with any colour vision (after Okabe & Ito).
+CLASS_COLOURS = {
+    "fragile": "#d55e00",
+    "robust": "#aab2bd",
+    "antifragile": "#0072b2",
+    "untouched": "#ffffff",
+    "undefined": "#ffffff",
+}
+
+CLASS_SYMBOLS = dict(zip(CLASSES, "FRA\u2013\u00d7", strict=True))
+
+DIVERGING = LinearSegmentedColormap.from_list("faultline", ["#a84300", "#f6f6f4", "#00578a"])
+
+GREY = "#6b7280"
+
+MAX_WIDTH = 11.0
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": "#374151",
+    "ytick.color": "#374151",
+    "grid.color": "#e5e7eb",
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.parse_math": False,
+}
+
+
+def styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
+    @functools.wraps(function)
+    def draw(*args, **kwargs):
+        with mpl.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return draw
+
+
+def to_svg(figure: Figure, *, name: str, alt: str) -> str:
+    """The figure as an <svg> element to put into a page; the same figure gives the same bytes.
+
+    name must be unique within the page: it keeps the ids of its figures apart.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[\w.]*_\d+"', "", svg)
+    svg = re.sub(
+        r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]).replace("\n", ""), svg
+    )
+    label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+
+
+def last_epoch(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last checkpoint."""
+    return table[table["epoch"] == table["epoch"].max()]
+
+
+def signed(value: float) -> str:
+    """A number with its sign and two decimals, zero without."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "\u2212")
+
+
+def layer_order(table: pd.DataFrame) -> list[str]:
+    """Layers in the order of the table, which is that of the network; the global sweep first."""
+    local = table[table["scope"] == "local"] if "scope" in table else table
+    names = list(dict.fromkeys(local["layer"]))
+    others = [name for name in dict.fromkeys(table["layer"]) if name not in names]
+    return others + names
+
+
+def by_seed(table: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
+    return table.pivot_table(index=x, columns="seed", values=y)
+
+
+def class_colour(name: str, decided: bool) -> np.ndarray:
+    colour = np.array(to_rgb(CLASS_COLOURS[name]))
+    return colour if decided else 1 - 0.28 * (1 - colour)
+
+
+def epoch_colours(epochs: Sequence[int]) -> dict[int, tuple]:
+    shades = mpl.colormaps["viridis"](np.linspace(0.85, 0.05, max(len(epochs), 2)))
+    shades = shades[-len(epochs) :] if len(epochs) == 1 else shades
+    return dict(zip(epochs, map(tuple, shades), strict=True))
+
+
+def shortened(name: str, length: int) -> str:
+    return name if len(name) <= length else "…" + name[-(length - 1) :]
+
+
+def label_width(names: Sequence[str]) -> float:
+    return 0.3 + 0.071 * max(len(str(name)) for name in names)
+
+
+def cell_width(count: int, names: Sequence[str], *, gap: float, widest: float) -> float:
+    room = MAX_WIDTH - label_width(names) - 0.2 - gap
+    return max(min(widest, room / count), 0.12)
+
+
+def axes_grid(sizes, *, left, bottom, top, right=0.2, gap=(0.2, 0.2), least=0.0):
+    """A figure of axes [rows][columns] of the given widths and heights, margins and gaps fixed."""
+    widths, heights = sizes
+    total = left + sum(widths) + gap[0] * (len(widths) - 1) + right
+    total = max(total, least)
+    height = bottom + sum(heights) + gap[1] * (len(heights) - 1) + top
+    fig = Figure(figsize=(total, height))
+    axes, y = np.empty((len(heights), len(widths)), object), height - top
+    for row, h in enumerate(heights):
+        x, y = left, y - h
+        for column, w in enumerate(widths):
+            box = (x / total, y / height, w / total, h / height)
+            axes[row, column] = fig.add_axes(box)
+            x += w + gap[0]
+        y -= gap[1]
+    return fig, axes
+
+
+def mesh(ax, colours, rows, columns, *, title, xlabel) -> None:
+    ax.pcolormesh(
+        np.arange(len(columns) + 1),
+        np.arange(len(rows) + 1),
+        colours,
+        edgecolors="white",
+        linewidth=1.2,
+    )
+    ax.set_xlim(0, len(columns))
+    ax.set_ylim(len(rows), 0)
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [str(c) for c in columns])
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [str(r) for r in rows])
+    ax.tick_params(length=0)
+    if rows[0] == "all layers" and len(rows) > 1:
+        ax.axhline(1, color="#1f2937", lw=1.2)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_title(title)
+    ax.set_xlabel(xlabel)
+
+
+def hide_repeated(axes) -> None:
+    for ax in axes[0][1:]:
+        ax.tick_params(labelleft=False)
+
+
+def share_axis(ax, label: str | None) -> None:
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_yticks([0.25, 0.75], minor=True)
+    ax.grid(lw=0.5)
+    if label:
+        ax.set_ylabel(label)
+    else:
+        ax.tick_params(labelleft=False)
+
+
+def strong_colour(name: str) -> str:
+    return {"robust": "#6b7280", "untouched": "#1f2937", "undefined": "#1f2937"}.get(
+        name, CLASS_COLOURS[name]
+    )
+
+
+def class_marker(name: str) -> str:
+    return {"untouched": "_", "undefined": "x"}.get(name, "o")
+
+
+def class_dot(name: str, *, decided: bool) -> Line2D:
+    colour = strong_colour(name)
+    return Line2D(
+        [], [], marker=class_marker(name), ls="", ms=4, mfc=colour, mec=colour, label=name
+    )
+
+
+def patch(colour, label: str) -> Patch:
+    return Patch(facecolor=colour, edgecolor=GREY, linewidth=0.5, label=label)
+
+
+def legend(fig: Figure, handles, *, columns: int) -> None:
+    height = fig.get_figheight()
+    fig.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.02, 0.03 / height),
+        ncols=columns,
+        handlelength=1.8,
+        columnspacing=1.4,
+        borderaxespad=0.2,
+    )
+
+
+def colour_bar(fig: Figure, ax, scale: Normalize, *, label: str, colours=DIVERGING) -> None:
+    box, (width, height) = ax.get_position(), fig.get_size_inches()
+    tall = min(box.height * height, 2.4)
+    bar = fig.add_axes((box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height))
+    steps = np.linspace(scale.vmin, scale.vmax, 65)
+    bar.pcolormesh(
+        [0, 1],
+        steps,
+        (steps[1:, None] + steps[:-1, None]) / 2,
+        cmap=colours,
+        edgecolors="face",
+        linewidth=0.6,
+    )
+    bar.set_xticks([])
+    bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.set_ylabel(label)

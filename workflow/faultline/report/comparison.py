@@ -1,0 +1,159 @@
+"""Policies compared with a reference, in a figure and in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from faultline.base.statistics import mean_interval
+from faultline.report.canvas import GREY, MAX_WIDTH, axes_grid, label_width, legend, styled
+from faultline.report.page import interval, percent, points
+
+
+def verdict(low: float, high: float, other: str) -> str:
+    if low > 0:
+        return f"better than {other}"
+    if high < 0:
+        return f"worse than {other}"
+    return f"not distinguishable from {other}"
+
+
+def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]:
+    """`compared`, image set by image set; policy_name: what the policy is called."""
+    return [
+        f"{'Clean' if images == 'clean' else 'Under ' + images}: {policy_name} "
+        + compared(part, **settings)
+        for images, part in rows.groupby("images", sort=False)
+    ]
+
+
+def compared(
+    rows: pd.DataFrame, *, policy: str, reference: str, control: str, confidence: float
+) -> str:
+    """What the comparison of one policy says, in words; control: what `random` is called."""
+    chosen = rows[rows["policy"] == policy]
+    if not len(chosen):
+        return "nothing to compare."
+    whole = chosen[chosen["level"] == "all seeds"].iloc[0]
+    seeds = int(whole["seeds"])
+    text = percent(whole["accuracy"])
+    text += f", {reference} {percent(whole['reference_accuracy'])}: "
+    if seeds == 1:
+        one = chosen[chosen["level"] == "seed"].iloc[0]
+        text += (
+            f"{points(one['difference'])} points {interval(one)} over images, "
+            f"{verdict(one['ci_low'], one['ci_high'], reference)} for this one seed, "
+            "which says nothing of others."
+        )
+        return text
+    said = verdict(
+        min(whole["ci_low"], whole["image_ci_low"]),
+        max(whole["ci_high"], whole["image_ci_high"]),
+        reference,
+    )
+    flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
+    shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
+    over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
+    text += (
+        f"{points(whole['difference'])} points {interval(shown if flat else whole)} "
+        f"over {over}, {said}"
+    )
+    by_seed = rows[rows["level"] == "seed"].pivot_table(
+        index="seed", columns="policy", values="difference"
+    )
+    if "random" in by_seed:
+        against = (by_seed[policy] - by_seed["random"]).dropna()
+        if len(against) > 1:
+            mean, low, high = mean_interval(against, confidence=confidence)
+            if np.isclose(low, high):
+                text += f"; less {control}, {points(mean)} points in every seed"
+            else:
+                between = interval({"ci_low": low, "ci_high": high})
+                said = verdict(low, high, "it")
+                text += f"; less {control}, {points(mean)} points {between}, {said}"
+    return text + "."
+
+
+POLICY_ORDER = ("selective", "random", "fragile_only")
+
+
+@styled
+def policy_comparison(
+    comparison: pd.DataFrame,
+    *,
+    notes: dict[str, str],
+    policies: Sequence[str] = POLICY_ORDER,
+    reference: str = "regular",
+) -> Figure:
+    """Accuracy of each policy less that of the reference, in percentage points.
+
+    comparison: rows of one checkpoint epoch. Dots: seeds with their interval over images; diamonds:
+    the mean over seeds with its t interval. notes: policy -> what it did, in words.
+    """
+    images = list(dict.fromkeys(comparison["images"]))
+    policies = [p for p in policies if p in set(comparison["policy"])]
+    columns = min(len(images), 4)
+    rows = -(-len(images) // columns)
+    seeds = comparison.loc[comparison["level"] == "seed", "seed"].nunique()
+    labels = [f"{policy}\n{notes.get(policy, '')}" for policy in policies]
+    left = label_width([part for label in labels for part in label.split("\n")])
+    width = min(4.2, (MAX_WIDTH - left - 0.2) / columns - 0.25)
+    height = len(policies) * (0.16 * seeds + 0.5)
+    fig, axes = axes_grid(
+        [[width] * columns, [height] * rows],
+        left=left,
+        bottom=0.95,
+        top=0.35,
+        gap=(0.25, 0.75),
+        least=7.6,
+    )
+    points = comparison.assign(
+        **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
+    )
+    of_seeds = points[points["level"] == "seed"]
+    reach = np.nanmax(np.abs(of_seeds[["ci_low", "ci_high"]].to_numpy()), initial=0.1)
+    wanted = np.nanmax(np.abs(points[["ci_low", "ci_high"]].to_numpy()), initial=reach)
+    limit = 1.08 * min(wanted, 2.5 * reach)
+    step = 0.8 / (seeds + 1.5)
+    for index, ax in enumerate(axes.flat):
+        if index >= len(images):
+            ax.set_axis_off()
+            continue
+        part = points[points["images"] == images[index]]
+        for y, policy in enumerate(policies):
+            rows_of = part[part["policy"] == policy]
+            each = rows_of[rows_of["level"] == "seed"].sort_values("seed")
+            mean = rows_of[rows_of["level"] == "all seeds"].iloc[0]
+            at = y - 0.4 + step * (np.arange(len(each)) + 0.75)
+            ax.hlines(at, each["ci_low"], each["ci_high"], color="#9ca3af", lw=1)
+            ax.plot(each["difference"], at, "o", ms=3.5, color="#6b7280")
+            here = y - 0.4 + step * (seeds + 0.85)
+            if not np.isnan(mean["ci_low"]):
+                ends = max(mean["ci_low"], -limit), min(mean["ci_high"], limit)
+                ax.hlines(here, *ends, color="#1f2937", lw=2.2)
+                for end, marker, beyond in (
+                    (-limit, "<", mean["ci_low"] < -limit),
+                    (limit, ">", mean["ci_high"] > limit),
+                ):
+                    if beyond:
+                        ax.plot(end, here, marker, ms=5, color="#1f2937", clip_on=False)
+            ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
+            if y:
+                ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
+        ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
+        ax.set_xlim(-limit, limit)
+        ax.set_ylim(len(policies) - 0.5, -0.5)
+        ax.set_yticks(range(len(policies)), labels)
+        ax.tick_params(axis="y", length=0, labelleft=index % columns == 0)
+        ax.grid(axis="x", lw=0.5)
+        ax.set_title("clean" if images[index] == "clean" else f"adversarial, {images[index]}")
+        ax.set_xlabel(f"accuracy less that of {reference} (points)")
+    handles = [
+        Line2D([], [], marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1, label="seed"),
+        Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),
+        Line2D([], [], color="#d55e00", lw=0.9, label=f"as {reference}"),
+    ]
+    legend(fig, handles, columns=3)
+    return fig

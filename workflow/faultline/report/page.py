@@ -1,0 +1,136 @@
+"""The parts of the report: sections, figures, tables, and how words and numbers are written."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from faultline.report import canvas
+
+RUN = ["dataset", "network", "training"]
+
+MAX_ROWS = 400
+
+
+def section(name: str, title: str, *, intro: str, blocks=(), empty: str = "") -> dict:
+    blocks = list(blocks)
+    return {
+        "id": name,
+        "title": title,
+        "intro": intro,
+        "blocks": blocks,
+        "empty": "" if blocks else empty,
+    }
+
+
+def block(heading: str, *, figures=(), notes=(), tables=()) -> dict:
+    return {
+        "heading": heading,
+        "figures": list(figures),
+        "notes": [note for note in notes if note],
+        "tables": [table for table in tables if table],
+    }
+
+
+def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
+    svg = canvas.to_svg(figure, name=name, alt=alt)
+    return {"svg": Markup(svg), "caption": caption, "read": read}
+
+
+def table(title: str, table: pd.DataFrame, *, shown: bool = False, source: str = "") -> dict | None:
+    """A table of text cells; long ones are cut, and say so."""
+    if not len(table):
+        return None
+    note = ""
+    if len(table) > MAX_ROWS:
+        note = f"The first {MAX_ROWS} of {len(table)} rows; all are in {source}."
+    return {
+        "title": title,
+        "columns": list(table.columns),
+        "rows": table.head(MAX_ROWS).to_numpy().tolist(),
+        "open": shown,
+        "note": note,
+    }
+
+
+def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The parts of a table by data set, network and training, each with its name."""
+    if not len(table):
+        return
+    several = len(table["training"].unique()) > 1
+    for (dataset, network, training), part in table.groupby(RUN, sort=False):
+        name = f"{dataset} · {network}" + (f" · {training}" if several else "")
+        yield name, part
+
+
+def of(table: pd.DataFrame, part: pd.DataFrame, names=RUN) -> pd.DataFrame:
+    """The rows of another table that are as the first of `part` in some columns."""
+    names = list(names)
+    return table[(table[names] == part.iloc[0][names]).all(axis=1)] if len(table) else table
+
+
+def epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
+def n(table: pd.DataFrame) -> str:
+    seeds = table.get("seed", pd.Series(dtype=float)).nunique()
+    return f"n = {images(table)}, {seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def images(table: pd.DataFrame) -> str:
+    if not len(table):
+        return "no test images"
+    low, high = int(table["n"].min()), int(table["n"].max())
+    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
+
+
+def suffix(attack: pd.Series) -> pd.Series:
+    return (" (" + attack + ")").where(attack != "none", "")
+
+
+def listed(names) -> str:
+    return ", ".join(str(name) for name in names)
+
+
+def count(things, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    return "n/a" if np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def span(values) -> str:
+    mean = percent(values.mean())
+    if values.nunique() < 2:
+        return mean
+    return f"{mean} [{100 * values.min():.1f}, {100 * values.max():.1f}]"
+
+
+def minus(text: str) -> str:
+    return text.replace("-", "\u2212")
+
+
+def number(value: float) -> str:
+    return "n/a" if np.isnan(value) else minus(f"{value:.3f}")
+
+
+def small(p: float) -> str:
+    return "n/a" if np.isnan(p) else ("< 0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def bracket(pair) -> str:
+    low, high = pair
+    return "n/a" if np.isnan(low) else f"[{number(low)}, {number(high)}]"
+
+
+def points(difference: float) -> str:
+    text = f"{100 * difference:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else minus(text)
+
+
+def interval(row) -> str:
+    low, high = row["ci_low"], row["ci_high"]
+    return "n/a" if np.isnan(low) else f"[{points(low)}, {points(high)}]"

@@ -1,0 +1,82 @@
+"""The report: one self-contained HTML page from the tables of a run. No files, no torch."""
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import jinja2
+import pandas as pd
+import yaml
+
+from faultline.base.columns import RUN
+
+PACKAGES = [
+    *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
+    "matplotlib",
+]
+
+Tables = dict[str, pd.DataFrame]
+
+Section = Callable[[Tables, dict], dict | None]
+"""(tables, config) -> a section as `page.section` makes it; None where it has nothing to say."""
+
+Findings = Callable[[Tables, dict], Iterable[tuple[str, str]]]
+"""(tables, config) -> (heading, text) of what was found, for the top of the report."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def resolved_config(config: dict, *, versions: dict[str, str]) -> str:
+    """The whole config as YAML, with a comment line that names the versions."""
+    line = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"# faultline, resolved config; {line}\n" + yaml.safe_dump(config, sort_keys=True)
+
+
+def render(
+    tables: Tables,
+    *,
+    what: Callable[[Tables, dict], str],
+    findings: Sequence[Findings],
+    sections: Sequence[Section],
+    described: Mapping[str, str],
+    config: dict,
+    versions: dict[str, str],
+    template: str,
+) -> str:
+    """The page, as HTML; the same input gives the same bytes.
+
+    tables: those of `described`, each possibly empty, as made over a run. what: (tables, config) ->
+    what was run, in a sentence. sections and findings are shown in their order. described: table ->
+    what it holds. config: the resolved one. template: the text of the Jinja template.
+    """
+    tables = {name: _plain(tables[name]) for name in described}
+    made = [section(tables, config) for section in sections]
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    folder = f"{config['results'].rstrip('/')}/tables"
+    return environment.from_string(template).render(
+        title=f"faultline: {', '.join(config['datasets'])}",
+        what=what(tables, config),
+        findings=[found for find in findings for found in find(tables, config)],
+        sections=[section for section in made if section],
+        config=yaml.safe_dump(config, sort_keys=True),
+        versions=versions,
+        seeds=", ".join(map(str, config["seeds"])),
+        tables=[(f"{folder}/{name}.tsv", text) for name, text in described.items()],
+    )
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Names as text, whatever they look like."""
+    names = [c for c in [*RUN, "layer", "attack", "policy", "images"] if c in table]
+    return table.astype(dict.fromkeys(names, str)) if len(table) else table

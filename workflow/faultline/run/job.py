@@ -1,0 +1,114 @@
+"""What every script shares: its log, its threads, and one line for a user's mistake."""
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from faultline.base import plugins
+from faultline.base.errors import UserError
+
+_HELD = []  # open lock files: closing one lets its device go
+
+
+@contextmanager
+def job(snakemake):
+    """Run the block as the job `snakemake` describes.
+
+    The networks of the config's section own_networks are known in it. Everything printed goes to
+    the log. A UserError, a full disk, a lack of memory or SIGTERM ends the job with one line there,
+    which Snakemake shows because the profile asks for failed logs.
+    """
+    with (
+        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            plugins.NETWORKS.update(snakemake.config["own_networks"])
+            yield
+        except (Exception, SystemExit) as error:
+            line = _in_one_line(error)
+            if line is None:
+                traceback.print_exc()
+                line = f"{type(error).__name__}: {error}"
+            print(f"error: {line}", file=log)
+            sys.exit(1)
+
+
+def _stop(*_) -> None:
+    raise SystemExit("stopped by SIGTERM; a training goes on after its last whole epoch")
+
+
+def _in_one_line(error: BaseException) -> str | None:
+    """What to tell the user, or None where the program is at fault."""
+    if isinstance(error, UserError | SystemExit):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'the disk'}: no space left; free some and run again"
+    if isinstance(error, MemoryError):
+        return "out of memory; give the rule more with --set-resources RULE:mem_mb=N"
+    if type(error).__name__ == "OutOfMemoryError":  # torch is not imported for this
+        return (
+            "out of GPU memory; if this is a training, lower its batch_size (config key "
+            "trainings.*.batch_size), which changes its result, or set device: cpu"
+        )
+    return None
+
+
+def torch_device(snakemake):
+    """The torch device of the config key `device`, with torch held to the job's threads.
+
+    A job that asked for no GPU (its resource `gpu`) leaves them to the others.
+    Raises UserError where cuda is asked for and not there.
+    """
+    import torch
+
+    torch.set_num_threads(snakemake.threads)
+    wanted = snakemake.params.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
+        )
+    if wanted == "cpu" or not (snakemake.resources.gpu and torch.cuda.is_available()):
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return torch.device("cuda", claim(names[:count] or list(map(str, range(count)))))
+
+
+def claim(names: list[str], folder: str | None = None) -> int:
+    """The index of a device that no other job of this machine holds; held until the process ends.
+
+    Where all are held, as by a second workflow, the devices are shared out by process id. A cluster
+    shows a job its own device only, so there is nothing to choose.
+    """
+    for device, name in enumerate(names):
+        lock = Path(folder or tempfile.gettempdir(), f"faultline-gpu-{os.getuid()}-{name}.lock")
+        handle = lock.open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            continue
+        _HELD.append(handle)
+        return device
+    return os.getpid() % len(names)
+
+
+def free_memory(snakemake, device) -> float:
+    """Bytes that a job may still take: on a GPU what is free, else what is left of its mem_mb."""
+    import torch
+
+    if device.type == "cuda":
+        return 0.8 * torch.cuda.mem_get_info(device)[0]
+    unit = 1 if sys.platform == "darwin" else 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(0.8 * (snakemake.resources.mem_mb * 1e6 - used), 2e7)

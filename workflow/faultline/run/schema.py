@@ -1,0 +1,126 @@
+"""The config checked against its schema and completed. No torch."""
+
+import copy
+import math
+import re
+
+import jsonschema
+
+from faultline.base.errors import UserError, nearest
+
+
+def check_schema(config: dict, schema: dict) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    if not errors:
+        return
+    error = errors[0]
+    where = ".".join(str(part) for part in error.absolute_path)
+    value, rule = error.instance, error.validator
+    if rule == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = sorted(str(key) for key in value if key not in known)
+        key = ".".join(filter(None, [where, unknown[0]]))
+        raise UserError(f"config key {key}: unknown; {nearest(unknown[0], known)}")
+    if rule == "required":
+        missing = next(key for key in error.validator_value if key not in value)
+        key = ".".join(filter(None, [where, missing]))
+        raise UserError(f"config key {key}: missing; {_expected(error.schema, missing)}")
+    if rule == "enum":
+        hint = nearest(value, error.validator_value)
+        raise UserError(f"config key {where}: {value!r} is not known; {hint}")
+    if "propertyNames" in error.absolute_schema_path:
+        key = ".".join(filter(None, [where, str(value)]))
+        raise UserError(
+            f"config key {key}: a name may hold letters, digits, '-' and '_' only; rename it"
+        )
+    if rule == "pattern":
+        raise UserError(
+            f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
+        )
+    if rule == "anyOf":  # one of ours, or a function of the user's
+        hint = nearest(value, error.validator_value[0]["enum"])
+        raise UserError(
+            f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
+        )
+    if rule == "oneOf":
+        flat = ", ".join(_option(option) for option in error.validator_value)
+        raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
+    raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
+
+
+def check_finite(value, where: str = "") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config key {where}: {value!r} is no finite number; give one")
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in parts:
+        check_finite(part, f"{where}.{key}".lstrip("."))
+
+
+def _expected(schema: dict, key: str) -> str:
+    about = schema.get("properties", {}).get(key, {}).get("description", "it is required")
+    return f"add it ({about.rstrip('.')})"
+
+
+def _problem(error) -> str:
+    value, limit = error.instance, error.validator_value
+    return {
+        "type": lambda: _wrong_type(value, limit),
+        "minimum": lambda: f"{value!r} is too small; expected at least {limit}",
+        "exclusiveMinimum": lambda: f"{value!r} is too small; expected more than {limit}",
+        "maximum": lambda: f"{value!r} is too large; expected at most {limit}",
+        "exclusiveMaximum": lambda: f"{value!r} is too large; expected less than {limit}",
+        "minItems": lambda: f"the list is too short; expected at least {limit} entries",
+        "maxItems": lambda: f"the list is too long; expected at most {limit} entries",
+        "minProperties": lambda: f"it is empty; expected at least {limit} entries",
+        "uniqueItems": lambda: f"{value!r} names something twice; name each once",
+    }.get(error.validator, lambda: error.message)()
+
+
+def _types(types) -> str:
+    words = {"array": "a list", "object": "lines of key: value", "string": "text"}
+    return " or ".join(words.get(t, t) for t in ([types] if isinstance(types, str) else types))
+
+
+def _option(schema: dict) -> str:
+    """One of several things that a key may be, in words."""
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        return "a list of names or numbers"
+    least = f" of at least {schema['minimum']}" if "minimum" in schema else ""
+    return _types(schema["type"]) + least
+
+
+def _wrong_type(value, types) -> str:
+    hint = ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):  # YAML 1.1: a text
+        hint = f"; write {value.replace('e', '.0e')}"
+    return f"{value!r} has the wrong type; expected {_types(types)}{hint}"
+
+
+def with_defaults(value, schema: dict, root: dict):
+    while "$ref" in schema:
+        target = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    if isinstance(value, dict):
+        for key, part in schema.get("properties", {}).items():
+            if key not in value and "default" in part:
+                value[key] = copy.deepcopy(part["default"])
+            if key in value:
+                value[key] = with_defaults(value[key], part, root)
+        other = schema.get("additionalProperties")
+        if isinstance(other, dict):
+            known = schema.get("properties", {})
+            for key in value:
+                if key not in known:
+                    value[key] = with_defaults(
+                        {} if value[key] is None else value[key], other, root
+                    )
+    return value

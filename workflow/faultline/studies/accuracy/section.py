@@ -1,0 +1,144 @@
+"""Accuracy under attack, training curves and self-checks, for the report."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.report import canvas, page
+from faultline.studies.accuracy import figures as draw
+
+MAX_ACCURACIES = 8
+
+
+def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    runs = [*page.runs(tables["accuracy"])]
+    if len(runs) > MAX_ACCURACIES:
+        yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
+        return
+    for run, part in runs:
+        part = canvas.last_epoch(part)
+        texts = []
+        for name, settings in config["attacks"].items():
+            at = part[(part["attack"] == name) & np.isclose(part["eps"], settings["eps"])]
+            if len(at):
+                where = f"{name} (eps {settings['eps']:g}, {settings['norm']})"
+                texts.append(f"{page.span(at['accuracy'])} under {where}")
+        clean = part[part["eps"] == 0].groupby("seed")["accuracy"].first()
+        spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
+        yield (
+            f"Accuracy, {run}",
+            f"{page.span(clean)} clean; {'; '.join(texts)} (epoch {part['epoch'].max()}, "
+            f"{spread}).",
+        )
+
+
+def _check_sentence(checks: pd.DataFrame) -> str:
+    if not len(checks):
+        return "No self-check was made."
+    warnings = (checks["status"] == "warning").sum()
+    if not warnings:
+        return f"All {len(checks)} checks of the attacks passed."
+    return f"{warnings} of {len(checks)} checks of the attacks gave a warning; see below."
+
+
+def check_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    yield "Self-checks", _check_sentence(tables["checks"])
+
+
+def under_attack(tables: dict, config: dict) -> dict:
+    norms = {name: settings["norm"] for name, settings in config["attacks"].items()}
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["accuracy"])):
+        figure = page.figure(
+            draw.robustness_curves(part, norms=norms),
+            name=f"robustness-{index}",
+            alt=f"Accuracy against eps for {run}, by attack and epoch",
+            caption=f"Test accuracy under attack. {page.n(part)}; thick: mean over seeds, "
+            "thin: each seed.",
+            read="The line starts at the clean accuracy (eps 0); the sooner it falls, the less "
+            "robust the network. eps of different norms cannot be compared.",
+        )
+        last = canvas.last_epoch(part)
+        wide = last.pivot_table(index=["attack", "eps"], columns="seed", values="accuracy")
+        numbers = wide.map(page.percent).rename(columns=lambda s: f"seed {s}").reset_index()
+        numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
+        title = f"Accuracy at epoch {last['epoch'].max()}"
+        table = page.table(title, numbers, source="accuracy.tsv")
+        blocks.append(page.block(run, figures=[figure], tables=[table]))
+    return page.section(
+        "robustness",
+        "Robustness curves",
+        intro="Accuracy of each checkpoint under attacks of growing size. Every attack is "
+        "crafted on "
+        "the very network that it is tried on. eps is in " + _units(config),
+        blocks=blocks,
+        empty="No attack was run.",
+    )
+
+
+def _units(config: dict) -> str:
+    attacks = config["attacks"].items()
+    normalised = [name for name, settings in attacks if settings["normalised_units"]]
+    if normalised:
+        return f"pixel units, but in normalised units, not clipped, for {page.listed(normalised)}."
+    return "the units of the data (pixels: 0 to 1)."
+
+
+def training(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["history"])):
+        seeds = part["seed"].nunique()
+        figure = page.figure(
+            draw.training_curves(part),
+            name=f"training-{index}",
+            alt=f"Loss and accuracy while {run} trained",
+            caption=f"Training of {run}, {seeds} seed{'s' * (seeds > 1)}; thick: mean over seeds, "
+            "thin: each seed. The validation images are no test images.",
+            read="Validation lines that turn away from training lines show overfitting.",
+        )
+        blocks.append(page.block(run, figures=[figure]))
+    return page.section(
+        "training",
+        "Training curves",
+        intro="Loss and accuracy after every epoch: on training images the loss that the recipe "
+        "minimises, on validation images the cross-entropy of clean ones.",
+        blocks=blocks,
+        empty="No epoch was trained: the only checkpoint is that of epoch 0.",
+    )
+
+
+def self_checks(tables: dict, config: dict) -> dict:
+    checks, blocks = tables["checks"], []
+    if len(checks):
+        rows = []
+        for check, part in checks.groupby("check", sort=False):
+            warned = part[part["status"] == "warning"]
+            row = {"check": check, "made": len(part), "warnings": len(warned)}
+            if len(warned):
+                first = warned.iloc[0]
+                where = (
+                    f"{first['dataset']} · {first['network']} · {first['training']}, seed "
+                    f"{first['seed']}, epoch {first['epoch']}, {first['attack']}"
+                )
+                row["example"] = f"{where}: {first['detail']}"
+                row["what a warning means"] = CHECK_MEANINGS.get(check, "")
+            rows.append(row)
+        table = pd.DataFrame(rows)
+        warned = table["warnings"] > 0
+        notes = [_check_sentence(checks)]
+        warnings = page.table("Warnings", table[warned], shown=True, source="checks.tsv")
+        passed = table.loc[~warned, ["check", "made"]]
+        meanings = passed.assign(
+            **{"what a warning would mean": [CHECK_MEANINGS.get(c, "") for c in passed["check"]]}
+        )
+        passed = page.table("Checks that passed everywhere", meanings, source="checks.tsv")
+        blocks.append(page.block("", notes=notes, tables=[warnings, passed]))
+    return page.section(
+        "checks",
+        "Self-checks of the attacks",
+        intro="Each attack tests itself on every checkpoint; a warning says what not to trust.",
+        blocks=blocks,
+        empty="No self-check was made, as no attack was run.",
+    )

@@ -1,0 +1,11 @@
+"""Do attacks aim at fragile filters, and what if these are amplified (Pravin et al. 2021)?"""
+
+TABLES = {
+    "targeting": "how much of each attack arrives at each filter, beside its fragility and class",
+    "kernels": "weights of the filters that are drawn",
+    "association": "how fragility and targeting go together, against chance",
+    "fragile_overlap": "overlap of the fragile sets of a layer over epochs and seeds",
+    "gains": "fragility, feature energy and gain of every filter in the remedy",
+    "strengths": "accuracy on the validation split for every strength of the remedy",
+    "remedy": "remedy and its control less no change, with intervals",
+}

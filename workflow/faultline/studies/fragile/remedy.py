@@ -1,0 +1,261 @@
+"""The remedy: compress robust and amplify fragile filters, in proportion to their fragility.
+
+The idea is Pravin et al. 2021's; the law is ours. Filter i of a layer, of fragility d_i, gets the
+gain
+
+    g_i = 1 + s (d_i - pivot) / (max d - min d)
+
+with one strength s in 0..1, the difference between the largest and the smallest gain, and the pivot
+that keeps the layer's total feature energy, sum of E_i over its filters with E_i the mean square of
+map i summed over its pixels.
+
+A gain acts on the weight and bias of the layer or, where a normalisation follows, of that: its
+input could be scaled at will without any effect that is a gain. Either way the map behind the
+normalisation is scaled by g_i exactly, and so is what a ReLU makes of it. With another
+non-linearity, the map in front of it is scaled, and its energy is the one that is kept.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, fx, nn
+
+from faultline.ablation.facts import counted
+from faultline.ablation.sweep import sweep
+from faultline.ablation.variants import nodal_variants
+from faultline.attacks.craft import judge
+from faultline.base.errors import UserError
+from faultline.base.memory import halving
+from faultline.base.seeds import seed_of
+from faultline.networks.layers import layers as layers_of
+from faultline.studies.fragile.targeting import feature_maps, hooked_maps
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+_TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
+
+_HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
+
+
+def gains(fragility: Tensor, energy: Tensor, *, strength: float) -> Tensor:
+    """The gain of every filter of a layer, float64 [filters]; all 1 where none stands out.
+
+    fragility, energy: [filters]. strength in 0..1, which keeps every gain from being negative.
+    """
+    d, energy = fragility.double(), energy.double()
+    spread = d.max() - d.min()
+    if not strength or not spread or not energy.sum():
+        return torch.ones_like(d)
+    slope, weight = strength / spread, energy / energy.sum()
+    mean = weight @ d
+    variance = weight @ (d - mean) ** 2
+    # sum of energy * gain**2 = sum of energy, solved for the pivot
+    return slope * (d - mean) + (1 - slope**2 * variance).sqrt()
+
+
+def dealt(fragility: Tensor, *, layer: str, seed: int, draw: int) -> Tensor:
+    """The fragilities of a layer's filters, dealt out among them at random: the control."""
+    generator = torch.Generator().manual_seed(seed_of("random remedy", layer, seed, draw))
+    return fragility[torch.randperm(len(fragility), generator=generator)]
+
+
+class Carrier(NamedTuple):
+    """What carries the gains of a layer.
+
+    path: of the module whose weight and bias are scaled. passed_on: whether the layer's
+    non-linearity, if any, passes a gain on as it is.
+    """
+
+    path: str
+    passed_on: bool
+
+
+def carrier(network: nn.Module, layer: str) -> Carrier:
+    """Where the gains of a layer act. UserError with the reason where they cannot."""
+    known = layers_of(network)
+    if layer not in known:
+        raise UserError(f"layer {layer!r} is not in the network; there are: {', '.join(known)}")
+
+    def refuse(reason: str):
+        raise UserError(
+            f"config key remedy.layers: gains cannot act on {layer}: {reason}; leave this layer out"
+        )
+
+    try:
+        graph = fx.symbolic_trace(network).graph
+    except Exception:
+        refuse("this network cannot be traced, so what follows the layer is not known")
+    modules = dict(network.named_modules())
+    calls = [n for n in graph.nodes if modules.get(_target(n)) is known[layer]]
+    if len(calls) != 1:
+        refuse(f"it is used {len(calls)} times in one pass")
+    node = place = calls[0]
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        module = modules.get(_target(user))
+        if isinstance(module, _NORMS) and place is calls[0]:
+            place = user
+        elif not isinstance(module, _TRANSPARENT):
+            break
+        node = user
+    found = modules[place.target]
+    if place is not calls[0]:
+        filters = len(known[layer].weight)
+        if found.weight is None or found.weight.shape[0] != filters:
+            refuse(f"{_plain(place)} normalises it and has no weight per filter")
+        if sum(_target(n) == place.target for n in graph.nodes) != 1:
+            refuse(f"{_plain(place)}, which normalises it, is used elsewhere too")
+    if norm := _next_norm(node, modules):
+        refuse(f"{_plain(norm)} normalises it again further on, which would undo or shift them")
+    return Carrier(place.target, all(_homogeneous(user, modules) for user in node.users))
+
+
+def _target(node: fx.Node) -> str | None:
+    return node.target if node.op == "call_module" else None
+
+
+def _plain(node: fx.Node) -> str:
+    return _name(node).removeprefix("body.")
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _next_norm(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+    """The first normalisation that the maps themselves reach, not mixed with others on the way."""
+    for user in node.users:
+        module = modules.get(_target(user))
+        if isinstance(module, _NORMS) or _name(user).endswith("_norm"):
+            return user
+        mixes = len(user.all_input_nodes) > 1 or (module and hasattr(module, "weight"))
+        mixes = mixes and not isinstance(module, nn.PReLU)
+        if not mixes and (found := _next_norm(user, modules)):
+            return found
+    return None
+
+
+def _homogeneous(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a gain passes a user unchanged: a ReLU, or no non-linearity of the layer's own."""
+    module = modules.get(_target(user))
+    if module is None:
+        return _name(user) not in _CURVED
+    other = type(module).__module__ == "torch.nn.modules.activation"
+    return isinstance(module, _HOMOGENEOUS) or not other
+
+
+_CURVED = {
+    "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh",
+    "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign",
+}  # fmt: skip
+
+
+def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
+    """A copy of the network with the maps of each layer scaled by its gains, [filters]."""
+    mended = copy.deepcopy(network)
+    for layer, factors in gain.items():
+        module = mended.get_submodule(carrier(network, layer).path)
+        for parameter in (module.weight, module.bias):
+            if parameter is not None:
+                shape = (-1, *[1] * (parameter.dim() - 1))
+                parameter.data.mul_(factors.to(parameter).reshape(shape))
+    return mended
+
+
+def nodal_fragility(
+    network: nn.Module,
+    layer: str,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    at: str,
+    memory: float | None = None,
+) -> Tensor:
+    """d_i: the accuracy that the network loses without filter i of a layer, float64 [filters]."""
+    module = layers_of(network)[layer]
+    variants = list(nodal_variants(layer, module, filters=range(len(module.weight)), at=at))
+    facts = sweep(network, variants, {"clean": images}, labels, ablated=[layer], memory=memory)
+    return torch.from_numpy(facts.base["clean"].mean() - facts.correct["clean"].mean(1))
+
+
+@halving
+def feature_energy(
+    network: nn.Module,
+    layers: Sequence[str],
+    images: Tensor,
+    *,
+    pixels: Callable[[Tensor], Tensor],
+    batch_size: int = 500,
+) -> dict[str, Tensor]:
+    """E_i of every layer, float64 [filters]: the mean over images of the sum of squares of a map.
+
+    images: [n, ...] as stored, a batch of which `pixels` puts into pixel units. The map is the
+    last one that gains scale exactly.
+    """
+    carriers = {layer: carrier(network, layer) for layer in layers}
+    sums, known = dict.fromkeys(layers, 0), layers_of(network)
+    behind = [layer for layer in layers if carriers[layer].passed_on]
+    before = {
+        layer: (
+            network.get_submodule(carriers[layer].path),
+            1 if isinstance(known[layer], nn.Conv2d) else -1,
+        )
+        for layer in layers
+        if layer not in behind
+    }
+    example = pixels(images[:32])
+    readers = [feature_maps(network, behind, example, at="activation")] if behind else []
+    readers += [hooked_maps(network, before)] if before else []
+    for reader in readers:
+        with reader as maps:
+            for batch in images.split(batch_size):
+                for layer, found in maps(pixels(batch)).items():
+                    sums[layer] = sums[layer] + found.double().square().sum((0, 2)).cpu()
+    return {layer: total / len(images) for layer, total in sums.items()}
+
+
+def try_strengths(
+    network: nn.Module,
+    table: pd.DataFrame,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    strengths: Iterable[float],
+    attacks: dict[str, Callable[..., Tensor]],
+) -> pd.DataFrame:
+    """Accuracy of the remedied network at each strength, and at 0; attacks are crafted on it anew.
+
+    table: columns layer, fragility, energy, one row per filter. Columns: strength, images, correct,
+    n, accuracy.
+    """
+    rows = []
+    for strength in sorted({0.0, *strengths}):
+        mended = remedied(network, table_gains(table, strength=strength))
+        correct = judge(mended, images, labels, attacks=attacks)
+        rows += [{"strength": strength} | row for row in counted(correct)]
+    return pd.DataFrame(rows)
+
+
+def best_strength(tried: pd.DataFrame, strengths: Iterable[float]) -> float:
+    """The strength of the highest accuracy, mean over image sets; of equal ones the smallest."""
+    mean = tried.groupby("strength")["accuracy"].mean()
+    return min(strengths, key=lambda strength: (-round(mean[strength], 12), strength))
+
+
+def table_gains(
+    table: pd.DataFrame, *, strength: float, seed: int = 0, draw: int | None = None
+) -> dict[str, Tensor]:
+    """layer -> gains [filters]; with a draw, of fragilities dealt out at random.
+
+    table: columns layer, fragility, energy, one row per filter in their order.
+    """
+    found = {}
+    for layer, part in table.groupby("layer", sort=False):
+        d, energy = (torch.tensor(part[c].to_numpy(float)) for c in ("fragility", "energy"))
+        if draw is not None:
+            d = dealt(d, layer=layer, seed=seed, draw=draw)
+        found[layer] = gains(d, energy, strength=strength)
+    return found

@@ -1,0 +1,361 @@
+"""The report's sections on fragile filters, what attacks target, and the remedy. No torch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.studies.fragile import figures as draw
+
+MAX_LAYERS = 2
+
+MAX_FILTERS = 64
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """(heading, text) of what was found, for the top of the report."""
+    for run, part in page.runs(tables["association"]):
+        last = canvas.last_epoch(part)
+        for layer, of_layer in last.groupby("layer", sort=False):
+            texts = [_associated(a, rows) for a, rows in of_layer.groupby("attack", sort=False)]
+            yield f"Fragility and targeting, {run}, {layer}", " ".join(texts)
+            break  # the others are in their section
+    for run, part in page.runs(tables["remedy"]):
+        part = canvas.last_epoch(part)
+        texts = compared_sets(
+            part,
+            "remedied",
+            policy="fragile",
+            reference="no change",
+            control="the same at random",
+            confidence=config["scores"]["confidence"],
+        )
+        yield f"Remedy, {run}", " ".join(texts)
+
+
+def _associated(attack: str, rows: pd.DataFrame) -> str:
+    whole = rows[rows["level"] == "all seeds"].set_index("statistic")
+    rank, share = whole.loc["spearman"], whole.loc["share"]
+    text = f"{attack}: "
+    if np.isnan(rank["value"]):
+        text += "Spearman's correlation is undefined, as nothing varies"
+    else:
+        chance = page.bracket(rank[["chance_low", "chance_high"]])
+        text += (
+            f"Spearman {page.number(rank['value'])}, by chance {chance} "
+            f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
+        )
+    if np.isnan(share["value"]):
+        which = {0: "no filter is fragile", share["n"]: "every filter is fragile"}.get(
+            share["fragile"], "in each seed every filter is fragile, or none"
+        )
+        return f"{text}; {which}, so there is nothing to compare."
+    low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
+    return text + (
+        f"; {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "
+        f"{low} to {high} (p {_p(share['p_value'])})."
+    )
+
+
+def _p(value: float) -> str:
+    text = page.small(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _layers(part: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The layers that are shown, and a note where some are not."""
+    names = list(dict.fromkeys(part["layer"]))
+    note = f"The first {MAX_LAYERS} of {len(names)} layers are shown; all are in the tables."
+    return names[:MAX_LAYERS], [note] if len(names) > MAX_LAYERS else []
+
+
+def targeting(tables: dict, config: dict) -> dict:
+    settings, confidence = config["targeting"], config["scores"]["confidence"]
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["targeting"])):
+        names, notes = _layers(part)
+        kernels, associated = (page.of(tables[name], part) for name in ("kernels", "association"))
+        for layer in names:
+            of_layer = canvas.last_epoch(part[part["layer"] == layer])
+            epoch, count = of_layer["epoch"].max(), of_layer["filter"].nunique()
+            where = f"{layer} at epoch {epoch}. {page.n(of_layer)}, {count} filters each"
+            drawn, known = _here(kernels, layer, epoch), _here(associated, layer, epoch)
+            figures = []
+            if len(drawn):
+                figures.append(_gallery(drawn, of_layer, f"{index}-{layer}", run, where))
+            if of_layer["fragility"].notna().any():
+                figures.append(
+                    page.figure(
+                        draw.targeting_scatter(of_layer, known),
+                        name=f"targeting-{index}-{layer}",
+                        alt=f"Fragility against targeting of the filters of {layer} of {run}",
+                        caption=f"{where}; bars: {confidence:.0%} intervals of the share over "
+                        "images; p-values by permutation, two-sided.",
+                        read="If attacks sought out the fragile filters, dots would rise to the "
+                        "right. Hollow: the class is not decided. Fragility is measured on "
+                        "the same images, with an error of its own, which weakens any "
+                        "correlation.",
+                    )
+                )
+            else:
+                notes.append(f"{layer} has no fragility: it is not in nodal_dropout.layers.")
+            tables_ = [_association_table(known), _filter_table(of_layer)]
+            blocks.append(
+                page.block(f"{run}, {layer}", figures=figures, notes=notes, tables=tables_)
+            )
+            notes = []
+    return page.section(
+        "targeting",
+        "Fragile filters and what attacks target",
+        intro="Fragility is the clean accuracy lost without a filter (Pravin et al. 2021). "
+        "Targeting is the l1 norm of the change that an attack makes in the filter's output, mean "
+        "over images, as a share of the layer's total (ours); the output is read at: "
+        f"{settings['at']}. Chance: targeting dealt to the filters at random, "
+        f"{settings['permutations']:,} times, each seed on its own. Filters whose removal changed "
+        "nothing are counted as untouched and left out of the comparison.",
+        blocks=blocks,
+        empty="No targeting was measured: targeting.layers is none, or targeting.epochs is empty.",
+    )
+
+
+def _gallery(kernels, targeting, name, run, where) -> dict:
+    seeds, filters = targeting["seed"].nunique(), targeting["filter"].nunique()
+    cut = ""
+    if filters > draw.MAX_PICTURES:
+        cut += f" The {draw.MAX_PICTURES} most fragile of each seed."
+    if seeds > draw.MAX_SEEDS:
+        cut += f" The first {draw.MAX_SEEDS} seeds."
+    return page.figure(
+        draw.filter_gallery(kernels, targeting),
+        name=f"gallery-{name}",
+        alt=f"Weights of the filters of {run}, with class, fragility and targeting",
+        caption=f"{where}, the most fragile first.{cut}",
+        read="A picture is a filter's weights: white positive, black negative, grey 0, one scale "
+        "per seed (three channels: red, green, blue). The frame is its class. Below: its number, "
+        "the clean accuracy lost without it, and its share of each attack.",
+    )
+
+
+def _association_table(rows: pd.DataFrame) -> dict | None:
+    if not len(rows):
+        return None
+    names = {"share": "share of the attack on fragile filters"}
+    shown = pd.DataFrame(
+        {
+            "attack": rows["attack"],
+            "statistic": rows["statistic"].replace(names),
+            "seed": rows["seed"],
+            "value": [page.number(v) for v in rows["value"]],
+            "by chance": [page.number(v) for v in rows["chance"]],
+            "interval of chance": [
+                page.bracket(r) for r in rows[["chance_low", "chance_high"]].to_numpy()
+            ],
+            "p": [page.small(p) for p in rows["p_value"]],
+            "filters": rows["n"],
+            "fragile": rows["fragile"],
+            "untouched": rows["untouched"],
+        }
+    )
+    return page.table("Association, against chance", shown, shown=True, source="association.tsv")
+
+
+def _filter_table(rows: pd.DataFrame) -> dict | None:
+    rows = rows.sort_values(["seed", "attack", "fragility"], ascending=[True, True, False])
+    shown = pd.DataFrame(
+        {
+            "seed": rows["seed"],
+            "attack": rows["attack"],
+            "filter": rows["filter"],
+            "class": rows["class"],
+            "decided": np.where(rows["decided"], "yes", "no"),
+            "fragility (points)": [
+                "n/a" if np.isnan(f) else page.points(f) for f in rows["fragility"]
+            ],
+            "share of the attack": [page.percent(s) for s in rows["share"]],
+            "interval": [page.bracket(r) for r in rows[["ci_low", "ci_high"]].to_numpy()],
+            "change / clean norm": [page.number(r) for r in rows["relative"]],
+            "mean l1 change": [page.number(t) for t in rows["targeting"]],
+            "std over images": [page.number(s) for s in rows["std"]],
+        }
+    )
+    return page.table("Filter by filter", shown, source="targeting.tsv")
+
+
+def overlap(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["fragile_overlap"])):
+        names, notes = _layers(part)
+        filters = page.of(tables["filters"], part)
+        for layer in names:
+            of_layer = part[part["layer"] == layer]
+            sets = filters[filters["layer"] == layer]
+            figures = []
+            if sets["filter"].nunique() <= MAX_FILTERS:
+                figures.append(
+                    page.figure(
+                        draw.fragile_sets(sets),
+                        name=f"fragile-sets-{index}-{layer}",
+                        alt=f"Classes of the filters of {layer} of {run} at every epoch",
+                        caption=f"{layer}: classes by S_clean. {page.n(sets)}"
+                        + (
+                            f"; the first {draw.MAX_SEEDS} seeds."
+                            if sets["seed"].nunique() > draw.MAX_SEEDS
+                            else "."
+                        ),
+                        read="A row that keeps its colour is a filter that stays what it is. Pale "
+                        "with a question mark: not decided.",
+                    )
+                )
+            if of_layer["value"].notna().any():
+                figures.append(
+                    page.figure(
+                        draw.overlap_dots(of_layer),
+                        name=f"overlap-{index}-{layer}",
+                        alt=f"Overlap of the fragile sets of {layer} of {run}",
+                        caption=f"{layer}: filters that are fragile in both checkpoints, of those "
+                        "fragile in either. Grey: what sets of the same sizes, drawn at random, "
+                        f"give in the central {config['scores']['confidence']:.0%} of cases.",
+                        read="Right of the grey, the fragile set lasts. Between seeds filters "
+                        "share nothing but their number, so chance is expected there.",
+                    )
+                )
+            else:
+                notes.append(f"{layer}: no two checkpoints have a fragile filter to compare.")
+            blocks.append(
+                page.block(
+                    f"{run}, {layer}",
+                    figures=figures,
+                    notes=notes,
+                    tables=[_overlap_table(of_layer)],
+                )
+            )
+            notes = []
+    return page.section(
+        "overlap",
+        "Does the fragile set last?",
+        intro="The filters of a layer that are fragile by S_clean (decided or not), compared "
+        "between checkpoints: Jaccard overlap, both fragile / either fragile (ours).",
+        blocks=blocks,
+        empty="There is nothing to compare: no nodal dropout, or one epoch and one seed.",
+    )
+
+
+def _overlap_table(rows: pd.DataFrame) -> dict | None:
+    def checkpoint(seed, epoch):
+        return "seed " + rows[seed].astype(str) + ", epoch " + rows[epoch].astype(str)
+
+    shown = pd.DataFrame(
+        {
+            "one": checkpoint("seed", "epoch"),
+            "other": checkpoint("other_seed", "other_epoch"),
+            "fragile": rows["fragile"].astype(str) + ", " + rows["other_fragile"].astype(str),
+            "both": rows["both"],
+            "overlap": [page.number(v) for v in rows["value"]],
+            "by chance": [page.number(v) for v in rows["chance"]],
+            "interval of chance": [
+                page.bracket(r) for r in rows[["chance_low", "chance_high"]].to_numpy()
+            ],
+            "p (as large)": [page.small(p) for p in rows["p_value"]],
+            "filters": rows["n"],
+            "left out": rows["left_out"],
+        }
+    )
+    return page.table("Overlaps", shown, source="fragile_overlap.tsv")
+
+
+def remedy(tables: dict, config: dict) -> dict:
+    settings, blocks = config["remedy"], []
+    for index, (run, part) in enumerate(page.runs(tables["remedy"])):
+        tried, gains = (page.of(tables[name], part) for name in ("strengths", "gains"))
+        for epoch, of_epoch in part.groupby("epoch"):
+            here = tried[tried["epoch"] == epoch]
+            of_gains = gains[gains["epoch"] == epoch]
+            span = f"gains {of_gains['gain'].min():.2f} to {of_gains['gain'].max():.2f}"
+            compared = page.figure(
+                policy_comparison(
+                    of_epoch,
+                    notes={"fragile": span, "random": "the same, dealt at random"},
+                    policies=("fragile", "random"),
+                    reference="no change",
+                ),
+                name=f"remedy-{index}-{epoch}",
+                alt=f"Accuracy of the remedied networks of {run} less no change",
+                caption=f"Test accuracy at epoch {epoch}, attacks crafted anew on every network. "
+                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired); "
+                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis).",
+                read="Right of the line is better than no change; the remedy works only where it "
+                "is also right of random. Intervals are not corrected for the number of "
+                "comparisons.",
+            )
+            curves = page.figure(
+                draw.strength_curves(here),
+                name=f"strengths-{index}-{epoch}",
+                alt=f"Validation accuracy over the strength of the remedy for {run}",
+                caption=f"How the strength was chosen: {int(here['n'].max()):,} validation "
+                f"images, {here['seed'].nunique()} seeds; thick: mean over seeds.",
+                read="At 0 nothing is changed. The strength with the highest mean over all image "
+                "sets is taken, seed by seed, and judged on test images above.",
+            )
+            blocks.append(
+                page.block(
+                    f"{run}, epoch {epoch}",
+                    figures=[compared, curves],
+                    tables=[_before_and_after(of_epoch), _gain_table(of_gains)],
+                )
+            )
+    return page.section(
+        "remedy",
+        "The remedy",
+        intro="Fragile filters are amplified and robust ones compressed, in proportion to their "
+        "fragility (the idea: Pravin et al. 2021; the law is ours): gain 1 + strength x (fragility "
+        "less a pivot) / its range, the pivot such that the layer's feature energy on the "
+        "training data stays. Fragility and strength come from the validation split, so no test "
+        "image decides anything. Control: the same fragilities dealt to the filters at random "
+        f"({settings['random_draws']} draws, averaged), same strength, same energy.",
+        blocks=blocks,
+        empty="No remedy was tried: remedy.layers is none, or remedy.from_epochs is empty.",
+    )
+
+
+def _before_and_after(rows: pd.DataFrame) -> dict | None:
+    shown = pd.DataFrame(
+        {
+            "images": rows["images"],
+            "policy": rows["policy"],
+            "seed": [
+                "all" if level == "all seeds" else int(seed)
+                for level, seed in zip(rows["level"], rows["seed"], strict=True)
+            ],
+            "before": [page.percent(a) for a in rows["reference_accuracy"]],
+            "after": [page.percent(a) for a in rows["accuracy"]],
+            "difference (points)": [page.points(d) for d in rows["difference"]],
+            "interval": [page.interval(r) for r in rows.to_dict("records")],
+            "p": [page.small(p) for p in rows["p_value"]],
+            "draws": rows["draws"],
+            "n": rows["n"],
+        }
+    )
+    return page.table("Before and after", shown, shown=True, source="remedy.tsv")
+
+
+def _gain_table(rows: pd.DataFrame) -> dict | None:
+    shown = pd.DataFrame(
+        {
+            "seed": rows["seed"],
+            "layer": rows["layer"],
+            "filter": rows["filter"],
+            "fragility (points)": [page.points(f) for f in rows["fragility"]],
+            "feature energy": [page.number(e) for e in rows["energy"]],
+            "gain": [page.number(g) for g in rows["gain"]],
+            "strength": rows["strength"],
+        }
+    )
+    return page.table("Gains", shown, source="gains.tsv")
+
+
+def _here(table: pd.DataFrame, layer: str, epoch: int) -> pd.DataFrame:
+    if not len(table):
+        return table
+    return table[(table["layer"] == layer) & (table["epoch"] == epoch)]

@@ -1,0 +1,39 @@
+"""What was run, in a sentence."""
+
+from faultline.report import page
+
+MAX_TRAININGS = 6  # named together, else counted
+
+
+def what_was_run(tables: dict, config: dict) -> str:
+    """Networks, data, trainings, seeds, images and attacks of a run."""
+    alike = {}  # trainings with the same checkpoints, by what is said of them
+    for name, settings in config["trainings"].items():
+        said = f"{_given(settings)}checkpoints at epochs {page.listed(settings['epochs'])}"
+        alike.setdefault(said, []).append(name)
+    trained = "; ".join(
+        (f"as {page.listed(names)}" if len(names) <= MAX_TRAININGS else f"in {len(names)} ways")
+        + f" ({said})"
+        for said, names in alike.items()
+    )
+    n = page.images(tables["accuracy"])
+    chosen, target = page.listed(config["ablation"]["attacks"]), config["ablation"]["target"]
+    crafted = {
+        "base": "crafted once on each checkpoint and reused on its ablated networks",
+        "ablated": "crafted anew on each ablated network",
+    }[target]
+    seeds, swept = config["seeds"], page.images(tables["layers"])
+    judged = n if swept in (n, "no test images") else f"{n} (scores: {swept})"
+    return (
+        f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
+        f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
+        f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
+        f"judged on {judged}. "
+        f"Attacks: {page.listed(config['attacks'])}. For the scores, adversarial images of "
+        f"{chosen} were {crafted}."
+    )
+
+
+def _given(training: dict) -> str:
+    given = training.get("weights")
+    return f"from given weights of {page.listed(given)}, which all seeds share; " if given else ""

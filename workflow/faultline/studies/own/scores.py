@@ -1,0 +1,37 @@
+"""What an ablation changed, of the user's own or any other."""
+
+import pandas as pd
+
+from faultline.ablation.facts import CHANGES, Facts
+from faultline.base.statistics import mcnemar, paired_difference_interval
+
+
+def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
+    """Accuracy of every variant less that of the base network: one row per variant x image set.
+
+    Columns: variant (its columns as a text), those columns, and CHANGES: difference with the paired
+    interval of Agresti & Min 2005 and McNemar's p-value, exact; changed_outputs, images with other
+    logits. Shares, but for the counts.
+    """
+    columns = facts.variants
+    text = [
+        ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in one
+        )
+        for one in (
+            zip(columns, values, strict=True)
+            for values in zip(*(column.tolist() for column in columns.values()), strict=True)
+        )
+    ]
+    tables = []
+    for images, base in facts.base.items():
+        correct, n = facts.correct[images], len(base)
+        gained, lost = (correct & ~base).sum(1), (~correct & base).sum(1)
+        difference, low, high = paired_difference_interval(gained, lost, n, confidence=confidence)
+        made = [images, correct.sum(1), n, correct.mean(1), base.mean()]
+        made += [difference, low, high, mcnemar(gained, lost), facts.changed[images]]
+        table = pd.DataFrame({"variant": text, **columns})
+        whole = dict.fromkeys(table.select_dtypes("integer"), "Int64")  # also beside missing ones
+        tables.append(table.astype(whole).assign(**dict(zip(CHANGES, made, strict=True))))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,82 @@
+"""The report's section on ablations of the user's own. No torch."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.studies.own import figures as draw
+
+
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
+    """The section; None where the config has no ablation of one's own."""
+    if not config["ablations"]:
+        return None
+    confidence, blocks = config["scores"]["confidence"], []
+    for index, (heading, part) in enumerate(_parts(tables["ablations"])):
+        rows, notes = len(draw.rows(part)), []
+        if rows > draw.MAX_ROWS:
+            notes.append(
+                f"The {draw.MAX_ROWS} of {rows} variants with the largest changes are shown; "
+                "all are in ablations.tsv."
+            )
+        epoch = part["epoch"].max()
+        figure = page.figure(
+            draw.changes(part),
+            name=f"own-{index}",
+            alt=f"Change of accuracy under {heading}, by layer and variant",
+            caption=f"{heading} at epoch {epoch}: accuracy less that of the whole network. "
+            f"{page.n(part)}; dot: one seed; bar: {confidence:.0%} interval over images, paired.",
+            read="Left of the line accuracy is lost. A bar that reaches over the line does not "
+            "tell the variant from the whole network; bars are not corrected for their number.",
+        )
+        numbers = pd.DataFrame(
+            {
+                "layer": part["layer"],
+                "variant": part["variant"],
+                "images": part["images"],
+                "seed": part["seed"],
+                "accuracy": [page.percent(a) for a in part["accuracy"]],
+                "whole network": [page.percent(a) for a in part["base_accuracy"]],
+                "difference (points)": [page.points(d) for d in part["difference"]],
+                f"{confidence:.0%} interval": [page.interval(r) for r in part.to_dict("records")],
+                "p (McNemar)": [page.small(p) for p in part["p_value"]],
+                "n": part["n"],
+            }
+        )
+        table = page.table("Every variant", numbers, source="ablations.tsv")
+        blocks.append(page.block(heading, figures=[figure], notes=notes, tables=[table]))
+    functions = [f"{name} ({of['function']})" for name, of in config["ablations"].items()]
+    return page.section(
+        "own",
+        "Ablations of your own",
+        intro=f"Each variant that these functions yield, one layer at a time: "
+        f"{page.listed(functions)}.",
+        blocks=blocks,
+        empty="No layer and no epoch was chosen for them.",
+    )
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """(heading, text) of what was found, for the top of the report."""
+    for heading, part in _parts(tables["ablations"]):
+        clean = part[part["images"] == "clean"]
+        seeds = clean["seed"].nunique()
+        groups = clean.groupby(["layer", "variant"], sort=False)
+        lost = (groups["ci_high"].max() < 0).sum()
+        mean = groups["difference"].mean()
+        layer, variant = mean.idxmin()
+        every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
+        yield (
+            heading,
+            f"{lost} of {page.count(mean, 'variant')} cost clean accuracy beyond their interval, "
+            f"{every}; the lowest difference is {page.points(mean.min())} points "
+            f"({variant} in {layer}).",
+        )
+
+
+def _parts(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each ablation of each run, at its last epoch."""
+    for run, of_run in page.runs(table):
+        for name, part in of_run.groupby("ablation", sort=False):
+            yield f"{name}, {run}", canvas.last_epoch(part)

@@ -1,0 +1,221 @@
+"""What random internal perturbations cost, from a sweep's facts (Cheney et al. 2017). No torch.
+
+Accuracies are told as relative performance, (accuracy - chance) / (base - chance): 1 is the
+unperturbed network, 0 a guess. Every value is a mean over the repeats of the drawing, with
+
+    std               over the repeats (n - 1)
+    ci_low, ci_high   over repeats and images: the margins over repeats (Student's t) and over
+                      images (delta method, paired with the base network) added as squares (ours)
+
+and is NaN where the base network is no better than chance. Image sets are told apart as `images`
+("clean" or an attack) and `top`: the set "clean@5" holds whether the label is among the best five.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.integrate import trapezoid
+from scipy.stats import mannwhitneyu
+
+from faultline.ablation.facts import Facts
+from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
+
+LOSS = 0.3
+"""The loss that the headline of Cheney et al. 2017 is about."""
+
+KNOCKED_OUT = 0.7
+"""The share of synapses knocked out in that headline."""
+
+CURVE = ["kind", "parameter", "images", "top"]
+
+
+def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
+    """Where each layer of a network stands; indexed by layer.
+
+    layers: (name, "conv" or "linear", filters), in order. Columns: kind; depth, from 0 for the
+    first to 1 for the last; role in the headline, a list of "first conv", "top conv", "dense".
+    """
+    table = pd.DataFrame(list(layers), columns=["layer", "kind", "filters"]).set_index("layer")
+    convs = table.index[table["kind"] == "conv"]
+    roles = {name: [] for name in table.index}
+    dense = table.index[table["kind"] == "linear"]
+    for role, names in {"first conv": convs[:1], "top conv": convs[-1:], "dense": dense}.items():
+        for name in names:
+            roles[name].append(role)
+    depth = np.arange(len(table)) / max(len(table) - 1, 1)
+    return table.assign(depth=depth, role=list(roles.values()))[["kind", "depth", "role"]]
+
+
+def relative(change, base, *, chance: float, confidence: float) -> dict[str, float]:
+    """value, std, ci_low and ci_high of relative performance.
+
+    change: of each image's correctness in each repeat, or a mean of such, [repeats, n], in [-1, 1].
+    base: bool [n].
+    """
+    span = base.mean() - chance
+    if not span > 0:
+        return dict.fromkeys(("value", "std", "ci_low", "ci_high"), np.nan)
+    by_repeat, by_image = change.mean(1) / span, change.mean(0)
+    value, low, _ = mean_interval(by_repeat, confidence=confidence)
+    influence = by_image - value * (base - chance)
+    pseudo = pseudo_change(by_image @ by_image, np.count_nonzero(by_image))
+    error = np.sqrt(influence @ influence + pseudo) / (len(base) + 2) / span
+    margin = np.hypot(value - low, normal_quantile(confidence) * error)
+    return {
+        "value": 1 + value,
+        "std": by_repeat.std(ddof=1),
+        "ci_low": 1 + value - margin,
+        "ci_high": 1 + value + margin,
+    }
+
+
+def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
+    """Relative performance of one layer over the strength, ascending, from strength 0 on.
+
+    One row per kind x parameter x image set x strength. Further columns: accuracy (mean over
+    repeats), accuracy_std, base_accuracy, chance, repeats, n (images). chance: of top-1.
+    """
+    rows = []
+    for head, strengths, change, base in _curves(facts):
+        by_chance = head["top"] * chance
+        for strength, changed in zip(strengths, change, strict=True):
+            found = relative(changed, base, chance=by_chance, confidence=confidence)
+            if strength == 0:  # the base network itself
+                found |= dict.fromkeys(("ci_low", "ci_high"), found["value"])
+            accuracy = base.mean() + changed.mean(1)
+            rows.append(
+                head
+                | {"strength": strength}
+                | found
+                | {
+                    "accuracy": accuracy.mean(),
+                    "accuracy_std": accuracy.std(ddof=1),
+                    "base_accuracy": base.mean(),
+                    "chance": by_chance,
+                    "repeats": len(changed),
+                    "n": len(base),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
+    """One layer in one number per kind x parameter x image set.
+
+    value is the mean relative performance over the strengths, 0 to the largest: the area under the
+    curve (trapezoid) over its width. loss_strength: where the curve first falls to 1 - LOSS,
+    interpolated linearly; NaN where it never does. largest: the largest strength.
+    """
+    rows = []
+    for head, strengths, change, base in _curves(facts):
+        by_chance, width = head["top"] * chance, strengths[-1]
+        area = trapezoid(change, x=strengths, axis=0) / width
+        found = relative(area, base, chance=by_chance, confidence=confidence)
+        span = base.mean() - by_chance
+        curve = 1 + change.mean((1, 2)) / span if span > 0 else np.full(len(strengths), np.nan)
+        rows.append(
+            head
+            | found
+            | {
+                "loss_strength": falls_to(1 - LOSS, strengths, curve),
+                "largest": width,
+                "repeats": change.shape[1],
+                "n": len(base),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def falls_to(level: float, x, y) -> float:
+    """The x where the line through (x, y) [S] first falls to `level`; NaN where it never does."""
+    below = np.flatnonzero(np.asarray(y) <= level)
+    if not len(below):
+        return np.nan
+    after = below[0]
+    if after == 0:
+        return float(x[0])
+    (x0, x1), (y0, y1) = x[after - 1 : after + 1], y[after - 1 : after + 1]
+    return float(x0 + (x1 - x0) * (y0 - level) / (y0 - y1))
+
+
+def headline(
+    facts: Facts, roles: list[str], *, chance: float, confidence: float, almost_chance: float
+) -> pd.DataFrame:
+    """Relative performance with KNOCKED_OUT of the weights of one layer removed, and the claim.
+
+    One row per role and image set; none where the knockouts do not reach so far. Between two
+    strengths it is interpolated linearly. claim: a top conv or dense layer keeps more than
+    1 - LOSS, the first conv at most almost_chance (how much that is, is ours). seen: yes or no
+    where the interval decides it, else undecided; undefined where value is.
+    """
+    rows = []
+    for head, strengths, change, base in _curves(facts):
+        if (head["kind"], head["parameter"]) != ("synapse_knockout", "weight"):
+            continue
+        if strengths[-1] < KNOCKED_OUT:
+            continue
+        after = max(int(np.searchsorted(strengths, KNOCKED_OUT)), 1)
+        x0, x1 = strengths[after - 1 : after + 1]
+        weight = (KNOCKED_OUT - x0) / (x1 - x0)
+        at = (1 - weight) * change[after - 1] + weight * change[after]
+        found = relative(at, base, chance=head["top"] * chance, confidence=confidence)
+        low, high = found["ci_low"], found["ci_high"]
+        for role in roles:
+            if role == "first conv":
+                claim, yes, no = "almost chance", high <= almost_chance, low > almost_chance
+            else:
+                claim, yes, no = f"loses less than {LOSS:.0%}", low > 1 - LOSS, high <= 1 - LOSS
+            seen = "undefined" if np.isnan(low) else "yes" if yes else "no" if no else "undecided"
+            end = {"claim": claim, "seen": seen, "repeats": len(at), "n": len(base)}
+            rows.append({"role": role} | head | {"strength": KNOCKED_OUT} | found | end)
+    columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=[*columns, "claim", "seen", "repeats", "n"])
+
+
+def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:
+    """Do later layers keep more than first ones? A rank test over the layers of one network.
+
+    losses: rows of `layer_losses` of all layers, with their depth. First are the layers up to depth
+    `ends`, last those from 1 - ends on (ours). Per kind x parameter x image set: value, the chance
+    that a last layer keeps more than a first one (U / pairs; 0.5: no difference), p_value
+    (Mann-Whitney, two-sided), means and numbers of both.
+    """
+    rows = []
+    for key, part in losses.groupby(CURVE, sort=False):
+        part = part.dropna(subset="value")
+        first = part.loc[part["depth"] <= ends, "value"].to_numpy(float)
+        last = part.loc[part["depth"] >= 1 - ends, "value"].to_numpy(float)
+        if not len(first) or not len(last):
+            continue
+        test = mannwhitneyu(last, first, alternative="two-sided")
+        rows.append(
+            dict(zip(CURVE, key, strict=True))
+            | {
+                "value": test.statistic / (len(first) * len(last)),
+                "p_value": test.pvalue,
+                "first_mean": first.mean(),
+                "last_mean": last.mean(),
+                "first_layers": len(first),
+                "last_layers": len(last),
+            }
+        )
+    columns = ["value", "p_value", "first_mean", "last_mean", "first_layers", "last_layers"]
+    return pd.DataFrame(rows, columns=[*CURVE, *columns])
+
+
+def _curves(facts: Facts) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray]]:
+    """(what it is of, strengths [S] from 0 on, change [S, repeats, n], base [n]) of each curve."""
+    variants = pd.DataFrame(facts.variants)
+    for (kind, parameter), part in variants.groupby(["kind", "parameter"], sort=False):
+        index = part.reset_index().pivot_table(index="strength", columns="repeat", values="index")
+        strengths = index.index.to_numpy(float)
+        for name, base in facts.base.items():
+            images, _, top = name.partition("@")
+            correct = facts.correct[name][index.to_numpy(int)]
+            change = correct.astype(np.int8) - base
+            if strengths[0] > 0:
+                change = np.concatenate([np.zeros_like(change[:1]), change])
+            grid = strengths if strengths[0] == 0 else np.concatenate([[0.0], strengths])
+            head = {"kind": kind, "parameter": parameter, "images": images, "top": int(top or 1)}
+            yield head, grid, change, base

@@ -1,0 +1,187 @@
+"""The report's section on random internal perturbations. No torch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.studies.perturbations import figures as draw
+from faultline.studies.perturbations.scores import KNOCKED_OUT, LOSS
+
+
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """The section; tables as in `TABLES`."""
+    settings, confidence = config["perturbations"], config["scores"]["confidence"]
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["perturbations"])):
+        last = canvas.last_epoch(part)
+        first_best = last[last["top"] == 1]
+        headline, losses, depth = (
+            page.of(tables[f"perturbation_{name}"], last, [*page.RUN, "epoch"])
+            for name in ("headline", "layers", "depth")
+        )
+        figures, notes = [], []
+        what = f"{run} at epoch {last['epoch'].max()}"
+        n = f"{page.n(last)}, {last['repeats'].max()} draws of each"
+        if len(headline):
+            figures.append(
+                page.figure(
+                    draw.knockout_headline(
+                        headline[headline["top"] == 1], almost_chance=settings["almost_chance"]
+                    ),
+                    name=f"knockout-{index}",
+                    alt=f"Relative performance of {what} with most synapses of one layer removed",
+                    caption=f"{KNOCKED_OUT:.0%} of the weights of one layer removed at random. "
+                    f"{n}; dot: one seed; bar: {confidence:.0%} interval over draws and images.",
+                    read="The claim for a top conv or dense layer is that it lies right of the "
+                    "dotted line, for the first conv that it lies left of the dashed one. Where "
+                    "the bar crosses the line, that is undecided.",
+                )
+            )
+        for images, shown in first_best.groupby("images", sort=False):
+            if shown["value"].isna().all():
+                notes.append(f"{images}: the network is no better than chance, so nothing is told.")
+                continue
+            figures += _figures(shown, f"{index}-{images}", f"{what}, {images} images", n)
+        tables_ = [
+            _headline_table(headline, confidence),
+            _depth_table(depth),
+            _loss_table(losses, confidence),
+        ]
+        blocks.append(page.block(run, figures=figures, notes=notes, tables=tables_))
+    return page.section(
+        "perturbations",
+        "Random internal perturbations",
+        intro="One layer at a time, weights and biases apart, is perturbed at random (Cheney et "
+        "al. 2017): synapse_knockout sets entries to 0, node_knockout whole filters, gaussian adds "
+        "noise, resample puts values of the tensor in place of others. Relative performance is "
+        "(accuracy - chance) / (base - chance): 1 is the unperturbed network, 0 a guess. Ours: the "
+        f"number of draws ({settings['repeats']}), almost chance "
+        f"({settings['almost_chance']:g}), and which layers are first and last (within "
+        f"{settings['ends']:g} of the depth from either end).",
+        blocks=blocks,
+        empty="No layer was perturbed: perturbations.layers is none, or no epoch was chosen.",
+    )
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """(heading, text) of what was found, for the top of the report."""
+    for run, part in page.runs(tables["perturbation_headline"]):
+        last = canvas.last_epoch(part)
+        clean = last[(last["images"] == "clean") & (last["top"] == 1)]
+        if not len(clean):
+            continue
+        kept = [
+            f"{role} {layer} {page.span(rows['value'])}"
+            for (role, layer), rows in clean.groupby(["role", "layer"], sort=False)
+        ]
+        counts = clean["seen"].value_counts()
+        said = ", ".join(f"{seen} for {counts[seen]}" for seen in _SEEN if seen in counts)
+        yield (
+            f"Knockouts, {run}",
+            f"With {KNOCKED_OUT:.0%} of the weights of one layer removed, this much of the clean "
+            f"performance above chance is left: {', '.join(kept)}. Is it as Cheney et al. 2017 "
+            f"found (less than {LOSS:.0%} lost in top conv and dense layers, the first conv almost "
+            f"at chance)? Counting each layer of each seed: {said}.",
+        )
+
+
+_SEEN = ["yes", "no", "undecided", "undefined"]
+
+
+def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:
+    return [
+        page.figure(
+            draw.perturbation_curves(shown),
+            name=f"perturbations-{name}",
+            alt=f"Relative performance of {what}, over the strength of perturbations, by layer",
+            caption=f"{what}. {n}; line: mean over draws and seeds; band: standard deviation over "
+            "draws.",
+            read="Dark lines are layers near the input, bright ones near the output. A line that "
+            "stays up is a layer that the network can lose much of; 0 is a guess.",
+        ),
+        page.figure(
+            draw.perturbation_map(shown),
+            name=f"perturbation-map-{name}",
+            alt=f"Relative performance of {what}, layers against strength of perturbations",
+            caption=f"{what}. {n}; mean over draws and seeds.",
+            read="A row is a layer, from input to output; the sooner it darkens, the more "
+            "sensitive is the layer.",
+        ),
+    ]
+
+
+def _tops(table: pd.DataFrame) -> pd.Series:
+    """Image sets in words."""
+    return table["images"] + np.where(table["top"] > 1, ", top-" + table["top"].astype(str), "")
+
+
+def _what(table: pd.DataFrame) -> pd.Series:
+    parameter = table["parameter"]
+    return table["kind"] + (", " + parameter).where(parameter != "both", "")
+
+
+def _headline_table(table: pd.DataFrame, confidence: float) -> dict | None:
+    if not len(table):
+        return None
+    shown = pd.DataFrame(
+        {
+            "layer": table["role"] + ": " + table["layer"],
+            "images": _tops(table),
+            "seed": table["seed"],
+            "relative performance": [page.number(v) for v in table["value"]],
+            f"{confidence:.0%} interval": [
+                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
+            ],
+            "claim": table["claim"],
+            "seen": table["seen"],
+            "n": table["n"],
+        }
+    )
+    title = f"The claim of Cheney et al. 2017 at {KNOCKED_OUT:.0%} of the synapses"
+    return page.table(title, shown, shown=True, source="perturbation_headline.tsv")
+
+
+def _depth_table(table: pd.DataFrame) -> dict | None:
+    if not len(table):
+        return None
+    shown = pd.DataFrame(
+        {
+            "perturbation": _what(table),
+            "images": _tops(table),
+            "seed": table["seed"],
+            "first layers keep": [page.number(v) for v in table["first_mean"]],
+            "last layers keep": [page.number(v) for v in table["last_mean"]],
+            "a last one keeps more": [page.percent(v) for v in table["value"]],
+            "p (Mann-Whitney)": [page.small(p) for p in table["p_value"]],
+            "layers": table["first_layers"].astype(str)
+            + " and "
+            + table["last_layers"].astype(str),
+        }
+    )
+    title = "Do later layers keep more? Mean relative performance over the strengths"
+    return page.table(title, shown, source="perturbation_depth.tsv")
+
+
+def _loss_table(table: pd.DataFrame, confidence: float) -> dict | None:
+    if not len(table):
+        return None
+    lost = [
+        f"{at:.2f}" if not np.isnan(at) else "n/a" if np.isnan(value) else f"not up to {most:g}"
+        for at, value, most in table[["loss_strength", "value", "largest"]].to_numpy()
+    ]
+    shown = pd.DataFrame(
+        {
+            "layer": table["layer"],
+            "perturbation": _what(table),
+            "images": _tops(table),
+            "seed": table["seed"],
+            "mean over strengths": [page.number(v) for v in table["value"]],
+            f"{confidence:.0%} interval": [
+                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
+            ],
+            f"{LOSS:.0%} lost at": lost,
+        }
+    )
+    return page.table("Every layer", shown, source="perturbation_layers.tsv")

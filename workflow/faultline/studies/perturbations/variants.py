@@ -1,0 +1,118 @@
+"""Random internal perturbations of one layer (Cheney et al. 2017): variants and nothing more.
+
+kind              strength p       what happens, weight and bias apart
+synapse_knockout  share            floor(p * size) entries, drawn without replacement, become 0
+gaussian          multiple of std  every entry gets N(0, (p * std)^2), std that of the tensor
+resample          share            floor(p * size) entries, drawn alike, get values of the tensor
+node_knockout     share            floor(p * filters) filters: their weights and bias become 0
+
+A draw depends on what it is for and on nothing else, so not on how the work is split into jobs.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faultline.ablation.variants import Mask, Variant
+from faultline.base.errors import UserError
+from faultline.base.seeds import seed_of
+
+
+def count_of(share: float, size: int) -> int:
+    """floor(share * size), of the share as it is written: 0.29 of 100 is 29, not 28.999..."""
+    return math.floor(Fraction(str(share)) * size)
+
+
+def entries(size: int, count: int, rng: np.random.Generator) -> Tensor:
+    """Bool [size], `count` of them True; every such choice is equally likely."""
+    fewer = min(count, size - count)  # drawing takes time and memory in proportion
+    chosen = torch.zeros(size, dtype=torch.bool)
+    chosen[torch.from_numpy(rng.choice(size, fewer, replace=False, shuffle=False))] = True
+    return chosen if fewer == count else ~chosen
+
+
+def perturbed(value: Tensor, kind: str, strength: float, *, seed: int) -> Tensor:
+    """A copy of a parameter under synapse_knockout, gaussian or resample.
+
+    gaussian takes the population standard deviation, and resample draws the new values with
+    replacement (both ours). Drawn on the CPU, so that every device sees the same.
+    """
+    rng, size = np.random.default_rng(seed), value.numel()
+    if kind == "gaussian":
+        noise = torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
+        scale = strength * value.double().std(correction=0).item()
+        return value + (noise * scale).to(value).view(value.shape)
+    count = count_of(strength, size)
+    chosen = entries(size, count, rng).to(value.device).view(value.shape)
+    if kind == "synapse_knockout":
+        return value.masked_fill(chosen, 0.0)
+    drawn = torch.from_numpy(rng.integers(size, size=count)).to(value.device)
+    return value.masked_scatter(chosen, value.flatten()[drawn])
+
+
+def perturbation_variants(
+    name: str,
+    layer: nn.Module,
+    *,
+    place: dict[str, object],
+    kinds: Sequence[str],
+    parameters: Sequence[str],
+    shares: Sequence[float],
+    sigmas: Sequence[float],
+    repeats: int,
+) -> list[Variant]:
+    """Every kind at every strength, `repeats` times, on each of `parameters` that the layer has.
+
+    place: what names the checkpoint, for the seeds. node_knockout takes weight and bias of its
+    filters together and comes once, whatever `parameters` says. Columns: kind, parameter
+    ("weight", "bias", or "both" for node_knockout), strength, repeat, changed_weights (entries
+    drawn). Raises UserError where nothing is left to perturb.
+    """
+    given = {key: value.detach() for key, value in layer.named_parameters() if key in parameters}
+    tensors = [(kind, key) for kind in kinds if kind != "node_knockout" for key in given]
+    tensors += [("node_knockout", "both")] * ("node_knockout" in kinds)
+    if not tensors:
+        raise UserError(
+            f"config key perturbations.parameters: layer {name} has no "
+            f"{' and no '.join(parameters)}; add weight, or leave the layer out of "
+            "perturbations.layers"
+        )
+    variants = []
+    for kind, parameter in tensors:
+        for strength in sigmas if kind == "gaussian" else shares:
+            for repeat in range(repeats):
+                what = (*place.values(), name, kind, parameter, strength, repeat)
+                columns = {
+                    "kind": kind,
+                    "parameter": parameter,
+                    "strength": strength,
+                    "repeat": repeat,
+                }
+                make = _nodes if kind == "node_knockout" else _tensor
+                variants.append(make(name, layer, columns, seed_of("perturbation", *what)))
+    return variants
+
+
+def _tensor(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
+    kind, parameter, strength = columns["kind"], columns["parameter"], columns["strength"]
+    value = getattr(layer, parameter).detach()
+    count = value.numel() if kind == "gaussian" else count_of(strength, value.numel())
+    return Variant(
+        columns | {"changed_weights": count if strength else 0},
+        key=seed if strength and count else None,
+        replace=lambda: {f"{name}.{parameter}": perturbed(value, kind, strength, seed=seed)},
+    )
+
+
+def _nodes(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
+    filters = len(layer.weight)
+    count = count_of(columns["strength"], filters)
+    chosen = entries(filters, count, np.random.default_rng(seed)).nonzero().flatten().tolist()
+    size = sum(value[0].numel() for value in layer.parameters())
+    mask = Mask(name, tuple(chosen), "weights")
+    columns = columns | {"changed_weights": count * size}
+    return Variant(columns, key=mask if count else None, mask=mask)

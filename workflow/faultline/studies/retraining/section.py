@@ -1,0 +1,141 @@
+"""Retraining compared, for the report."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.report.comparison import compared_sets, policy_comparison
+
+
+def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    comparison = tables["comparison"]
+    if not len(comparison):
+        yield "Retraining", "No retraining was run."
+        return
+    shares = _frozen(tables["retraining"])
+    for run, part in page.runs(comparison):
+        part = canvas.last_epoch(part)
+        of_run = page.of(shares, part)
+        of_run = of_run[of_run["epoch"] == part["epoch"].max()]
+        texts = compared_sets(
+            part,
+            "selective",
+            policy="selective",
+            reference="regular",
+            control="random freezing",
+            confidence=config["scores"]["confidence"],
+        )
+        start = (
+            f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
+            f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
+        )
+        yield f"Selective retraining, {run}", start + " ".join(texts)
+
+
+def section(tables: dict, config: dict) -> dict:
+    comparison, shares = tables["comparison"], _frozen(tables["retraining"])
+    settings, blocks = config["retraining"], []
+    for index, (run, part) in enumerate(page.runs(comparison)):
+        for epoch, of_epoch in part.groupby("epoch"):
+            here = page.of(shares, part)
+            here = here[here["epoch"] == epoch]
+            words = {
+                policy: f"{_range(rows['share'])} frozen"
+                for policy, rows in here.groupby("family")
+                if policy != "regular"
+            }
+            seeds = of_epoch.loc[of_epoch["level"] == "seed", "seed"].nunique()
+            over = (
+                f"diamond: mean over {seeds} seeds with its t interval (an arrow where it leaves "
+                "the axis)"
+                if seeds > 1
+                else "one seed, so no interval over seeds"
+            )
+            figure = page.figure(
+                policy_comparison(of_epoch, notes=words),
+                name=f"retraining-{index}-{epoch}",
+                alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
+                caption=f"{page.epochs(settings['epochs'])} of retraining from epoch {epoch}. "
+                f"{page.n(of_epoch)}; "
+                f"dot: one seed with its interval over images (paired); {over}.",
+                read="Right of the line is better than regular retraining. An interval that "
+                "reaches "
+                "over the line does not tell the policy from regular. Intervals are not "
+                "corrected for "
+                "the number of comparisons.",
+            )
+            whole = of_epoch[of_epoch["level"] == "all seeds"]
+            numbers = pd.DataFrame(
+                {
+                    "images": whole["images"],
+                    "policy": whole["policy"],
+                    "accuracy": [page.percent(a) for a in whole["accuracy"]],
+                    "regular": [page.percent(a) for a in whole["reference_accuracy"]],
+                    "difference (points)": [page.points(d) for d in whole["difference"]],
+                    "over seeds": [page.interval(r) for r in whole.to_dict("records")],
+                    "over images": [
+                        page.interval({"ci_low": r["image_ci_low"], "ci_high": r["image_ci_high"]})
+                        for r in whole.to_dict("records")
+                    ],
+                    "seeds": whole["seeds"],
+                    "draws": whole["draws"],
+                }
+            )
+            heading = f"{run}, from epoch {epoch}"
+            table = page.table("Mean over seeds", numbers, source="comparison.tsv")
+            blocks.append(
+                page.block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
+            )
+    return page.section(
+        "retraining",
+        "Retraining compared",
+        intro=f"selective freezes the fragile parameters (by {settings['by']}, "
+        f"{settings['score']} of "
+        f"{settings['attack']}), fragile_only all others, random as many as selective "
+        f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "
+        "equally long "
+        "on the same order of data, and are attacked anew afterwards. Shares are of the "
+        "parameters that "
+        "can be frozen.",
+        blocks=blocks,
+        empty="No retraining was run: retraining.from_epochs is empty.",
+    )
+
+
+# Words and numbers
+
+
+def _frozen(retraining: pd.DataFrame) -> pd.DataFrame:
+    """Share of the freezable parameters that were frozen, per retraining; draws as one family."""
+    if not len(retraining):
+        return pd.DataFrame(columns=[*page.RUN, "epoch", "seed", "policy", "family", "share"])
+    table = retraining.drop_duplicates([*page.RUN, "epoch", "seed", "policy"])
+    share = table["frozen"] / table["freezable"].where(table["freezable"] > 0)
+    return table.assign(share=share, family=table["policy"].str.replace(r"-\d+$", "", regex=True))
+
+
+def _note(shares: pd.DataFrame) -> str:
+    share = shares.loc[shares["policy"] == "selective", "share"]
+    if not len(share):
+        return ""
+    if (share == 0).all():
+        return "selective froze nothing, as nothing was fragile: it is regular retraining. "
+    if (share == 1).all():
+        return "selective froze everything that can be frozen, as all of it was fragile. "
+    none, all_of_it = (share == 0).sum(), (share == 1).sum()
+    if none:
+        return f"selective froze nothing in {none} of {len(share)} seeds. "
+    if all_of_it:
+        return (
+            f"selective froze everything that can be frozen in {all_of_it} of {len(share)} seeds. "
+        )
+    return ""
+
+
+def _range(shares) -> str:
+    shares = shares.dropna()
+    if not len(shares):
+        return "nothing"
+    low, high = 100 * shares.min(), 100 * shares.max()
+    return f"{low:.0f} %" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f} %"

@@ -1,0 +1,120 @@
+"""Robustness of trainings over seeds: accuracy over eps, R&G score, and what regularising adds.
+
+The R&G score of Khalooei et al. 2022 is the sum of the accuracies in % over the eps grid, eps 0
+included. Everything here is in %, or points of it; intervals are Student's t over seeds. No torch.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from faultline.base.statistics import benjamini_hochberg, mean_interval, mean_p_value
+
+CHECKPOINT = ["dataset", "network", "training", "epoch"]
+
+WHAT = ["attack", "eps"]
+
+
+def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, hits in correct.items():
+        attack, _, eps = key.partition("/")
+        found.setdefault(attack, {})[eps] = hits
+    return found
+
+
+def rg_scores(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table of accuracies in %, and one of the R&G score per checkpoint and attack,
+    whose eps is "rg_score". Columns: checkpoint, seed, attack, eps (text), value, n."""
+    if not len(accuracy):
+        return pd.DataFrame(columns=[*CHECKPOINT, "seed", *WHAT, "value", "n"])
+    each = accuracy.assign(value=100 * accuracy["accuracy"])
+    total = each.groupby([*CHECKPOINT, "seed", "attack"], sort=False, as_index=False).agg(
+        value=("value", "sum"), n=("n", "first")
+    )
+    each["eps"] = [f"{eps:g}" for eps in each["eps"]]
+    columns = [*CHECKPOINT, "seed", *WHAT, "value", "n"]
+    return pd.concat([each[columns], total.assign(eps="rg_score")[columns]], ignore_index=True)
+
+
+def over_seeds(
+    scores: pd.DataFrame,
+    published: Sequence[Mapping] = (),
+    *,
+    beside: Collection[str] = (),
+    confidence: float,
+) -> pd.DataFrame:
+    """One row per checkpoint, attack and eps: mean over seeds, ci_low, ci_high, std, seeds, n.
+
+    scores: see `rg_scores`. published: rows {training, network or none for any, dataset,
+    values: {eps (text) or "rg_score": value in %}}. They stand beside the attacks `beside`.
+    """
+    known = {
+        (row["training"], row["network"], key): (value, row["dataset"])
+        for row in published
+        for key, value in row["values"].items()
+    }
+    nothing = np.nan, ""
+    rows = []
+    for key, part in scores.groupby([*CHECKPOINT, *WHAT], sort=False):
+        head = dict(zip([*CHECKPOINT, *WHAT], key, strict=True))
+        mean, low, high = mean_interval(part["value"], confidence=confidence)
+        place = head["training"], head["network"], head["eps"]
+        found = known.get(place, known.get((place[0], None, place[2]), nothing))
+        value, dataset = found if head["attack"] in beside else nothing
+        rows.append(
+            head
+            | {
+                "value": mean,
+                "ci_low": low,
+                "ci_high": high,
+                "std": part["value"].std(ddof=1),
+                "seeds": len(part),
+                "n": part["n"].iloc[0],
+                "published": value,
+                "published_dataset": dataset,
+            }
+        )
+    columns = ["value", "ci_low", "ci_high", "std", "seeds", "n", "published", "published_dataset"]
+    return pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
+
+
+def differences(
+    scores: pd.DataFrame, bases: Mapping[str, str], *, confidence: float
+) -> pd.DataFrame:
+    """Each regularised training less its base, paired by seed, at the same epoch, attack and eps.
+
+    scores: see `rg_scores`; bases: training -> its base. Columns: base, base_value, value (points,
+    mean over seeds), ci_low, ci_high, p_value (t test over seeds, two-sided), q_value (adjusted
+    for the trainings compared at this data set, network, epoch, attack and eps), seeds.
+    """
+    rows = []
+    keys = ["dataset", "network", "epoch", *WHAT]
+    for training, base in bases.items():
+        pairs = scores[scores["training"] == training].merge(
+            scores[scores["training"] == base], on=[*keys, "seed"], suffixes=("", "_base")
+        )
+        for key, part in pairs.groupby(keys, sort=False):
+            change = (part["value"] - part["value_base"]).to_numpy()
+            mean, low, high = mean_interval(change, confidence=confidence)
+            rows.append(
+                dict(zip(keys, key, strict=True))
+                | {
+                    "training": training,
+                    "base": base,
+                    "base_value": part["value_base"].mean(),
+                    "value": mean,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "p_value": mean_p_value(change),
+                    "seeds": len(change),
+                }
+            )
+    columns = ["base", "base_value", "value", "ci_low", "ci_high", "p_value", "q_value", "seeds"]
+    table = pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
+    if len(table):
+        families = table.groupby(keys, sort=False)["p_value"]
+        table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+    return table

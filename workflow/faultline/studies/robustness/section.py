@@ -1,0 +1,360 @@
+"""The report's section on the robustness of trainings over seeds. No torch."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from faultline.report import page
+from faultline.studies.robustness import figures as draw
+
+PLACE = ["dataset", "network"]
+
+STRENGTH = ("fgsm", "pgd", "apgd")
+
+
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
+    """The section; None where one training alone has nothing to be compared with."""
+    robust, confidence = tables["robustness"], config["scores"]["confidence"]
+    if not len(robust) or not _compared(robust):
+        return None
+    level, blocks = 1 - confidence, []
+    for index, (place, part, changes) in enumerate(_places(tables, config)):
+        families = _families(part, config)
+        seeds = _seeds(part)
+        n = f"n = {page.images(part)}, {seeds}"
+        standard = [t for t in families if config["trainings"][t]["recipe"] == "standard"]
+        interval = f"{confidence:.0%} interval over seeds (Student's t)"
+        figures = [
+            page.figure(
+                draw.accuracy_curves(
+                    part,
+                    _without(families, standard) or families,
+                    reference=standard[0] if standard else None,
+                ),
+                name=f"trainings-{index}",
+                alt=f"Accuracy over eps of the trainings on {place}",
+                caption=f"Accuracy on attacked test images at each training's last epoch. {n}; "
+                f"line: mean, band: {interval}.",
+                read="The higher the line, the more robust. A line that is high under FGSM and low "
+                "under APGD has only learned to mislead FGSM. Dashed: standard training. "
+                "The axis need not start at 0.",
+            ),
+            page.figure(
+                draw.rg_scores(part, families),
+                name=f"trainings-rg-{index}",
+                alt=f"R&G score of the trainings on {place}, by attack",
+                caption=f"R&G scores. {n}; bar: {interval}.{_published_words(part, config)}",
+                read="The score is the sum of the accuracies in % over the eps grid, eps = 0 "
+                "included. Scores of different grids cannot be compared.",
+            ),
+        ]
+        if len(changes):
+            figures += [
+                page.figure(
+                    draw.difference_forest(changes, families, level=level),
+                    name=f"trainings-differences-{index}",
+                    alt=f"R&G score of regularised trainings less their bases on {place}",
+                    caption=f"What regularising layers adds. {n}, paired by seed; bar: {interval}.",
+                    read="To the right of the line, regularising helps. Hollow: no more than "
+                    "chance may give, corrected for the number of trainings compared "
+                    "(Benjamini-Hochberg).",
+                ),
+                page.figure(
+                    draw.difference_map(changes, families, level=level),
+                    name=f"trainings-map-{index}",
+                    alt=f"Accuracy of regularised trainings less their bases on {place}, by eps",
+                    caption=f"The same at each eps, in points of accuracy. {n}, paired by seed.",
+                    read="Blue: more accurate than the base; brown: less.",
+                ),
+            ]
+        searched = page.of(tables["tuning"], part, PLACE)
+        blocks.append(
+            page.block(
+                place,
+                figures=figures,
+                notes=[_masking_note(tables["checks"], part)],
+                tables=[
+                    _rg_table(part, families, confidence),
+                    _accuracy_table(part, families, confidence),
+                    _difference_table(changes, families, level, confidence),
+                    _chosen_table(searched, part, config),
+                    _search_table(searched),
+                ],
+            )
+        )
+    intro = (
+        "Every training under the same attacks, over seeds, and each regularised one (-lr) beside "
+        "its base: the same recipe without the regulariser, paired by seed. R&G score: the sum of "
+        "the accuracies in % over the eps grid (Khalooei et al. 2022). Their table is for FGSM "
+        "only, which gradient masking can deceive, so PGD and APGD judge as well where they are "
+        "run. Ours: optimiser, epochs, training eps and gamma, as none of them is published, and "
+        "the intervals and tests."
+    )
+    title = "Robustness of the trainings"
+    return page.section("trainings", title, intro=intro, blocks=blocks)
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """(heading, text) of what was found, for the top of the report."""
+    confidence = config["scores"]["confidence"]
+    level = 1 - confidence
+    for place, part, changes in _places(tables, config):
+        for attack in _judges(part):
+            rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
+            if not len(rows):
+                continue
+            if rows["seeds"].max() < 2:
+                text = f"{len(rows)} regularised trainings, one seed, which says nothing of others."
+            else:
+                sure = rows["q_value"] < level
+                better, worse = (sure & (rows["value"] > 0)), (sure & (rows["value"] < 0))
+                text = (
+                    f"of {page.count(rows, 'regularised training')} "
+                    f"{_several(rows[better])} a higher R&G score than the base, "
+                    f"{_several(rows[worse])} a lower one, {(~sure).sum()} cannot be told from it "
+                    f"(q < {level:g}, {_seeds(part)})."
+                )
+                text = text[0].upper() + text[1:]
+            yield f"Regularising layers, {place}, under {attack}", text
+        rows = part[part["published"].notna()]
+        if len(rows):
+            yield f"Beside published numbers, {place}", _repeated(rows, changes, config)
+
+
+def _compared(robust: pd.DataFrame) -> bool:
+    return len(set(robust["training"])) > 1 or robust["published"].notna().any()
+
+
+def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """(name, robustness, differences) of each data set and network, trainings at their last
+    epoch, attacks from the weakest to the strongest."""
+    robust, changes = tables["robustness"], tables["robustness_differences"]
+    if not len(robust) or not _compared(robust):
+        return
+    rank = {name: STRENGTH.index(a["method"]) for name, a in config["attacks"].items()}
+    robust, changes = (
+        t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
+        for t in (robust, changes)
+    )
+    for (dataset, network), part in robust.groupby(PLACE, sort=False):
+        last = part["epoch"] == part.groupby("training")["epoch"].transform("max")
+        part, of_place = part[last], page.of(changes, part, PLACE)
+        if len(of_place):
+            epochs = part.groupby("training")["epoch"].first()
+            of_place = of_place[of_place["epoch"] == of_place["training"].map(epochs)]
+        yield f"{dataset} · {network}", part, of_place
+
+
+def _families(part: pd.DataFrame, config: dict) -> dict[str, list[str]]:
+    """base -> it and what regularises it; standard trainings first."""
+    there, trainings = set(part["training"]), config["trainings"]
+    base_of = {name: trainings[name].get("base") for name in trainings if name in there}
+    bases = [name for name, base in base_of.items() if base not in there]
+    bases.sort(key=lambda name: trainings[name]["recipe"] != "standard")
+    return {b: [b, *(name for name, base in base_of.items() if base == b)] for b in bases}
+
+
+def _without(families: Mapping, names) -> dict:
+    return {base: of for base, of in families.items() if base not in names}
+
+
+def _judges(part: pd.DataFrame) -> list[str]:
+    """The strongest and the weakest attack, if they differ."""
+    attacks = list(dict.fromkeys(part["attack"]))
+    return list(dict.fromkeys([attacks[-1], attacks[0]]))
+
+
+def _seeds(part: pd.DataFrame) -> str:
+    low, high = part["seeds"].min(), part["seeds"].max()
+    return f"{low} seed{'' if high == 1 else 's'}" if low == high else f"{low} to {high} seeds"
+
+
+def _several(rows: pd.DataFrame) -> str:
+    if not len(rows):
+        return "none has"
+    rows = rows.reindex(rows["value"].abs().sort_values(ascending=False, kind="stable").index)
+    named = [
+        f"{name} {_signed(value)}"
+        for name, value in rows[["training", "value"]].head(4).itertuples(index=False)
+    ]
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return f"{len(rows)} {'has' if len(rows) == 1 else 'have'} ({', '.join(named)}{more})"
+
+
+def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
+    each, whole = rows[rows["eps"] != "rg_score"], rows[rows["eps"] == "rg_score"]
+    attack = rows["attack"].iloc[0]
+    away = (each["value"] - each["published"]).abs()
+    text = (
+        f"Under {attack}, {len(each)} accuracies of {page.count(whole, 'training')} are "
+        f"{away.mean():.1f} points from the published ones on average, at most {away.max():.1f}."
+    )
+    if each["ci_low"].notna().any():
+        within = each["published"].between(each["ci_low"], each["ci_high"]).sum()
+        text += f" {within} of the published ones are within our intervals over seeds."
+    published = whole.groupby("training")["published"].first()
+    pairs = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
+    theirs = pairs["training"].map(published) - pairs["base"].map(published)
+    pairs, theirs = pairs[theirs.notna()], theirs.dropna()
+    if len(pairs):
+        same = (np.sign(theirs) == np.sign(pairs["value"])).sum()
+        text += (
+            f" Regularising changes the R&G score in the published direction in {same} of "
+            f"{page.count(pairs, 'training')}, be it beyond chance or not."
+        )
+    return text + _other_data(rows, config)
+
+
+def _other_data(rows: pd.DataFrame, config: dict) -> str:
+    """A warning where the published numbers are for other data."""
+    source = config["datasets"][rows["dataset"].iloc[0]]["source"]
+    others = sorted({str(d) for d in rows["published_dataset"].dropna() if d and d != source})
+    return f" The published numbers are for {page.listed(others)}, not {source}." * bool(others)
+
+
+def _published_words(part: pd.DataFrame, config: dict) -> str:
+    rows = part[part["published"].notna()]
+    if not len(rows):
+        return ""
+    return f" Crosses: {config['published']}.{_other_data(rows, config)}"
+
+
+def _masking_note(checks: pd.DataFrame, part: pd.DataFrame) -> str:
+    if not len(checks):
+        return ""
+    made = page.of(checks, part, PLACE)
+    made = made[made["check"] == "fgsm_near_apgd"]
+    warned = made[made["status"] == "warning"]
+    if not len(warned):
+        return ""
+    names = page.listed(dict.fromkeys(warned["training"]))
+    return (
+        f"FGSM flatters {len(warned)} of {len(made)} checkpoints by far ({names}): judge these by "
+        "APGD. See the self-checks."
+    )
+
+
+# Tables
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else page.minus(text)
+
+
+def _mean(value: float, low: float, high: float) -> str:
+    return f"{value:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
+
+
+def _ordered(table: pd.DataFrame, families: Mapping) -> pd.DataFrame:
+    order = [name for names in families.values() for name in names]
+    return table.sort_values("training", kind="stable", key=lambda c: c.map(order.index))
+
+
+def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict | None:
+    rows = _ordered(part[part["eps"] == "rg_score"], families)
+    cells: dict[str, dict] = {}
+    for row in rows.itertuples():
+        cell = cells.setdefault(row.training, {"training": row.training})
+        cell[row.attack] = _mean(row.value, row.ci_low, row.ci_high)
+        if not np.isnan(row.published):
+            cell[f"published ({row.attack})"] = f"{row.published:.1f}"
+            cell["ours less published"] = _signed(row.value - row.published)
+    title = f"R&G score, mean over seeds [{confidence:.0%} interval]"
+    table = pd.DataFrame([*cells.values()]).fillna("")
+    return page.table(title, table, shown=True, source="robustness.tsv")
+
+
+def _accuracy_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict | None:
+    rows = _ordered(part[part["eps"] != "rg_score"], families)
+    cells: dict[tuple, dict] = {}
+    for row in rows.itertuples():
+        head = {"training": row.training, "attack": row.attack}
+        ours = cells.setdefault((row.training, row.attack, 0), head | {"": "ours"})
+        ours[row.eps] = _mean(row.value, row.ci_low, row.ci_high)
+        if not np.isnan(row.published):
+            theirs = cells.setdefault((row.training, row.attack, 1), head | {"": "published"})
+            theirs[row.eps] = f"{row.published:.1f}"
+    title = f"Accuracy in % at each eps, mean over seeds [{confidence:.0%} interval]"
+    table = pd.DataFrame([*cells.values()]).fillna("")
+    return page.table(title, table, source="robustness.tsv")
+
+
+def _difference_table(
+    changes: pd.DataFrame, families: Mapping, level: float, confidence: float
+) -> dict | None:
+    if not len(changes):
+        return None
+    rows = _ordered(changes, families)
+    sure = rows["q_value"] < level
+    shown = pd.DataFrame(
+        {
+            "training": rows["training"],
+            "base": rows["base"],
+            "attack": rows["attack"],
+            "eps": rows["eps"].replace("rg_score", "R&G"),
+            "of the base": [f"{v:.1f}" for v in rows["base_value"]],
+            "difference": [_signed(v) for v in rows["value"]],
+            f"{confidence:.0%} interval": [
+                "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]"
+                for low, high in rows[["ci_low", "ci_high"]].to_numpy()
+            ],
+            "p": [page.small(p) for p in rows["p_value"]],
+            "q": [page.small(q) for q in rows["q_value"]],
+            "seeds": rows["seeds"],
+            "beyond chance": np.select(
+                [sure & (rows["value"] > 0), sure & (rows["value"] < 0)], ["helps", "harms"], "no"
+            ),
+        }
+    )
+    whole = (rows["eps"] == "rg_score").to_numpy()
+    shown = pd.concat([shown[whole], shown[~whole]])
+    title = "Regularised less its base, paired by seed; R&G scores first, then points at each eps"
+    return page.table(title, shown, source="robustness_differences.tsv")
+
+
+def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> dict | None:
+    trainings = [t for t in config["trainings"] if t in set(part["training"])]
+    tuned = {t: config["trainings"][t]["tune"] for t in trainings if config["trainings"][t]["tune"]}
+    rows, sizes = [], {}
+    for name in tuned:
+        sizes[name] = (searched["training"] == name).sum() if len(searched) else 0
+    for name, tune in tuned.items():
+        base, row = config["trainings"][name].get("base"), {"training": name}
+        if sizes[name]:
+            of = searched[searched["training"] == name]
+            best = of[of["chosen"]]
+            goal = "near the published row" if tune["towards"] else "highest R&G score"
+            settings = [*([*tuned[tune["as"]]["grid"]] if "as" in tune else []), *tune["grid"]]
+            row |= {
+                "chosen": ", ".join(f"{s} {best[s].iloc[0]:g}" for s in dict.fromkeys(settings)),
+                "by": f"{goal} under {tune['attack']}",
+                "R&G on validation images": f"{best['rg_score'].mean():.1f}",
+                "trainings tried": sizes[name],
+            }
+        else:
+            row |= {
+                "chosen": f"as {tune.get('as', 'given')}",
+                "by": "",
+                "R&G on validation images": "",
+            }
+            row["trainings tried"] = 0
+        row["its base's"] = sizes.get(base, "") if base else ""
+        rows.append(row)
+    title = "Chosen settings; a comparison is fair where both sides tried equally many"
+    return page.table(title, pd.DataFrame(rows), shown=True, source="tuning.tsv")
+
+
+def _search_table(searched: pd.DataFrame) -> dict | None:
+    if not len(searched):
+        return None
+    skipped = {*PLACE, "training", "seed", "error", "loss", "chosen", "rg_score"}
+    settings = [c for c in searched if c not in skipped and not c.startswith("eps_")]
+    shown = searched[["training", *settings, "seed"]].astype(object)
+    shown = shown.where(shown.notna(), "")
+    shown["R&G on validation images"] = [f"{v:.1f}" for v in searched["rg_score"]]
+    shown["chosen"] = np.where(searched["chosen"].astype(bool), "yes", "")
+    if "error" in searched and searched["error"].notna().any():
+        shown["failed"] = searched["error"].fillna("")
+    return page.table("Every training of the searches", shown, source="tuning.tsv")

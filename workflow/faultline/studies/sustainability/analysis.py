@@ -1,0 +1,148 @@
+"""Layer Sustainability Analysis (Khalooei et al. 2022): how far perturbed inputs move each layer.
+
+The measure of probe l on an image x and its perturbed form x' is the relative error
+
+    CM_l = ||phi_l(x) - phi_l(x')||_F / ||phi_l(x)||_F,
+
+per image; `lists` judges them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faultline.attacks.craft import craft
+from faultline.base import memory
+from faultline.base.errors import UserError
+from faultline.base.memory import halving
+from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet
+from faultline.networks.evaluation import evaluation
+from faultline.networks.probes import relative_errors, watch
+
+CHUNK = 500
+"""At most so many images are perturbed at once, with one seed: it depends on their shape alone."""
+
+FEATURES = 50
+"""At most so many images have the outputs of all probes kept at once, twice."""
+
+Perturb = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
+
+
+def _gaussian(images, rng, strength, bounds):
+    return images + strength * rng.standard_normal(images.shape, dtype=np.float32)
+
+
+def _speckle(images, rng, strength, bounds):
+    return images + images * strength * rng.standard_normal(images.shape, dtype=np.float32)
+
+
+def _salt(images, rng, strength, bounds):
+    return np.where(
+        rng.random(images.shape, dtype=np.float32) < strength, np.float32(bounds[1]), images
+    )
+
+
+def _pepper(images, rng, strength, bounds):
+    return np.where(
+        rng.random(images.shape, dtype=np.float32) < strength, np.float32(bounds[0]), images
+    )
+
+
+NOISES = {"gaussian": _gaussian, "salt": _salt, "pepper": _pepper, "speckle": _speckle}
+
+BOUNDED = ("salt", "pepper")
+"""Noises that set values to a bound."""
+
+
+def noise(kind: str, *, strength: float, bounds: tuple[float, float] | None, seed: int) -> Perturb:
+    """A perturber: (network, images, labels, number of the chunk) -> noisy images.
+
+    gaussian adds N(0, strength^2), speckle x N(0, strength^2); salt and pepper set a share
+    `strength` of the values (channels apart) to the upper or the lower bound. Clipped to the
+    bounds, if there are any. UserError for salt and pepper without bounds.
+    """
+    if kind in BOUNDED and bounds is None:
+        raise UserError(
+            f"config key sustainability.noises: {kind} sets pixels to a bound, and these data have "
+            "none; leave it out"
+        )
+
+    def perturb(network, images, labels, chunk):
+        rng = np.random.default_rng(seed_of("noise", kind, seed, chunk))
+        noisy = torch.from_numpy(NOISES[kind](images.cpu().numpy(), rng, strength, bounds))
+        noisy = noisy.to(images)
+        return noisy if bounds is None else noisy.clamp(*bounds)
+
+    return perturb
+
+
+@halving
+def analyse(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    perturbers: Mapping[str, Perturb],
+    at: str,
+    pixels: Callable[[Tensor], Tensor] = Tensor.float,
+    batch_size: int = FEATURES,
+    progress: Callable[[str], None] = print,
+) -> dict[str, dict[str, np.ndarray]]:
+    """perturber -> probe -> relative errors of every image, float32 [n].
+
+    images [n, ...] as stored, which `pixels` turns into pixel units; perturbers: name -> see
+    `noise`. Memory does not grow with the number of images. The network is in eval mode meanwhile
+    and unchanged afterwards.
+    """
+    chunk_size, batch_size = (memory.batch_size(n, images.shape[1:]) for n in (CHUNK, batch_size))
+    found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in perturbers}
+    for chunk, first in enumerate(range(0, len(images), chunk_size)):
+        part = slice(first, first + chunk_size)
+        clean, targets = pixels(images[part]), labels[part]
+        for name, perturb in perturbers.items():
+            moved = perturb(network, clean, targets, chunk)
+            with evaluation(network), torch.no_grad(), watch(network, at=at) as seen:
+                for one, other in zip(
+                    clean.split(batch_size), moved.split(batch_size), strict=True
+                ):
+                    network(one)
+                    before = dict(seen)
+                    network(other)
+                    for probe, out in before.items():
+                        errors = relative_errors(out, seen[probe])
+                        found[name].setdefault(probe, []).append(errors.cpu())
+        progress(f"{first + len(clean)} of {len(images)} images analysed")
+    return {
+        name: {probe: torch.cat(parts).numpy() for probe, parts in by_probe.items()}
+        for name, by_probe in found.items()
+    }
+
+
+def perturbers(
+    attacks: dict[str, dict], noises: dict[str, dict], dataset: DataSet, *, seed: int
+) -> dict[str, Perturb]:
+    """Name -> perturber for `analyse`, of attacks at their eps and of noises."""
+    made: dict[str, Perturb] = {
+        name: lambda network, images, labels, chunk, name=name, attack=attack: craft(
+            network,
+            images,
+            labels,
+            attack=attack,
+            eps=attack["eps"],
+            bounds=dataset.bounds,
+            std=dataset.std,
+            seed=seed_of("sustainability", name, seed, chunk),
+        )
+        for name, attack in attacks.items()
+    }
+    for name, given in noises.items():
+        made[name] = noise(
+            given["kind"],
+            strength=given["strength"],
+            bounds=dataset.bounds,
+            seed=seed_of("sustainability", name, seed),
+        )
+    return made

@@ -1,0 +1,185 @@
+"""The report's section on layer sustainability. No torch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.studies.sustainability import figures as draw
+from faultline.studies.sustainability.lists import listed_layers
+
+
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
+    """The section; None where nothing was analysed. tables as in `TABLES`."""
+    probes, settings = tables["sustainability"], config["sustainability"]
+    if not len(probes):
+        return None
+    confidence, eta = config["scores"]["confidence"], settings["eta"]
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(probes)):
+        lists = page.of(tables["sustainability_lists"], part)
+        last, epoch = canvas.last_epoch(part), part["epoch"].max()
+        n, one = _n(last, settings), len(last["seed"].unique()) == 1
+        spread = f"{confidence:.0%} interval over images" if one else "range over seeds"
+        figures = [
+            page.figure(
+                draw.error_profiles(part),
+                name=f"sustainability-{index}",
+                alt=f"Relative error over the layers of {run}, by perturber",
+                caption=f"{run} at epoch {epoch}. {n}; line: mean, band: {spread}.",
+                read="Layers run from the input to the output. A line that rises is a perturbation "
+                "that grows on its way; dots are the layers that stand out for their perturber.",
+            ),
+            page.figure(
+                draw.error_limits(part, lists, eta=eta),
+                name=f"sustainability-limits-{index}",
+                alt=f"Relative error over the layers of {run} against the limit of the list",
+                caption=f"What makes the list, at epoch {epoch}. {n}; "
+                + (f"bars: {spread}." if one else "thin: each seed, limits: mean over seeds."),
+                read="\u03bc and \u03c3 are over all images and layers of a perturber; layers "
+                "above the dotted line are most vulnerable. Each panel has a scale of its own.",
+            ),
+            page.figure(
+                draw.list_map(part, lists, eta=eta),
+                name=f"sustainability-lists-{index}",
+                alt=f"Most vulnerable layers of {run} over eta, by perturber",
+                caption=f"The list over \u03b7, at epoch {epoch}. {n}.",
+                read="A row is a layer; the further it reaches to the right, the more it stands "
+                "out. Pale cells are layers that only some seeds list.",
+            ),
+        ]
+        if len(part["epoch"].unique()) > 1:
+            figures.append(
+                page.figure(
+                    draw.error_epochs(part),
+                    name=f"sustainability-epochs-{index}",
+                    alt=f"Relative error of the layers of {run} over epochs, by perturber",
+                    caption=f"Over the training. {_n(part, settings)}; mean over images and seeds.",
+                    read="Dark lines are layers near the input, bright ones near the output. A "
+                    "line that falls is a layer that learned to withstand the perturbation.",
+                )
+            )
+        agreement = page.of(tables["sustainability_agreement"], part)
+        blocks.append(
+            page.block(
+                run,
+                figures=figures,
+                tables=[
+                    _list_table(canvas.last_epoch(lists), eta),
+                    _agreement_table(agreement),
+                    _probe_table(last, confidence),
+                ],
+            )
+        )
+    intro = (
+        "How far perturbed images move what each layer puts out (Khalooei et al. 2022): the "
+        "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image. The most "
+        "vulnerable layers are those whose mean exceeds \u03bc + \u03b7 \u03c3, the mean and "
+        "standard deviation over all images and layers. Read at "
+        f"{_AT[settings['at']]}; images of the {settings['split']} split; "
+        f"{_strengths(config)}. Ours: \u03b7 = {eta:g}, the strengths of the noises, and that "
+        "each image counts alike."
+    )
+    return page.section("sustainability", "Layer sustainability", intro=intro, blocks=blocks)
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """(heading, text) of what was found, for the top of the report."""
+    eta = config["sustainability"]["eta"]
+    for run, part in page.runs(tables["sustainability_lists"]):
+        last = canvas.last_epoch(part)
+        last = last[last["eta"] == eta]
+        seeds, by_list = last["seed"].nunique(), {}
+        for perturber, rows in last.groupby("perturber", sort=False):
+            by_list.setdefault(_steady(rows["mvl"]), []).append(perturber)
+        said = "; ".join(
+            f"{page.listed(names) or 'no layer'} under {page.listed(perturbers)}"
+            for names, perturbers in by_list.items()
+        )
+        every = f" in every one of {seeds} seeds" if seeds > 1 else ""
+        text = f"At \u03b7 = {eta:g}, epoch {last['epoch'].max()}, most vulnerable{every}: {said}."
+        agreement = page.of(tables["sustainability_agreement"], part)
+        if len(agreement):
+            over_seeds = agreement[(agreement["over"] == "seed") & (agreement["eta"] == eta)]
+            for value in over_seeds["value"].dropna():
+                text += (
+                    f" Of the layers on either of two seeds' lists, {page.percent(value)} are on "
+                    "both (mean over perturbers and epochs)."
+                )
+        yield f"Most vulnerable layers, {run}", text
+
+
+_AT = {
+    "activation": "the outputs of the activation functions, each named after the layer before it",
+    "layer": "the outputs of the layers themselves",
+}
+
+
+def _steady(lists: pd.Series) -> tuple[str, ...]:
+    """The layers that are on every list, in the order of the first one."""
+    first, *others = (listed_layers(text) for text in lists)
+    return tuple(name for name in first if all(name in other for other in others))
+
+
+def _strengths(config: dict) -> str:
+    chosen, attacks = config["sustainability"], config["attacks"]
+    said = [f"{name} (eps {attacks[name]['eps']:g})" for name in chosen["perturbers"]]
+    for name, noise in chosen["noises"].items():
+        kind = "" if name == noise["kind"] else f"{noise['kind']} "
+        said.append(f"{name} ({kind}{noise['strength']:g})")
+    return page.listed(said)
+
+
+def _n(table: pd.DataFrame, settings: dict) -> str:
+    seeds = table["seed"].nunique()
+    images = f"{table['n'].iloc[0]:,} {settings['split']} images"
+    return f"n = {images}, {seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def _list_table(lists: pd.DataFrame, eta: float) -> dict | None:
+    rows = lists[lists["eta"] == eta]
+    shown = pd.DataFrame(
+        {
+            "perturber": rows["perturber"],
+            "seed": rows["seed"],
+            "\u03bc": [page.number(v) for v in rows["mu"]],
+            "\u03c3": [page.number(v) for v in rows["sigma"]],
+            "limit": [page.number(v) for v in rows["limit"]],
+            "most vulnerable, the most first": rows["mvl"].str.replace(",", ", "),
+        }
+    ).sort_values("perturber", kind="stable", key=lambda c: c.map(list(dict.fromkeys(c)).index))
+    title = f"The most vulnerable layers at \u03b7 = {eta:g}"
+    return page.table(title, shown, shown=True, source="sustainability_lists.tsv")
+
+
+def _agreement_table(table: pd.DataFrame) -> dict | None:
+    shown = pd.DataFrame(
+        {
+            "lists of two": table["over"] + "s",
+            "\u03b7": [page.minus(f"{eta:g}") for eta in table["eta"]],
+            "layers listed": [page.number(v) for v in table["layers"]],
+            "shared": [page.percent(v) for v in table["value"]],
+            "kappa": [page.number(v) for v in table["kappa"]],
+            "pairs": table["pairs"],
+        }
+    )
+    title = "How far two lists agree: layers on both, of those on either; kappa is against chance"
+    return page.table(title, shown, source="sustainability_agreement.tsv") if len(table) else None
+
+
+def _probe_table(table: pd.DataFrame, confidence: float) -> dict | None:
+    shown = pd.DataFrame(
+        {
+            "perturber": table["perturber"],
+            "layer": table["probe"],
+            "seed": table["seed"],
+            "relative error": [page.number(v) for v in table["value"]],
+            f"{confidence:.0%} interval": [
+                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
+            ],
+            "std over images": [page.number(v) for v in table["std"]],
+            "most vulnerable": np.where(table["mvl"], "yes", "no"),
+        }
+    )
+    return page.table("Every layer", shown, source="sustainability.tsv")

@@ -1,0 +1,9 @@
+"""Which layers, filters and weights are fragile, robust, antifragile (Pravin et al. 2021, 2024)?"""
+
+TABLES = {
+    "curves": "accuracy over the threshold of every synaptic filter, layer by layer and globally",
+    "layers": "scores and classes of the layers",
+    "filters": "scores and classes of single filters (nodal dropout)",
+    "bands": "scores and classes of the pulse bands of each layer's weights",
+    "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
+}

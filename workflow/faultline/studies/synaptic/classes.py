@@ -1,0 +1,160 @@
+"""Classes of layers, bands and filters, with their uncertainty, and how invariant they are."""
+
+import numpy as np
+import pandas as pd
+
+from faultline.base.columns import CLASSES
+from faultline.base.errors import UserError
+from faultline.base.statistics import benjamini_hochberg, fleiss_kappa, mean_agreement
+
+
+def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> pd.DataFrame:
+    """The rows of a score table with the columns q_value, class, decided and tau added.
+
+    class: fragile (S < -tau), robust (|S| <= tau), antifragile (S > tau) (the words: Pravin et al.
+    2024; tau, one per score: ours); untouched where nothing changed; undefined where S is NaN.
+    decided: the interval lies wholly within the class; never for untouched and undefined.
+    q_value: Benjamini-Hochberg within each family, the rows that agree in the columns `by`;
+    rows that are untouched or undefined were not tested: NaN, and not counted.
+    Raises UserError for a score without a tau.
+    """
+    if missing := sorted(set(scores["score"]) - set(tau)):
+        raise UserError(f"config key tau: expected a limit for every score; add {missing[0]}")
+    table = scores.copy()
+    limit = table["score"].map(tau).astype(float)
+    value, low, high = table["value"], table["ci_low"], table["ci_high"]
+    untouched = table["untouched"].astype(bool)
+
+    tested = table["p_value"].mask(untouched | value.isna()).astype(float)
+    keys = [table[column] for column in by]
+    table["q_value"] = tested.groupby(keys, dropna=False).transform(
+        lambda p: pd.Series(benjamini_hochberg(p), p.index)
+    )
+    table["class"] = np.select(
+        [untouched, value.isna(), value < -limit, value > limit],
+        ["untouched", "undefined", "fragile", "antifragile"],
+        "robust",
+    )
+    table["decided"] = np.select(
+        [table["class"] == name for name in ("fragile", "robust", "antifragile")],
+        [high < -limit, (low >= -limit) & (high <= limit), low > limit],
+        False,
+    )
+    table["tau"] = limit
+    return table
+
+
+def invariance(
+    classes: pd.DataFrame, *, unit: str | list[str], over: str | list[str]
+) -> pd.DataFrame:
+    """How far units keep their class over raters: a DataFrame of one row (ours).
+
+    unit, over: the columns that name a unit (such as layer) and a rater (such as seed); `classes`
+    has at most one row for each pair (else ValueError), of which the column `class` is used.
+    "untouched" is a class like any other; "undefined" is a missing one.
+
+    Columns: units and raters (counted), dropped (units that lack a class from a rater), unchanged
+    (share of units with one class over all raters), agreement (share of pairs of raters that
+    agree, mean over units), kappa (Fleiss), note (why a number is NaN).
+    """
+    judged = classes.assign(**{"class": classes["class"].mask(classes["class"] == "undefined")})
+    # pivot, not pivot_table: it refuses two classes of one unit by one rater.
+    table = judged.pivot(index=unit, columns=over, values="class")  # noqa: PD010
+    complete, raters = table.dropna(), table.shape[1]
+    counts = np.stack([(complete == name).sum(axis=1) for name in CLASSES[:-1]], axis=1)
+    row = {
+        "units": len(counts),
+        "raters": raters,
+        "dropped": len(table) - len(counts),
+        "unchanged": np.nan,
+        "agreement": np.nan,
+        "kappa": np.nan,
+        "note": "",
+    }
+    if not len(counts):
+        row["note"] = "no unit has a class from every rater"
+    elif raters < 2:
+        row["note"] = "one rater: nothing to compare"
+    else:
+        row["unchanged"] = (counts.max(1) == raters).mean()
+        row["agreement"] = mean_agreement(counts)
+        row["kappa"] = fleiss_kappa(counts)
+        if np.isnan(row["kappa"]):
+            row["note"] = "all units in one class: kappa is undefined"
+    return pd.DataFrame([row])
+
+
+def match_layers(layers: pd.DataFrame) -> pd.DataFrame:
+    """The layers of one network with the column `matched`, alike in networks of any depth (ours).
+
+    layers: columns position (0..L-1 in the order of the flow) and kind ("conv", "linear"). matched
+    is the kind and the third of the depth that holds the layer's middle, such as "conv early".
+    """
+    third = (6 * layers["position"] + 3) // (2 * len(layers))
+    depth = third.map({0: "early", 1: "middle", 2: "late"})
+    return layers.assign(matched=layers["kind"] + " " + depth)
+
+
+def most_common_class(classes: pd.DataFrame, *, by: str | list[str]) -> pd.DataFrame:
+    """One row per group of rows that agree in `by`: its most common class (ours).
+
+    Undefined only if all are; of equally common ones the first in the order of CLASSES.
+    """
+
+    def most_common(group):
+        counts = [(group == name).sum() for name in CLASSES[:-1]]
+        return CLASSES[int(np.argmax(counts))] if any(counts) else "undefined"
+
+    return classes.groupby(_list(by), sort=False)["class"].agg(most_common).reset_index()
+
+
+def _list(columns: str | list[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> pd.DataFrame:
+    """How far layers keep their class across seeds, epochs, data sets and networks (ours).
+
+    layers: the table of all classified layers. network_layers: (name, kind, filters) of all layers
+    of each network. Of each synaptic filter, attack and score: per
+    network over each of seeds, epochs and data sets with the others held fixed; and over networks,
+    layers matched by relative depth and kind.
+    """
+    if not len(layers):
+        return pd.DataFrame()
+    local = layers[layers["scope"] == "local"]
+    rows = []
+    axes = ["dataset", "training", "seed", "epoch"]
+    for (network, what, attack, score), part in local.groupby(
+        ["network", "filter", "attack", "score"], sort=False
+    ):
+        head = {"network": network, "filter": what, "attack": attack, "score": score}
+        for over in axes:
+            if len(set(part[over])) < 2:
+                continue
+            others = [axis for axis in axes if axis != over]
+            row = invariance(part, unit=["layer", *others], over=over).iloc[0].to_dict()
+            rows.append(head | {"over": over} | row)
+    if len(set(local["network"])) > 1:
+        matched = pd.concat(
+            [
+                _matched(part, network_layers[network])
+                for network, part in local.groupby("network", sort=False)
+            ]
+        )
+        for (what, attack, score), part in matched.groupby(
+            ["filter", "attack", "score"], sort=False
+        ):
+            unit = ["matched", *axes]
+            common = most_common_class(part, by=["network", *unit])
+            row = invariance(common, unit=unit, over="network").iloc[0].to_dict()
+            head = {"network": "all", "filter": what, "attack": attack, "score": score}
+            rows.append(head | {"over": "network"} | row)
+    return pd.DataFrame(rows)
+
+
+def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
+    known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
+    known["position"] = range(len(known))
+    matched = match_layers(known).set_index("layer")["matched"]
+    return layers.assign(matched=layers["layer"].map(matched))

@@ -1,0 +1,395 @@
+"""The figures of scores and classes.
+
+Each function takes tables of one data set, network and training, as the workflow writes them under
+results/tables, and returns a matplotlib Figure. Sizes are in inches.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from faultline.base.columns import CLASSES
+from faultline.report.canvas import (
+    CLASS_SYMBOLS,
+    DIVERGING,
+    GREY,
+    MAX_WIDTH,
+    axes_grid,
+    cell_width,
+    class_colour,
+    class_dot,
+    class_marker,
+    colour_bar,
+    hide_repeated,
+    label_width,
+    last_epoch,
+    layer_order,
+    legend,
+    mesh,
+    patch,
+    share_axis,
+    shortened,
+    signed,
+    strong_colour,
+    styled,
+)
+
+ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
+
+FILTER_COLOURS = {"high_pass": "#009e73", "low_pass": "#cc79a7", "pulse": "#3b3b3b"}
+
+MAX_PANELS = 60
+
+MAX_FILTERS = 128
+
+
+@styled
+def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Figure:
+    """Classes at the last epoch: layers down, seeds across, one panel per score and attack.
+
+    Not decided: pale, with a question mark.
+    """
+    table = last_epoch(layers)
+    table = table[table["filter"] == synaptic_filter]
+    names, seeds = layer_order(table), sorted(table["seed"].unique())
+    panels = _score_panels(table)
+    cell = cell_width(len(panels) * len(seeds), names, gap=0.2 * len(panels), widest=0.5)
+    fig, axes = axes_grid(
+        [[cell * len(seeds)] * len(panels), [0.23 * len(names)]],
+        left=label_width(names),
+        bottom=0.95,
+        top=0.5,
+        gap=(0.2, 0),
+        least=7.6,
+    )
+    for ax, (score, attack) in zip(axes[0], panels, strict=True):
+        part = table[(table["score"] == score) & (table["attack"] == attack)]
+        found = {
+            (layer, seed): (name, decided)
+            for layer, seed, name, decided in zip(
+                part["layer"], part["seed"], part["class"], part["decided"], strict=True
+            )
+        }
+        colours = np.ones((len(names), len(seeds), 3))
+        for y, layer in enumerate(names):
+            for x, seed in enumerate(seeds):
+                if (layer, seed) not in found:
+                    continue
+                name, decided = found[layer, seed]
+                sure = bool(decided) or name in ("untouched", "undefined")
+                colours[y, x] = class_colour(name, sure)
+                ax.text(
+                    x + 0.5,
+                    y + 0.5,
+                    CLASS_SYMBOLS[name] + ("" if sure else "?"),
+                    ha="center",
+                    va="center_baseline",
+                    fontsize=7.5,
+                    color="white" if sure and name in ("fragile", "antifragile") else "#1f2937",
+                )
+        mesh(ax, colours, names, seeds, title=_score_title(score, attack), xlabel="seed")
+    hide_repeated(axes)
+    handles = []
+    for name in CLASSES:
+        symbol = CLASS_SYMBOLS[name]
+        handles.append(patch(class_colour(name, True), f"{symbol}  {name}"))
+        if name in ("fragile", "robust", "antifragile"):
+            handles.append(patch(class_colour(name, False), f"{symbol}?  {name}, not decided"))
+    legend(fig, handles, columns=4)
+    return fig
+
+
+@styled
+def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
+    """Accuracy over the normalised threshold at the last epoch: a panel per layer, the global sweep
+    first; mean over seeds and, as a band, their range. At most `most` layers, from the first on."""
+    table = last_epoch(curves)
+    names = layer_order(table)[:most]
+    images = list(dict.fromkeys(table["images"]))
+    styles = dict(zip(images, ["-", *ATTACK_LINES * len(images)], strict=False))
+    columns = min(len(names), 4 if len(names) <= 12 else 6)
+    rows = -(-len(names) // columns)
+    width = (MAX_WIDTH - 0.9) / max(columns, 3) - 0.2
+    fig, axes = axes_grid(
+        [[width] * columns, [0.62 * width + 0.1] * rows],
+        left=0.65,
+        bottom=0.95,
+        top=0.3,
+        gap=(0.2, 0.3),
+        least=7.6,
+    )
+    grouped = table.groupby(["layer", "filter", "images", "normalised"], sort=True)["accuracy"]
+    lines = grouped.agg(["mean", "min", "max"]).reset_index(level="normalised")
+    base = table.groupby(["layer", "images"])["base_accuracy"].mean()
+    several = len(table["seed"].unique()) > 1
+    for index, ax in enumerate(axes.flat):
+        if index >= len(names):
+            ax.set_axis_off()
+            continue
+        layer = names[index]
+        for image_set in images:
+            ax.axhline(base[layer, image_set], color=GREY, lw=0.7, ls=(0, (1, 2)))
+            for name in dict.fromkeys(table["filter"]):
+                line = lines.loc[(layer, name, image_set)]
+                colour = FILTER_COLOURS.get(name, GREY)
+                x = line["normalised"]
+                if several:
+                    ax.fill_between(x, line["min"], line["max"], color=colour, alpha=0.15, lw=0)
+                ax.plot(x, line["mean"], color=colour, ls=styles[image_set], lw=1.2)
+        whole = (table.loc[table["layer"] == layer, "scope"] == "global").any()
+        ax.set_title(
+            f"{layer}, global sweep" if whole else shortened(layer, int(width * 13)),
+            fontsize=8,
+            pad=3,
+            fontweight="bold" if whole else "normal",
+        )
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        share_axis(ax, "accuracy" if index % columns == 0 else None)
+        if index + columns < len(names):
+            ax.tick_params(labelbottom=False)
+        else:
+            ax.set_xlabel("threshold (normalised)", fontsize=8)
+    handles = [
+        Line2D([], [], color=FILTER_COLOURS.get(name, GREY), lw=2, label=name)
+        for name in dict.fromkeys(table["filter"])
+    ]
+    handles += [
+        Line2D([], [], color="#1f2937", lw=1.2, ls=styles[i], label=i, dash_capstyle="butt")
+        for i in images
+    ]
+    handles.append(Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="base network"))
+    legend(fig, handles, columns=len(handles))
+    return fig
+
+
+@styled
+def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Figure:
+    """Scores, mean over seeds: layers down, epochs across, a panel per score and attack.
+
+    One colour scale, symmetric about 0. A dot marks cells whose class is not decided in every seed.
+    """
+    table = layers[layers["filter"] == synaptic_filter]
+    names, epochs = layer_order(table), sorted(table["epoch"].unique())
+    panels = _score_panels(table)
+    cell = cell_width(len(panels) * len(epochs), names, gap=0.2 * len(panels) + 0.8, widest=0.62)
+    largest = np.nanmax(table["value"].abs().to_numpy(), initial=0.0) or 1.0
+    scale = Normalize(-largest, largest)
+    fig, axes = axes_grid(
+        [[cell * len(epochs)] * len(panels), [0.23 * len(names)]],
+        left=label_width(names),
+        right=0.95,
+        bottom=0.85,
+        top=0.5,
+        gap=(0.2, 0),
+        least=6.0,
+    )
+    for ax, (score, attack) in zip(axes[0], panels, strict=True):
+        part = table[(table["score"] == score) & (table["attack"] == attack)]
+        groups = part.groupby(["layer", "epoch"])
+        mean, decided = groups["value"].mean(), groups["decided"].all()
+        colours = np.full((len(names), len(epochs), 3), to_rgb("#e5e7eb"))
+        for y, layer in enumerate(names):
+            for x, epoch in enumerate(epochs):
+                if (layer, epoch) not in mean.index:
+                    continue
+                value = mean[layer, epoch]
+                if not np.isnan(value):
+                    colours[y, x] = DIVERGING(scale(value))[:3]
+                if cell >= 0.36:
+                    dark = not np.isnan(value) and abs(value) > 0.6 * largest
+                    ax.text(
+                        x + 0.5,
+                        y + 0.5,
+                        "n/a" if np.isnan(value) else signed(value),
+                        ha="center",
+                        va="center_baseline",
+                        fontsize=7 if cell >= 0.42 else 6,
+                        color="white" if dark else "#1f2937",
+                    )
+                if not decided[layer, epoch]:
+                    ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color="#1f2937")
+        mesh(ax, colours, names, epochs, title=_score_title(score, attack), xlabel="epoch")
+    hide_repeated(axes)
+    colour_bar(fig, axes[0][-1], scale, label="score")
+    legend(
+        fig,
+        [
+            Line2D([], [], marker=".", ls="", color="#1f2937", label="not decided in every seed"),
+            patch(to_rgb("#e5e7eb"), "undefined"),
+        ],
+        columns=2,
+    )
+    return fig
+
+
+@styled
+def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
+    """The filters of one layer at the last epoch, sorted by S_clean, with intervals.
+
+    A row per seed, a panel for S_clean and for S_adv of each attack, in the same order along a row.
+    Filled: the class is decided; hollow: it is not. With more than `most` filters, the two ends.
+    """
+    table = last_epoch(filters)
+    table = table[table["score"].isin(["S_clean", "S_adv"])]
+    seeds, panels = sorted(table["seed"].unique()), _score_panels(table)
+    count = min(table["filter"].nunique(), most)
+    width = (MAX_WIDTH - 0.95) / len(panels) - 0.3
+    width = min(width, max(2.6, 0.16 * count + 0.3))
+    fig, axes = axes_grid(
+        [[width] * len(panels), [1.7] * len(seeds)],
+        left=0.75,
+        bottom=0.95,
+        top=0.35,
+        gap=(0.3, 0.45),
+        least=7.6,
+    )
+    spread = table[["ci_low", "ci_high", "value"]].to_numpy(float)
+    low, high = np.nanmin(spread, initial=0.0), np.nanmax(spread, initial=0.0)
+    pad = 0.06 * (high - low) or 0.1
+    for row, seed in enumerate(seeds):
+        of_seed = table[table["seed"] == seed]
+        clean = of_seed[of_seed["score"] == "S_clean"].sort_values(["value", "filter"])
+        order = list(clean["filter"])
+        cut = len(order) > most
+        if cut:
+            order = [*order[: most // 2], *order[-(most - most // 2) :]]
+        for column, (score, attack) in enumerate(panels):
+            ax = axes[row][column]
+            part = of_seed[(of_seed["score"] == score) & (of_seed["attack"] == attack)]
+            part = part.set_index("filter").reindex(order)
+            x = np.arange(len(order)) + (3.0 * (np.arange(len(order)) >= most // 2) if cut else 0)
+            _points(ax, x, part)
+            ax.axhline(0, color=GREY, lw=0.7)
+            tau = part["tau"].iloc[0]
+            for limit in (-tau, tau):
+                ax.axhline(limit, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=3)
+            if cut:
+                ax.axvline(most // 2 + 1, color=GREY, lw=0.8, ls=(0, (4, 2)))
+            if len(order) <= 48 and width >= 0.13 * len(order):
+                ax.set_xticks(x, [str(f) for f in order], fontsize=6.5)
+            elif len(order) <= 48:
+                ax.set_xticks(x, [str(f) for f in order], fontsize=6, rotation=90)
+            else:
+                ax.set_xticks([])
+            ax.tick_params(axis="x", length=2)
+            ax.set_xlim(x[0] - 0.8, x[-1] + 0.8)
+            ax.set_ylim(low - pad, high + pad)
+            ax.grid(axis="y", lw=0.5)
+            if row == 0:
+                ax.set_title(_score_title(score, attack).replace("\n", ", "))
+            if column == 0:
+                ax.set_ylabel(f"score, seed {seed}")
+            else:
+                ax.tick_params(labelleft=False)
+            if row == len(seeds) - 1:
+                ax.set_xlabel("filter, sorted by S_clean")
+    handles = [class_dot(name, decided=True) for name in CLASSES]
+    handles.append(
+        Line2D([], [], marker="o", ls="", mfc="white", mec="#1f2937", label="hollow: not decided")
+    )
+    handles.append(Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="±tau"))
+    legend(fig, handles, columns=len(handles))
+    return fig
+
+
+@styled
+def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
+    """How each layer's weights split over the classes of their pulse bands, at the last epoch.
+
+    A bar per layer, a panel per seed; pale where the class of the band is not decided.
+    """
+    table = last_epoch(bands)
+    table = table[(table["score"] == score) & (table["attack"] == attack)]
+    names, seeds = layer_order(table), sorted(table["seed"].unique())
+    columns = min(len(seeds), 5)
+    rows = -(-len(seeds) // columns)
+    left = label_width(names)
+    width = min(3.0, (MAX_WIDTH - left - 0.2) / columns - 0.35)
+    fig, axes = axes_grid(
+        [[width] * columns, [0.21 * len(names) + 0.1] * rows],
+        left=left,
+        bottom=1.1,
+        top=0.35,
+        gap=(0.35, 0.7),
+        least=7.6,
+    )
+    stack = [
+        *(("fragile", True), ("fragile", False), ("undefined", True), ("untouched", True)),
+        *(("robust", False), ("robust", True), ("antifragile", False), ("antifragile", True)),
+    ]
+    for index, ax in enumerate(axes.flat):
+        if index >= len(seeds):
+            ax.set_axis_off()
+            continue
+        part = table[table["seed"] == seeds[index]]
+        sure = part["decided"] | part["class"].isin(["untouched", "undefined"])
+        sums = part.groupby([part["layer"], part["class"], sure])["weights"].sum()
+        total = part.groupby("layer")["weights"].sum().reindex(names).to_numpy(float)
+        start = np.zeros(len(names))
+        for name, decided in stack:
+            share = np.array([sums.get((layer, name, decided), 0) for layer in names]) / total
+            share = np.nan_to_num(share)
+            ax.barh(
+                range(len(names)),
+                share,
+                left=start,
+                height=0.78,
+                color=class_colour(name, decided),
+                edgecolor=GREY if name in ("untouched", "undefined") else "none",
+                linewidth=np.where(share > 0, 0.5, 0),
+                hatch="xxxx" if name == "undefined" else None,
+            )
+            start += share
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "50", "100"])
+        ax.set_title(f"seed {seeds[index]}")
+        ax.set_xlabel("share of weights (%)")
+        if index % columns:
+            ax.tick_params(labelleft=False)
+    handles = []
+    for name in ("fragile", "robust", "antifragile"):
+        handles.append(patch(class_colour(name, True), name))
+        handles.append(patch(class_colour(name, False), f"{name}, not decided"))
+    handles.append(patch(class_colour("untouched", True), "untouched"))
+    legend(fig, handles, columns=4)
+    return fig
+
+
+def _score_panels(table: pd.DataFrame) -> list[tuple[str, str]]:
+    pairs = table[["score", "attack"]].drop_duplicates().itertuples(index=False, name=None)
+    order = ["S_clean", "S_adv", "S_diff"]
+    return sorted(pairs, key=lambda pair: order.index(pair[0]))
+
+
+def _score_title(score: str, attack: str) -> str:
+    return score if attack == "none" else f"{score}\n{attack}"
+
+
+def _points(ax, x, part: pd.DataFrame) -> None:
+    for name in CLASSES:
+        for decided in (True, False):
+            chosen = ((part["class"] == name) & (part["decided"] == decided)).to_numpy()
+            if not chosen.any():
+                continue
+            rows = part[chosen]
+            value = rows["value"].fillna(0).to_numpy(float)
+            colour = strong_colour(name)
+            known = rows["ci_low"].notna().to_numpy()
+            ax.vlines(
+                x[chosen][known],
+                rows["ci_low"].to_numpy(float)[known],
+                rows["ci_high"].to_numpy(float)[known],
+                color=colour,
+                lw=0.9,
+                alpha=0.7,
+            )
+            if name in ("untouched", "undefined"):
+                ax.plot(x[chosen], value, class_marker(name), ms=4, color=colour)
+            else:
+                face = colour if decided else "white"
+                ax.plot(x[chosen], value, "o", ms=4, mfc=face, mec=colour, mew=1)

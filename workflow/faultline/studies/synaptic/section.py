@@ -1,0 +1,327 @@
+"""Scores and classes of layers, filters and pulse bands, for the report."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.studies.synaptic import figures as draw
+
+MAX_RANKED_LAYERS = 4
+
+
+def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    for run, part in page.runs(tables["layers"]):
+        part = canvas.last_epoch(part)
+        part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
+        attack = config["retraining"]["attack"]
+        rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
+        prefix, what = "", f"S_adv ({attack})"
+        if rows["value"].isna().all():
+            prefix = "S_adv is undefined here (no adversarial image is classified correctly). "
+            rows, what = part[part["score"] == "S_clean"], "S_clean"
+        if not len(rows):
+            continue
+        groups = rows.assign(sure=rows["decided"] & (rows["class"] == "fragile")).groupby("layer")
+        found = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
+        found = found.sort_values("mean", kind="stable")
+        fragile, total = found[found["sure"]], len(found)
+        seeds = rows["seed"].nunique()
+        every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
+        if len(fragile):
+            names = [
+                f"{layer} ({canvas.signed(m)})" for layer, m in fragile["mean"].head(5).items()
+            ]
+            more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
+            text = (
+                f"{len(fragile)} of {total} layers are fragile by {what}, decided {every}, "
+                f"the most fragile first: {', '.join(names)}{more}."
+            )
+        else:
+            lowest = found["mean"].first_valid_index()
+            text = f"No layer of {total} is fragile by {what}, decided {every}"
+            text += (
+                "."
+                if lowest is None
+                else f"; the lowest score is that of {lowest} "
+                f"({canvas.signed(found.loc[lowest, 'mean'])})."
+            )
+        yield f"Fragile layers, {run}", prefix + text
+
+
+def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    layers = tables["layers"]
+    if not len(layers):
+        yield "Classes", "No layer was filtered, so there are no classes of layers."
+        return
+    parts = pd.concat([canvas.last_epoch(part) for _, part in page.runs(layers)])
+    parts = parts[(parts["scope"] == "local") & (parts["filter"] == "combined")]
+    judged = parts[~parts["class"].isin(["untouched", "undefined"])]
+    without = len(parts) - len(judged)
+    text = (
+        f"{judged['decided'].sum()} of {len(judged)} classes of layers at the last epoch are "
+        f"decided ({page.percent(judged['decided'].mean())}): the interval of the score lies "
+        "within the class."
+    )
+    if without:
+        text += f" {without} more are untouched or undefined."
+    yield "Decided", text
+
+
+# Sections
+
+
+def _tau(config: dict, unit: str) -> str:
+    tau = config["classes"]["tau"][unit]
+    return ", ".join(f"{score} {tau[score]:g}" for score in ("S_clean", "S_adv", "S_diff"))
+
+
+def _choices(config: dict, unit: str) -> str:
+    return (
+        f"Ours: tau ({_tau(config, unit)}) and the baseline ({config['scores']['baseline']}); "
+        f"intervals are at {config['scores']['confidence']:.0%} over test images."
+    )
+
+
+def _no_sweep(config: dict) -> str:
+    if config["synaptic_filtering"]["layers"] == "none":
+        return "No layer was filtered: synaptic_filtering.layers is none."
+    return "There are no scores of layers in this run."
+
+
+def class_maps(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["layers"])):
+        last = canvas.last_epoch(part)
+        figure = page.figure(
+            draw.class_map(part),
+            name=f"classes-{index}",
+            alt=f"Classes of the layers of {run}, by score and seed",
+            caption=f"Classes at epoch {last['epoch'].max()}, by the mean of the synaptic filters "
+            f"(combined). {page.n(last)}.",
+            read="One cell is one layer of one seed. Strong colours are decided, pale ones with a "
+            "question mark are not: their interval reaches into another class.",
+        )
+        chosen = last[last["filter"] == "combined"]
+        numbers = pd.DataFrame(
+            {
+                "layer": chosen["layer"],
+                "score": chosen["score"] + page.suffix(chosen["attack"]),
+                "seed": chosen["seed"],
+                "value": [page.number(v) for v in chosen["value"]],
+                "interval": [page.bracket(r) for r in chosen[["ci_low", "ci_high"]].to_numpy()],
+                "q-value": [page.small(q) for q in chosen["q_value"]],
+                "class": chosen["class"],
+                "decided": np.where(chosen["decided"], "yes", "no"),
+            }
+        )
+        table = page.table("The numbers", numbers, source="layers.tsv")
+        blocks.append(page.block(run, figures=[figure], tables=[table]))
+    return page.section(
+        "classes",
+        "The classes at a glance",
+        intro="A layer is fragile where removing its weights, threshold by threshold, costs more "
+        "relative accuracy than tau, antifragile where it gains more than tau, robust between, and "
+        "untouched where no weight or no output changed. S_clean is about clean images, S_adv "
+        "about "
+        "adversarial ones, S_diff is their difference. " + _choices(config, "layers"),
+        blocks=blocks,
+        empty=_no_sweep(config),
+    )
+
+
+def threshold_curves(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["curves"])):
+        last = canvas.last_epoch(part)
+        count = last["layer"].nunique()
+        notes = []
+        if count > draw.MAX_PANELS:
+            notes.append(
+                f"The first {draw.MAX_PANELS} of {count} panels are shown; all are in curves.tsv."
+            )
+        if not (last["scope"] == "global").any():
+            notes.append("There is no global sweep in this run (synaptic_filtering.global).")
+        band = (
+            "band: range over seeds" if len(last["seed"].unique()) > 1 else "one seed, so no band"
+        )
+        figure = page.figure(
+            draw.threshold_curves(part),
+            name=f"thresholds-{index}",
+            alt=f"Accuracy over the threshold of the synaptic filters, by layer, for {run}",
+            caption=f"Accuracy under synaptic filters at epoch {last['epoch'].max()}. "
+            f"{page.n(last)}; line: mean over seeds; {band}.",
+            read="The threshold goes from the layer's smallest weight (0) to its largest (1). "
+            "high_pass removes all weights up to it, low_pass all from it on, pulse those around "
+            "it. "
+            "A layer whose lines stay on the dotted base accuracy is not missed.",
+        )
+        blocks.append(page.block(run, figures=[figure], notes=notes))
+    return page.section(
+        "thresholds",
+        "Threshold curves",
+        intro="What the scores are computed from: accuracy while the weights of one layer are "
+        "removed. The global sweep filters all layers at once, over one range of weights.",
+        blocks=blocks,
+        empty=_no_sweep(config),
+    )
+
+
+def score_maps(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["layers"])):
+        notes = []
+        if len(part["epoch"].unique()) == 1:
+            notes.append("There is one checkpoint epoch only, so nothing develops here.")
+        if (undefined := (part["class"] == "undefined").mean()) > 0:
+            notes.append(
+                f"{page.percent(undefined)} of the scores are undefined: the base network "
+                "classifies no image of the set correctly."
+            )
+        figure = page.figure(
+            draw.score_map(part),
+            name=f"scores-{index}",
+            alt=f"Scores of the layers of {run} at every checkpoint epoch",
+            caption="Scores (combined over the synaptic filters), mean over seeds. "
+            f"{page.n(part)}.",
+            read="Orange: accuracy is lost when the layer is filtered; blue: it is gained; both "
+            "colours share one scale, centred at 0.",
+        )
+        blocks.append(page.block(run, figures=[figure], notes=notes))
+    return page.section(
+        "scores",
+        "Scores over layers and epochs",
+        intro="How the score of each layer develops as the network trains. "
+        + _choices(config, "layers"),
+        blocks=blocks,
+        empty=_no_sweep(config),
+    )
+
+
+def filter_rankings(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["filters"])):
+        last = canvas.last_epoch(part)
+        names = list(dict.fromkeys(last["layer"]))
+        notes, figures = [], []
+        if len(names) > MAX_RANKED_LAYERS:
+            notes.append(
+                f"The first {MAX_RANKED_LAYERS} of {len(names)} layers are shown; all are in "
+                "filters.tsv."
+            )
+        for layer in names[:MAX_RANKED_LAYERS]:
+            of_layer = last[last["layer"] == layer]
+            count = of_layer["filter"].nunique()
+            if count > draw.MAX_FILTERS:
+                notes.append(
+                    f"{layer} has {count} filters: the {draw.MAX_FILTERS // 2} lowest and the "
+                    f"{draw.MAX_FILTERS // 2} highest by S_clean are shown."
+                )
+            figures.append(
+                page.figure(
+                    draw.filter_ranking(of_layer),
+                    name=f"filters-{index}-{layer}",
+                    alt=f"Filters of {layer} of {run}, ranked by S_clean",
+                    caption=f"{layer}: its {count} filters at epoch {last['epoch'].max()}, one "
+                    "removed "
+                    f"at a time. {page.n(of_layer)}; bars: {config['scores']['confidence']:.0%} "
+                    "intervals "
+                    "over images, paired.",
+                    read="Left is what the network misses most. The panels of one row share their "
+                    "order, so a matching slope means that clean and adversarial accuracy depend "
+                    "on "
+                    "the same filters. Hollow markers are not decided.",
+                )
+            )
+        blocks.append(page.block(run, figures=figures, notes=notes))
+    return page.section(
+        "filters",
+        "Filters ranked",
+        intro="Nodal dropout: each filter of a layer removed on its own "
+        f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy. "
+        f"Ours: tau ({_tau(config, 'filters')}).",
+        blocks=blocks,
+        empty="No filter was removed on its own: nodal_dropout.layers is none.",
+    )
+
+
+def band_splits(tables: dict, config: dict) -> dict:
+    attack, blocks = config["retraining"]["attack"], []
+    for index, (run, part) in enumerate(page.runs(tables["bands"])):
+        last = canvas.last_epoch(part)
+        chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
+        if not len(chosen):
+            continue
+        if chosen["value"].isna().all():
+            note = (
+                f"S_adv ({attack}) is undefined: the base network classifies no adversarial image "
+                "correctly."
+            )
+            blocks.append(page.block(run, notes=[note]))
+            continue
+        figure = page.figure(
+            draw.band_split(part, score="S_adv", attack=attack),
+            name=f"bands-{index}",
+            alt=f"Share of each layer's weights by class of their pulse band, for {run}",
+            caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
+            "S_adv "
+            f"({attack}). {page.n(chosen)}.",
+            read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
+            "bands "
+            "of each class; the few weights between two neighbouring bands are left out.",
+        )
+        blocks.append(page.block(run, figures=[figure]))
+    return page.section(
+        "bands",
+        "Parameters by pulse band",
+        intro="A weight takes the class of the pulse band that it lies in, so a layer splits into "
+        "fragile, robust and antifragile parameters (ours). " + _choices(config, "bands"),
+        blocks=blocks,
+        empty="There are no pulse bands: they need synaptic_filtering with the pulse filter.",
+    )
+
+
+def invariance(tables: dict, config: dict) -> dict:
+    table, blocks = tables["invariance"], []
+    if len(table):
+        shown = pd.DataFrame(
+            {
+                "network": table["network"],
+                "synaptic filter": table["filter"],
+                "score": table["score"] + page.suffix(table["attack"]),
+                "over": table["over"],
+                "keep their class": [page.percent(u) for u in table["unchanged"]],
+                "pairs agree": [page.percent(u) for u in table["agreement"]],
+                "kappa": [page.number(k) for k in table["kappa"]],
+                "units": table["units"],
+                "raters": table["raters"],
+                "left out": table["dropped"],
+                "note": table["note"].fillna(""),
+            }
+        )
+        combined = (table["filter"] == "combined").to_numpy()
+        main = page.table(
+            "Combined over the synaptic filters",
+            shown[combined].drop(columns="synaptic filter"),
+            shown=True,
+            source="invariance.tsv",
+        )
+        rest = page.table("Each synaptic filter", shown[~combined], source="invariance.tsv")
+        blocks.append(page.block("", tables=[main, rest]))
+    return page.section(
+        "invariance",
+        "Invariance",
+        intro="How far layers keep their class when only the seed, the epoch or the data set "
+        "changes, "
+        "and across networks, where layers are matched by kind and relative depth (ours). How to "
+        "read "
+        "it: a unit is a layer with everything else held fixed, the raters are what changes; kappa "
+        "(Fleiss) is agreement beyond chance, 1 at best, 0 as by chance. Classes that are not "
+        "decided "
+        "count like others here.",
+        blocks=blocks,
+        empty="There is nothing to compare: one seed, one epoch, one data set and one network, "
+        "or no "
+        "classes of layers.",
+    )

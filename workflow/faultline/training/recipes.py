@@ -1,0 +1,132 @@
+"""What a training minimises: recipes of adversarial training, and their layer-wise regularisation.
+
+recipe      loss J
+standard    CE(f(x), y)
+at-fgsm     CE(f(x'), y), x' by FGSM (Goodfellow et al. 2015)
+at-pgd      the same, x' by PGD from a random start (Madry et al. 2018)
+at-fast     the same, x' by one step of 1.25 eps from a random start (Wong et al. 2020)
+at-apgd     the same, x' by APGD of few steps (Croce & Hein 2020)
+at-trades   CE(f(x), y) + beta KL(f(x) || f(x')), x' maximises the KL (Zhang et al. 2019)
+
+Each with "-lr" minimises J + sum over l of gamma_l CM_l(x, x'), CM_l the relative error of probe l,
+mean over the batch (Khalooei et al. 2022); gradients flow through both of its ends (ours). x' is
+crafted in eval mode. The forwards that are minimised run in train mode. Where a loss needs both
+batches, the clean one goes first: BatchNorm normalises each by itself, its statistics follow both,
+and under a regulariser both meet the same dropout, which would else be part of CM (ours).
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div
+
+from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
+from faultline.base.errors import UserError
+from faultline.networks.probes import probes, relative_errors, watch
+
+TRADES_START = 0.001
+"""Standard deviation of the noise that TRADES starts from, in pixel units."""
+
+FAST_STEP = 1.25
+"""The step of at-fast, in eps."""
+
+
+class Loss(NamedTuple):
+    """total: what is minimised, a scalar. clean, adversarial: the logits [n, classes] of either
+    batch, None where the recipe has no use for it. regulariser: the part of the total that is not
+    J, None without one."""
+
+    total: Tensor
+    clean: Tensor | None
+    adversarial: Tensor | None
+    regulariser: Tensor | None = None
+
+
+def base_of(recipe: str) -> str:
+    """The recipe without its regularisation."""
+    return recipe.removesuffix("-lr")
+
+
+def craft(
+    network: nn.Module, images: Tensor, labels: Tensor, *, settings: Mapping, bounds: Bounds, seed
+) -> Tensor:
+    """The adversarial images of a batch; settings: one training of the config."""
+    recipe, adversarial = base_of(settings["recipe"]), settings["adversarial"]
+    eps, norm, steps = (adversarial[key] for key in ("eps", "norm", "steps"))
+    if recipe == "at-fgsm":
+        return fgsm(network, images, labels, eps=eps, bounds=bounds)
+    common = {"eps": eps, "norm": norm, "bounds": bounds}
+    share = adversarial["step_size"] or 2.5 / steps
+    if recipe == "at-trades":
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+        start = TRADES_START * noise.to(images)
+        return kl_pgd(network, images, **common, steps=steps, step_size=share * eps, start=start)
+    start = random_start(images.shape, eps=eps, norm=norm, seed=seed).to(images)
+    if recipe == "at-apgd":
+        return apgd(network, images, labels, **common, steps=steps, start=start)
+    if recipe == "at-fast":
+        share, steps = adversarial["step_size"] or FAST_STEP, 1
+    return pgd(network, images, labels, **common, steps=steps, step_size=share * eps, start=start)
+
+
+def loss_of(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    settings: Mapping,
+    bounds: Bounds,
+    seed: int,
+    regularised: Mapping[str, float] | None = None,
+) -> Loss:
+    """The loss of one batch in the network's own mode; seed: of what is drawn to craft it.
+
+    regularised: probe -> gamma, of -lr. One clean and one adversarial forward serve both the loss
+    and the regulariser. UserError for a probe that the network does not have.
+    """
+    recipe = base_of(settings["recipe"])
+    if recipe == "standard":
+        logits = network(images)
+        return Loss(cross_entropy(logits, labels), logits, None)
+    gammas = {name: gamma for name, gamma in (regularised or {}).items() if gamma}
+    attacked = craft(network, images, labels, settings=settings, bounds=bounds, seed=seed)
+    if gammas:
+        clean, adversarial, errors = _both(
+            network, images, attacked, names=gammas, at=settings["regularisation"]["at"], seed=seed
+        )
+        regulariser = sum(gamma * errors[name] for name, gamma in gammas.items())
+    else:
+        clean = network(images) if recipe == "at-trades" else None
+        adversarial, regulariser = network(attacked), None
+    if recipe == "at-trades":
+        # of logarithms, as probabilities that round to 0 would make the gradient NaN
+        divergence = kl_div(
+            adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
+        )
+        total = cross_entropy(clean, labels) + settings["adversarial"]["beta"] * divergence
+    else:
+        total = cross_entropy(adversarial, labels)
+    return Loss(
+        total if regulariser is None else total + regulariser, clean, adversarial, regulariser
+    )
+
+
+def _both(
+    network, images, attacked, *, names, at, seed
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(clean logits, adversarial logits, probe -> mean relative error) under one dropout."""
+    with watch(network, at=at, names=names) as seen:
+        torch.manual_seed(seed)
+        clean_logits, clean = network(images), dict(seen)
+        torch.manual_seed(seed)
+        logits = network(attacked)
+    if missing := [name for name in names if name not in seen]:
+        near = get_close_matches(missing[0], probes(network, images[:1], at=at), n=1, cutoff=0)
+        raise UserError(
+            f"config key trainings.*.regularisation.layers: the network has no {at} at "
+            f"{missing[0]!r}; the nearest is {near[0] if near else 'none'!r}"
+        )
+    return clean_logits, logits, {p: relative_errors(clean[p], seen[p]).mean() for p in names}

@@ -1,0 +1,83 @@
+"""A search for a training's settings: every candidate of a grid, judged on the validation split.
+
+Methods that leave their settings open are compared fairly only if each is tuned alike (ours).
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from faultline.attacks.craft import attack_curve
+from faultline.base.errors import UserError
+from faultline.base.seeds import seed_of
+
+
+def candidates(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """Every combination of the values of a grid, setting -> value; one, empty, of an empty grid."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def applied(settings: Mapping, chosen: Mapping[str, float]) -> dict:
+    """The settings of a training with some replaced, by names such as "adversarial.eps".
+
+    What the training has no place for, as a regularisation that it does without, is left out.
+    """
+    settings = copy.deepcopy(dict(settings))
+    for name, value in chosen.items():
+        part, _, key = name.rpartition(".")
+        place = settings[part] if part else settings
+        if place is not None:
+            place[key] = value
+    return settings
+
+
+def judge(network, dataset, *, attack: Mapping, name: str, seed: int) -> list[float]:
+    """Accuracies in % on the validation split over the attack's eps grid, ascending."""
+    images, labels = dataset.splits["validation"]
+    correct, _ = attack_curve(
+        network,
+        dataset.pixels(images),
+        labels,
+        attack=attack,
+        eps=attack["eps"],
+        eps_grid=attack["eps_grid"],
+        bounds=dataset.bounds,
+        std=dataset.std,
+        seed=seed_of("attack", name, seed),
+    )
+    return [100 * float(hits.mean()) for hits in correct.values()]
+
+
+def loss_of(accuracies: Sequence[float], towards: Sequence[float] | None) -> float:
+    """What the search minimises: minus the sum of accuracies (the R&G score of Khalooei et al.
+    2022), or their mean absolute difference to those to come near to."""
+    if towards is None:
+        return -float(np.sum(accuracies))
+    return float(np.abs(np.subtract(accuracies, towards)).mean())
+
+
+def choose(
+    found: Sequence[Mapping], grid: Mapping[str, Sequence[float]], *, towards=None
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """(table of all trainings, chosen candidate), the least loss of the mean over seeds; the first
+    of several.
+
+    found: one row per candidate and seed: the settings of `grid`, seed, error (why the training
+    failed, or "") and "eps_<eps>" -> accuracy in %. The table has rg_score, loss and chosen beside.
+    UserError where every training failed.
+    """
+    table = pd.DataFrame(found)
+    if table["error"].astype(bool).all():
+        raise UserError(f"no candidate could be trained: {table['error'].iloc[-1]}")
+    names = [name for name in table if name.startswith("eps_")]
+    table["rg_score"] = table[names].sum(axis=1)
+    tried = candidates(grid)
+    rows = [(table[list(grid)] == pd.Series(c)).all(axis=1).to_numpy() for c in tried]
+    losses = [loss_of(table.loc[of, names].mean().to_numpy(), towards) for of in rows]
+    best = int(np.argmin(losses))
+    table["loss"] = np.select(rows, losses, np.nan)
+    table["chosen"] = rows[best]
+    return table, tried[best]

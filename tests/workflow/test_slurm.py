@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import yaml
 from cluster import cluster, missing, run, wait
-from conftest import TINY, Copy, copy_workflow
+from support import TINY, Copy, copy_workflow
 
 pytestmark = [
     pytest.mark.slurm,

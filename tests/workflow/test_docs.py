@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, copy_workflow
+from support import ROOT, copy_workflow
 
 from faultline.base.files import load_table
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import OWN_CODE, TINY, copy_workflow
 from statsmodels.stats.contingency_tables import mcnemar
+from support import OWN_CODE, TINY, copy_workflow
 from torch import nn
 
 from faultline.ablation.facts import Facts

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, Copy, copy_workflow
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
+from support import ROOT, Copy, copy_workflow
 
 from faultline.networks.registry import build
 from faultline.networks.vision import load_torchvision

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, Copy, copy_workflow
+from support import ROOT, Copy, copy_workflow
 
 from faultline.attacks.ascent import fgsm
 from faultline.base.errors import UserError

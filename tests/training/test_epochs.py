@@ -4,6 +4,16 @@ import math
 import pytest
 import torch
 from torch import nn
+from trainings import (
+    CONSTANT,
+    PLAIN,
+    assert_same_bits,
+    dataset_of,
+    network_of,
+    quiet,
+    settings_of,
+    trained,
+)
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_tensors, save_tensors
@@ -18,88 +28,7 @@ from faultline.training.epochs import (
     train_epochs,
 )
 
-CONSTANT = {"kind": "constant", "epochs": 100, "factor": 0.1}
-PLAIN = {"shift": 0, "flip": False}
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def quiet(*_):
-    pass
-
-
-def settings_of(optimizer="adam", schedule=CONSTANT, augmentation=PLAIN, **more):
-    common = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.001, "batch_size": 16}
-    return {
-        "recipe": "standard",
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "augmentation": augmentation,
-        **common,
-        **more,
-    }
-
-
-def dataset_of(n=50, channels=2):
-    generator = torch.Generator().manual_seed(1)
-    splits = {}
-    for split, size in (("train", n), ("validation", 20), ("test", 20)):
-        shape = (size, channels, 6, 6)
-        images = torch.randint(0, 17, shape, generator=generator, dtype=torch.uint8)
-        splits[split] = (images, torch.randint(0, 3, (size,), generator=generator))
-    moments = {"mean": (0.5,) * channels, "std": (0.3,) * channels}
-    return DataSet("made", 3, (0.0, 1.0), 16, **moments, splits=splits)
-
-
-def network_of(seed=0, channels=2):
-    """Convolution, BatchNorm and dropout, so that every kind of state is there."""
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Dropout(0.3),
-        nn.Flatten(),
-        nn.Linear(64, 3),
-    )
-
-
-def trained(epochs, *, settings, network=None, optimizer=None, seed=0, dataset=None, **more):
-    network = network or network_of()
-    optimizer = optimizer or make_optimizer(network, settings)
-    rows = list(
-        train_epochs(
-            network,
-            optimizer,
-            dataset or dataset_of(),
-            settings=settings,
-            seed=seed,
-            epochs=epochs,
-            say=quiet,
-            **more,
-        )
-    )
-    return network, optimizer, rows
-
-
-def assert_same_bits(one, other):
-    """Of nested dicts and lists of tensors and numbers."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert list(one) == list(other)
-        for key in one:
-            assert_same_bits(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same_bits(a, b)
-    else:
-        assert one == other
-
 
 COSINE = {"kind": "cosine", "epochs": 5, "factor": 0.1}
 STEP = {"kind": "step", "epochs": 2, "factor": 0.1}

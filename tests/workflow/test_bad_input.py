@@ -9,7 +9,7 @@ import struct
 
 import pytest
 import yaml
-from conftest import ROOT, TINY
+from support import ROOT, TINY
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from support import ROOT
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page

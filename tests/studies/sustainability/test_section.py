@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, TINY
+from support import ROOT, TINY
 
 from faultline.report import canvas
 from faultline.run.sense import resolve

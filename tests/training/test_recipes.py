@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
-from test_training import (
+from torch import nn
+from trainings import (
     assert_same_bits,
     dataset_of,
     network_of,
@@ -16,7 +17,6 @@ from test_training import (
     settings_of,
     trained,
 )
-from torch import nn
 
 from faultline.attacks.ascent import random_start
 from faultline.base.errors import UserError

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, Copy, copy_workflow
+from support import ROOT, Copy, copy_workflow
 
 from faultline.base.files import load_tensors
 from faultline.networks.facts import networks

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY
 from PIL import Image
+from support import ROOT, TINY
 
 from faultline.base.errors import UserError
 from faultline.data.describe import describe

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, TINY
+from support import ROOT, TINY
 
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks

@@ -1,0 +1,162 @@
+"""A handle on a working copy of the workflow, and the smallest run that has every rule in it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
+
+# The smallest run that has every rule in it.
+TINY = """
+datasets:
+  digits: {train: 200, validation: 50, test: 60}
+networks: [small_conv]
+trainings:
+  standard: {batch_size: 50, epochs: [1, 2]}
+seeds: [0]
+attacks:
+  fgsm: {method: fgsm, eps: 0.1}
+  pgd: {method: pgd, steps: 2, eps: 0.1}
+ablation: {attacks: [pgd]}
+synaptic_filtering: {layers: [conv1, fc], thresholds: 3}
+nodal_dropout: {layers: first}
+perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
+retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
+remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
+sustainability: {epochs: [2], images: 30}
+"""
+OWN_CODE = ROOT / "tests/own_code.py"
+TINY += f"""
+ablations:
+  halve: {{function: "{OWN_CODE}:halve", layers: first}}
+"""
+
+
+class Copy:
+    """A copy of the workflow in a folder of its own, run there as a user runs it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")}
+        return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run to the end; stdout holds what was said on both streams."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def start(self, *arguments: str, said=subprocess.DEVNULL) -> subprocess.Popen:
+        """A run in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+    def interrupt(self, target: str, *, everything: bool = True) -> None:
+        """Kill a job with -9 once it has saved a first state; with `everything`, Snakemake too."""
+        partial = self.folder / f"{target}.partial"
+        process = self.start("--cores", "1", target)
+        try:
+            while not partial.exists():
+                assert process.poll() is None, "the run ended before it could be interrupted"
+                time.sleep(0.005)
+            jobs = psutil.Process(process.pid).children(recursive=True)
+            if everything:
+                jobs = [psutil.Process(process.pid), *jobs]
+            for job in jobs:
+                if everything or " ".join(job.cmdline()).endswith("train.py"):
+                    job.kill()
+            process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert partial.exists() and not (self.folder / target).exists()
+
+    def run(self, *arguments: str, **environment: str) -> str:
+        """What a run says that must succeed."""
+        done = self.snakemake(*arguments, **environment)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def announced(self, *arguments: str, **environment: str) -> list[dict]:
+        """Every job that a dry run announces, but for the target `all`.
+
+        Each has its rule, its wildcards, and lists of paths under output, log and benchmark.
+        """
+        said = self.run("-n", *arguments, **environment)
+        jobs = []
+        for line in said.splitlines():
+            if found := re.fullmatch(r"(?:local)?rule (\w+):", line):
+                jobs.append({"rule": found[1], "wildcards": {}})
+            elif found := re.fullmatch(r"    wildcards: (.*)", line):
+                jobs[-1]["wildcards"] = dict(pair.split("=", 1) for pair in found[1].split(", "))
+            elif found := re.fullmatch(r"    (output|log|benchmark): (.*)", line):
+                jobs[-1][found[1]] = found[2].split(", ")
+        total = re.search(r"^total +(\d+)$", said, flags=re.MULTILINE)
+        assert len(jobs) == (int(total[1]) if total else 0), said
+        return [job for job in jobs if job["rule"] != "all"]
+
+    def files(self, folder: str) -> list[Path]:
+        return [path for path in (self.folder / folder).rglob("*") if path.is_file()]
+
+    def config(self) -> dict:
+        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+
+    def configure(self, config) -> None:
+        """Replace config.yaml by a dict (in its own order) or a text."""
+        text = config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False)
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace one passage of a file, which must be there once."""
+        file = self.folder / path
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{path}: {text.count(old)} times {old!r}"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+    def duplicate(self, folder: Path) -> "Copy":
+        """Another copy with all results, times of files included."""
+        shutil.copytree(self.folder, folder)
+        return Copy(folder)
+
+
+def copy_workflow(folder: Path, config: str = TINY) -> Copy:
+    """A fresh copy of the checkout, without results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    copy = Copy(folder)
+    if config:
+        copy.configure(config)
+    return copy

@@ -8,6 +8,9 @@ import yaml
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
+# Python would find an installed faultline before the folder of a job's script.
+searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.base import plugins
 from faultline.base.errors import UserError

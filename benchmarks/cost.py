@@ -25,7 +25,7 @@ from faultline.data.sources import Source  # noqa: E402
 from faultline.networks.layers import layers  # noqa: E402
 from faultline.networks.registry import REGISTRY  # noqa: E402
 from faultline.run.plan import count_filters, is_for, select_layers  # noqa: E402
-from faultline.run.sense import resolve  # noqa: E402
+from faultline.studies.checks import resolve  # noqa: E402
 from faultline.training.recipes import base_of  # noqa: E402
 
 

@@ -11,10 +11,11 @@ from faultline.base.comparison import compare_policies
 from faultline.report import canvas, page
 from faultline.report.comparison import compared, policy_comparison
 from faultline.report.render import resolved_config, versions
-from faultline.run.sense import resolve
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
+from faultline.studies.checks import resolve
 from faultline.studies.fragile.fragility import association, join, overlaps
+from faultline.studies.report import report
 from faultline.studies.synaptic.classes import classify, invariances
 from faultline.studies.synaptic.figures import (
     band_split,
@@ -83,7 +84,7 @@ def nodal(rng, count=6):
 def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **sweep_options):
     """The tables of a run, from random facts through the functions of the library."""
     rng = np.random.default_rng(0)
-    parts = {name: [] for name in order.TABLES}
+    parts = {name: [] for name in order.described()}
     hits, places = [], []
     for seed in seeds:
         for epoch in epochs:
@@ -172,7 +173,7 @@ def render(pytestconfig, config):
     template = (pytestconfig.rootpath / TEMPLATE).read_text(encoding="utf-8")
 
     def page(tables, config=config):
-        return order.report(tables, config=config, versions=VERSIONS, template=template)
+        return report(tables, config=config, versions=VERSIONS, template=template)
 
     return page
 
@@ -244,7 +245,7 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         targeting={"layers": "none"},
         retraining={"from_epochs": []},
     )
-    page = Page(render({name: pd.DataFrame() for name in order.TABLES}, config))
+    page = Page(render({name: pd.DataFrame() for name in order.described()}, config))
     assert page.sections == SECTIONS and page.figures == 0
     for reason in (
         "synaptic_filtering.layers is none",

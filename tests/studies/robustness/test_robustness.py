@@ -6,12 +6,13 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from support import ROOT
 
-from faultline.attacks.checks import attack_order, fgsm_near_apgd
+from faultline.attacks.checks import attack_order, fgsm_near_apgd, split_attacks
 from faultline.report import canvas, page
-from faultline.run.sense import resolve
-from faultline.studies.order import TABLES, report
+from faultline.studies.checks import resolve
+from faultline.studies.order import described
+from faultline.studies.report import report
 from faultline.studies.robustness import figures as draw
-from faultline.studies.robustness.scores import differences, over_seeds, rg_scores, split_attacks
+from faultline.studies.robustness.scores import differences, over_seeds, rg_scores
 from faultline.studies.robustness.section import findings, section
 
 PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
@@ -208,7 +209,9 @@ def test_the_section_sets_ours_beside_the_published(config):
 def test_a_page_of_trainings_has_every_section_once(config):
     """Also where nothing was ablated; and many trainings are counted, not named."""
     accuracy = accuracy_table(dict.fromkeys(config["trainings"], 0.0), attacks=config["attacks"])
-    tables = dict.fromkeys(TABLES, pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
+    tables = (
+        dict.fromkeys(described(), pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
+    )
     template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
     made = report(tables, config=config, versions={}, template=template)
     assert made.count('<section id="trainings"') == 1

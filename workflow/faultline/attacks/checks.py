@@ -208,3 +208,12 @@ def attack_order(
         if flattered:
             rows.append(dict(checkpoint) | flattered | {"attack": "all"})
     return pd.DataFrame(rows)
+
+
+def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, hits in correct.items():
+        attack, _, eps = key.partition("/")
+        found.setdefault(attack, {})[eps] = hits
+    return found

@@ -50,6 +50,6 @@ rule tabulate_accuracy:
             "masking": config["robustness"]["masking"],
             "confidence": config["scores"]["confidence"],
         },
-        code=code("tabulate", "faultline/studies/accuracy/tables"),
+        code=code("tabulate_study", "faultline/studies/accuracy/tables"),
     script:
-        "../workflow/tabulate.py"
+        "../workflow/tabulate_study.py"

@@ -33,7 +33,7 @@ try:
     PLAN = Plan(config)
     CLASSES = PLAN.classes
 except UserError as error:
-    sys.exit(f"error: {', '.join(map(str, workflow.configfiles))}: {error}")
+    sys.exit(f"error: {', '.join(map(str, workflow.configfiles)) or 'config'}: {error}")
 
 RESULTS = config["results"].rstrip("/")
 there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())

@@ -106,4 +106,4 @@ use rule tabulate_accuracy as tabulate_fragile with:
             "permutations": TARGET["permutations"],
             "confidence": config["scores"]["confidence"],
         },
-        code=code("tabulate", "faultline/studies/fragile/tables"),
+        code=code("tabulate_study", "faultline/studies/fragile/tables"),

@@ -37,4 +37,4 @@ use rule tabulate_accuracy as tabulate_own with:
     params:
         study="own",
         settings={"confidence": config["scores"]["confidence"]},
-        code=code("tabulate", "faultline/studies/own/tables"),
+        code=code("tabulate_study", "faultline/studies/own/tables"),

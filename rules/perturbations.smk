@@ -79,4 +79,4 @@ use rule tabulate_accuracy as tabulate_perturbations with:
     params:
         study="perturbations",
         settings={},
-        code=code("tabulate", "faultline/studies/perturbations/tables"),
+        code=code("tabulate_study", "faultline/studies/perturbations/tables"),

@@ -54,4 +54,4 @@ use rule tabulate_accuracy as tabulate_retraining with:
     params:
         study="retraining",
         settings={"confidence": config["scores"]["confidence"]},
-        code=code("tabulate", "faultline/studies/retraining/tables"),
+        code=code("tabulate_study", "faultline/studies/retraining/tables"),

@@ -44,4 +44,4 @@ use rule tabulate_accuracy as tabulate_robustness with:
             ],
             "confidence": config["scores"]["confidence"],
         },
-        code=code("tabulate", "faultline/studies/robustness/tables"),
+        code=code("tabulate_study", "faultline/studies/robustness/tables"),

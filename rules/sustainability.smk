@@ -63,4 +63,4 @@ use rule tabulate_accuracy as tabulate_sustainability with:
     params:
         study="sustainability",
         settings={},
-        code=code("tabulate", "faultline/studies/sustainability/tables"),
+        code=code("tabulate_study", "faultline/studies/sustainability/tables"),

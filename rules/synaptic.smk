@@ -159,4 +159,4 @@ use rule tabulate_accuracy as tabulate_synaptic with:
     params:
         study="synaptic",
         settings={"network_layers": network_layers(config["networks"])},
-        code=code("tabulate", "faultline/studies/synaptic/tables"),
+        code=code("tabulate_study", "faultline/studies/synaptic/tables"),

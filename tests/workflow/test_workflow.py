@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.metadata import packages_distributions
 
 import pandas as pd
 import pytest
@@ -125,7 +126,13 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 def test_there_are_as_many_rules_as_scripts():
     scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
-    assert set(RULES) - TABULATES == scripts - {"tabulate"}
+    assert set(RULES) - TABULATES == scripts - {"tabulate_study"}
+
+
+def test_no_script_hides_a_module():
+    """Their folder comes first where Python looks, in whatever torch imports too."""
+    known = {*sys.stdlib_module_names, *packages_distributions()}
+    assert not known & {path.stem for path in (ROOT / "workflow").glob("*.py")}
 
 
 def test_every_study_has_a_rule_file_and_its_folder():
@@ -147,10 +154,10 @@ def test_rule_is_complete(rule):
     for resource in () if inherits else ("mem_mb", "runtime"):
         assert re.search(rf"^        {resource}=", block, flags=re.MULTILINE), resource
     study = rule.removeprefix("tabulate_")
-    script = "tabulate" if rule in TABULATES else rule
+    script = "tabulate_study" if rule in TABULATES else rule
     assert inherits or f'script:\n        "../workflow/{script}.py"' in block
     if rule in TABULATES:
-        assert f'code=code("tabulate", "faultline/studies/{study}/tables")' in block
+        assert f'code=code("tabulate_study", "faultline/studies/{study}/tables")' in block
         assert f'study="{study}"' in block and f'**tables("{study}")' in block
     else:
         assert re.search(rf'code=code\(\s*"{rule}"', block)

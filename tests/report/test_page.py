@@ -7,8 +7,9 @@ import yaml
 
 from faultline.ablation.facts import Facts
 from faultline.attacks.checks import accuracy_monotone, row
+from faultline.base.columns import RUN
 from faultline.base.comparison import compare_policies
-from faultline.report import canvas, page
+from faultline.report import canvas
 from faultline.report.comparison import compared, policy_comparison
 from faultline.report.render import resolved_config, versions
 from faultline.studies import order
@@ -128,7 +129,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
 
 def fragile_tables(rng, filters):
     """What targeting and the remedy add, random too, for the same checkpoints and filters."""
-    where = [*page.RUN, "seed", "epoch", "layer", "filter"]
+    where = [*RUN, "seed", "epoch", "layer", "filter"]
     each = filters.loc[filters["score"] == "S_clean", where].reset_index(drop=True)
     share, size = rng.uniform(size=len(each)), len(each)
     columns = ["std", "clean_norm", "relative", "relative_error"]
@@ -320,7 +321,7 @@ def test_what_selective_froze_is_said_plainly(tables, render, counts, words):
 
 def test_a_warning_is_explained(render, tables):
     bad = pd.DataFrame([row("zero_gradients", False, "7 of 40 gradients are zero.")])
-    bad = bad.assign(**tables["checks"].iloc[0][[*page.RUN, "seed", "epoch", "attack"]])
+    bad = bad.assign(**tables["checks"].iloc[0][[*RUN, "seed", "epoch", "attack"]])
     checks = pd.concat([tables["checks"], bad])
     words = Page(render(tables | {"checks": checks})).words
     assert "1 of 5 checks" in words and "7 of 40 gradients" in words

@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.base.statistics import benjamini_hochberg, mean_interval, mean_p_value
 
-CHECKPOINT = ["dataset", "network", "training", "epoch"]
+CHECKPOINT = [*RUN, "epoch"]
 
 WHAT = ["attack", "eps"]
 

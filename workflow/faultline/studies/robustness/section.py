@@ -287,31 +287,29 @@ def _difference_table(
     if not len(changes):
         return None
     rows = _ordered(changes, families)
-    sure = rows["q_value"] < level
-    shown = pd.DataFrame(
-        {
-            "training": rows["training"],
-            "base": rows["base"],
-            "attack": rows["attack"],
-            "eps": rows["eps"].replace("rg_score", "R&G"),
-            "of the base": [f"{v:.1f}" for v in rows["base_value"]],
-            "difference": [_signed(v) for v in rows["value"]],
-            f"{confidence:.0%} interval": [
-                "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]"
-                for low, high in rows[["ci_low", "ci_high"]].to_numpy()
-            ],
-            "p": [page.small(p) for p in rows["p_value"]],
-            "q": [page.small(q) for q in rows["q_value"]],
-            "seeds": rows["seeds"],
-            "beyond chance": np.select(
-                [sure & (rows["value"] > 0), sure & (rows["value"] < 0)], ["helps", "harms"], "no"
-            ),
-        }
-    )
-    whole = (rows["eps"] == "rg_score").to_numpy()
-    shown = pd.concat([shown[whole], shown[~whole]])
+    whole = rows["eps"] == "rg_score"
+    rows = pd.concat([rows[whole], rows[~whole]])
+    columns = {
+        "training": "training",
+        "base": "base",
+        "attack": "attack",
+        "eps": rows["eps"].replace("rg_score", "R&G"),
+        "of the base": ("base_value", "{:.1f}".format),
+        "difference": ("value", _signed),
+        f"{confidence:.0%} interval": (
+            *("ci_low", "ci_high"),
+            lambda low, high: "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]",
+        ),
+        "p": ("p_value", page.small),
+        "q": ("q_value", page.small),
+        "seeds": "seeds",
+        "beyond chance": (
+            *("q_value", "value"),
+            lambda q, value: ("helps" if value > 0 else "harms") if q < level and value else "no",
+        ),
+    }
     title = "Regularised less its base, paired by seed; R&G scores first, then points at each eps"
-    return page.table(title, shown, source="robustness_differences.tsv")
+    return page.table(title, rows, columns, source="robustness_differences.tsv")
 
 
 def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> dict | None:

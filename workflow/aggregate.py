@@ -6,7 +6,7 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.ablation.facts import Facts, unpack
-    from faultline.attacks.checks import attack_order
+    from faultline.attacks.checks import attack_order, split_attacks
     from faultline.base.comparison import compare_policies
     from faultline.base.files import load_arrays, load_table, save_table
     from faultline.base.statistics import wilson_interval
@@ -16,7 +16,6 @@ with job(snakemake):
         differences,
         over_seeds,
         rg_scores,
-        split_attacks,
     )
     from faultline.studies.sustainability.lists import agreement
     from faultline.studies.synaptic.classes import invariances
@@ -73,7 +72,7 @@ with job(snakemake):
     )
     _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=params.confidence)
     save_table(accuracy.assign(ci_low=low, ci_high=high), output.accuracy)
-    save_table(pd.concat([checks, order], ignore_index=True), output.checks)
+    save_table(pd.concat([checks, pd.DataFrame(order)], ignore_index=True), output.checks)
     save_table(joined(given.history, params.histories), output.history)
     save_table(joined(given.curves, params.scored), output.curves)
     save_table(layers, output.layers)

@@ -16,15 +16,6 @@ CHECKPOINT = ["dataset", "network", "training", "epoch"]
 WHAT = ["attack", "eps"]
 
 
-def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, hits in correct.items():
-        attack, _, eps = key.partition("/")
-        found.setdefault(attack, {})[eps] = hits
-    return found
-
-
 def rg_scores(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The rows of the table of accuracies in %, and one of the R&G score per checkpoint and attack,
     whose eps is "rg_score". Columns: checkpoint, seed, attack, eps (text), value, n."""

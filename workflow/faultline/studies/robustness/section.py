@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.methods import weakest_first
 from faultline.report import page
 from faultline.studies.robustness import figures as draw
 
 PLACE = ["dataset", "network"]
-
-STRENGTH = ("fgsm", "pgd", "apgd")
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
@@ -100,7 +99,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
     confidence = config["scores"]["confidence"]
     level = 1 - confidence
     for place, part, changes in _places(tables, config):
-        for attack in _judges(part):
+        for attack in _judges(part, config):
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
             if not len(rows):
                 continue
@@ -128,11 +127,12 @@ def _compared(robust: pd.DataFrame) -> bool:
 
 def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(name, robustness, differences) of each data set and network, trainings at their last
-    epoch, attacks from the weakest to the strongest."""
+    epoch, attacks from the weakest to the strongest, those of unknown strength behind."""
     robust, changes = tables["robustness"], tables["robustness_differences"]
     if not len(robust) or not _compared(robust):
         return
-    rank = {name: STRENGTH.index(a["method"]) for name, a in config["attacks"].items()}
+    known, unknown = weakest_first(config["attacks"])
+    rank = [*known, *unknown].index
     robust, changes = (
         t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
         for t in (robust, changes)
@@ -159,10 +159,11 @@ def _without(families: Mapping, names) -> dict:
     return {base: of for base, of in families.items() if base not in names}
 
 
-def _judges(part: pd.DataFrame) -> list[str]:
-    """The strongest and the weakest attack, if they differ."""
-    attacks = list(dict.fromkeys(part["attack"]))
-    return list(dict.fromkeys([attacks[-1], attacks[0]]))
+def _judges(part: pd.DataFrame, config: dict) -> list[str]:
+    """The strongest attack, the weakest, and those of unknown strength, for which none stands."""
+    there = set(part["attack"])
+    known, unknown = ([a for a in of if a in there] for of in weakest_first(config["attacks"]))
+    return list(dict.fromkeys([*known[-1:], *known[:1], *unknown]))
 
 
 def _seeds(part: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """What a config costs before it is run: arithmetic, time and storage, counted from its networks.
 
+    pip install -e .    # once
     python benchmarks/cost.py configs/synaptic-filtering.yaml --tflops 10
 
 Multiply-accumulates are counted layer by layer on the networks themselves (on torch's meta
@@ -17,16 +18,15 @@ from pathlib import Path
 import torch
 import yaml
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "workflow"))
+from faultline.data.describe import describe
+from faultline.data.sources import Source
+from faultline.networks.layers import layers
+from faultline.networks.registry import REGISTRY
+from faultline.run.plan import Plan, count_filters, is_for, select_layers
+from faultline.studies.checks import resolve
+from faultline.training.recipes import base_of
 
-from faultline.data.describe import describe  # noqa: E402
-from faultline.data.sources import Source  # noqa: E402
-from faultline.networks.layers import layers  # noqa: E402
-from faultline.networks.registry import REGISTRY  # noqa: E402
-from faultline.run.plan import Plan, count_filters, is_for, select_layers  # noqa: E402
-from faultline.studies.checks import resolve  # noqa: E402
-from faultline.training.recipes import base_of  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 
 def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[str, int], int]:

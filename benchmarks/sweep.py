@@ -1,5 +1,6 @@
 """How fast the sweep engine is, side by side with what one would write or use instead.
 
+    pip install -e .    # once
     python benchmarks/sweep.py
     python benchmarks/sweep.py resnet18 alexnet --repetitions 9
 
@@ -37,8 +38,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
 from faultline.ablation.sweep import TOLERANCE, logits_of, sweep
 from faultline.ablation.tracing import Traced

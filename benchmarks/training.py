@@ -1,5 +1,6 @@
 """How fast each recipe trains, against the bound that its forwards and backwards set.
 
+    pip install -e .    # once
     python benchmarks/training.py lsa_mnist small_conv --repetitions 5
 
 A recipe needs a known number of passes over its batch: F, a forward alone; G, a forward and the
@@ -11,14 +12,10 @@ their sum. The share is bound / time of a whole step of
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
 from faultline.networks.layers import layers
 from faultline.networks.registry import build

@@ -1,20 +1,18 @@
 """The figures of README.md and docs/, drawn from the tables of the runs that are there.
 
+pip install -e .    # once
 python docs/figures.py results docs
 """
 
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "workflow"))
-
-from faultline.base.files import load_table  # noqa: E402
-from faultline.studies.fragile.figures import targeting_scatter  # noqa: E402
-from faultline.studies.perturbations.figures import perturbation_curves  # noqa: E402
-from faultline.studies.robustness.figures import accuracy_curves  # noqa: E402
-from faultline.studies.sustainability.figures import error_profiles  # noqa: E402
-from faultline.studies.synaptic.figures import score_map, threshold_curves  # noqa: E402
+from faultline.base.files import load_table
+from faultline.studies.fragile.figures import targeting_scatter
+from faultline.studies.perturbations.figures import perturbation_curves
+from faultline.studies.robustness.figures import accuracy_curves
+from faultline.studies.sustainability.figures import error_profiles
+from faultline.studies.synaptic.figures import score_map, threshold_curves
 
 
 def of(table, **wanted):

@@ -9,7 +9,11 @@ import yaml
 
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow"))
+# Python would find an installed faultline before the folder of a job's script.
+searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
+from faultline.attacks.methods import one_step
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint

@@ -39,9 +39,7 @@ use rule tabulate_accuracy as tabulate_robustness with:
         settings={
             "bases": PLAN.bases(),
             "published": PLAN.published_accuracies(),
-            "one_step": [
-                n for n, attack in config["attacks"].items() if attack["method"] == "fgsm"
-            ],
+            "one_step": one_step(PLAN.attacks()),
             "confidence": config["scores"]["confidence"],
         },
         code=code("tabulate_study", "faultline/studies/robustness/tables"),

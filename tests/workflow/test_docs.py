@@ -21,12 +21,12 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
 
 
-def run(copy, *command: str) -> str:
+def run(copy, *command: str, **environment: str) -> str:
     path = f"{Path(sys.executable).parent}:{copy.environment()['PATH']}"
     done = subprocess.run(
         command,
         cwd=copy.folder,
-        env=copy.environment(PATH=path, MPLBACKEND="agg"),
+        env=copy.environment(PATH=path, MPLBACKEND="agg", **environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -90,5 +90,6 @@ def test_tutorial(tutorial):
 
 def test_notebook(rerun):
     cells = [text for language, text in blocks("notebook.md") if language == "python"]
-    said = run(rerun, sys.executable, "-c", "\n".join(cells))
+    path = {"PYTHONPATH": str(rerun.folder / "workflow")}  # as pip install -e
+    said = run(rerun, sys.executable, "-c", "\n".join(cells), **path)
     assert "S_adv" in said and "filter 5" in said

@@ -252,7 +252,7 @@ def test_an_attack_of_the_users_own_stands_behind_and_is_no_judge_of_others(own_
 def test_a_page_of_an_attack_of_the_users_own_alone(own_attack):
     accuracy = accuracy_table({"at-fgsm": 0.0, "at-fgsm-lr-l0": 0.1}, attacks=["mine"])
     made = differences(rg_scores(accuracy), {"at-fgsm-lr-l0": "at-fgsm"}, confidence=0.95)
-    tables = dict.fromkeys(TABLES, pd.DataFrame()) | {
+    tables = dict.fromkeys(described(), pd.DataFrame()) | {
         "accuracy": accuracy,
         "robustness": over_seeds(rg_scores(accuracy), confidence=0.95),
         "robustness_differences": made,

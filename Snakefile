@@ -15,17 +15,14 @@ if not workflow.configfiles:
 
 include: "rules/common.smk"
 include: "rules/data.smk"
-include: "rules/sustainability.smk"
-include: "rules/tune.smk"
 include: "rules/train.smk"
-include: "rules/attack.smk"
-include: "rules/robustness.smk"
-include: "rules/ablate.smk"
-include: "rules/perturb.smk"
-include: "rules/score.smk"
-include: "rules/classify.smk"
-include: "rules/retrain.smk"
-include: "rules/fragile.smk"
+
+
+for study in STUDIES:
+
+    include: f"rules/{study}.smk"
+
+
 include: "rules/report.smk"
 
 

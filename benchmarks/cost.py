@@ -22,8 +22,8 @@ from faultline.data.describe import describe
 from faultline.data.sources import Source
 from faultline.networks.layers import layers
 from faultline.networks.registry import REGISTRY
-from faultline.run.plan import count_filters, is_for, select_layers
-from faultline.run.sense import resolve
+from faultline.run.plan import Plan, count_filters, is_for, select_layers
+from faultline.studies.checks import resolve
 from faultline.training.recipes import base_of
 
 ROOT = Path(__file__).parents[1]
@@ -59,13 +59,15 @@ def training_passes(training: dict) -> int:
     return 3 * (steps + 1 + both)
 
 
-def count(wanted, epochs: list[int]) -> int:
-    """How many checkpoints a key such as retraining.from_epochs chooses."""
-    return {"all": len(epochs), "last": 1}.get(str(wanted)) or len(wanted)
-
-
-def cost(config: dict, dataset: dict, source: Source, network: str, training: dict) -> Counter:
+def cost(plan: Plan, name: str, source: Source, network: str, training_name: str) -> Counter:
     """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
+    config = plan.config
+    dataset, training = config["datasets"][name], config["trainings"][training_name]
+    of = {"dataset": name, "network": network, "training": training_name}
+
+    def count(places: list[dict]) -> int:
+        return sum(place.items() >= of.items() for place in places)
+
     counts, parameters = multiply_accumulates(network, source.shape, source.classes)
     forward, names = sum(counts.values()), list(counts)
     after = {name: sum(counts[n] for n in names[i:]) for i, name in enumerate(names)}
@@ -78,10 +80,10 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
         config[k] for k in ("synaptic_filtering", "nodal_dropout", "retraining")
     )
     ablation, attacks = config["ablation"], config["attacks"]
-    seeds, epochs = len(config["seeds"]), training["epochs"]
-    retrained = seeds * count(again["from_epochs"], epochs) * (3 + again["random_draws"])
+    seeds, checkpoints = len(config["seeds"]), count(plan.checkpoints())
+    retrained = count(plan.of_section("retraining", "from_epochs")) * len(plan.policies())
     judged = min(ablation["images"] or test, test) * (1 + len(ablation["attacks"]))
-    variants = seeds * len(epochs) * judged * sweep["thresholds"] * len(sweep["filters"])
+    variants = checkpoints * judged * sweep["thresholds"] * len(sweep["filters"])
     curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
     recrafted = 1 + sum(passes(attacks[a], 1) for a in again["judged_under"])
     dropped = sum(
@@ -97,23 +99,21 @@ def cost(config: dict, dataset: dict, source: Source, network: str, training: di
     )
     return Counter(
         {
-            "train": seeds * epochs[-1] * train * training_passes(training) * forward,
-            "attack": seeds * len(epochs) * test * curves * forward,
+            "train": seeds * training["epochs"][-1] * train * training_passes(training) * forward,
+            "attack": checkpoints * test * curves * forward,
             "ablate_layer": variants
             * sum(after[n] for n in select_layers(network, sweep["layers"])),
             "ablate_global": variants * forward * sweep["global"],
-            "ablate_filters": seeds * len(epochs) * judged * dropped,
-            "perturb_layer": seeds
-            * count(perturb["epochs"], epochs)
+            "ablate_filters": checkpoints * judged * dropped,
+            "perturb_layer": count(plan.of_section("perturbations"))
             * judged
             * draws
             * sum(after[n] for n in select_layers(network, perturb["layers"])),
             "retrain": retrained
             * (again["epochs"] * train * training_passes(training) + test * recrafted)
             * forward,
-            "bytes of checkpoints": (seeds * len(epochs) + retrained) * parameters * 12,
-            "bytes of adversarial sets": seeds
-            * len(epochs)
+            "bytes of checkpoints": (checkpoints + retrained) * parameters * 12,
+            "bytes of adversarial sets": checkpoints
             * len(attacks)
             * test
             * 4
@@ -133,15 +133,15 @@ def main() -> None:
     chosen = parser.parse_args()
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = resolve(yaml.safe_load(chosen.config.read_text()), schema)
-    total = Counter()
+    plan, total = Plan(config), Counter()
     for name, dataset in config["datasets"].items():
         source = describe(dataset, name=name)
         if dataset["source"] == "image_folder" and not (dataset["train"] and dataset["test"]):
             sys.exit(f"datasets.{name}: its images are not counted here; set train and test")
         for network in config["networks"]:
-            for training in config["trainings"].values():
-                if is_for(training, network):
-                    total += cost(config, dataset, source, network, training)
+            for training, settings in config["trainings"].items():
+                if is_for(settings, network):
+                    total += cost(plan, name, source, network, training)
     work = {stage: 2 * amount for stage, amount in total.items() if "bytes" not in stage}
     for stage, operations in [*work.items(), ("all stages", sum(work.values()))]:
         hours = operations / (chosen.tflops * 1e12) / 3600

@@ -1,38 +1,43 @@
-# What the rules share: the checked config, paths, the enumeration of jobs.
+# What the rules share: the checked config, the plan made of it, where files lie.
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(workflow.basedir)
+ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow"))
 # Python would find an installed faultline before the folder of a job's script.
 searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
-from faultline.base import plugins
+from faultline.attacks.methods import one_step
+from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint
-from faultline.data.describe import describe
-from faultline.networks.facts import networks
+from faultline.run import paths as results
 from faultline.run.plan import (
-    count_filters,
+    Plan,
     count_gpus,
-    has_probe,
-    is_for,
-    published_rows,
+    fill,
+    network_layers,
+    ordered,
     select_layers,
+    with_code,
+    with_each,
 )
-from faultline.run.sense import resolve
+from faultline.studies.checks import resolve
+from faultline.studies.order import STUDIES
 
 try:
     schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
     config = resolve(config, yaml.safe_load(schema))
-    CLASSES = {name: describe(part, name=name).classes for name, part in config["datasets"].items()}
+    PLAN = Plan(config)
+    CLASSES = PLAN.classes
 except UserError as error:
-    sys.exit(f"error: {', '.join(map(str, workflow.configfiles))}: {error}")
+    sys.exit(f"error: {', '.join(map(str, workflow.configfiles)) or 'config'}: {error}")
 
 RESULTS = config["results"].rstrip("/")
 there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
@@ -40,36 +45,18 @@ if not (there.is_dir() and os.access(there, os.W_OK)):
     sys.exit(
         f"error: config key results: {there} is no folder that can be written to; name another"
     )
-DATA = f"{RESULTS}/{{dataset}}/data.pt"
-PART = "{dataset}/{network}/{training}/seed-{seed}/epoch-{epoch}"
-CHECKPOINT = f"{RESULTS}/{PART}"
-ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
-LAYER = f"{CHECKPOINT}/layers/{{layer}}"
-OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
-RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
-REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
+DATA = f"{RESULTS}/{results.DATA}"
+TUNING = f"{RESULTS}/{results.TUNING}"
+CHECKPOINT = f"{RESULTS}/{results.CHECKPOINT}"
+ATTACK = f"{RESULTS}/{results.ATTACK}"
+LAYER = f"{RESULTS}/{results.LAYER}"
+OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
+RETRAINING = f"{RESULTS}/{results.RETRAINING}"
+REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
-TUNING = f"{RESULTS}/{{dataset}}/{{network}}/{{training}}/tuning"
-LOGS = f"{RESULTS}/logs/{PART}"
-BENCHMARKS = f"{RESULTS}/benchmarks/{PART}"
-
-PLACE = ["dataset", "network", "training", "seed", "epoch"]
-CHOSEN_ATTACKS = config["ablation"]["attacks"]
-FILTERING = config["synaptic_filtering"]
-DROPOUT = config["nodal_dropout"]
-RETRAIN = config["retraining"]
-PERTURB = config["perturbations"]
-POLICIES = [
-    "regular",
-    "selective",
-    "fragile_only",
-    *(f"random-{draw}" for draw in range(RETRAIN["random_draws"])),
-]
-TARGET = config["targeting"]
-MEND = config["remedy"]
-SUSTAIN = config["sustainability"]
-ROBUST = config["robustness"]
-REMEDIES = ["none", "fragile", *(f"random-{draw}" for draw in range(MEND["random_draws"]))]
+LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
+BENCHMARKS = f"{RESULTS}/benchmarks/{results.CHECKPOINT}"
+TABLES = {}  # name -> file, of all studies
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
@@ -100,87 +87,25 @@ wildcard_constraints:
     last="[0-9]+",
 
 
-def code(script):
+def code(*names):
     """Fingerprint of the code that a rule's script uses; in params, it decides what reruns."""
-    return fingerprint(ROOT / "workflow" / f"{script}.py")
+    return fingerprint(*(ROOT / "workflow" / f"{name}.py" for name in names))
 
 
-def memory(megabytes):
-    """Of the first attempt at a job; a retry asks for as much again."""
-    return lambda wildcards, attempt: megabytes * attempt
+def memory(megabytes, *, per_input=0):
+    """Of the first attempt at a job, with so much for each megabyte of its inputs; a retry asks for
+    as much again."""
+    return lambda wildcards, input, attempt: attempt * (
+        megabytes + int(per_input * input.size_mb if per_input else 0)
+    )
 
 
-def ordered(value):
-    """Settings with their keys sorted, so that their order in the config means nothing."""
-    if isinstance(value, dict):
-        return {key: ordered(value[key]) for key in sorted(value)}
-    return value
-
-
-def training_settings(wildcards):
-    """A training without what changes no segment: its list of checkpoints and its files; of the
-    layers to regularise, those that the network has."""
-    settings = config["trainings"][wildcards.training]
-    elsewhere = ("epochs", "weights", "tune", "base", "published")
-    settings = {k: value for k, value in settings.items() if k not in elsewhere}
-    chosen = settings["regularisation"]
-    if chosen and chosen["layers"] != "mvl":
-        there = [probe for probe in chosen["layers"] if has_probe(wildcards.network, probe)]
-        settings["regularisation"] = chosen | {"layers": there}
-    return ordered(settings)
-
-
-def with_code(settings, key):
-    """Settings with the fingerprint of the user's function that one of them names, if it does."""
-    function = settings.get(key, "")
-    mine = plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
-    return ordered(settings | ({"code": plugins.code(function)} if mine else {}))
-
-
-def attack_settings(*names):
-    return {name: with_code(config["attacks"][name], "method") for name in sorted(names)}
-
-
-def network_layers(*names):
-    """[name, kind, filters] of every layer of some networks."""
-    return {name: networks()[name]["layers"] for name in sorted(names)}
-
-
-def checkpoints(epochs=None):
-    """Every checkpoint of the run, as a dict of its wildcards; `epochs` chooses among them."""
-    return [
-        dict(zip(PLACE, (dataset, network, training, seed, epoch)))
-        for dataset in sorted(config["datasets"])
-        for network in config["networks"]
-        for training, settings in sorted(config["trainings"].items())
-        for seed in config["seeds"]
-        if is_for(settings, network)
-        for epoch in settings["epochs"]
-        if epochs in (None, "all")
-        or (epochs == "last" and epoch == settings["epochs"][-1])
-        or (isinstance(epochs, list) and epoch in epochs)
-    ]
-
-
-def published_accuracies():
-    """The rows of the published table under the names of the trainings that repeat them."""
-    rows = published_rows(config["published"]) if config["published"] else []
-    return [
-        ordered(row | {"training": name})
-        for name, training in sorted(config["trainings"].items())
-        for row in rows
-        if training.get("published") == row["training"]
-    ]
-
-
-def with_layers(places, wanted):
-    """The places whose network has any of the wanted layers."""
-    return [place for place in places if select_layers(place["network"], wanted)]
-
-
-def with_each(places, name, values):
-    """Each place with each value under a further name."""
-    return [place | {name: value} for place in places for value in values]
+def tables(study):
+    """The files of a study's tables, of which the report is then made."""
+    names = import_module(f"faultline.studies.{study}").TABLES
+    made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
+    TABLES.update(made)
+    return made
 
 
 def place(wildcards):
@@ -188,120 +113,34 @@ def place(wildcards):
     return {key: wildcards[key] for key in PLACE}
 
 
-def paths(pattern, places):
-    return [pattern.format(**place) for place in places]
+def adversarial_sets(wildcards, names=config["ablation"]["attacks"]):
+    """The stored adversarial test sets of some attacks on a checkpoint."""
+    return fill(f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", names))
 
 
-def chunks(network, layer, dataset):
-    """First and last filter of each nodal dropout job of a layer."""
-    count, step = count_filters(network, layer, CLASSES[dataset]), DROPOUT["filters_per_job"]
-    return [(first, min(first + step, count) - 1) for first in range(0, count, step)]
-
-
-def previous_checkpoint(wildcards):
-    """The checkpoint that a training segment starts from; none for the first."""
-    epochs = config["trainings"][wildcards.training]["epochs"]
-    index = epochs.index(int(wildcards.epoch))
-    return [
-        f"{CHECKPOINT}/checkpoint.pt".format(**place(wildcards) | {"epoch": epoch})
-        for epoch in epochs[:index][-1:]
-    ]
+def transferred_sets(wildcards):
+    """Those that ablated networks are judged on; none where each is attacked anew."""
+    return adversarial_sets(wildcards) if PLAN.transfers() else []
 
 
 def standard_errors(wildcards, seeds):
     """The relative errors that lists of most vulnerable layers come from, where one is needed."""
-    chosen = config["trainings"][wildcards.training]["regularisation"]
-    if chosen is None or chosen["layers"] != "mvl":
+    if (found := PLAN.standard_checkpoint(wildcards.training)) is None:
         return []
-    epoch = config["trainings"][chosen["of"]]["epochs"][-1]
-    found = {"dataset": wildcards.dataset, "network": wildcards.network, "training": chosen["of"]}
-    return paths(
-        f"{CHECKPOINT}/sustainability/errors.npz",
-        with_each([found | {"epoch": epoch}], "seed", seeds),
+    training, epoch = found
+    of = {"dataset": wildcards.dataset, "network": wildcards.network}
+    places = with_each([of | {"training": training, "epoch": epoch}], "seed", seeds)
+    return fill(f"{CHECKPOINT}/sustainability/errors.npz", places)
+
+
+def chosen_settings(wildcards, by=PLAN.chosen_by):
+    """The settings that a search chose for a training, if any did."""
+    training = by(wildcards.training)
+    return fill(f"{TUNING}/chosen.json", [{**wildcards, "training": training}] * bool(training))
+
+
+def of_all_attacks(file):
+    """A file of every checkpoint and attack, of those evaluated together last."""
+    return fill(f"{ATTACK}/{file}", PLAN.attacked()) + fill(
+        f"{CHECKPOINT}/robustness/{file}", PLAN.together()
     )
-
-
-def tuning_errors(wildcards):
-    return standard_errors(wildcards, config["trainings"][wildcards.training]["tune"]["seeds"])
-
-
-def tuning_settings(wildcards):
-    """A search without its length and whose choice it starts from, which are told apart."""
-    tune = config["trainings"][wildcards.training]["tune"]
-    return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
-
-
-def tuning_epochs(wildcards):
-    training = config["trainings"][wildcards.training]
-    return training["tune"]["epochs"] or training["epochs"][-1]
-
-
-def taken_settings(wildcards):
-    """What another training chose, which this one takes first."""
-    other = config["trainings"][wildcards.training]["tune"].get("as")
-    if other is None:
-        return []
-    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": other})]
-
-
-def chosen_settings(wildcards):
-    """The settings that a search chose for a training: its own, or that of another, or none."""
-    tune = config["trainings"][wildcards.training]["tune"]
-    if not tune:
-        return []
-    by = wildcards.training if tune["grid"] else tune["as"]
-    return [f"{TUNING}/chosen.json".format(**{**wildcards, "training": by})]
-
-
-def given_weights(wildcards):
-    """The user's weights, where a training starts from some and this is its first segment."""
-    training = config["trainings"][wildcards.training]
-    if int(wildcards.epoch) != training["epochs"][0] or not training["weights"]:
-        return []
-    return [training["weights"][wildcards.network]]
-
-
-def own_images(wildcards):
-    """The user's folders of images or file of arrays: when they change, so do the data."""
-    dataset = config["datasets"][wildcards.dataset]
-    if dataset["source"] == "image_folder":
-        from faultline.data.folders import folders
-
-        return folders(dataset["folder"], name=wildcards.dataset)
-    return [os.path.expanduser(dataset["file"])] if dataset["file"] else []
-
-
-def adversarial_sets(wildcards):
-    """The stored adversarial test sets; none where each variant is attacked anew."""
-    if config["ablation"]["target"] == "ablated":
-        return []
-    return paths(
-        f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", CHOSEN_ATTACKS)
-    )
-
-
-def ablated_layers(place):
-    """The layers of a network that any scored ablation is about."""
-    wanted = (FILTERING["layers"], DROPOUT["layers"])
-    return [layer for key in wanted for layer in select_layers(place["network"], key)]
-
-
-def filtered_layers(wildcards):
-    return select_layers(wildcards.network, FILTERING["layers"])
-
-
-def dropout_jobs(wildcards):
-    """Layer, first and last filter of every nodal dropout job of a checkpoint."""
-    return [
-        {"layer": layer, "first": first, "last": last}
-        for layer in select_layers(wildcards.network, DROPOUT["layers"])
-        for first, last in chunks(wildcards.network, layer, wildcards.dataset)
-    ]
-
-
-def deciding_classes(wildcards):
-    """The classes that say what is fragile; `regular` retraining needs none."""
-    if wildcards.policy == "regular":
-        return []
-    unit = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
-    return [f"{CHECKPOINT}/classes/{unit}.tsv".format(**place(wildcards))]

@@ -1,6 +1,6 @@
 rule prepare_data:
     input:
-        images=own_images,
+        images=lambda w: PLAN.own_files(w.dataset),
     output:
         data=DATA,
     log:
@@ -9,13 +9,11 @@ rule prepare_data:
         f"{RESULTS}/benchmarks/{{dataset}}/prepare_data.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(4000),
         runtime=60,
-        gpu=0,
     params:
-        settings=lambda wildcards: ordered(config["datasets"][wildcards.dataset]),
+        settings=lambda w: ordered(config["datasets"][w.dataset]),
         code=code("prepare_data"),
     script:
         "../workflow/prepare_data.py"

@@ -1,10 +1,12 @@
+TARGET, MEND = config["targeting"], config["remedy"]
+TARGETED, MENDED = PLAN.of_section("targeting"), PLAN.of_section("remedy", "from_epochs")
+
+
 rule target_filters:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=lambda w: paths(
-            f"{ATTACK}/adversarial.pt", with_each([place(w)], "attack", TARGET["attacks"])
-        ),
+        adversarial=lambda w: adversarial_sets(w, TARGET["attacks"]),
     output:
         targeting=f"{CHECKPOINT}/targeting/filters.tsv",
         kernels=f"{CHECKPOINT}/targeting/kernels.tsv",
@@ -14,7 +16,6 @@ rule target_filters:
         f"{BENCHMARKS}/target_filters.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=60,
@@ -43,16 +44,15 @@ rule choose_gains:
         f"{BENCHMARKS}/choose_gains.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
         layers=lambda w: select_layers(w.network, MEND["layers"]),
-        at=DROPOUT["at"],
+        at=config["nodal_dropout"]["at"],
         strengths=MEND["strengths"],
-        attacks=attack_settings(*MEND["judged_under"]),
+        attacks=PLAN.attacks(MEND["judged_under"]),
         device=config["device"],
         code=code("choose_gains"),
     script:
@@ -74,14 +74,36 @@ rule remedy:
         f"{BENCHMARKS}/remedy-{{policy}}.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=240,
         gpu=GPU,
     params:
-        attacks=attack_settings(*MEND["judged_under"]),
+        attacks=PLAN.attacks(MEND["judged_under"]),
         device=config["device"],
         code=code("remedy"),
     script:
         "../workflow/remedy.py"
+
+
+use rule tabulate_accuracy as tabulate_fragile with:
+    input:
+        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", PLAN.scored()),
+        targeting=fill(f"{CHECKPOINT}/targeting/filters.tsv", TARGETED),
+        kernels=fill(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
+        gains=fill(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),
+        strengths=fill(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
+        correct=fill(f"{REMEDY}/correct.npz", with_each(MENDED, "policy", PLAN.remedies())),
+    output:
+        **tables("fragile"),
+    log:
+        f"{RESULTS}/logs/tabulate_fragile.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_fragile.tsv"
+    params:
+        study="fragile",
+        settings={
+            "permutations": TARGET["permutations"],
+            "confidence": config["scores"]["confidence"],
+        },
+        code=code("tabulate_study", "faultline/studies/fragile/tables"),

@@ -12,14 +12,34 @@ rule evaluate_robustness:
         f"{BENCHMARKS}/evaluate_robustness.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=480,
         gpu=GPU,
     params:
-        attacks=attack_settings(*ROBUST["attacks"]),
+        attacks=PLAN.attacks(config["robustness"]["attacks"]),
         device=config["device"],
         code=code("evaluate_robustness"),
     script:
         "../workflow/evaluate_robustness.py"
+
+
+use rule tabulate_accuracy as tabulate_robustness with:
+    input:
+        accuracy=of_all_attacks("accuracy.tsv"),
+        tuning=fill(f"{TUNING}/candidates.tsv", PLAN.tuned()),
+    output:
+        **tables("robustness"),
+    log:
+        f"{RESULTS}/logs/tabulate_robustness.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_robustness.tsv"
+    params:
+        study="robustness",
+        settings={
+            "bases": PLAN.bases(),
+            "published": PLAN.published_accuracies(),
+            "one_step": one_step(PLAN.attacks()),
+            "confidence": config["scores"]["confidence"],
+        },
+        code=code("tabulate_study", "faultline/studies/robustness/tables"),

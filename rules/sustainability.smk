@@ -1,3 +1,6 @@
+SUSTAIN, SUSTAINED = config["sustainability"], PLAN.of_section("sustainability")
+
+
 rule analyse_sustainability:
     input:
         data=DATA,
@@ -10,14 +13,12 @@ rule analyse_sustainability:
         f"{BENCHMARKS}/analyse_sustainability.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
-        # a large network is held several times over
-        mem_mb=lambda wildcards, input, attempt: attempt * (2000 + int(3 * input.size_mb)),
+        mem_mb=memory(2000, per_input=3),  # a large network is held several times over
         runtime=240,
         gpu=GPU,
     params:
-        attacks=attack_settings(*SUSTAIN["perturbers"]),
+        attacks=PLAN.attacks(SUSTAIN["perturbers"]),
         settings=ordered({key: SUSTAIN[key] for key in ("at", "split", "images", "noises")}),
         device=config["device"],
         code=code("analyse_sustainability"),
@@ -37,11 +38,9 @@ rule list_vulnerable:
         f"{BENCHMARKS}/list_vulnerable.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(1000),
         runtime=60,
-        gpu=0,
     params:
         eta=SUSTAIN["eta"],
         eta_grid=SUSTAIN["eta_grid"],
@@ -49,3 +48,19 @@ rule list_vulnerable:
         code=code("list_vulnerable"),
     script:
         "../workflow/list_vulnerable.py"
+
+
+use rule tabulate_accuracy as tabulate_sustainability with:
+    input:
+        probes=fill(f"{CHECKPOINT}/sustainability/probes.tsv", SUSTAINED),
+        lists=fill(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),
+    output:
+        **tables("sustainability"),
+    log:
+        f"{RESULTS}/logs/tabulate_sustainability.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_sustainability.tsv"
+    params:
+        study="sustainability",
+        settings={},
+        code=code("tabulate_study", "faultline/studies/sustainability/tables"),

@@ -1,8 +1,41 @@
+rule tune:
+    input:
+        data=DATA,
+        taken=lambda w: chosen_settings(w, by=PLAN.taken_from),
+        errors=lambda w: standard_errors(w, PLAN.training(w.training)["tune"]["seeds"]),
+    output:
+        chosen=f"{TUNING}/chosen.json",
+        candidates=f"{TUNING}/candidates.tsv",
+    log:
+        f"{RESULTS}/logs/{results.OF_RUN}/tune.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{results.OF_RUN}/tune.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=1440,
+        gpu=GPU,
+    params:
+        settings=lambda w: PLAN.segment_settings(w.training, w.network),
+        tune=lambda w: PLAN.tuning_settings(w.training),
+        epochs=lambda w: PLAN.tuning_epochs(w.training),
+        attack=lambda w: PLAN.attacks([PLAN.tuning_settings(w.training)["attack"]]),
+        device=config["device"],
+        code=code("tune"),
+    script:
+        "../workflow/tune.py"
+
+
 rule train:
     input:
         data=DATA,
-        previous=previous_checkpoint,
-        weights=given_weights,
+        previous=lambda w: [
+            f"{CHECKPOINT}/checkpoint.pt".format(**place(w) | {"epoch": epoch})
+            for epoch in [PLAN.previous_epoch(w.training, int(w.epoch))]
+            if epoch is not None
+        ],
+        weights=lambda w: filter(None, [PLAN.given_weights(w.network, w.training, int(w.epoch))]),
         chosen=chosen_settings,
         errors=lambda w: standard_errors(w, [w.seed]),
     output:
@@ -14,13 +47,12 @@ rule train:
         f"{BENCHMARKS}/train.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=720,
         gpu=GPU,
     params:
-        settings=training_settings,
+        settings=lambda w: PLAN.segment_settings(w.training, w.network),
         own=lambda w: with_code(config["own_networks"].get(w.network, {}), "function"),
         device=config["device"],
         code=code("train"),

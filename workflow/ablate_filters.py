@@ -1,6 +1,6 @@
 """Nodal dropout: some filters of one layer of one checkpoint, removed one at a time."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import ablate
@@ -11,7 +11,6 @@ with job(snakemake):
     layer = snakemake.wildcards.layer
     facts = ablate(
         snakemake,
-        torch_device(snakemake),
         layers=[layer],
         make=lambda layers: list(
             nodal_variants(

@@ -1,6 +1,6 @@
 """Global synaptic filtering: every layer of one checkpoint at once, over one threshold range."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import ablate
@@ -9,7 +9,6 @@ with job(snakemake):
 
     facts = ablate(
         snakemake,
-        torch_device(snakemake),
         layers=None,
         make=lambda layers: synaptic_variants(
             layers,

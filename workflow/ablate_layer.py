@@ -1,6 +1,6 @@
 """Local synaptic filtering: one layer of one checkpoint, over its own range of thresholds."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import ablate
@@ -10,7 +10,6 @@ with job(snakemake):
     layer = snakemake.wildcards.layer
     facts = ablate(
         snakemake,
-        torch_device(snakemake),
         layers=[layer],
         make=lambda layers: synaptic_variants(
             layers, kinds=snakemake.params.filters, count=snakemake.params.thresholds

@@ -1,6 +1,6 @@
 """An ablation of the user's own: one layer of one checkpoint."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.plugins import own_variants
@@ -10,7 +10,6 @@ with job(snakemake):
     layer, ablation = snakemake.wildcards.layer, snakemake.params.ablation
     facts = ablate(
         snakemake,
-        torch_device(snakemake),
         layers=[layer],
         make=lambda layers: own_variants(
             ablation["function"], layer, layers[layer], options=ablation["options"]

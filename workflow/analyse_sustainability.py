@@ -1,18 +1,15 @@
 """How far each perturber moves what each layer of one checkpoint puts out, image by image."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.base.files import save_arrays
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
     from faultline.studies.sustainability.analysis import analyse, perturbers
 
-    params, device = snakemake.params, torch_device(snakemake)
+    params = snakemake.params
     settings = params.settings
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, snakemake.wildcards.network, dataset, device=device
-    )
+    dataset, network, state, _ = opened(snakemake)
     # a split is in a stratified order, so its first images are a fair sample of it
     images, labels = (part[: settings["images"]] for part in dataset.splits[settings["split"]])
     errors = analyse(

@@ -1,6 +1,6 @@
 """One attack on one checkpoint: accuracy over eps, self-checks, the adversarial test set."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
@@ -8,14 +8,10 @@ with job(snakemake):
     from faultline.ablation.facts import pack
     from faultline.attacks.run import attacked
     from faultline.base.files import save_arrays, save_table, save_tensors
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
 
     attack, wildcards = snakemake.params.attack, snakemake.wildcards
-    device = torch_device(snakemake)
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, wildcards.network, dataset, device=device
-    )
+    dataset, network, state, _ = opened(snakemake)
     found = attacked(network, dataset, attack=attack, name=wildcards.attack, seed=state["seed"])
     correct = {f"{eps:g}": hits for eps, hits in found.correct.items()}
     save_table(pd.DataFrame(found.accuracy), snakemake.output.accuracy)

@@ -1,13 +1,13 @@
 """The gains of the remedy of one checkpoint: fragility and strength from the validation split."""
 
-from faultline.run.job import free_memory, job, torch_device
+from faultline.run.job import free_memory, job
 
 with job(snakemake):
     import pandas as pd
 
     from faultline.attacks.run import crafters
     from faultline.base.files import save_table
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
     from faultline.studies.fragile.remedy import (
         best_strength,
         feature_energy,
@@ -16,11 +16,8 @@ with job(snakemake):
         try_strengths,
     )
 
-    params, device = snakemake.params, torch_device(snakemake)
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, snakemake.wildcards.network, dataset, device=device
-    )
+    params = snakemake.params
+    dataset, network, state, device = opened(snakemake)
     images, labels = dataset.splits["validation"]
     images, memory = dataset.pixels(images), free_memory(snakemake, device)
     energy = feature_energy(

@@ -1,6 +1,6 @@
 """Accuracy of one checkpoint over eps under several attacks, with their self-checks."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
@@ -8,13 +8,9 @@ with job(snakemake):
     from faultline.ablation.facts import pack
     from faultline.attacks.run import attacked
     from faultline.base.files import save_arrays, save_table
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
 
-    device = torch_device(snakemake)
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, snakemake.wildcards.network, dataset, device=device
-    )
+    dataset, network, state, _ = opened(snakemake)
     accuracies, checks, correct = [], [], {}
     for name, attack in snakemake.params.attacks.items():
         found = attacked(network, dataset, attack=attack, name=name, seed=state["seed"])

@@ -1,6 +1,6 @@
 """Random internal perturbations: one layer of one checkpoint, every kind, strength and repeat."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import ablate
@@ -10,7 +10,6 @@ with job(snakemake):
     layer = snakemake.wildcards.layer
     facts = ablate(
         snakemake,
-        torch_device(snakemake),
         layers=[layer],
         tops=snakemake.params.tops,
         make=lambda layers: perturbation_variants(

@@ -1,6 +1,6 @@
 """One checkpoint with the gains of one policy, judged on test images, clean and attacked anew."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
@@ -10,15 +10,12 @@ with job(snakemake):
     from faultline.attacks.run import crafters
     from faultline.base.files import load_table, save_arrays, save_table, save_tensors
     from faultline.data.splits import test_images
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
     from faultline.studies.fragile.remedy import remedied, table_gains
 
     params, wildcards = snakemake.params, snakemake.wildcards
-    device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, wildcards.network, dataset, device=device
-    )
+    policy, _, draw = wildcards.policy.partition("-")
+    dataset, network, state, _ = opened(snakemake)
     table = load_table(snakemake.input.gains)
     strength = 0.0 if policy == "none" else float(table["strength"].iloc[0])
     gains = table_gains(

@@ -7,11 +7,14 @@ with job(snakemake):
 
     from faultline.base.files import load_table, save_text
     from faultline.report.render import resolved_config, versions
-    from faultline.studies.order import TABLES, report
+    from faultline.studies.report import report
 
     config, given, found = snakemake.params.config, snakemake.input, versions()
-    tables = {name: load_table(given[name]) for name in TABLES}
-    template = Path(given.template).read_text(encoding="utf-8")
-    html = report(tables, config=config, versions=found, template=template)
+    html = report(
+        {Path(path).stem: load_table(path) for path in given.tables},
+        config=config,
+        versions=found,
+        template=Path(given.template).read_text(encoding="utf-8"),
+    )
     save_text(html, snakemake.output.html)
     save_text(resolved_config(config, versions=found), snakemake.output.config)

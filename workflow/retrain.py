@@ -1,6 +1,6 @@
 """Retrain one checkpoint under one policy and judge it, clean and under re-crafted attacks."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     import json
@@ -14,7 +14,7 @@ with job(snakemake):
     from faultline.base.files import load_table, save_arrays, save_table, save_tensors
     from faultline.data.splits import test_images
     from faultline.networks.layers import layers as layers_of
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
     from faultline.studies.retraining.frozen import fragile_parameters, frozen
     from faultline.studies.sustainability.lists import regularised_layers
     from faultline.training.checkpoints import checkpoint, restore
@@ -22,11 +22,8 @@ with job(snakemake):
     from faultline.training.tuning import applied
 
     params, wildcards = snakemake.params, snakemake.wildcards
-    device, (policy, _, draw) = torch_device(snakemake), wildcards.policy.partition("-")
-    dataset = load_dataset(snakemake.input.data, device)
-    network, state = load_network(
-        snakemake.input.checkpoint, wildcards.network, dataset, device=device
-    )
+    policy, _, draw = wildcards.policy.partition("-")
+    dataset, network, state, _ = opened(snakemake)
     fragile = {}
     if snakemake.input.classes:
         classes = load_table(snakemake.input.classes[0])

@@ -6,10 +6,13 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.ablation.facts import Facts
+    from faultline.base.columns import PLACE
     from faultline.base.files import load_arrays, save_table
+    from faultline.run.paths import place_of
     from faultline.studies.synaptic.scores import band_scores, curves, filter_scores, layer_scores
 
-    given, params, where = snakemake.input, snakemake.params, dict(snakemake.params.where)
+    given, params = snakemake.input, snakemake.params
+    where = {key: snakemake.wildcards[key] for key in PLACE}
     common = {"baseline": params.baseline, "confidence": params.confidence}
     tables = {name: [] for name in ("layers", "filters", "bands", "curves")}
 
@@ -21,9 +24,7 @@ with job(snakemake):
     def load(paths):
         return Facts.concatenate([Facts.from_arrays(load_arrays(path)) for path in paths])
 
-    sweeps = [
-        ("local", layer, path) for layer, path in zip(params.layers, given.local, strict=True)
-    ]
+    sweeps = [("local", place_of(path)["layer"], path) for path in given.local]
     sweeps += [("global", "all layers", path) for path in given.all_layers]
     for scope, layer, path in sweeps:
         facts, columns = load([path]), {"scope": scope, "layer": layer}
@@ -31,8 +32,10 @@ with job(snakemake):
         add("curves", curves(facts, confidence=params.confidence), **columns)
         if scope == "local" and "pulse" in facts.variants["filter"]:
             add("bands", band_scores(facts, **common), layer=layer)
-    for layer in dict.fromkeys(params.nodal_layers):
-        paths = [p for p, of in zip(given.nodal, params.nodal_layers, strict=True) if of == layer]
+    nodal = {}
+    for path in given.nodal:
+        nodal.setdefault(place_of(path)["layer"], []).append(path)
+    for layer, paths in nodal.items():
         add("filters", filter_scores(load(paths), confidence=params.confidence), layer=layer)
 
     for name, parts in tables.items():

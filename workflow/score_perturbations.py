@@ -6,7 +6,9 @@ with job(snakemake):
     import pandas as pd
 
     from faultline.ablation.facts import Facts
+    from faultline.base.columns import PLACE
     from faultline.base.files import load_arrays, save_table
+    from faultline.run.paths import place_of
     from faultline.studies.perturbations.scores import (
         curves,
         depth_test,
@@ -19,7 +21,8 @@ with job(snakemake):
     where = places(params.network_layers)
     common = {"chance": params.chance, "confidence": params.confidence}
     made = {"curves": [], "layers": [], "headline": []}
-    for layer, path in zip(params.layers, given.facts, strict=True):
+    for path in given.facts:
+        layer = place_of(path)["layer"]
         facts = Facts.from_arrays(load_arrays(path))
         tables = {
             "curves": curves(facts, **common),
@@ -36,6 +39,6 @@ with job(snakemake):
     for name, table in made.items():
         front = [c for c in ("layer", "layer_kind", "depth") if c in table]
         table = table[[*front, *(c for c in table if c not in front)]]
-        for position, (key, value) in enumerate(params.where.items()):
-            table.insert(position, key, value)
+        for position, key in enumerate(PLACE):
+            table.insert(position, key, snakemake.wildcards[key])
         save_table(table, output[name])

@@ -1,17 +1,15 @@
 """Adversarial targeting: how much of each attack arrives at the filters of one checkpoint."""
 
-from faultline.run.job import job, torch_device
+from faultline.run.job import job
 
 with job(snakemake):
     from faultline.base.files import load_tensors, save_table
     from faultline.data.splits import test_images
-    from faultline.run.loading import load_dataset, load_network
+    from faultline.run.loading import opened
     from faultline.studies.fragile.targeting import kernels, targeting
 
     params, given = snakemake.params, snakemake.input
-    device = torch_device(snakemake)
-    dataset = load_dataset(given.data, device)
-    network, _ = load_network(given.checkpoint, snakemake.wildcards.network, dataset, device=device)
+    dataset, network, _, device = opened(snakemake)
     adversarial = {
         attack: load_tensors(path, "adversarial test images", device=device)["images"]
         for attack, path in zip(params.attacks, given.adversarial, strict=True)

@@ -1,10 +1,8 @@
 """One segment of the training chain: from the previous checkpoint epoch to the next."""
 
-from faultline.base.errors import UserError
 from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    import hashlib
     import json
     from pathlib import Path
 
@@ -17,6 +15,7 @@ with job(snakemake):
     from faultline.training.checkpoints import checkpoint, restore
     from faultline.training.epochs import HISTORY, make_optimizer, train_epochs
     from faultline.training.tuning import applied
+    from faultline.training.unfinished import Unfinished
 
     params, wildcards = snakemake.params, snakemake.wildcards
     device, seed, last = torch_device(snakemake), int(wildcards.seed), int(wildcards.epoch)
@@ -33,22 +32,14 @@ with job(snakemake):
     layers = regularised_layers(settings, *snakemake.input.errors)
     optimizer = make_optimizer(network, settings)
 
-    # An interrupted segment goes on from its own last epoch, if it began from the same things.
-    identity = hashlib.sha256(f"{params.settings} {params.own} {params.code}".encode())
-    for path in snakemake.input:
-        identity.update(Path(path).read_bytes())
-    partial = Path(f"{snakemake.output.checkpoint}.partial")
     state = {"epoch": 0, "history": []}
     if snakemake.input.previous:
         state = load_tensors(snakemake.input.previous[0], "a checkpoint", device=device)
-    if partial.exists():
-        try:
-            resumed = load_tensors(partial, "an unfinished segment", device=device)
-            if resumed.get("identity") == identity.hexdigest():
-                state = resumed
-                print(f"resuming after epoch {state['epoch']}")
-        except UserError as error:
-            print(f"cannot resume, starting the segment again: {error}")
+    begun_from = [params.settings, params.own, params.code]
+    unfinished = Unfinished(snakemake.output.checkpoint, begun_from, files=snakemake.input)
+    if resumed := unfinished.load(device=device):
+        state = resumed
+        print(f"resuming after epoch {state['epoch']}")
     if "network" in state:
         restore(network, optimizer, state)
 
@@ -69,9 +60,8 @@ with job(snakemake):
         history.append(row)
         facts["epoch"] = row["epoch"]
         if row["epoch"] < last:
-            unfinished = checkpoint(network, optimizer, identity=identity.hexdigest(), **facts)
-            save_tensors(unfinished, partial)
+            unfinished.save(checkpoint(network, optimizer, **facts))
 
     save_table(pd.DataFrame(history, columns=HISTORY), snakemake.output.history)
     save_tensors(checkpoint(network, optimizer, **facts), snakemake.output.checkpoint)
-    partial.unlink(missing_ok=True)
+    unfinished.discard()

@@ -3,7 +3,6 @@
 from faultline.run.job import job, torch_device
 
 with job(snakemake):
-    import hashlib
     import json
     from pathlib import Path
 
@@ -13,6 +12,7 @@ with job(snakemake):
     from faultline.studies.sustainability.lists import regularised_layers
     from faultline.training.epochs import make_optimizer, train_epochs
     from faultline.training.tuning import applied, candidates, choose, judge
+    from faultline.training.unfinished import Unfinished
 
     params, wildcards = snakemake.params, snakemake.wildcards
     tune, device = params.tune, torch_device(snakemake)
@@ -23,18 +23,12 @@ with job(snakemake):
     tried = candidates(tune["grid"])
     (name, attack), lists = next(iter(params.attack.items())), snakemake.input.errors
 
-    # An interrupted search goes on after its last training, if it began from the same things.
-    identity = hashlib.sha256(
-        f"{tune} {params.epochs} {params.settings} {params.attack} {params.code}".encode()
-    )
-    for path in snakemake.input:
-        identity.update(Path(path).read_bytes())
-    partial, done = Path(f"{snakemake.output.chosen}.partial"), []
-    if partial.exists():
-        state = json.loads(partial.read_text(encoding="utf-8"))
-        if state["identity"] == identity.hexdigest():
-            done = state["done"]
-            print(f"resuming after {len(done)} of {len(tried) * len(tune['seeds'])} trainings")
+    begun_from = [tune, params.epochs, params.settings, params.attack, params.code]
+    unfinished = Unfinished(snakemake.output.chosen, begun_from, files=snakemake.input)
+    done = []
+    if resumed := unfinished.load():
+        done = resumed["done"]
+        print(f"resuming after {len(done)} of {len(tried) * len(tune['seeds'])} trainings")
 
     todo = [(candidate, at) for candidate in tried for at in range(len(tune["seeds"]))]
     for candidate, at in todo[len(done) :]:
@@ -63,7 +57,7 @@ with job(snakemake):
             f"{len(done)} of {len(todo)}: {candidate}, seed {seed}: "
             + (error or f"R&G {sum(accuracies):.1f}")
         )
-        save_text(json.dumps({"identity": identity.hexdigest(), "done": done}), partial)
+        unfinished.save({"done": done})
 
     table, best = choose(done, tune["grid"], towards=tune["towards"])
     for setting, value in first.items():
@@ -71,5 +65,5 @@ with job(snakemake):
             table.insert(0, setting, value)
     save_table(table, snakemake.output.candidates)
     save_text(json.dumps(first | best, sort_keys=True), snakemake.output.chosen)
-    partial.unlink(missing_ok=True)
+    unfinished.discard()
     print(f"chosen: {first | best}")

@@ -6,6 +6,7 @@ from faultline.attacks.checks import (
     accuracy_monotone,
     compare_attacks,
     rise_p_value,
+    split_attacks,
 )
 
 
@@ -57,3 +58,12 @@ def test_compare_attacks():
     rows = compare_attacks({"fgsm": weak, "pgd": strong, "apgd": strong})
     assert {row["check"] for row in rows} <= set(CHECK_MEANINGS)
     assert len(rows) == 2
+
+
+def test_correctness_of_attacks_that_were_run_together_is_split():
+    hits = {"fgsm/0": np.ones(3, bool), "fgsm/0.1": np.zeros(3, bool), "pgd/0": np.ones(3, bool)}
+    found = split_attacks(hits)
+    assert {attack: list(of) for attack, of in found.items()} == {
+        "fgsm": ["0", "0.1"],
+        "pgd": ["0"],
+    }

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from faultline.attacks.ascent import apgd, fgsm, input_gradient, pgd, random_start
 from faultline.attacks.checks import CHECK_MEANINGS
-from faultline.attacks.craft import METHODS, attack_curve, craft
+from faultline.attacks.craft import PERTURB, attack_curve, craft
 from faultline.attacks.selfchecks import checks
 from faultline.base.errors import UserError
 from faultline.networks.evaluation import evaluation, predict
@@ -580,4 +580,4 @@ def test_a_curve_that_rises_is_flagged(models):
 
 
 def test_every_method_is_tried_here():
-    assert set(METHODS) == {attack["method"] for attack in ATTACKS.values()}
+    assert set(PERTURB) == {attack["method"] for attack in ATTACKS.values()}

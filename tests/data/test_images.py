@@ -17,7 +17,7 @@ from faultline.data.describe import describe
 from faultline.data.folders import square
 from faultline.data.splits import prepare
 from faultline.networks.vision import load_torchvision
-from faultline.run.sense import resolve
+from faultline.studies.checks import resolve
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 

@@ -7,14 +7,16 @@ import yaml
 
 from faultline.ablation.facts import Facts
 from faultline.attacks.checks import accuracy_monotone, row
+from faultline.base.columns import RUN
 from faultline.base.comparison import compare_policies
-from faultline.report import canvas, page
+from faultline.report import canvas
 from faultline.report.comparison import compared, policy_comparison
 from faultline.report.render import resolved_config, versions
-from faultline.run.sense import resolve
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
+from faultline.studies.checks import resolve
 from faultline.studies.fragile.fragility import association, join, overlaps
+from faultline.studies.report import report
 from faultline.studies.synaptic.classes import classify, invariances
 from faultline.studies.synaptic.figures import (
     band_split,
@@ -83,7 +85,7 @@ def nodal(rng, count=6):
 def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **sweep_options):
     """The tables of a run, from random facts through the functions of the library."""
     rng = np.random.default_rng(0)
-    parts = {name: [] for name in order.TABLES}
+    parts = {name: [] for name in order.described()}
     hits, places = [], []
     for seed in seeds:
         for epoch in epochs:
@@ -127,7 +129,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
 
 def fragile_tables(rng, filters):
     """What targeting and the remedy add, random too, for the same checkpoints and filters."""
-    where = [*page.RUN, "seed", "epoch", "layer", "filter"]
+    where = [*RUN, "seed", "epoch", "layer", "filter"]
     each = filters.loc[filters["score"] == "S_clean", where].reset_index(drop=True)
     share, size = rng.uniform(size=len(each)), len(each)
     columns = ["std", "clean_norm", "relative", "relative_error"]
@@ -172,7 +174,7 @@ def render(pytestconfig, config):
     template = (pytestconfig.rootpath / TEMPLATE).read_text(encoding="utf-8")
 
     def page(tables, config=config):
-        return order.report(tables, config=config, versions=VERSIONS, template=template)
+        return report(tables, config=config, versions=VERSIONS, template=template)
 
     return page
 
@@ -244,7 +246,7 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         targeting={"layers": "none"},
         retraining={"from_epochs": []},
     )
-    page = Page(render({name: pd.DataFrame() for name in order.TABLES}, config))
+    page = Page(render({name: pd.DataFrame() for name in order.described()}, config))
     assert page.sections == SECTIONS and page.figures == 0
     for reason in (
         "synaptic_filtering.layers is none",
@@ -319,7 +321,7 @@ def test_what_selective_froze_is_said_plainly(tables, render, counts, words):
 
 def test_a_warning_is_explained(render, tables):
     bad = pd.DataFrame([row("zero_gradients", False, "7 of 40 gradients are zero.")])
-    bad = bad.assign(**tables["checks"].iloc[0][[*page.RUN, "seed", "epoch", "attack"]])
+    bad = bad.assign(**tables["checks"].iloc[0][[*RUN, "seed", "epoch", "attack"]])
     checks = pd.concat([tables["checks"], bad])
     words = Page(render(tables | {"checks": checks})).words
     assert "1 of 5 checks" in words and "7 of 40 gradients" in words

@@ -63,8 +63,9 @@ def job_of(folder, *, adversarial=(), images=None):
     return SimpleNamespace(
         input=SimpleNamespace(**given, adversarial=list(adversarial)),
         wildcards=SimpleNamespace(network="small_conv"),
-        resources=SimpleNamespace(mem_mb=2000),
-        params=SimpleNamespace(attacks={"fgsm": FGSM}, images=images),
+        threads=1,
+        resources=SimpleNamespace(mem_mb=2000, gpu=0),
+        params=SimpleNamespace(attacks={"fgsm": FGSM}, images=images, device="cpu"),
     )
 
 
@@ -79,8 +80,8 @@ def test_stored_and_recrafted_attacks(stored):
         return synaptic_variants(layers, kinds=["high_pass"], count=3)
 
     given = {"layers": ["conv2"], "make": make}
-    stored_facts = ablate(job_of(folder, adversarial=[folder / "fgsm.pt"]), CPU, **given)
-    recrafted = ablate(job_of(folder), CPU, **given)
+    stored_facts = ablate(job_of(folder, adversarial=[folder / "fgsm.pt"]), **given)
+    recrafted = ablate(job_of(folder), **given)
     expected = (predict(network, adversarial).argmax(1) == labels).numpy()
     for facts in (stored_facts, recrafted):
         assert list(facts.base) == ["clean", "fgsm"]
@@ -91,7 +92,7 @@ def test_stored_and_recrafted_attacks(stored):
     last = recrafted.correct
     assert np.array_equal(last["fgsm"][-1], last["clean"][-1])
     for adversarial in ([folder / "fgsm.pt"], []):
-        fewer = ablate(job_of(folder, adversarial=adversarial, images=25), CPU, **given)
+        fewer = ablate(job_of(folder, adversarial=adversarial, images=25), **given)
         whole = stored_facts if adversarial else recrafted
         for name in ("clean", "fgsm"):
             assert np.array_equal(fewer.base[name], whole.base[name][:25])
@@ -106,11 +107,10 @@ def test_all_layers_and_active_filters(stored):
         seen.append(list(layers))
         return synaptic_variants(layers, kinds=["pulse"], count=2)
 
-    ablate(job_of(folder), CPU, layers=None, make=all_layers)
+    ablate(job_of(folder), layers=None, make=all_layers)
     assert seen == [["conv1", "conv2", "conv3", "fc"]]
     facts = ablate(
         job_of(folder),
-        CPU,
         layers=["conv1"],
         make=lambda layers: list(
             nodal_variants("conv1", layers["conv1"], filters=[2, 5], at="weights")

@@ -186,7 +186,7 @@ def test_another_grid_with_the_same_choice_needs_no_training(searched, tmp_path)
     # within one run, Snakemake remakes what follows a remade file; a run of its own compares first
     copy.run("--cores", "2", "--until", "tune")
     assert chosen(copy, "at-apgd") == before
-    assert {job["rule"] for job in copy.announced()} == {"aggregate", "report"}
+    assert {job["rule"] for job in copy.announced()} == {"tabulate_robustness", "report"}
 
 
 def test_a_killed_search_goes_on_after_its_last_training(searched, tmp_path):

@@ -536,7 +536,7 @@ def test_what_a_change_of_the_users_code_remakes(mine, tmp_path):
 
     copy = mine.duplicate(tmp_path / "run")
     copy.edit("my_ablations.py", "print(", "_ = 1\nprint(")
-    assert rules(copy) == {"ablate_own", "aggregate", "report"}
+    assert rules(copy) == {"ablate_own", "tabulate_own", "report"}
     copy.edit("helpers.py", "out * 2", "out * 3")  # all three import it
     assert {"train", "attack", "ablate_layer", "ablate_own"} < rules(copy)
     assert "prepare_data" not in rules(copy)
@@ -572,7 +572,7 @@ def test_mistakes_of_the_config(key, value, expected):
     import yaml
     from test_bad_input import SCHEMA
 
-    from faultline.run.sense import resolve
+    from faultline.studies.checks import resolve
 
     said = line_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
     for part in ["config key", *expected]:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.metadata import packages_distributions
 
 import pandas as pd
 import pytest
@@ -15,17 +16,22 @@ import yaml
 from support import ROOT, Copy, copy_workflow
 
 from faultline.base.files import load_tensors
+from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
+from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
 
 RULES = {
     rule: block
     for file in sorted((ROOT / "rules").glob("*.smk"))
     for rule, block in re.findall(
-        r"^rule (\w+):\n((?:[ ].*\n|\n)*)", file.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n((?:[ ].*\n|\n)*)",
+        file.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
 }
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
 FILES = ("output", "log", "benchmark")
+TABULATES = {f"tabulate_{study}" for study in STUDIES}
 SEARCH = {"tune", "evaluate_robustness"}  # rules that the tiny run does without, see test_tuning
 
 
@@ -69,7 +75,7 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
         layers = {name for name, *_ in networks()[network]["layers"]}
         assert found == layers if swept == "all" else found <= layers
     made = {job["rule"] for job in jobs}
-    assert {"prepare_data", "train", "aggregate", "report"} <= made
+    assert {"prepare_data", "train", "report", *TABULATES} <= made
     assert made & {"attack", "evaluate_robustness"}
     if not swept and settings.get("nodal_dropout", {}).get("layers") == "none":
         assert not made & {"score", "classify", "ablate_filters"}  # there is nothing to score
@@ -119,18 +125,44 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 
 def test_there_are_as_many_rules_as_scripts():
-    assert set(RULES) == {path.stem for path in (ROOT / "workflow").glob("*.py")}
+    scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
+    assert set(RULES) - TABULATES == scripts - {"tabulate_study"}
+
+
+def test_no_script_hides_a_module():
+    """Their folder comes first where Python looks, in whatever torch imports too."""
+    known = {*sys.stdlib_module_names, *packages_distributions()}
+    assert not known & {path.stem for path in (ROOT / "workflow").glob("*.py")}
+
+
+def test_every_study_has_a_rule_file_and_its_folder():
+    folders = {path.parent.name for path in (PACKAGE / "studies").glob("*/__init__.py")}
+    assert set(STUDIES) == folders
+    rules = {path.stem for path in (ROOT / "rules").glob("*.smk")}
+    assert rules == folders | {"common", "data", "train", "report"}
+    named = {name.split(".")[0] for name in (*SECTIONS, *FINDINGS)}
+    assert named == folders and all(map(callable, functions((*SECTIONS, *FINDINGS))))
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_complete(rule):
     block = RULES[rule]
-    for directive in ("output", "log", "benchmark", "threads", "resources", "conda", "params"):
+    inherits = rule in TABULATES - {"tabulate_accuracy"}
+    own = () if inherits else ("resources", "conda")
+    for directive in ("output", "log", "benchmark", "params", *own):
         assert re.search(rf"^    {directive}:", block, flags=re.MULTILINE), directive
-    for resource in ("mem_mb", "runtime", "gpu"):
+    for resource in () if inherits else ("mem_mb", "runtime"):
         assert re.search(rf"^        {resource}=", block, flags=re.MULTILINE), resource
-    assert f'script:\n        "../workflow/{rule}.py"' in block
-    assert f'code=code("{rule}")' in block
+    study = rule.removeprefix("tabulate_")
+    script = "tabulate_study" if rule in TABULATES else rule
+    assert inherits or f'script:\n        "../workflow/{script}.py"' in block
+    if rule in TABULATES:
+        assert f'code=code("tabulate_study", "faultline/studies/{study}/tables")' in block
+        assert f'study="{study}"' in block and f'**tables("{study}")' in block
+    else:
+        assert re.search(rf'code=code\(\s*"{rule}"', block)
+    if "device=" in block:  # what can use a GPU asks for one
+        assert "gpu=GPU" in block
 
 
 def test_conda_environment_has_the_pins_of_pip():
@@ -157,19 +189,27 @@ def test_linters_find_nothing(command):
 
 # What a change remakes. Each test changes a finished run and asks a dry run.
 
-DOWNSTREAM = {"aggregate": 1, "report": 1}
-PERTURBATIONS_ON = {"score_perturbations": 1} | DOWNSTREAM
-CLASSES_ON = {"classify": 2, "retrain": 3} | DOWNSTREAM  # `regular` retraining needs no classes
+
+def on(*studies: str) -> dict[str, int]:
+    """The report again, with the tables of some studies."""
+    return {f"tabulate_{study}": 1 for study in studies} | {"report": 1}
+
+
+PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations")
+RETRAINED = {"retrain": 4} | on("retraining")
+CLASSES_ON = {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile")
+"""`regular` retraining needs no classes."""
 SCORES_ON = {"score": 2} | CLASSES_ON
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
-TARGETING = {"target_filters": 2}
-LISTS_ON = {"list_vulnerable": 1} | DOWNSTREAM
+ATTACKED = {"attack": 4} | on("accuracy", "robustness")
+TARGETING = {"target_filters": 2} | on("fragile")
+LISTS_ON = {"list_vulnerable": 1} | on("sustainability")
 SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
-REMEDY = {"choose_gains": 1, "remedy": 3}
-OWN = {"ablate_own": 1}  # at the last epoch only
+REMEDY = {"choose_gains": 1, "remedy": 3} | on("fragile")
+OWN = {"ablate_own": 1} | on("own")  # at the last epoch only
 SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
-EVERYTHING_ON = SWEEPS_ON | TARGETING | REMEDY | SUSTAINABILITY | {"retrain": 4}
+EVERYTHING_ON = SWEEPS_ON | TARGETING | REMEDY | SUSTAINABILITY | RETRAINED
 
 
 def counts(copy: Copy) -> dict[str, int]:
@@ -257,7 +297,8 @@ def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.9}
     rerun.configure(config)
-    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON
+    intervals = on("accuracy", "own", "robustness")
+    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON | intervals
 
 
 def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun):
@@ -285,7 +326,7 @@ def test_another_eps_remakes_its_attack_only(rerun):
     config = rerun.config()
     config["attacks"]["fgsm"]["eps"] = 0.2
     rerun.configure(config)
-    assert counts(rerun) == {"attack": 2} | DOWNSTREAM
+    assert counts(rerun) == ATTACKED | {"attack": 2}
     assert values(rerun, "attack") == {"attack": {"fgsm"}}
 
 
@@ -293,7 +334,7 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    again = {"attack": 2, "retrain": 4} | TARGETING | REMEDY | SUSTAINABILITY
+    again = ATTACKED | {"attack": 2} | RETRAINED | TARGETING | REMEDY | SUSTAINABILITY
     assert counts(rerun) == SWEEPS_ON | again
     assert values(rerun, "attack") == {"attack": {"pgd"}}
 
@@ -304,7 +345,8 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
-    assert counts(rerun) == new | DOWNSTREAM
+    earlier = {"retraining", "sustainability"}  # of an epoch that was there
+    assert counts(rerun) == new | on(*{*STUDIES} - earlier)
     assert set().union(*values(rerun, "epoch").values()) == {"3"}
 
 
@@ -320,7 +362,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     ):
         section["epochs"] = []
     rerun.configure(config)
-    assert counts(rerun) == DOWNSTREAM
+    assert counts(rerun) == on(*STUDIES)
 
 
 def test_an_epoch_left_out_before_others_trains_the_longer_segment(rerun):
@@ -355,35 +397,35 @@ def test_a_further_network_remakes_no_other(rerun):
         ("report/render", "render", {"report": 1}),
         ("studies/fragile/section", "remedy", {"report": 1}),
         ("studies/own/section", "section", {"report": 1}),
-        ("studies/synaptic/classes", "invariances", DOWNSTREAM),
+        ("studies/synaptic/classes", "invariances", on("synaptic")),
         ("studies/synaptic/classes", "classify", CLASSES_ON),
         ("studies/synaptic/scores", "filter_scores", SCORES_ON),
-        ("studies/own/scores", "accuracy_changes", DOWNSTREAM),
-        ("ablation/plugins", "own_variants", OWN | DOWNSTREAM),
-        ("studies/retraining/frozen", "frozen", {"retrain": 4} | DOWNSTREAM),
+        ("studies/own/scores", "accuracy_changes", on("own")),
+        ("ablation/plugins", "own_variants", OWN),
+        ("studies/retraining/frozen", "frozen", RETRAINED),
         (
             "attacks/ascent",
             "pgd",
-            {"train": 2, "attack": 4} | EVERYTHING_ON,  # recipes train against it
+            {"train": 2} | ATTACKED | EVERYTHING_ON,  # recipes train against it
         ),
         ("studies/sustainability/analysis", "analyse", SUSTAINABILITY),
         ("studies/sustainability/lists", "list_table", LISTS_ON),
-        ("studies/sustainability/lists", "agreement", DOWNSTREAM),
+        ("studies/sustainability/lists", "agreement", on("sustainability")),
         ("studies/sustainability/section", "section", {"report": 1}),
         ("studies/robustness/section", "section", {"report": 1}),
-        ("studies/robustness/scores", "differences", DOWNSTREAM),
-        ("attacks/selfchecks", "checks", {"attack": 4} | SWEEPS_ON | TARGETING),
+        ("studies/robustness/scores", "differences", on("robustness")),
+        ("attacks/selfchecks", "checks", ATTACKED | SWEEPS_ON | TARGETING),
         ("ablation/sweep", "sweep", SWEEPS_ON | REMEDY),
         ("studies/perturbations/variants", "perturbed", PERTURBED),
         ("studies/perturbations/scores", "depth_test", PERTURBATIONS_ON),
         ("ablation/variants", "nodal_variants", {"ablate_filters": 2} | SCORES_ON | REMEDY),
-        ("studies/fragile/targeting", "kernels", TARGETING | DOWNSTREAM),
-        ("studies/fragile/fragility", "overlaps", DOWNSTREAM),
-        ("studies/fragile/remedy", "gains", REMEDY | DOWNSTREAM),
+        ("studies/fragile/targeting", "kernels", TARGETING),
+        ("studies/fragile/fragility", "overlaps", on("fragile")),
+        ("studies/fragile/remedy", "gains", REMEDY),
         (
             "training/epochs",
             "train_epochs",
-            {"train": 2, "attack": 4} | EVERYTHING_ON,
+            {"train": 2} | ATTACKED | EVERYTHING_ON,
         ),
     ],
 )

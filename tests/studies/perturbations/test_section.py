@@ -6,7 +6,7 @@ from support import ROOT, TINY
 
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
-from faultline.run.sense import resolve
+from faultline.studies.checks import resolve
 from faultline.studies.perturbations import TABLES
 from faultline.studies.perturbations.scores import (
     curves,

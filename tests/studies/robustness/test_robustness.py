@@ -4,14 +4,15 @@ import pytest
 import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from support import ROOT
+from support import OWN_CODE, ROOT
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page
-from faultline.run.sense import resolve
-from faultline.studies.order import TABLES, report
+from faultline.studies.checks import resolve
+from faultline.studies.order import described
+from faultline.studies.report import report
 from faultline.studies.robustness import figures as draw
-from faultline.studies.robustness.scores import differences, over_seeds, rg_scores, split_attacks
+from faultline.studies.robustness.scores import differences, over_seeds, rg_scores
 from faultline.studies.robustness.section import findings, section
 
 PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
@@ -106,15 +107,6 @@ def test_one_seed_says_nothing_of_others():
     assert (table["seeds"] == 1).all() and (table["value"] > 0).all()
 
 
-def test_correctness_of_attacks_that_were_run_together_is_split():
-    hits = {"fgsm/0": np.ones(3, bool), "fgsm/0.1": np.zeros(3, bool), "pgd/0": np.ones(3, bool)}
-    found = split_attacks(hits)
-    assert {attack: list(of) for attack, of in found.items()} == {
-        "fgsm": ["0", "0.1"],
-        "pgd": ["0"],
-    }
-
-
 # Gradient masking
 
 
@@ -138,12 +130,10 @@ def test_masking_compares_attacks_of_one_norm_and_eps_only():
     right, none = np.ones(10, bool), np.zeros(10, bool)
     correct = [{"0": right, "0.1": right}, {"0": none, "0.1": right}, {"0": right, "0.1": none}]
     places = [{"seed": 0, "attack": name} for name in attacks]
-    table = attack_order(correct, places, attacks=attacks, masking=10)
-    found = table[table["check"] == "fgsm_near_apgd"]
-    assert list(found["status"]) == ["ok"]
-    correct[1]["0.1"] = none
-    table = attack_order(correct, places, attacks=attacks, masking=10)
-    assert list(table[table["check"] == "fgsm_near_apgd"]["status"]) == ["warning"]
+    for hits, status in ((right, "ok"), (none, "warning")):
+        correct[1]["0.1"] = hits
+        rows = attack_order(correct, places, attacks=attacks, masking=10)
+        assert [r["status"] for r in rows if r["check"] == "fgsm_near_apgd"] == [status]
 
 
 # The report
@@ -208,7 +198,9 @@ def test_the_section_sets_ours_beside_the_published(config):
 def test_a_page_of_trainings_has_every_section_once(config):
     """Also where nothing was ablated; and many trainings are counted, not named."""
     accuracy = accuracy_table(dict.fromkeys(config["trainings"], 0.0), attacks=config["attacks"])
-    tables = dict.fromkeys(TABLES, pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
+    tables = (
+        dict.fromkeys(described(), pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
+    )
     template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
     made = report(tables, config=config, versions={}, template=template)
     assert made.count('<section id="trainings"') == 1
@@ -233,6 +225,41 @@ def test_one_seed_is_shown_without_intervals(config):
     assert not any("[" in str(c) for t in (scores, accuracies) for row in t["rows"] for c in row)
     (_, text), *_ = findings(make_tables(config, seeds=1), config)
     assert "says nothing of others" in text
+
+
+@pytest.fixture
+def own_attack(config):
+    """The config with an attack of the user's own, named first."""
+    mine = config["attacks"]["fgsm"] | {"method": f"{OWN_CODE}:uphill"}
+    config["attacks"] = {"mine": mine, **config["attacks"]}
+    return config
+
+
+def test_an_attack_of_the_users_own_stands_behind_and_is_no_judge_of_others(own_attack):
+    trainings = {"normal": 0.0, "at-fgsm": 0.02, "at-fgsm-lr-l0": 0.06}
+    scores = rg_scores(accuracy_table(trainings, attacks=("mine", "apgd", "fgsm")))
+    made = differences(scores, {"at-fgsm-lr-l0": "at-fgsm"}, confidence=0.95)
+    tables = make_tables(own_attack) | {
+        "robustness": over_seeds(scores, confidence=0.95),
+        "robustness_differences": made,
+    }
+    (block,) = section(tables, own_attack)["blocks"]
+    assert block["tables"][0]["columns"] == ["training", "fgsm", "apgd", "mine"]
+    judged = [heading.rsplit(" ", 1)[1] for heading, _ in findings(tables, own_attack)]
+    assert judged == ["apgd", "fgsm", "mine"]
+
+
+def test_a_page_of_an_attack_of_the_users_own_alone(own_attack):
+    accuracy = accuracy_table({"at-fgsm": 0.0, "at-fgsm-lr-l0": 0.1}, attacks=["mine"])
+    made = differences(rg_scores(accuracy), {"at-fgsm-lr-l0": "at-fgsm"}, confidence=0.95)
+    tables = dict.fromkeys(described(), pd.DataFrame()) | {
+        "accuracy": accuracy,
+        "robustness": over_seeds(rg_scores(accuracy), confidence=0.95),
+        "robustness_differences": made,
+    }
+    template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
+    made = report(tables, config=own_attack, versions={}, template=template)
+    assert "lsa_moons, under mine" in made and "Of 1 regularised training 1 has" in made
 
 
 def test_one_training_has_nothing_to_be_compared_with(config):

@@ -5,7 +5,7 @@ import yaml
 from support import ROOT, TINY
 
 from faultline.report import canvas
-from faultline.run.sense import resolve
+from faultline.studies.checks import resolve
 from faultline.studies.sustainability import TABLES
 from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import agreement, list_table, probe_table

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from faultline.ablation.facts import CHANGES
 from faultline.ablation.variants import Variant
 from faultline.base import plugins
+from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.seeds import seeded
 
-TAKEN = {
-    *("dataset", "network", "training", "seed", "epoch", "layer", "ablation", "variant"),
-    *CHANGES,
-}
+TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES}
 """Columns that a variant may not have, as the tables have them already."""
 
 

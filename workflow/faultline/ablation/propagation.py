@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from faultline.ablation.tracing import Traced, holds_tensor
+from faultline.networks.operations import Kind, operation
 
 ALMOST_ALL = 0.9
 """Share of changed images from which on picking them out costs more than it saves."""
@@ -177,13 +178,13 @@ class Propagation:
         """What a node makes of parts of its inputs, given their positions; None: compute it."""
         traced, example = self.traced, self.traced.example
         module = traced.modules[node.target] if node.op == "call_module" else None
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        name, kind, _ = operation(node, traced.modules)
         source = next(iter(where))
-        if isinstance(module, _MOVES) if module else name in _MOVE_NAMES:
+        if kind in (Kind.MOVING, Kind.TRANSPARENT):
             return self._move(node, where)
         tensors = [s for s in node.all_input_nodes if holds_tensor(example[s])]
         same = all(_shape(example[s]) == _shape(example[node]) for s in tensors)
-        if same and (isinstance(module, _ELEMENTWISE) if module else name in _ELEMENTWISE_NAMES):
+        if same and kind in (Kind.ACTIVATION, Kind.ARITHMETIC):
             first = where[source]
             if all(len(w) == len(first) and bool((w == first).all()) for w in where.values()):
                 return Part(first, lambda new, batch: self._at(node, new, batch, first))
@@ -196,7 +197,7 @@ class Propagation:
         if channels is None:
             return None
         shape = (-1, len(channels), *example[source].shape[2:])
-        operation = None
+        compute = None
         if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
             if module.groups == 1:
                 weight = module.weight[:, channels].contiguous(memory_format=torch.channels_last)
@@ -204,19 +205,16 @@ class Propagation:
                 return Mixed(source, lambda difference: term(difference.view(shape)))
             if module.groups == module.in_channels == module.out_channels:
                 bias = None if module.bias is None else module.bias[channels]
-                operation = _convolution(
-                    module, module.weight[channels], bias, groups=len(channels)
-                )
+                compute = _convolution(module, module.weight[channels], bias, groups=len(channels))
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            operation = _normalisation(module, channels)
-        elif isinstance(module, _POOLS) or (not module and name in _POOL_NAMES):
-            operation = lambda value: traced.call(node, lambda _: value)  # noqa: E731
-        elif name == "mean" and _is_spatial_mean(node, example):
-            operation = lambda value: value.mean((2, 3))  # noqa: E731
-        if operation is None or example[node].dim() not in (2, 4):
+            compute = _normalisation(module, channels)
+        elif kind is Kind.POOLING and (name != "mean" or _is_spatial_mean(node, example)):
+            compute = lambda value: traced.call(node, lambda _: value)  # noqa: E731
+        made = example[node]
+        if compute is None or not isinstance(made, Tensor) or made.dim() not in (2, 4):
             return None
-        positions = self._every(node).view(example[node].shape[1], -1)[channels].flatten()
-        return Part(positions, lambda new, _: operation(new[source].reshape(shape)).flatten(1))
+        positions = self._every(node).view(made.shape[1], -1)[channels].flatten()
+        return Part(positions, lambda new, _: compute(new[source].reshape(shape)).flatten(1))
 
     def _at(self, node, new, batch, where) -> Tensor:
         """An element-wise operation on some elements only."""
@@ -343,31 +341,3 @@ def _is_spatial_mean(node, example) -> bool:
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
     known = example[node.args[0]]
     return isinstance(dims, tuple | list) and {d % known.dim() for d in dims} == {2, 3}
-
-
-_MOVES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.ChannelShuffle)
-
-_MOVE_NAMES = {
-    "flatten", "reshape", "transpose", "permute", "contiguous", "squeeze", "unsqueeze", "chunk",
-    "split", "getitem", "cat", "concat", "dropout", "channel_shuffle",
-}  # fmt: skip
-
-_ELEMENTWISE = (
-    nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.LeakyReLU,
-    nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus,
-    nn.Softsign, nn.Threshold,
-)  # fmt: skip
-
-_ELEMENTWISE_NAMES = {
-    "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "leaky_relu", "hardswish",
-    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "clamp", "abs", "neg",
-    "exp", "sqrt", "square", "add", "sub", "mul", "truediv", "div",
-}  # fmt: skip
-
-_POOLS = (
-    nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-)  # fmt: skip
-
-_POOL_NAMES = {
-    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "boolean_dispatch",
-}  # fmt: skip

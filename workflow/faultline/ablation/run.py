@@ -1,4 +1,4 @@
-"""What the stages that hold a network share: the data set, the network, its checkpoint."""
+"""An ablation job: the variants of some layers of one checkpoint, swept."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,12 +14,11 @@ from faultline.data.splits import test_images
 from faultline.networks.layers import called
 from faultline.networks.layers import layers as layers_of
 from faultline.run.job import free_memory
-from faultline.run.loading import load_dataset, load_network
+from faultline.run.loading import opened
 
 
 def ablate(
     job,
-    device: torch.device,
     *,
     layers: list[str] | None,
     make: Callable[[dict[str, nn.Module]], list[Variant]],
@@ -28,17 +27,13 @@ def ablate(
 ) -> Facts:
     """Sweep the variants of some layers (None: all in use) of the checkpoint that a job names.
 
-    job: the `snakemake` object of an ablation rule: input.data, input.checkpoint, input.adversarial
-    (the stored sets, in the order of params.attacks; empty where the attack is re-crafted on each
-    variant), params.images (how many test images, None: all), resources.mem_mb. make: layers by
-    name -> variants.
+    job: as for `opened`, with input.adversarial (the stored sets, in the order of params.attacks;
+    empty where the attack is re-crafted on each variant), params.images (how many test images,
+    None: all), resources.mem_mb. make: layers by name -> variants.
     active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
     the column changed_activations. tops: what `sweep` counts as correct.
     """
-    dataset = load_dataset(job.input.data, device)
-    network, state = load_network(
-        job.input.checkpoint, job.wildcards.network, dataset, device=device
-    )
+    dataset, network, state, device = opened(job)
     clean, labels = test_images(dataset)
     images = {"clean": clean}
     for attack, path in zip(job.params.attacks, job.input.adversarial, strict=False):

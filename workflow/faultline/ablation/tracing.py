@@ -18,10 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from faultline.base.errors import UserError
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import layers as layers_of
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
-
-_TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
+from faultline.networks.operations import ACTIVATIONS, Kind, operation
 
 
 class Untraceable(Exception):
@@ -239,9 +236,10 @@ class Traced:
     def _read_once(self, node: fx.Node) -> None:
         """Drop a pooling that only repeats pixels in front of a linear layer; sum its weights."""
         linear, source = self._module(node, nn.Linear), node
-        while linear and isinstance(source.args[0], fx.Node) and len(source.args[0].users) == 1:
-            source = source.args[0]
-            if not self._flattens(source) and not self._module(source, _TRANSPARENT):
+        while linear and [len(before.users) for before in source.all_input_nodes] == [1]:
+            (source,) = source.all_input_nodes
+            transparent = operation(source, self.modules).kind is Kind.TRANSPARENT
+            if not transparent and not self._flattens(source):
                 break
         if not linear or not self._module(source, nn.AdaptiveAvgPool2d):
             return
@@ -262,10 +260,9 @@ class Traced:
 
     def _flattens(self, node: fx.Node) -> bool:
         """Whether a node makes one vector of each image's channels."""
-        is_one = node.target is torch.flatten or self._module(node, nn.Flatten)
-        return (
-            bool(is_one) and self.example[node].dim() == 2 and self.example[node.args[0]].dim() == 4
-        )
+        is_one = operation(node, self.modules).name == "flatten"
+        before = [self.example[source] for source in node.all_input_nodes]
+        return is_one and self.example[node].dim() == 2 and before[0].dim() == 4
 
 
 def holds_tensor(value) -> bool:
@@ -308,18 +305,10 @@ def _activation(modules: dict[str, nn.Module], node: fx.Node) -> fx.Node:
     """The node where a layer's output has passed its own normalisation and non-linearity."""
     while len(node.users) == 1:
         user = next(iter(node.users))
-        if user.op == "call_module":
-            follower = modules[user.target]
-            if isinstance(follower, _NORMS + _TRANSPARENT):
-                node = user
-                continue
-            return user if type(follower).__module__ == "torch.nn.modules.activation" else node
-        name = user.target if isinstance(user.target, str) else getattr(user.target, "__name__", "")
-        return user if name in _FUNCTIONS and user.op.startswith("call") else node
+        kind = operation(user, modules).kind
+        if kind in ACTIVATIONS:
+            return user
+        if kind not in (Kind.NORMALISATION, Kind.TRANSPARENT):
+            break
+        node = user
     return node
-
-
-_FUNCTIONS = {
-    "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "leaky_relu", "hardswish",
-    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "prelu",
-}  # fmt: skip

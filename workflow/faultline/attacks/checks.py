@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from itertools import pairwise, product
 
 import numpy as np
-import pandas as pd
+
+from faultline.attacks.methods import weakest_first
 
 NOISE_P = 0.00135
 """A rise in accuracy counts where its one-sided p-value is below this: three sigma."""
-
-WEAKEST_FIRST = ("fgsm", "pgd", "apgd")
 
 CHECK_MEANINGS = {
     "eps_zero_identity": (
@@ -54,6 +53,11 @@ CHECK_MEANINGS = {
         "PGD takes many steps where FGSM takes one, at the same norm and eps, so it should leave "
         "the lower accuracy. Where it does not, PGD has too few or wrongly sized steps, or "
         "gradients are masked: raise the steps and compare again."
+    ),
+    "fgsm_not_stronger_than_apgd": (
+        "APGD takes many steps where FGSM takes one, at the same norm and eps, so it should leave "
+        "the lower accuracy. Where it does not, APGD has too few steps, or gradients are masked: "
+        "raise the steps and compare again."
     ),
     "pgd_not_stronger_than_apgd": (
         "APGD adapts the step size of PGD, at the same norm and eps, so it should leave the lower "
@@ -122,11 +126,12 @@ def accuracy_monotone(correct: Mapping[float, np.ndarray]) -> dict[str, str]:
 def compare_attacks(correct: Mapping[str, np.ndarray]) -> list[dict[str, str]]:
     """Whether each attack is at least as strong as the next weaker one, within noise.
 
-    correct: method ("fgsm", "pgd", "apgd") -> bool [n] under attacks of one norm and one eps on the
-    same images. Returns one row per neighbouring pair of the methods given. Ours.
+    correct: method -> bool [n] under attacks of one norm and one eps on the same images. Returns
+    one row per neighbouring pair of the methods of known strength. Ours.
     """
     rows = []
-    for weaker, stronger in pairwise(method for method in WEAKEST_FIRST if method in correct):
+    known, _ = weakest_first({method: {"method": method} for method in correct})
+    for weaker, stronger in pairwise(known):
         p = rise_p_value(correct[weaker], correct[stronger])
         detail = (
             f"Accuracy is {100 * correct[weaker].mean():.2f} % under {weaker.upper()} and "
@@ -161,13 +166,22 @@ def fgsm_near_apgd(
     return row("fgsm_near_apgd", gaps[where] < points, detail)
 
 
+def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, hits in correct.items():
+        attack, _, eps = key.partition("/")
+        found.setdefault(attack, {})[eps] = hits
+    return found
+
+
 def attack_order(
     correct: list[dict],
     places: list[dict],
     *,
     attacks: dict[str, dict],
     masking: float | None = None,
-) -> pd.DataFrame:
+) -> list[dict]:
     """Self-check rows: no attack is weaker than a simpler one of its norm and eps, and FGSM not by
     `masking` points of accuracy or more weaker than APGD.
 
@@ -207,4 +221,4 @@ def attack_order(
         flattered = None if masking is None else fgsm_near_apgd(together, points=masking)
         if flattered:
             rows.append(dict(checkpoint) | flattered | {"attack": "all"})
-    return pd.DataFrame(rows)
+    return rows

@@ -1,7 +1,6 @@
 """Adversarial images by the attacks of the config, and the accuracy that they leave."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from faultline.attacks.ascent import (
     pgd,
     random_start,
 )
+from faultline.attacks.methods import method_of
 from faultline.base import memory, plugins
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
@@ -69,8 +69,8 @@ def _apgd(network, images, labels, *, attack, eps, bounds, start):
 
 
 def _own(function, network, images, labels, *, attack, eps, bounds, start):
-    """A user's function in the form of `Method.perturb`; its result must be finite images, but
-    where an ablation broke the network so that its gradient is not; there images stay as they are.
+    """A user's function in the form of `PERTURB`; its result must be finite images. Where an
+    ablation broke the network so that its gradient is not, the pixels concerned stay as they are.
 
     The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
     seeded by `start`, which follows from the seed.
@@ -91,38 +91,19 @@ def _own(function, network, images, labels, *, attack, eps, bounds, start):
     return made.detach().to(images)
 
 
-@dataclass(frozen=True)
-class Method:
-    """One method of attack.
-
-    perturb: (network, images, labels, *, attack, eps, bounds, start) -> adversarial images of one
-    batch, with eps and start in pixel units. needs: the settings that `attack` must hold.
-    """
-
-    perturb: Callable[..., Tensor]
-    norms: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    random: bool = True
-
-
-METHODS = {
-    "fgsm": Method(_fgsm, norms=("linf",), random=False),
-    "pgd": Method(_pgd, norms=("linf", "l2"), needs=("steps",)),
-    "apgd": Method(_apgd, norms=("linf", "l2"), needs=("steps",)),
-}
+PERTURB: dict[str, Callable[..., Tensor]] = {"fgsm": _fgsm, "pgd": _pgd, "apgd": _apgd}
+"""What each of `METHODS` does with one batch: (network, images, labels, *, attack, eps, bounds,
+start) -> adversarial images, with eps and start in pixel units."""
 
 
 def resolve_method(
     attack: Mapping[str, Any], bounds: Bounds
-) -> tuple[Method, dict[str, Any], Bounds]:
-    """The method, the attack with its norm, and the bounds that apply; UserError on a clash."""
+) -> tuple[Callable[..., Tensor], dict[str, Any], Bounds]:
+    """What the method does (see `PERTURB`), the attack with its norm, and the bounds that apply;
+    UserError on a clash."""
     name = attack.get("method")
-    if plugins.is_own(name):
-        method = Method(partial(_own, name), norms=("linf", "l2"))
-    elif name in METHODS:
-        method = METHODS[name]
-    else:
-        raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
+    method = method_of(name)
+    perturb = partial(_own, name) if plugins.is_own(name) else PERTURB[name]
     attack = {"norm": "linf", **attack}
     if attack["norm"] not in method.norms:
         raise UserError(
@@ -136,7 +117,7 @@ def resolve_method(
         if attack["norm"] != "linf":
             raise UserError("attack: normalised_units needs norm linf; change one of the two")
         bounds = None
-    return method, attack, bounds
+    return perturb, attack, bounds
 
 
 def pixel_units(std: Sequence[float] | Tensor | None, images: Tensor) -> Tensor:
@@ -163,21 +144,21 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
-    attack: method (of `METHODS`, or "file.py:function" of the user's own), norm ("linf", the
-    default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
+    attack: method (of `attacks.methods`, or "file.py:function" of the user's own), norm ("linf",
+    the default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
     normalised_units. With normalised_units, eps is in units of the input divided by its std
     [channels] and bounds do not apply: only to repeat the notebook of Pravin et al. 2024.
     progress: called with the number of images done since the last call.
     batch_size: at most; large images go in smaller batches.
     UserError where the attack's settings are unknown or clash.
     """
-    method, attack, bounds = resolve_method(attack, bounds)
+    perturb, attack, bounds = resolve_method(attack, bounds)
     if eps == 0:
         return images.clone()
     radius = eps * pixel_units(std, images) if attack.get("normalised_units") else eps
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     starts = [None] * len(images.split(batch_size))
-    if method.random:
+    if method_of(attack["method"]).random:
         unit = random_start(images.shape, eps=1.0, norm=attack["norm"], seed=seed)
         starts = unit.split(batch_size)
     adversarial = []
@@ -185,7 +166,7 @@ def craft(
         images.split(batch_size), labels.split(batch_size), starts, strict=True
     ):
         adversarial.append(
-            method.perturb(
+            perturb(
                 network,
                 batch,
                 targets,

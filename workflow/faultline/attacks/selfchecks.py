@@ -35,10 +35,10 @@ def checks(
     adversarial, correct: what `attack_curve` returned for this attack. The meaning of each check is
     in `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack; the limits are ours.
     """
-    method, attack, bounds = resolve_method(attack, bounds)
+    perturb, attack, bounds = resolve_method(attack, bounds)
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     first, targets = images[:batch_size], labels[:batch_size]
-    unchanged = method.perturb(
+    unchanged = perturb(
         network,
         first,
         targets,

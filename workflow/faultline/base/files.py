@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from faultline.base.columns import NAMES
 from faultline.base.errors import UserError
 
 
@@ -152,12 +153,6 @@ def save_table(table, path) -> None:
         table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
 
 
-_NAMES = [
-    *("dataset", "network", "training", "layer", "attack", "policy", "probe"),
-    *("images", "ablation", "variant"),
-]
-
-
 def load_table(path):
     """Read a tab-separated table into a DataFrame; names stay text, whatever they look like (layer
     "1.10" is no number). Raises UserError when it is missing or empty."""
@@ -170,7 +165,7 @@ def load_table(path):
             sep="\t",
             keep_default_na=False,
             na_values=["nan"],
-            dtype=dict.fromkeys(_NAMES, str),
+            dtype=dict.fromkeys(NAMES, str),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the workflow again") from None

@@ -9,13 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import layers as layers_of
-
-ACTIVATIONS = {
-    *("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "threshold"),
-    *("gelu", "silu", "mish", "glu", "softplus", "softsign", "log_sigmoid", "tanhshrink"),
-    *("hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "sigmoid", "tanh"),
-}
-"""Names of the functions that count as activations, in torch and in torch.nn.functional."""
+from faultline.networks.operations import ACTIVATIONS, Kind, of_function
 
 
 class _Activations(TorchFunctionMode):
@@ -27,8 +21,7 @@ class _Activations(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
-        name = getattr(function, "__name__", "").strip("_")
-        if name in ACTIVATIONS and isinstance(out, Tensor):
+        if of_function(function).kind in {*ACTIVATIONS, Kind.GATE} and isinstance(out, Tensor):
             self.found(out)
         return out
 

@@ -43,7 +43,7 @@ def compared(
     if seeds == 1:
         one = chosen[chosen["level"] == "seed"].iloc[0]
         text += (
-            f"{points(one['difference'])} points {interval(one)} over images, "
+            f"{points(one['difference'])} points {interval(*one[ENDS])} over images, "
             f"{verdict(one['ci_low'], one['ci_high'], reference)} for this one seed, "
             "which says nothing of others."
         )
@@ -54,10 +54,9 @@ def compared(
         reference,
     )
     flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
-    shown = whole[["image_ci_low", "image_ci_high"]].set_axis(["ci_low", "ci_high"])
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
     text += (
-        f"{points(whole['difference'])} points {interval(shown if flat else whole)} "
+        f"{points(whole['difference'])} points {interval(*whole[IMAGE_ENDS if flat else ENDS])} "
         f"over {over}, {said}"
     )
     by_seed = rows[rows["level"] == "seed"].pivot_table(
@@ -70,12 +69,13 @@ def compared(
             if np.isclose(low, high):
                 text += f"; less {control}, {points(mean)} points in every seed"
             else:
-                between = interval({"ci_low": low, "ci_high": high})
+                between = interval(low, high)
                 said = verdict(low, high, "it")
                 text += f"; less {control}, {points(mean)} points {between}, {said}"
     return text + "."
 
 
+ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 POLICY_ORDER = ("selective", "random", "fragile_only")
 
 

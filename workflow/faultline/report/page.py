@@ -1,14 +1,13 @@
 """The parts of the report: sections, figures, tables, and how words and numbers are written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from faultline.base.columns import RUN
 from faultline.report import canvas
-
-RUN = ["dataset", "network", "training"]
 
 MAX_ROWS = 400
 
@@ -38,10 +37,34 @@ def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
     return {"svg": Markup(svg), "caption": caption, "read": read}
 
 
-def table(title: str, table: pd.DataFrame, *, shown: bool = False, source: str = "") -> dict | None:
-    """A table of text cells; long ones are cut, and say so."""
+def cells(table: pd.DataFrame, columns: Mapping[str, object]) -> pd.DataFrame:
+    """A table to be read. columns: heading -> a column, taken as it is; some columns and how to
+    write their values, ("ci_low", "ci_high", bracket); or the cells themselves."""
+    made = {}
+    for heading, given in columns.items():
+        if isinstance(given, str):
+            made[heading] = table[given]
+        elif isinstance(given, tuple):
+            *names, write = given
+            made[heading] = [write(*row) for row in zip(*(table[n] for n in names), strict=True)]
+        else:
+            made[heading] = given
+    return pd.DataFrame(made, index=table.index)
+
+
+def table(
+    title: str,
+    table: pd.DataFrame,
+    columns: Mapping[str, object] | None = None,
+    *,
+    shown: bool = False,
+    source: str = "",
+) -> dict | None:
+    """A table, perhaps of `cells`; long ones are cut, and say so. None of no rows."""
     if not len(table):
         return None
+    if columns is not None:
+        table = cells(table, columns)
     note = ""
     if len(table) > MAX_ROWS:
         note = f"The first {MAX_ROWS} of {len(table)} rows; all are in {source}."
@@ -121,16 +144,21 @@ def small(p: float) -> str:
     return "n/a" if np.isnan(p) else ("< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
-def bracket(pair) -> str:
-    low, high = pair
+def yes(value) -> str:
+    return "yes" if value else "no"
+
+
+def bracket(low: float, high: float) -> str:
     return "n/a" if np.isnan(low) else f"[{number(low)}, {number(high)}]"
 
 
 def points(difference: float) -> str:
+    if np.isnan(difference):
+        return "n/a"
     text = f"{100 * difference:+.2f}"
     return "0.00" if text in ("+0.00", "-0.00") else minus(text)
 
 
-def interval(row) -> str:
-    low, high = row["ci_low"], row["ci_high"]
+def interval(low: float, high: float) -> str:
+    """Of a difference, in points."""
     return "n/a" if np.isnan(low) else f"[{points(low)}, {points(high)}]"

@@ -1,5 +1,7 @@
 """What the stages that hold a network share: the data set, the network, its checkpoint."""
 
+from typing import NamedTuple
+
 import torch
 
 from faultline.base.files import load_tensors
@@ -7,6 +9,7 @@ from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.architectures import Network
 from faultline.networks.registry import build
+from faultline.run.job import torch_device
 from faultline.training.checkpoints import restore
 
 
@@ -37,3 +40,26 @@ def load_network(
     network = build_network(name, dataset, seed=state["seed"], device=device)
     restore(network, None, state)
     return network.eval(), state
+
+
+class Opened(NamedTuple):
+    """What the rules of one checkpoint work on; state: the checkpoint."""
+
+    dataset: DataSet
+    network: Network
+    state: dict
+    device: torch.device
+
+
+def opened(job) -> Opened:
+    """The data set and network that a job names, on its device; the network in eval mode.
+
+    job: the `snakemake` object of a rule with input.data, input.checkpoint, params.device and the
+    wildcard network.
+    """
+    device = torch_device(job)
+    dataset = load_dataset(job.input.data, device)
+    network, state = load_network(
+        job.input.checkpoint, job.wildcards.network, dataset, device=device
+    )
+    return Opened(dataset, network, state, device)

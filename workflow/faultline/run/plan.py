@@ -1,10 +1,19 @@
-"""What a run consists of: its networks' layers, checkpoints, jobs. No torch, no Snakemake."""
+"""What a run consists of: its checkpoints, and what each stage makes of which. No torch.
+
+A place is a dict of the names that a result lies under: dataset, network, training, seed, epoch,
+and perhaps attack, layer, policy or ablation; see `paths`.
+"""
 
 import fnmatch
+import functools
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from faultline.base import plugins
+from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
+from faultline.data.describe import describe
 from faultline.networks.facts import networks
 
 
@@ -70,3 +79,241 @@ def count_filters(network: str, layer: str, classes: int) -> int:
     """Number of filters of a layer; the output layer has one per class."""
     filters = {name: count for name, _, count in networks()[network]["layers"]}[layer]
     return classes if filters == "classes" else filters
+
+
+def ordered(value):
+    """Settings with their keys sorted, so that their order in the config means nothing."""
+    if isinstance(value, dict):
+        return {key: ordered(value[key]) for key in sorted(value)}
+    return value
+
+
+def with_each(places: list[dict], name: str, values) -> list[dict]:
+    """Each place with each value under a further name."""
+    return [place | {name: value} for place in places for value in values]
+
+
+def with_layers(places: list[dict], wanted) -> list[dict]:
+    """The places whose network has any of the wanted layers."""
+    return [place for place in places if select_layers(place["network"], wanted)]
+
+
+def fill(pattern: str, places: list[dict]) -> list[str]:
+    """A pattern of `paths`, filled in for each place."""
+    return [pattern.format(**place) for place in places]
+
+
+def with_code(settings: dict, key: str) -> dict:
+    """Settings with the fingerprint of the user's function that one of them names, if it does."""
+    function = settings.get(key, "")
+    mine = plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
+    return ordered(settings | ({"code": plugins.code(function)} if mine else {}))
+
+
+def network_layers(names) -> dict[str, list[list]]:
+    """[name, kind, filters] of every layer of some networks."""
+    return {name: networks()[name]["layers"] for name in sorted(names)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a resolved config that the stages go by."""
+
+    config: dict
+
+    @functools.cached_property
+    def classes(self) -> dict[str, int]:
+        """Number of classes of each data set."""
+        datasets = self.config["datasets"]
+        return {name: describe(part, name=name).classes for name, part in datasets.items()}
+
+    def training(self, name: str) -> dict:
+        return self.config["trainings"][name]
+
+    # Checkpoints
+
+    def checkpoints(self, epochs="all") -> list[dict]:
+        """The places of checkpoints; epochs: "all", "last", or a list of some."""
+        return [
+            dict(zip(PLACE, (dataset, network, training, seed, epoch), strict=True))
+            for dataset in sorted(self.config["datasets"])
+            for network in self.config["networks"]
+            for training, settings in sorted(self.config["trainings"].items())
+            for seed in self.config["seeds"]
+            if is_for(settings, network)
+            for epoch in settings["epochs"]
+            if epochs == "all"
+            or (epochs == "last" and epoch == settings["epochs"][-1])
+            or (isinstance(epochs, list) and epoch in epochs)
+        ]
+
+    def of_section(self, section: str, key: str = "epochs") -> list[dict]:
+        """The checkpoints that a section's key chooses, whose network has its layers if it has any
+        key for them."""
+        settings = self.config[section]
+        places = self.checkpoints(settings[key])
+        return with_layers(places, settings["layers"]) if "layers" in settings else places
+
+    def previous_epoch(self, training: str, epoch: int) -> int | None:
+        """The checkpoint epoch that a segment starts from; None for the first."""
+        return max((e for e in self.training(training)["epochs"] if e < epoch), default=None)
+
+    # Attacks
+
+    def attacks(self, names=None) -> dict[str, dict]:
+        """Settings of some attacks, or of all."""
+        chosen = sorted(self.config["attacks"] if names is None else names)
+        return {name: with_code(self.config["attacks"][name], "method") for name in chosen}
+
+    def together(self) -> list[dict]:
+        """The checkpoints on which some attacks are evaluated together, in one job."""
+        robustness = self.config["robustness"]
+        return self.checkpoints(robustness["epochs"]) if robustness["attacks"] else []
+
+    def attacked(self) -> list[dict]:
+        """Checkpoints and attacks that are evaluated one by one."""
+        alone = {*self.config["attacks"]} - {*self.config["robustness"]["attacks"]}
+        return with_each(self.checkpoints(), "attack", sorted(alone))
+
+    def transfers(self) -> bool:
+        """Whether ablated networks are judged on adversarial images of their base network."""
+        return self.config["ablation"]["target"] == "base"
+
+    def crafted_attacks(self) -> dict[str, dict]:
+        """Attacks of the ablations, with the settings that matter for them: stored sets hold all
+        that does, only crafting anew needs more."""
+        names = self.config["ablation"]["attacks"]
+        return {name: {} for name in names} if self.transfers() else self.attacks(names)
+
+    # Ablations
+
+    def filtered_layers(self, network: str) -> list[str]:
+        return select_layers(network, self.config["synaptic_filtering"]["layers"])
+
+    def dropout_jobs(self, network: str, dataset: str) -> list[dict]:
+        """Layer, first and last filter of every nodal dropout job of a checkpoint."""
+        settings, jobs = self.config["nodal_dropout"], []
+        step = settings["filters_per_job"]
+        for layer in select_layers(network, settings["layers"]):
+            count = count_filters(network, layer, self.classes[dataset])
+            jobs += [
+                {"layer": layer, "first": first, "last": min(first + step, count) - 1}
+                for first in range(0, count, step)
+            ]
+        return jobs
+
+    def scored(self) -> list[dict]:
+        """The checkpoints that have scores."""
+        keys = ("synaptic_filtering", "nodal_dropout")
+        return [
+            place
+            for place in self.checkpoints()
+            if self.config["synaptic_filtering"]["global"]
+            or any(select_layers(place["network"], self.config[key]["layers"]) for key in keys)
+        ]
+
+    def own_ablated(self) -> list[dict]:
+        """Checkpoints, layers and ablations of the user's own."""
+        return [
+            place | {"layer": layer, "ablation": name}
+            for name, ablation in sorted(self.config["ablations"].items())
+            for place in self.checkpoints(ablation["epochs"])
+            for layer in select_layers(place["network"], ablation["layers"])
+        ]
+
+    def own_ablation(self, name: str) -> dict:
+        """The function of the user's own behind an ablation, its options and its fingerprint."""
+        settings = with_code(self.config["ablations"][name], "function")
+        return {key: settings[key] for key in ("code", "function", "options")}
+
+    # Retraining and remedy
+
+    def policies(self) -> list[str]:
+        draws = range(self.config["retraining"]["random_draws"])
+        return ["regular", "selective", "fragile_only", *(f"random-{draw}" for draw in draws)]
+
+    def remedies(self) -> list[str]:
+        draws = range(self.config["remedy"]["random_draws"])
+        return ["none", "fragile", *(f"random-{draw}" for draw in draws)]
+
+    # Training
+
+    def segment_settings(self, training: str, network: str) -> dict:
+        """A training without what changes no segment: its list of checkpoints and its files; of the
+        layers to regularise, those that the network has."""
+        elsewhere = ("epochs", "weights", "tune", "base", "published")
+        settings = {k: v for k, v in self.training(training).items() if k not in elsewhere}
+        chosen = settings["regularisation"]
+        if chosen and chosen["layers"] != "mvl":
+            there = [probe for probe in chosen["layers"] if has_probe(network, probe)]
+            settings["regularisation"] = chosen | {"layers": there}
+        return ordered(settings)
+
+    def standard_checkpoint(self, training: str) -> tuple[str, int] | None:
+        """(training, epoch) whose relative errors say which layers are regularised, where that is
+        not in the config."""
+        chosen = self.training(training)["regularisation"]
+        if chosen is None or chosen["layers"] != "mvl":
+            return None
+        return chosen["of"], self.training(chosen["of"])["epochs"][-1]
+
+    def given_weights(self, network: str, training: str, epoch: int) -> str | None:
+        """The user's weights, where a training starts from some and this is its first segment."""
+        settings = self.training(training)
+        first = epoch == settings["epochs"][0] and settings["weights"]
+        return settings["weights"][network] if first else None
+
+    def tuned(self) -> list[dict]:
+        """Data set, network and training of every search for settings."""
+        first = self.config["seeds"][0]
+        return [
+            {key: place[key] for key in RUN}
+            for place in self.checkpoints("last")
+            if place["seed"] == first
+            and (self.training(place["training"])["tune"] or {}).get("grid")
+        ]
+
+    def tuning_settings(self, training: str) -> dict:
+        """A search without its length and whose choice it starts from, which are told apart."""
+        tune = self.training(training)["tune"]
+        return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
+
+    def tuning_epochs(self, training: str) -> int:
+        settings = self.training(training)
+        return settings["tune"]["epochs"] or settings["epochs"][-1]
+
+    def taken_from(self, training: str) -> str | None:
+        """The training whose choice a search takes first."""
+        return self.training(training)["tune"].get("as")
+
+    def chosen_by(self, training: str) -> str | None:
+        """The training whose search chose the settings of one: itself, another, or none."""
+        tune = self.training(training)["tune"]
+        return (training if tune["grid"] else tune["as"]) if tune else None
+
+    # Comparison of trainings
+
+    def bases(self) -> dict[str, str]:
+        """Regularised training -> the one that it is compared with."""
+        trainings = sorted(self.config["trainings"].items())
+        return {name: settings["base"] for name, settings in trainings if "base" in settings}
+
+    def published_accuracies(self) -> list[dict]:
+        """The rows of the published table under the names of the trainings that repeat them."""
+        published = self.config["published"]
+        rows = published_rows(published) if published else []
+        return [
+            ordered(row | {"training": name})
+            for name, settings in sorted(self.config["trainings"].items())
+            for row in rows
+            if settings.get("published") == row["training"]
+        ]
+
+    def own_files(self, dataset: str) -> list[str]:
+        """The user's folders of images or file of arrays: when they change, so do the data."""
+        settings = self.config["datasets"][dataset]
+        if settings["source"] == "image_folder":
+            from faultline.data.folders import folders  # with NumPy
+
+            return folders(settings["folder"], name=dataset)
+        return [str(Path(settings["file"]).expanduser())] if settings["file"] else []

@@ -31,13 +31,8 @@ from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.studies.fragile.targeting import feature_maps, hooked_maps
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-
-_TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
-
-_HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
 
 
 def gains(fragility: Tensor, energy: Tensor, *, strength: float) -> Tensor:
@@ -95,22 +90,22 @@ def carrier(network: nn.Module, layer: str) -> Carrier:
     node = place = calls[0]
     while len(node.users) == 1:
         user = next(iter(node.users))
-        module = modules.get(_target(user))
-        if isinstance(module, _NORMS) and place is calls[0]:
+        kind = operation(user, modules).kind
+        if kind is Kind.NORMALISATION and _target(user) and place is calls[0]:
             place = user
-        elif not isinstance(module, _TRANSPARENT):
+        elif kind is not Kind.TRANSPARENT:
             break
         node = user
     found = modules[place.target]
     if place is not calls[0]:
-        filters = len(known[layer].weight)
-        if found.weight is None or found.weight.shape[0] != filters:
+        weight = getattr(found, "weight", None)
+        if weight is None or len(weight) != len(known[layer].weight):
             refuse(f"{_plain(place)} normalises it and has no weight per filter")
         if sum(_target(n) == place.target for n in graph.nodes) != 1:
             refuse(f"{_plain(place)}, which normalises it, is used elsewhere too")
     if norm := _next_norm(node, modules):
         refuse(f"{_plain(norm)} normalises it again further on, which would undo or shift them")
-    return Carrier(place.target, all(_homogeneous(user, modules) for user in node.users))
+    return Carrier(place.target, all(_passes_on(user, modules) for user in node.users))
 
 
 def _target(node: fx.Node) -> str | None:
@@ -118,39 +113,27 @@ def _target(node: fx.Node) -> str | None:
 
 
 def _plain(node: fx.Node) -> str:
-    return _name(node).removeprefix("body.")
-
-
-def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    return name.removeprefix("body.")
 
 
 def _next_norm(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
     """The first normalisation that the maps themselves reach, not mixed with others on the way."""
     for user in node.users:
-        module = modules.get(_target(user))
-        if isinstance(module, _NORMS) or _name(user).endswith("_norm"):
+        kind = operation(user, modules).kind
+        if kind is Kind.NORMALISATION:
             return user
-        mixes = len(user.all_input_nodes) > 1 or (module and hasattr(module, "weight"))
-        mixes = mixes and not isinstance(module, nn.PReLU)
+        mixes = len(user.all_input_nodes) > 1 or hasattr(modules.get(_target(user)), "weight")
+        mixes = (mixes and kind is not Kind.CHANNELWISE) or kind is Kind.MIXING
         if not mixes and (found := _next_norm(user, modules)):
             return found
     return None
 
 
-def _homogeneous(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _passes_on(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a gain passes a user unchanged: a ReLU, or no non-linearity of the layer's own."""
-    module = modules.get(_target(user))
-    if module is None:
-        return _name(user) not in _CURVED
-    other = type(module).__module__ == "torch.nn.modules.activation"
-    return isinstance(module, _HOMOGENEOUS) or not other
-
-
-_CURVED = {
-    "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh",
-    "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign",
-}  # fmt: skip
+    found = operation(user, modules)
+    return found.homogeneous or found.kind not in {*ACTIVATIONS, Kind.GATE, Kind.MIXING}
 
 
 def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:

@@ -42,7 +42,7 @@ def _associated(attack: str, rows: pd.DataFrame) -> str:
     if np.isnan(rank["value"]):
         text += "Spearman's correlation is undefined, as nothing varies"
     else:
-        chance = page.bracket(rank[["chance_low", "chance_high"]])
+        chance = page.bracket(*rank[["chance_low", "chance_high"]])
         text += (
             f"Spearman {page.number(rank['value'])}, by chance {chance} "
             f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
@@ -142,45 +142,39 @@ def _association_table(rows: pd.DataFrame) -> dict | None:
     if not len(rows):
         return None
     names = {"share": "share of the attack on fragile filters"}
-    shown = pd.DataFrame(
-        {
-            "attack": rows["attack"],
-            "statistic": rows["statistic"].replace(names),
-            "seed": rows["seed"],
-            "value": [page.number(v) for v in rows["value"]],
-            "by chance": [page.number(v) for v in rows["chance"]],
-            "interval of chance": [
-                page.bracket(r) for r in rows[["chance_low", "chance_high"]].to_numpy()
-            ],
-            "p": [page.small(p) for p in rows["p_value"]],
-            "filters": rows["n"],
-            "fragile": rows["fragile"],
-            "untouched": rows["untouched"],
-        }
+    columns = {
+        "attack": "attack",
+        "statistic": rows["statistic"].replace(names),
+        "seed": "seed",
+        "value": ("value", page.number),
+        "by chance": ("chance", page.number),
+        "interval of chance": ("chance_low", "chance_high", page.bracket),
+        "p": ("p_value", page.small),
+        "filters": "n",
+        "fragile": "fragile",
+        "untouched": "untouched",
+    }
+    return page.table(
+        "Association, against chance", rows, columns, shown=True, source="association.tsv"
     )
-    return page.table("Association, against chance", shown, shown=True, source="association.tsv")
 
 
 def _filter_table(rows: pd.DataFrame) -> dict | None:
     rows = rows.sort_values(["seed", "attack", "fragility"], ascending=[True, True, False])
-    shown = pd.DataFrame(
-        {
-            "seed": rows["seed"],
-            "attack": rows["attack"],
-            "filter": rows["filter"],
-            "class": rows["class"],
-            "decided": np.where(rows["decided"], "yes", "no"),
-            "fragility (points)": [
-                "n/a" if np.isnan(f) else page.points(f) for f in rows["fragility"]
-            ],
-            "share of the attack": [page.percent(s) for s in rows["share"]],
-            "interval": [page.bracket(r) for r in rows[["ci_low", "ci_high"]].to_numpy()],
-            "change / clean norm": [page.number(r) for r in rows["relative"]],
-            "mean l1 change": [page.number(t) for t in rows["targeting"]],
-            "std over images": [page.number(s) for s in rows["std"]],
-        }
-    )
-    return page.table("Filter by filter", shown, source="targeting.tsv")
+    columns = {
+        "seed": "seed",
+        "attack": "attack",
+        "filter": "filter",
+        "class": "class",
+        "decided": ("decided", page.yes),
+        "fragility (points)": ("fragility", page.points),
+        "share of the attack": ("share", page.percent),
+        "interval": ("ci_low", "ci_high", page.bracket),
+        "change / clean norm": ("relative", page.number),
+        "mean l1 change": ("targeting", page.number),
+        "std over images": ("std", page.number),
+    }
+    return page.table("Filter by filter", rows, columns, source="targeting.tsv")
 
 
 def overlap(tables: dict, config: dict) -> dict:
@@ -246,23 +240,19 @@ def _overlap_table(rows: pd.DataFrame) -> dict | None:
     def checkpoint(seed, epoch):
         return "seed " + rows[seed].astype(str) + ", epoch " + rows[epoch].astype(str)
 
-    shown = pd.DataFrame(
-        {
-            "one": checkpoint("seed", "epoch"),
-            "other": checkpoint("other_seed", "other_epoch"),
-            "fragile": rows["fragile"].astype(str) + ", " + rows["other_fragile"].astype(str),
-            "both": rows["both"],
-            "overlap": [page.number(v) for v in rows["value"]],
-            "by chance": [page.number(v) for v in rows["chance"]],
-            "interval of chance": [
-                page.bracket(r) for r in rows[["chance_low", "chance_high"]].to_numpy()
-            ],
-            "p (as large)": [page.small(p) for p in rows["p_value"]],
-            "filters": rows["n"],
-            "left out": rows["left_out"],
-        }
-    )
-    return page.table("Overlaps", shown, source="fragile_overlap.tsv")
+    columns = {
+        "one": checkpoint("seed", "epoch"),
+        "other": checkpoint("other_seed", "other_epoch"),
+        "fragile": rows["fragile"].astype(str) + ", " + rows["other_fragile"].astype(str),
+        "both": "both",
+        "overlap": ("value", page.number),
+        "by chance": ("chance", page.number),
+        "interval of chance": ("chance_low", "chance_high", page.bracket),
+        "p (as large)": ("p_value", page.small),
+        "filters": "n",
+        "left out": "left_out",
+    }
+    return page.table("Overlaps", rows, columns, source="fragile_overlap.tsv")
 
 
 def remedy(tables: dict, config: dict) -> dict:
@@ -320,39 +310,35 @@ def remedy(tables: dict, config: dict) -> dict:
 
 
 def _before_and_after(rows: pd.DataFrame) -> dict | None:
-    shown = pd.DataFrame(
-        {
-            "images": rows["images"],
-            "policy": rows["policy"],
-            "seed": [
-                "all" if level == "all seeds" else int(seed)
-                for level, seed in zip(rows["level"], rows["seed"], strict=True)
-            ],
-            "before": [page.percent(a) for a in rows["reference_accuracy"]],
-            "after": [page.percent(a) for a in rows["accuracy"]],
-            "difference (points)": [page.points(d) for d in rows["difference"]],
-            "interval": [page.interval(r) for r in rows.to_dict("records")],
-            "p": [page.small(p) for p in rows["p_value"]],
-            "draws": rows["draws"],
-            "n": rows["n"],
-        }
-    )
-    return page.table("Before and after", shown, shown=True, source="remedy.tsv")
+    columns = {
+        "images": "images",
+        "policy": "policy",
+        "seed": [
+            "all" if level == "all seeds" else int(seed)
+            for level, seed in zip(rows["level"], rows["seed"], strict=True)
+        ],
+        "before": ("reference_accuracy", page.percent),
+        "after": ("accuracy", page.percent),
+        "difference (points)": ("difference", page.points),
+        "interval": ("ci_low", "ci_high", page.interval),
+        "p": ("p_value", page.small),
+        "draws": "draws",
+        "n": "n",
+    }
+    return page.table("Before and after", rows, columns, shown=True, source="remedy.tsv")
 
 
 def _gain_table(rows: pd.DataFrame) -> dict | None:
-    shown = pd.DataFrame(
-        {
-            "seed": rows["seed"],
-            "layer": rows["layer"],
-            "filter": rows["filter"],
-            "fragility (points)": [page.points(f) for f in rows["fragility"]],
-            "feature energy": [page.number(e) for e in rows["energy"]],
-            "gain": [page.number(g) for g in rows["gain"]],
-            "strength": rows["strength"],
-        }
-    )
-    return page.table("Gains", shown, source="gains.tsv")
+    columns = {
+        "seed": "seed",
+        "layer": "layer",
+        "filter": "filter",
+        "fragility (points)": ("fragility", page.points),
+        "feature energy": ("energy", page.number),
+        "gain": ("gain", page.number),
+        "strength": "strength",
+    }
+    return page.table("Gains", rows, columns, source="gains.tsv")
 
 
 def _here(table: pd.DataFrame, layer: str, epoch: int) -> pd.DataFrame:

@@ -30,21 +30,19 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
             read="Left of the line accuracy is lost. A bar that reaches over the line does not "
             "tell the variant from the whole network; bars are not corrected for their number.",
         )
-        numbers = pd.DataFrame(
-            {
-                "layer": part["layer"],
-                "variant": part["variant"],
-                "images": part["images"],
-                "seed": part["seed"],
-                "accuracy": [page.percent(a) for a in part["accuracy"]],
-                "whole network": [page.percent(a) for a in part["base_accuracy"]],
-                "difference (points)": [page.points(d) for d in part["difference"]],
-                f"{confidence:.0%} interval": [page.interval(r) for r in part.to_dict("records")],
-                "p (McNemar)": [page.small(p) for p in part["p_value"]],
-                "n": part["n"],
-            }
-        )
-        table = page.table("Every variant", numbers, source="ablations.tsv")
+        columns = {
+            "layer": "layer",
+            "variant": "variant",
+            "images": "images",
+            "seed": "seed",
+            "accuracy": ("accuracy", page.percent),
+            "whole network": ("base_accuracy", page.percent),
+            "difference (points)": ("difference", page.points),
+            f"{confidence:.0%} interval": ("ci_low", "ci_high", page.interval),
+            "p (McNemar)": ("p_value", page.small),
+            "n": "n",
+        }
+        table = page.table("Every variant", part, columns, source="ablations.tsv")
         blocks.append(page.block(heading, figures=[figure], notes=notes, tables=[table]))
     functions = [f"{name} ({of['function']})" for name, of in config["ablations"].items()]
     return page.section(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.studies.perturbations import figures as draw
 from faultline.studies.perturbations.scores import KNOCKED_OUT, LOSS
@@ -18,7 +19,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         last = canvas.last_epoch(part)
         first_best = last[last["top"] == 1]
         headline, losses, depth = (
-            page.of(tables[f"perturbation_{name}"], last, [*page.RUN, "epoch"])
+            page.of(tables[f"perturbation_{name}"], last, [*RUN, "epoch"])
             for name in ("headline", "layers", "depth")
         )
         figures, notes = [], _nonfinite(first_best)
@@ -139,43 +140,35 @@ def _what(table: pd.DataFrame) -> pd.Series:
 def _headline_table(table: pd.DataFrame, confidence: float) -> dict | None:
     if not len(table):
         return None
-    shown = pd.DataFrame(
-        {
-            "layer": table["role"] + ": " + table["layer"],
-            "images": _tops(table),
-            "seed": table["seed"],
-            "relative performance": [page.number(v) for v in table["value"]],
-            f"{confidence:.0%} interval": [
-                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
-            ],
-            "claim": table["claim"],
-            "seen": table["seen"],
-            "n": table["n"],
-        }
-    )
+    columns = {
+        "layer": table["role"] + ": " + table["layer"],
+        "images": _tops(table),
+        "seed": "seed",
+        "relative performance": ("value", page.number),
+        f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
+        "claim": "claim",
+        "seen": "seen",
+        "n": "n",
+    }
     title = f"The claim of Cheney et al. 2017 at {KNOCKED_OUT:.0%} of the synapses"
-    return page.table(title, shown, shown=True, source="perturbation_headline.tsv")
+    return page.table(title, table, columns, shown=True, source="perturbation_headline.tsv")
 
 
 def _depth_table(table: pd.DataFrame) -> dict | None:
     if not len(table):
         return None
-    shown = pd.DataFrame(
-        {
-            "perturbation": _what(table),
-            "images": _tops(table),
-            "seed": table["seed"],
-            "first layers keep": [page.number(v) for v in table["first_mean"]],
-            "last layers keep": [page.number(v) for v in table["last_mean"]],
-            "a last one keeps more": [page.percent(v) for v in table["value"]],
-            "p (Mann-Whitney)": [page.small(p) for p in table["p_value"]],
-            "layers": table["first_layers"].astype(str)
-            + " and "
-            + table["last_layers"].astype(str),
-        }
-    )
+    columns = {
+        "perturbation": _what(table),
+        "images": _tops(table),
+        "seed": "seed",
+        "first layers keep": ("first_mean", page.number),
+        "last layers keep": ("last_mean", page.number),
+        "a last one keeps more": ("value", page.percent),
+        "p (Mann-Whitney)": ("p_value", page.small),
+        "layers": table["first_layers"].astype(str) + " and " + table["last_layers"].astype(str),
+    }
     title = "Do later layers keep more? Mean relative performance over the strengths"
-    return page.table(title, shown, source="perturbation_depth.tsv")
+    return page.table(title, table, columns, source="perturbation_depth.tsv")
 
 
 def _loss_table(table: pd.DataFrame, confidence: float) -> dict | None:
@@ -185,17 +178,13 @@ def _loss_table(table: pd.DataFrame, confidence: float) -> dict | None:
         f"{at:.2f}" if not np.isnan(at) else "n/a" if np.isnan(value) else f"not up to {most:g}"
         for at, value, most in table[["loss_strength", "value", "largest"]].to_numpy()
     ]
-    shown = pd.DataFrame(
-        {
-            "layer": table["layer"],
-            "perturbation": _what(table),
-            "images": _tops(table),
-            "seed": table["seed"],
-            "mean over strengths": [page.number(v) for v in table["value"]],
-            f"{confidence:.0%} interval": [
-                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
-            ],
-            f"{LOSS:.0%} lost at": lost,
-        }
-    )
-    return page.table("Every layer", shown, source="perturbation_layers.tsv")
+    columns = {
+        "layer": "layer",
+        "perturbation": _what(table),
+        "images": _tops(table),
+        "seed": "seed",
+        "mean over strengths": ("value", page.number),
+        f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
+        f"{LOSS:.0%} lost at": lost,
+    }
+    return page.table("Every layer", table, columns, source="perturbation_layers.tsv")

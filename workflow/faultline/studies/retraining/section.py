@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, policy_comparison
 
@@ -66,24 +67,19 @@ def section(tables: dict, config: dict) -> dict:
                 "the number of comparisons.",
             )
             whole = of_epoch[of_epoch["level"] == "all seeds"]
-            numbers = pd.DataFrame(
-                {
-                    "images": whole["images"],
-                    "policy": whole["policy"],
-                    "accuracy": [page.percent(a) for a in whole["accuracy"]],
-                    "regular": [page.percent(a) for a in whole["reference_accuracy"]],
-                    "difference (points)": [page.points(d) for d in whole["difference"]],
-                    "over seeds": [page.interval(r) for r in whole.to_dict("records")],
-                    "over images": [
-                        page.interval({"ci_low": r["image_ci_low"], "ci_high": r["image_ci_high"]})
-                        for r in whole.to_dict("records")
-                    ],
-                    "seeds": whole["seeds"],
-                    "draws": whole["draws"],
-                }
-            )
+            columns = {
+                "images": "images",
+                "policy": "policy",
+                "accuracy": ("accuracy", page.percent),
+                "regular": ("reference_accuracy", page.percent),
+                "difference (points)": ("difference", page.points),
+                "over seeds": ("ci_low", "ci_high", page.interval),
+                "over images": ("image_ci_low", "image_ci_high", page.interval),
+                "seeds": "seeds",
+                "draws": "draws",
+            }
             heading = f"{run}, from epoch {epoch}"
-            table = page.table("Mean over seeds", numbers, source="comparison.tsv")
+            table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
             blocks.append(
                 page.block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
             )
@@ -109,8 +105,8 @@ def section(tables: dict, config: dict) -> dict:
 def _frozen(retraining: pd.DataFrame) -> pd.DataFrame:
     """Share of the freezable parameters that were frozen, per retraining; draws as one family."""
     if not len(retraining):
-        return pd.DataFrame(columns=[*page.RUN, "epoch", "seed", "policy", "family", "share"])
-    table = retraining.drop_duplicates([*page.RUN, "epoch", "seed", "policy"])
+        return pd.DataFrame(columns=[*RUN, "epoch", "seed", "policy", "family", "share"])
+    table = retraining.drop_duplicates([*RUN, "epoch", "seed", "policy"])
     share = table["frozen"] / table["freezable"].where(table["freezable"] > 0)
     return table.assign(share=share, family=table["policy"].str.replace(r"-\d+$", "", regex=True))
 

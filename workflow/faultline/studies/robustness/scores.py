@@ -9,20 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.base.statistics import benjamini_hochberg, mean_interval, mean_p_value
 
-CHECKPOINT = ["dataset", "network", "training", "epoch"]
+CHECKPOINT = [*RUN, "epoch"]
 
 WHAT = ["attack", "eps"]
-
-
-def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, hits in correct.items():
-        attack, _, eps = key.partition("/")
-        found.setdefault(attack, {})[eps] = hits
-    return found
 
 
 def rg_scores(accuracy: pd.DataFrame) -> pd.DataFrame:

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.methods import weakest_first
 from faultline.report import page
 from faultline.studies.robustness import figures as draw
 
 PLACE = ["dataset", "network"]
-
-STRENGTH = ("fgsm", "pgd", "apgd")
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
@@ -100,7 +99,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
     confidence = config["scores"]["confidence"]
     level = 1 - confidence
     for place, part, changes in _places(tables, config):
-        for attack in _judges(part):
+        for attack in _judges(part, config):
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
             if not len(rows):
                 continue
@@ -128,11 +127,12 @@ def _compared(robust: pd.DataFrame) -> bool:
 
 def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(name, robustness, differences) of each data set and network, trainings at their last
-    epoch, attacks from the weakest to the strongest."""
+    epoch, attacks from the weakest to the strongest, those of unknown strength behind."""
     robust, changes = tables["robustness"], tables["robustness_differences"]
     if not len(robust) or not _compared(robust):
         return
-    rank = {name: STRENGTH.index(a["method"]) for name, a in config["attacks"].items()}
+    known, unknown = weakest_first(config["attacks"])
+    rank = [*known, *unknown].index
     robust, changes = (
         t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
         for t in (robust, changes)
@@ -159,10 +159,11 @@ def _without(families: Mapping, names) -> dict:
     return {base: of for base, of in families.items() if base not in names}
 
 
-def _judges(part: pd.DataFrame) -> list[str]:
-    """The strongest and the weakest attack, if they differ."""
-    attacks = list(dict.fromkeys(part["attack"]))
-    return list(dict.fromkeys([attacks[-1], attacks[0]]))
+def _judges(part: pd.DataFrame, config: dict) -> list[str]:
+    """The strongest attack, the weakest, and those of unknown strength, for which none stands."""
+    there = set(part["attack"])
+    known, unknown = ([a for a in of if a in there] for of in weakest_first(config["attacks"]))
+    return list(dict.fromkeys([*known[-1:], *known[:1], *unknown]))
 
 
 def _seeds(part: pd.DataFrame) -> str:
@@ -287,31 +288,29 @@ def _difference_table(
     if not len(changes):
         return None
     rows = _ordered(changes, families)
-    sure = rows["q_value"] < level
-    shown = pd.DataFrame(
-        {
-            "training": rows["training"],
-            "base": rows["base"],
-            "attack": rows["attack"],
-            "eps": rows["eps"].replace("rg_score", "R&G"),
-            "of the base": [f"{v:.1f}" for v in rows["base_value"]],
-            "difference": [_signed(v) for v in rows["value"]],
-            f"{confidence:.0%} interval": [
-                "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]"
-                for low, high in rows[["ci_low", "ci_high"]].to_numpy()
-            ],
-            "p": [page.small(p) for p in rows["p_value"]],
-            "q": [page.small(q) for q in rows["q_value"]],
-            "seeds": rows["seeds"],
-            "beyond chance": np.select(
-                [sure & (rows["value"] > 0), sure & (rows["value"] < 0)], ["helps", "harms"], "no"
-            ),
-        }
-    )
-    whole = (rows["eps"] == "rg_score").to_numpy()
-    shown = pd.concat([shown[whole], shown[~whole]])
+    whole = rows["eps"] == "rg_score"
+    rows = pd.concat([rows[whole], rows[~whole]])
+    columns = {
+        "training": "training",
+        "base": "base",
+        "attack": "attack",
+        "eps": rows["eps"].replace("rg_score", "R&G"),
+        "of the base": ("base_value", "{:.1f}".format),
+        "difference": ("value", _signed),
+        f"{confidence:.0%} interval": (
+            *("ci_low", "ci_high"),
+            lambda low, high: "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]",
+        ),
+        "p": ("p_value", page.small),
+        "q": ("q_value", page.small),
+        "seeds": "seeds",
+        "beyond chance": (
+            *("q_value", "value"),
+            lambda q, value: ("helps" if value > 0 else "harms") if q < level and value else "no",
+        ),
+    }
     title = "Regularised less its base, paired by seed; R&G scores first, then points at each eps"
-    return page.table(title, shown, source="robustness_differences.tsv")
+    return page.table(title, rows, columns, source="robustness_differences.tsv")
 
 
 def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> dict | None:

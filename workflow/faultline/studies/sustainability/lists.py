@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays
 from faultline.base.statistics import fleiss_kappa, mean_interval
@@ -88,9 +89,9 @@ def agreement(lists: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     layers, the mean length of a list.
     """
     rows = []
-    run, axes = ["dataset", "network", "training"], ["seed", "epoch", "perturber"]
-    for (*where, eta), part in lists.groupby([*run, "eta"], sort=False) if len(lists) else []:
-        of_run = (probes[run] == where).all(axis=1)
+    axes = ["seed", "epoch", "perturber"]
+    for (*where, eta), part in lists.groupby([*RUN, "eta"], sort=False) if len(lists) else []:
+        of_run = (probes[RUN] == where).all(axis=1)
         names = list(dict.fromkeys(probes.loc[of_run, "probe"]))
         for over in axes:
             overlaps, votes, compared = [], [], False
@@ -101,7 +102,7 @@ def agreement(lists: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
                 yes = np.array([sum(name in one for one in sets) for name in names])
                 votes += [*np.stack([yes, len(sets) - yes], axis=1)]
             if compared:
-                row = dict(zip(run, where, strict=True)) | {"over": over, "eta": eta}
+                row = dict(zip(RUN, where, strict=True)) | {"over": over, "eta": eta}
                 row |= {"value": np.mean(overlaps or [np.nan]), "kappa": fleiss_kappa(votes)}
                 rows.append(row | {"layers": part["layers"].mean(), "pairs": len(overlaps)})
     return pd.DataFrame(rows)

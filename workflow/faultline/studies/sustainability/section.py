@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
@@ -139,47 +138,42 @@ def _n(table: pd.DataFrame, settings: dict) -> str:
 
 def _list_table(lists: pd.DataFrame, eta: float) -> dict | None:
     rows = lists[lists["eta"] == eta]
-    shown = pd.DataFrame(
-        {
-            "perturber": rows["perturber"],
-            "seed": rows["seed"],
-            "\u03bc": [page.number(v) for v in rows["mu"]],
-            "\u03c3": [page.number(v) for v in rows["sigma"]],
-            "limit": [page.number(v) for v in rows["limit"]],
-            "most vulnerable, the most first": rows["mvl"].str.replace(",", ", "),
-        }
-    ).sort_values("perturber", kind="stable", key=lambda c: c.map(list(dict.fromkeys(c)).index))
+    rows = rows.sort_values(
+        "perturber", kind="stable", key=lambda c: c.map(list(dict.fromkeys(c)).index)
+    )
+    columns = {
+        "perturber": "perturber",
+        "seed": "seed",
+        "\u03bc": ("mu", page.number),
+        "\u03c3": ("sigma", page.number),
+        "limit": ("limit", page.number),
+        "most vulnerable, the most first": rows["mvl"].str.replace(",", ", "),
+    }
     title = f"The most vulnerable layers at \u03b7 = {eta:g}"
-    return page.table(title, shown, shown=True, source="sustainability_lists.tsv")
+    return page.table(title, rows, columns, shown=True, source="sustainability_lists.tsv")
 
 
 def _agreement_table(table: pd.DataFrame) -> dict | None:
-    shown = pd.DataFrame(
-        {
-            "lists of two": table["over"] + "s",
-            "\u03b7": [page.minus(f"{eta:g}") for eta in table["eta"]],
-            "layers listed": [page.number(v) for v in table["layers"]],
-            "shared": [page.percent(v) for v in table["value"]],
-            "kappa": [page.number(v) for v in table["kappa"]],
-            "pairs": table["pairs"],
-        }
-    )
+    columns = {
+        "lists of two": ("over", lambda over: f"{over}s"),
+        "\u03b7": ("eta", lambda eta: page.minus(f"{eta:g}")),
+        "layers listed": ("layers", page.number),
+        "shared": ("value", page.percent),
+        "kappa": ("kappa", page.number),
+        "pairs": "pairs",
+    }
     title = "How far two lists agree: layers on both, of those on either; kappa is against chance"
-    return page.table(title, shown, source="sustainability_agreement.tsv") if len(table) else None
+    return page.table(title, table, columns, source="sustainability_agreement.tsv")
 
 
 def _probe_table(table: pd.DataFrame, confidence: float) -> dict | None:
-    shown = pd.DataFrame(
-        {
-            "perturber": table["perturber"],
-            "layer": table["probe"],
-            "seed": table["seed"],
-            "relative error": [page.number(v) for v in table["value"]],
-            f"{confidence:.0%} interval": [
-                page.bracket(r) for r in table[["ci_low", "ci_high"]].to_numpy()
-            ],
-            "std over images": [page.number(v) for v in table["std"]],
-            "most vulnerable": np.where(table["mvl"], "yes", "no"),
-        }
-    )
-    return page.table("Every layer", shown, source="sustainability.tsv")
+    columns = {
+        "perturber": "perturber",
+        "layer": "probe",
+        "seed": "seed",
+        "relative error": ("value", page.number),
+        f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
+        "std over images": ("std", page.number),
+        "most vulnerable": ("mvl", page.yes),
+    }
+    return page.table("Every layer", table, columns, source="sustainability.tsv")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
@@ -104,19 +103,17 @@ def class_maps(tables: dict, config: dict) -> dict:
             "question mark are not: their interval reaches into another class.",
         )
         chosen = last[last["filter"] == "combined"]
-        numbers = pd.DataFrame(
-            {
-                "layer": chosen["layer"],
-                "score": chosen["score"] + page.suffix(chosen["attack"]),
-                "seed": chosen["seed"],
-                "value": [page.number(v) for v in chosen["value"]],
-                "interval": [page.bracket(r) for r in chosen[["ci_low", "ci_high"]].to_numpy()],
-                "q-value": [page.small(q) for q in chosen["q_value"]],
-                "class": chosen["class"],
-                "decided": np.where(chosen["decided"], "yes", "no"),
-            }
-        )
-        table = page.table("The numbers", numbers, source="layers.tsv")
+        columns = {
+            "layer": "layer",
+            "score": chosen["score"] + page.suffix(chosen["attack"]),
+            "seed": "seed",
+            "value": ("value", page.number),
+            "interval": ("ci_low", "ci_high", page.bracket),
+            "q-value": ("q_value", page.small),
+            "class": "class",
+            "decided": ("decided", page.yes),
+        }
+        table = page.table("The numbers", chosen, columns, source="layers.tsv")
         blocks.append(page.block(run, figures=[figure], tables=[table]))
     return page.section(
         "classes",
@@ -285,29 +282,27 @@ def band_splits(tables: dict, config: dict) -> dict:
 def invariance(tables: dict, config: dict) -> dict:
     table, blocks = tables["invariance"], []
     if len(table):
-        shown = pd.DataFrame(
-            {
-                "network": table["network"],
-                "synaptic filter": table["filter"],
-                "score": table["score"] + page.suffix(table["attack"]),
-                "over": table["over"],
-                "keep their class": [page.percent(u) for u in table["unchanged"]],
-                "pairs agree": [page.percent(u) for u in table["agreement"]],
-                "kappa": [page.number(k) for k in table["kappa"]],
-                "units": table["units"],
-                "raters": table["raters"],
-                "left out": table["dropped"],
-                "note": table["note"].fillna(""),
-            }
+        table = table.assign(
+            said=table["score"] + page.suffix(table["attack"]), note=table["note"].fillna("")
         )
-        combined = (table["filter"] == "combined").to_numpy()
-        main = page.table(
-            "Combined over the synaptic filters",
-            shown[combined].drop(columns="synaptic filter"),
-            shown=True,
-            source="invariance.tsv",
-        )
-        rest = page.table("Each synaptic filter", shown[~combined], source="invariance.tsv")
+        columns = {
+            "network": "network",
+            "synaptic filter": "filter",
+            "score": "said",
+            "over": "over",
+            "keep their class": ("unchanged", page.percent),
+            "pairs agree": ("agreement", page.percent),
+            "kappa": ("kappa", page.number),
+            "units": "units",
+            "raters": "raters",
+            "left out": "dropped",
+            "note": "note",
+        }
+        combined = table["filter"] == "combined"
+        few = {k: v for k, v in columns.items() if k != "synaptic filter"}
+        title, source = "Combined over the synaptic filters", "invariance.tsv"
+        main = page.table(title, table[combined], few, shown=True, source=source)
+        rest = page.table("Each synaptic filter", table[~combined], columns, source=source)
         blocks.append(page.block("", tables=[main, rest]))
     return page.section(
         "invariance",

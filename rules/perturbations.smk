@@ -1,8 +1,11 @@
+PERTURB, PERTURBED = config["perturbations"], PLAN.of_section("perturbations")
+
+
 rule perturb_layer:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=transferred_sets,
     output:
         facts=f"{LAYER}/perturbations.npz",
     log:
@@ -11,15 +14,14 @@ rule perturb_layer:
         f"{BENCHMARKS}/layers/{{layer}}/perturb_layer.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         # a large network is held several times over, and with little memory left batches get small
-        mem_mb=lambda wildcards, input, attempt: attempt * (2000 + int(3 * input.size_mb)),
+        mem_mb=memory(2000, per_input=3),
         runtime=240,
         gpu=GPU,
     params:
         where=place,
-        attacks=ABLATION_ATTACKS,
+        attacks=PLAN.crafted_attacks(),
         images=config["ablation"]["images"],
         perturbations=ordered(
             {key: PERTURB[key] for key in ("kinds", "parameters", "shares", "sigmas", "repeats")}
@@ -48,15 +50,11 @@ rule score_perturbations:
         f"{BENCHMARKS}/score_perturbations.tsv"
     conda:
         "../envs/faultline.yaml"
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=60,
-        gpu=0,
     params:
-        where=place,
-        layers=lambda w: select_layers(w.network, PERTURB["layers"]),
-        network_layers=lambda w: network_layers(w.network)[w.network],
+        network_layers=lambda w: network_layers([w.network])[w.network],
         chance=lambda w: 1 / CLASSES[w.dataset],
         ends=PERTURB["ends"],
         almost_chance=PERTURB["almost_chance"],
@@ -64,3 +62,21 @@ rule score_perturbations:
         code=code("score_perturbations"),
     script:
         "../workflow/score_perturbations.py"
+
+
+use rule tabulate_accuracy as tabulate_perturbations with:
+    input:
+        curves=fill(f"{CHECKPOINT}/perturbations/curves.tsv", PERTURBED),
+        layers=fill(f"{CHECKPOINT}/perturbations/layers.tsv", PERTURBED),
+        headline=fill(f"{CHECKPOINT}/perturbations/headline.tsv", PERTURBED),
+        depth=fill(f"{CHECKPOINT}/perturbations/depth.tsv", PERTURBED),
+    output:
+        **tables("perturbations"),
+    log:
+        f"{RESULTS}/logs/tabulate_perturbations.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_perturbations.tsv"
+    params:
+        study="perturbations",
+        settings={},
+        code=code("tabulate_study", "faultline/studies/perturbations/tables"),

@@ -1,0 +1,55 @@
+rule attack:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+    output:
+        accuracy=f"{ATTACK}/accuracy.tsv",
+        checks=f"{ATTACK}/checks.tsv",
+        correct=f"{ATTACK}/correct.npz",
+        adversarial=f"{ATTACK}/adversarial.pt",
+    log:
+        f"{LOGS}/attack-{{attack}}.log",
+    benchmark:
+        f"{BENCHMARKS}/attack-{{attack}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attack=lambda w: PLAN.attacks([w.attack])[w.attack],
+        device=config["device"],
+        code=code("attack"),
+    script:
+        "../workflow/attack.py"
+
+
+# Each study has such a rule: what it gives to the report, as one table of a kind for the whole run.
+rule tabulate_accuracy:
+    input:
+        accuracy=of_all_attacks("accuracy.tsv"),
+        checks=of_all_attacks("checks.tsv"),
+        correct=of_all_attacks("correct.npz"),
+        history=fill(f"{CHECKPOINT}/history.tsv", PLAN.checkpoints("last")),
+    output:
+        **tables("accuracy"),
+    log:
+        f"{RESULTS}/logs/tabulate_accuracy.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_accuracy.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        study="accuracy",
+        settings={
+            "attacks": PLAN.attacks(),
+            "masking": config["robustness"]["masking"],
+            "confidence": config["scores"]["confidence"],
+        },
+        code=code("tabulate_study", "faultline/studies/accuracy/tables"),
+    script:
+        "../workflow/tabulate_study.py"

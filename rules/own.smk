@@ -1,0 +1,40 @@
+rule ablate_own:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=transferred_sets,
+    output:
+        facts=OWN_ABLATION,
+    log:
+        f"{LOGS}/layers/{{layer}}/ablate_own-{{ablation}}.log",
+    benchmark:
+        f"{BENCHMARKS}/layers/{{layer}}/ablate_own-{{ablation}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attacks=PLAN.crafted_attacks(),
+        images=config["ablation"]["images"],
+        ablation=lambda w: PLAN.own_ablation(w.ablation),
+        device=config["device"],
+        code=code("ablate_own"),
+    script:
+        "../workflow/ablate_own.py"
+
+
+use rule tabulate_accuracy as tabulate_own with:
+    input:
+        ablations=fill(OWN_ABLATION, PLAN.own_ablated()),
+    output:
+        **tables("own"),
+    log:
+        f"{RESULTS}/logs/tabulate_own.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_own.tsv"
+    params:
+        study="own",
+        settings={"confidence": config["scores"]["confidence"]},
+        code=code("tabulate_study", "faultline/studies/own/tables"),

@@ -1,0 +1,57 @@
+RETRAIN = config["retraining"]
+RETRAINED = with_each(PLAN.of_section("retraining", "from_epochs"), "policy", PLAN.policies())
+UNIT = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
+
+
+rule retrain:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        # what is fragile; `regular` retraining need not know
+        classes=lambda w: [f"{CHECKPOINT}/classes/{UNIT}.tsv"] * (w.policy != "regular"),
+        chosen=chosen_settings,
+        errors=lambda w: standard_errors(w, [w.seed]),
+    output:
+        result=f"{RETRAINING}/result.tsv",
+        history=f"{RETRAINING}/history.tsv",
+        correct=f"{RETRAINING}/correct.npz",
+        network=f"{RETRAINING}/network.pt",
+    log:
+        f"{LOGS}/retrain-{{policy}}.log",
+    benchmark:
+        f"{BENCHMARKS}/retrain-{{policy}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=480,
+        gpu=GPU,
+    params:
+        training=lambda w: PLAN.segment_settings(w.training, w.network),
+        epochs=RETRAIN["epochs"],
+        attacks=PLAN.attacks(RETRAIN["judged_under"]),
+        choice=lambda w: {
+            key: RETRAIN[key]
+            for key in ("attack", "by", "filter", "score")
+            if w.policy != "regular"
+        },
+        device=config["device"],
+        code=code("retrain"),
+    script:
+        "../workflow/retrain.py"
+
+
+use rule tabulate_accuracy as tabulate_retraining with:
+    input:
+        result=fill(f"{RETRAINING}/result.tsv", RETRAINED),
+        correct=fill(f"{RETRAINING}/correct.npz", RETRAINED),
+    output:
+        **tables("retraining"),
+    log:
+        f"{RESULTS}/logs/tabulate_retraining.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_retraining.tsv"
+    params:
+        study="retraining",
+        settings={"confidence": config["scores"]["confidence"]},
+        code=code("tabulate_study", "faultline/studies/retraining/tables"),

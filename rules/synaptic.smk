@@ -1,0 +1,162 @@
+FILTERING = config["synaptic_filtering"]
+
+
+rule ablate_layer:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=transferred_sets,
+    output:
+        facts=f"{LAYER}/synaptic-filtering.npz",
+    log:
+        f"{LOGS}/layers/{{layer}}/ablate_layer.log",
+    benchmark:
+        f"{BENCHMARKS}/layers/{{layer}}/ablate_layer.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attacks=PLAN.crafted_attacks(),
+        images=config["ablation"]["images"],
+        filters=FILTERING["filters"],
+        thresholds=FILTERING["thresholds"],
+        device=config["device"],
+        code=code("ablate_layer"),
+    script:
+        "../workflow/ablate_layer.py"
+
+
+rule ablate_global:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=transferred_sets,
+    output:
+        facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
+    log:
+        f"{LOGS}/ablate_global.log",
+    benchmark:
+        f"{BENCHMARKS}/ablate_global.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attacks=PLAN.crafted_attacks(),
+        images=config["ablation"]["images"],
+        filters=FILTERING["filters"],
+        thresholds=FILTERING["thresholds"],
+        limits=FILTERING["global_range"],
+        device=config["device"],
+        code=code("ablate_global"),
+    script:
+        "../workflow/ablate_global.py"
+
+
+rule ablate_filters:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=transferred_sets,
+    output:
+        facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",
+    log:
+        f"{LOGS}/layers/{{layer}}/ablate_filters-{{first}}-{{last}}.log",
+    benchmark:
+        f"{BENCHMARKS}/layers/{{layer}}/ablate_filters-{{first}}-{{last}}.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attacks=PLAN.crafted_attacks(),
+        images=config["ablation"]["images"],
+        at=config["nodal_dropout"]["at"],
+        device=config["device"],
+        code=code("ablate_filters"),
+    script:
+        "../workflow/ablate_filters.py"
+
+
+rule score:
+    input:
+        local=lambda w: [
+            f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
+            for layer in PLAN.filtered_layers(w.network)
+        ],
+        all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING["global"],
+        nodal=lambda w: [
+            f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz".format(**job, **w)
+            for job in PLAN.dropout_jobs(w.network, w.dataset)
+        ],
+    output:
+        layers=f"{CHECKPOINT}/scores/layers.tsv",
+        filters=f"{CHECKPOINT}/scores/filters.tsv",
+        bands=f"{CHECKPOINT}/scores/bands.tsv",
+        curves=f"{CHECKPOINT}/scores/curves.tsv",
+    log:
+        f"{LOGS}/score.log",
+    benchmark:
+        f"{BENCHMARKS}/score.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        baseline=config["scores"]["baseline"],
+        integration=config["scores"]["integration"],
+        confidence=config["scores"]["confidence"],
+        code=code("score"),
+    script:
+        "../workflow/score.py"
+
+
+rule classify:
+    input:
+        layers=f"{CHECKPOINT}/scores/layers.tsv",
+        filters=f"{CHECKPOINT}/scores/filters.tsv",
+        bands=f"{CHECKPOINT}/scores/bands.tsv",
+    output:
+        layers=f"{CHECKPOINT}/classes/layers.tsv",
+        filters=f"{CHECKPOINT}/classes/filters.tsv",
+        bands=f"{CHECKPOINT}/classes/bands.tsv",
+    log:
+        f"{LOGS}/classify.log",
+    benchmark:
+        f"{BENCHMARKS}/classify.tsv"
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=30,
+    params:
+        tau=ordered(config["classes"]["tau"]),
+        code=code("classify"),
+    script:
+        "../workflow/classify.py"
+
+
+use rule tabulate_accuracy as tabulate_synaptic with:
+    input:
+        curves=fill(f"{CHECKPOINT}/scores/curves.tsv", PLAN.scored()),
+        layers=fill(f"{CHECKPOINT}/classes/layers.tsv", PLAN.scored()),
+        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", PLAN.scored()),
+        bands=fill(f"{CHECKPOINT}/classes/bands.tsv", PLAN.scored()),
+    output:
+        **tables("synaptic"),
+    log:
+        f"{RESULTS}/logs/tabulate_synaptic.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tabulate_synaptic.tsv"
+    params:
+        study="synaptic",
+        settings={"network_layers": network_layers(config["networks"])},
+        code=code("tabulate_study", "faultline/studies/synaptic/tables"),

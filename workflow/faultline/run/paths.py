@@ -1,0 +1,59 @@
+"""Where results lie below their folder, and what a path tells of its place."""
+
+import re
+import string
+from collections.abc import Callable, Iterable
+
+from faultline.base.columns import RUN
+from faultline.base.files import load_table
+
+DATA = "{dataset}/data.pt"
+OF_RUN = "/".join(f"{{{name}}}" for name in RUN)
+TUNING = f"{OF_RUN}/tuning"
+CHECKPOINT = f"{OF_RUN}/seed-{{seed}}/epoch-{{epoch}}"
+ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
+LAYER = f"{CHECKPOINT}/layers/{{layer}}"
+OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
+RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
+REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
+
+
+def _compiled(pattern: str) -> re.Pattern:
+    parts = "".join(
+        re.escape(text) + (f"(?P<{name}>[^/]+)" if name else "")
+        for text, name, *_ in string.Formatter().parse(pattern)
+    )
+    return re.compile(f"(?:.*/)?{parts}" + ("" if pattern.endswith(".npz") else "/.+"))
+
+
+_MOST_SPECIFIC_FIRST = [
+    _compiled(pattern)
+    for pattern in (OWN_ABLATION, REMEDY, RETRAINING, LAYER, ATTACK, CHECKPOINT, TUNING)
+]
+
+
+def place_of(path: str) -> dict[str, str | int]:
+    """The data set, network, training and so on that a file of the results is about, in the order
+    of its folders; seed and epoch are numbers. ValueError where it lies in none of the folders."""
+    for pattern in _MOST_SPECIFIC_FIRST:
+        if found := pattern.fullmatch(str(path)):
+            numbers = ("seed", "epoch")
+            return {k: int(v) if k in numbers else v for k, v in found.groupdict().items()}
+    raise ValueError(f"{path} is no file of a data set, network and training")
+
+
+def gather(paths: Iterable[str], load: Callable = load_table):
+    """One table of many: the rows of each file behind the columns that name its place, where the
+    file has not got these itself. load: path -> pandas DataFrame. Without any file, an empty one.
+    """
+    import pandas as pd  # not while the workflow is parsed
+
+    parts = []
+    for path in paths:
+        table = load(path)
+        for position, (key, value) in enumerate(place_of(path).items()):
+            if key not in table:
+                table.insert(position, key, value)
+        parts.append(table)
+    parts = [part for part in parts if len(part)] or parts[:1]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -1,0 +1,14 @@
+"""The config, checked by all studies too."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from faultline.run import sense
+from faultline.studies.order import STUDIES
+
+
+def resolve(config: dict, schema: dict) -> dict:
+    """The config with every default filled in; UserError with one line where it makes no sense."""
+    names = [f"faultline.studies.{study}.config" for study in STUDIES]
+    modules = [import_module(name) for name in names if find_spec(name)]
+    return sense.resolve(config, schema, studies=[module.check for module in modules])

@@ -1,0 +1,42 @@
+"""What selective retraining asks of the config."""
+
+from faultline.base.errors import UserError, nearest
+from faultline.run.sense import check_epochs, chosen_attacks
+
+
+def check(config: dict, facts: dict) -> None:
+    retraining = config["retraining"]
+    chosen_attacks(config, "retraining", "judged_under")
+    attacks = config["ablation"]["attacks"]
+    if retraining.setdefault("attack", attacks[0]) not in attacks:
+        raise UserError(
+            f"config key retraining.attack: {retraining['attack']!r} is not under "
+            f"ablation.attacks; {nearest(retraining['attack'], attacks)}"
+        )
+    check_epochs("retraining.from_epochs", retraining["from_epochs"], config["trainings"])
+    for name, training in config["trainings"].items():
+        epochs, schedule = training["epochs"], training["schedule"]
+        starts = {"all": epochs, "last": epochs[-1:]}.get(str(retraining["from_epochs"]))
+        for epoch in retraining["from_epochs"] if starts is None else starts:
+            if schedule["kind"] == "cosine" and epoch >= schedule["epochs"]:
+                raise UserError(
+                    f"config key retraining.from_epochs: at epoch {epoch} the cosine schedule of "
+                    f"trainings.{name} has come to 0, so nothing would be learned; lengthen its "
+                    "schedule.epochs or retrain from an earlier epoch"
+                )
+    filters = config["synaptic_filtering"]["filters"]
+    if retraining["from_epochs"] and config["synaptic_filtering"]["layers"] == "none":
+        raise UserError(
+            "config key retraining.from_epochs: retraining needs synaptic_filtering.layers; "
+            "choose layers, or set from_epochs to []"
+        )
+    if retraining["by"] == "band" and "pulse" not in filters:
+        raise UserError(
+            "config key retraining.by: band needs the pulse filter; add pulse to "
+            "synaptic_filtering.filters or set by to layer"
+        )
+    if retraining["filter"] not in [*filters, "combined"]:
+        raise UserError(
+            f"config key retraining.filter: {retraining['filter']!r} is not swept; "
+            f"{nearest(retraining['filter'], [*filters, 'combined'])}"
+        )

@@ -1,0 +1,15 @@
+"""What synaptic filtering and nodal dropout ask of the config."""
+
+from faultline.base.errors import UserError
+from faultline.run.sense import check_layers
+
+
+def check(config: dict, facts: dict) -> None:
+    for key in ("synaptic_filtering", "nodal_dropout"):
+        check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
+    limits = config["synaptic_filtering"]["global_range"]
+    if limits and not limits[0] < limits[1]:
+        raise UserError(
+            f"config key synaptic_filtering.global_range: {limits} does not go up; "
+            "expected [low, high]"
+        )

@@ -1,0 +1,97 @@
+"""What CONTRIBUTING.md shows: each of its diffs fits, and what it adds works."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pandas as pd
+import yaml
+from support import ROOT, Copy
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+PLAIN = {
+    "datasets": {"digits": {"train": 200, "validation": 50, "test": 60}},
+    "networks": ["small_conv"],
+    "trainings": {"standard": {"batch_size": 50, "epochs": [1]}},
+    "seeds": [0],
+    "attacks": {"pgd": {"method": "pgd", "steps": 2, "eps": 0.1}},
+    "ablation": {"target": "base", "attacks": ["pgd"]},
+}
+CHECKPOINT = "results/digits/small_conv/standard/seed-0/epoch-1"
+
+
+def blocks(heading: str) -> list[tuple[str, str]]:
+    """(language, text) of every fenced block below a heading of CONTRIBUTING.md."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, flags=re.M | re.S)
+    return BLOCK.findall(section)
+
+
+def follow(copy: Copy, heading: str) -> list[str]:
+    """Do what a section shows: apply its diffs, run its commands; the files that it changed."""
+    changed = []
+    for language, text in blocks(heading):
+        command = ["git", "apply", "-"] if language == "diff" else shlex.split(text)
+        if language == "bash":
+            assert command[0] == "python"
+            command[0] = sys.executable
+        done = subprocess.run(
+            command,
+            cwd=copy.folder,
+            input=text if language == "diff" else "",
+            env=copy.environment(PYTHONPATH=str(copy.folder / "workflow")),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        changed += re.findall(r"^\+\+\+ b/(\S+)$", text, flags=re.MULTILINE)
+    for path in changed:
+        assert (copy.folder / path).read_bytes() != (ROOT / path).read_bytes(), path
+    linted = ["check", *(path for path in changed if path.endswith(".py"))]
+    subprocess.run([sys.executable, "-m", "ruff", *linted], cwd=copy.folder, check=True)
+    return changed
+
+
+def test_an_ablation(fresh):
+    assert len(follow(fresh, "Add an ablation")) == 2
+    perturbed = {"layers": ["fc"], "kinds": ["sign_flip"], "shares": [0, 0.5, 1], "repeats": 2}
+    fresh.configure(PLAIN | {"perturbations": perturbed})
+    curves = f"{CHECKPOINT}/perturbations/curves.tsv"
+    fresh.run("--cores", "1", curves)
+    table = pd.read_csv(fresh.folder / curves, sep="\t").query("images == 'clean'")
+    weights = table[table["parameter"] == "weight"].set_index("strength")
+    assert set(table["kind"]) == {"sign_flip"} and weights.index.tolist() == [0, 0.5, 1]
+    assert weights.loc[0, "value"] == 1 > weights.loc[1, "value"]
+    assert weights.loc[1, "std"] == 0  # every sign, in each draw
+    assert "sign_flip" not in (ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8")
+
+
+def test_an_attack(fresh):
+    assert len(follow(fresh, "Add an attack")) == 3
+    attacks = {"noise": {"method": "noise", "eps": 0.1}, **PLAIN["attacks"]}
+    fresh.configure(PLAIN | {"attacks": attacks})
+    found = {}
+    for name in attacks:
+        accuracy = f"{CHECKPOINT}/attacks/{name}/accuracy.tsv"
+        fresh.run("--cores", "1", accuracy)
+        found[name] = pd.read_csv(fresh.folder / accuracy, sep="\t").set_index("eps")["accuracy"]
+    assert found["noise"][0.1] > found["pgd"][0.1]
+    checks = pd.read_csv(fresh.folder / CHECKPOINT / "attacks/noise/checks.tsv", sep="\t")
+    assert len(checks)
+
+
+def test_a_network(fresh):
+    assert len(follow(fresh, "Add a network")) == 2
+    kept = "workflow/faultline/networks/networks.json"
+    before, after = (
+        json.loads((folder / kept).read_text("utf-8")) for folder in (ROOT, fresh.folder)
+    )
+    layers = [["fc1", "linear", 100], ["fc2", "linear", 100], ["fc3", "linear", "classes"]]
+    assert after.pop("mlp") == {"input": "image", "min_size": 1, "layers": layers}
+    assert after == before
+    fresh.configure(yaml.safe_dump(PLAIN | {"networks": ["mlp"]}))
+    jobs = [job for job in fresh.announced() if job["rule"] == "ablate_layer"]
+    assert {job["wildcards"]["layer"] for job in jobs} == {"fc1", "fc2", "fc3"}
+    fresh.run("--cores", "1", f"{CHECKPOINT.replace('small_conv', 'mlp')}/checkpoint.pt")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from support import ROOT, copy_workflow
 
 from faultline.base.files import load_table
@@ -93,3 +94,36 @@ def test_notebook(rerun):
     path = {"PYTHONPATH": str(rerun.folder / "workflow")}  # as pip install -e
     said = run(rerun, sys.executable, "-c", "\n".join(cells), **path)
     assert "S_adv" in said and "filter 5" in said
+
+
+def test_the_papers_are_cited_alike():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    pages = [
+        " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        for page in ("README.md", "docs/methods.md")
+    ]
+    assert len(citation["references"]) == 4
+    for paper in citation["references"]:
+        numbers = [i["value"] for i in paper["identifiers"]]
+        numbers += [f"doi:{paper['doi']}"] if "doi" in paper else []
+        names = ", ".join(
+            " ".join([f"{n[0]}." for n in a["given-names"].split()] + [a["family-names"]])
+            for a in paper["authors"]
+        )
+        for page in pages:
+            for said in (f"{names} ({paper['year']})", paper["title"], *numbers):
+                assert said in page, said
+
+
+def test_what_the_workflow_catalogue_reads(fresh):
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text("utf-8"))["usage"]
+    assert usage["software-stack-deployment"] == {"conda": True} and usage["report"] is True
+    sections = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+    told = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", told.split("| section |")[1])) >= set(sections["properties"])
+    found = fresh.announced("-s", "workflow/Snakefile")
+    outputs = [
+        sorted(p for job in jobs for p in job.get("output", ()))
+        for jobs in (found, fresh.announced())
+    ]
+    assert outputs[0] == outputs[1]

@@ -1,4 +1,4 @@
-"""What the stages that hold a network share: the data set, the network, its checkpoint."""
+"""The sweep of an ablation rule: its checkpoint, its images and its variants make facts."""
 
 from collections.abc import Callable, Sequence
 

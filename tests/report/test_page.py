@@ -292,20 +292,29 @@ def test_retraining_says_no_more_than_its_intervals():
             *("policy", "level", "seed", "seeds", "difference", "ci_low", "ci_high"),
             *("image_ci_low", "image_ci_high"),
         ],
-    ).assign(accuracy=0.52, reference_accuracy=0.5)
+    ).assign(accuracy=0.52, reference_accuracy=0.5, reference="regular")
 
-    def say(rows, confidence):
-        words = {"reference": "regular", "control": "random freezing"}
-        return compared(rows, policy="selective", confidence=confidence, **words)
+    def say(rows):
+        return compared(rows, policy="selective", reference="regular", control="random freezing")
 
-    assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows, 0.95)
+    assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
-    assert "worse than regular" in say(worse, 0.95)
+    assert "worse than regular" in say(worse)
     unsure = rows.assign(image_ci_low=-0.001)  # certain over seeds, not over images
-    assert "not distinguishable from regular" in say(unsure, 0.95)
+    assert "not distinguishable from regular" in say(unsure)
     flat = rows.assign(ci_low=0.02, ci_high=0.02)  # seeds agree by chance: their t has no width
-    assert "[+1.50, +2.50] over images (the same in 2 seeds)" in say(flat, 0.95)
+    assert "[+1.50, +2.50] over images (the same in 2 seeds)" in say(flat)
+
+    against = rows.assign(reference="random", difference=0.015, ci_low=-0.01, ci_high=0.04)
+    for low, high, words in (
+        (-0.01, 0.04, "+1.50 points [\u22121.00, +4.00], not distinguishable from it."),
+        (0.01, 0.02, "+1.50 points [+1.00, +2.00], better than it."),
+        (0.015, 0.015, "+1.50 points in every seed."),
+    ):
+        both = pd.concat([rows, against.assign(ci_low=low, ci_high=high)])
+        assert say(both) == say(rows)[:-1] + f"; less random freezing, {words}"
+    assert say(pd.concat([rows, against.assign(seeds=1)])) == say(rows)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ def example(n, v=3, seed=0):
         base={"clean": rng.random(n) < 0.5, "pgd:l2": rng.random(n) < 0.5},
         correct={"clean": rng.random((v, n)) < 0.5, "pgd:l2": rng.random((v, n)) < 0.5},
         changed={"clean": np.arange(v), "pgd:l2": np.arange(v) + 7},
+        nonfinite={"clean": np.arange(v), "pgd:l2": np.zeros(v, int)},
     )
 
 
 def assert_equal(one, other):
-    for part in ("variants", "base", "correct", "changed"):
+    for part in ("variants", "base", "correct", "changed", "nonfinite"):
         left, right = getattr(one, part), getattr(other, part)
         assert list(left) == list(right)
         for key in left:

@@ -58,6 +58,14 @@ def test_curve_by_hand():
     assert (table["ci_low"] < table["value"])[1:].all() and table["n"].tolist() == [8] * 3
 
 
+def test_draws_with_outputs_that_are_not_finite_are_counted():
+    flips = facts_of(BY_HAND, BASE, kind="bit_flip")
+    flips.nonfinite["clean"] = np.array([3, 8, 0, 1])
+    table = curves(flips, **COMMON).set_index("strength")
+    assert table["nonfinite"].tolist() == [0, 2, 1]
+    assert "nonfinite" not in curves(facts_of(BY_HAND, BASE), **COMMON)
+
+
 def test_the_order_of_the_variants_means_nothing():
     facts = facts_of({s: BY_HAND[s] for s in (1.0, 0.5)}, BASE)
     pd.testing.assert_frame_equal(

@@ -19,6 +19,7 @@ from faultline.studies.perturbations.section import findings, section
 
 N = 50
 COMMON = {"chance": 0.1, "confidence": 0.95}
+PLAIN = {"kinds": ["gaussian"], "repeats": 2, "almost_chance": 0.1, "ends": 0.34}
 
 
 def facts_of(rng, *, hopeless=False, biased=True):
@@ -123,6 +124,22 @@ def test_a_run_without_knockouts_of_weights(config):
     shown = section(tables, config)
     assert len(shown["blocks"][0]["figures"]) == 4
     assert list(findings(tables, config)) == []
+
+
+def test_flipped_bits_that_broke_outputs_are_told(config):
+    config["perturbations"]["kinds"] = ["bit_flip"]
+    tables = make_tables()
+    told = tables["perturbations"]
+    told.loc[told["kind"] == "synapse_knockout", "kind"] = "bit_flip"
+    told["nonfinite"] = np.where(told["strength"] == 0.9, 1, 0)
+    shown = section(tables, config)
+    # weights of four layers and a bias, two seeds: 3 strengths of 2 draws, of which 1 of 6 broke
+    assert shown["blocks"][0]["notes"] == [
+        "bit_flip: in 10 of 60 draws (clean images), 10 of 60 draws (pgd images) some output was "
+        "infinite or NaN, which counts as misclassified."
+    ]
+    assert "bit_flip flips one random bit" in shown["intro"]
+    assert "bit_flip" not in section(make_tables(), config | {"perturbations": PLAIN})["intro"]
 
 
 def test_nothing_perturbed(config):

@@ -110,12 +110,67 @@ def test_resample_puts_values_of_the_tensor():
     assert kstest(after[moved] / 1000, "uniform").pvalue > 1e-3
 
 
+def flipped(value, share, seed):
+    """A second implementation of bit_flip: entry by entry, in numpy."""
+    rng, bits = np.random.default_rng(seed), value.numpy().copy().view(np.uint32).reshape(-1)
+    count = count_of(share, bits.size)
+    fewer = min(count, bits.size - count)
+    chosen = set(rng.choice(bits.size, fewer, replace=False, shuffle=False).tolist())
+    if fewer < count:
+        chosen = set(range(bits.size)) - chosen
+    for entry, bit in zip(sorted(chosen), rng.integers(32, size=count).tolist(), strict=True):
+        bits[entry] ^= np.uint32(2**bit)
+    return bits.view(np.float32).reshape(value.shape)
+
+
+def test_bit_flip_by_hand():
+    # 1.0 is 0 01111111 000...: its sign, its exponent of 127, of which 128 is missing, its mantissa
+    by_bit = [1 + 2 ** (bit - 23) for bit in range(23)]
+    by_bit += [2.0 ** -(2 ** (bit - 23)) for bit in range(23, 30)] + [np.inf, -1.0]
+    found = [perturbed(torch.ones(1), "bit_flip", 1.0, seed=s).item() for s in range(3000)]
+    counts = [found.count(np.float32(value)) for value in by_bit]
+    assert sum(counts) == 3000 and chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.3, 0.5, 0.9, 1.0])
+def test_bit_flip_as_a_second_implementation(share):
+    torch.manual_seed(2)
+    value = torch.randn(20, 5, 3)
+    value[0] = 0.0
+    after = perturbed(value, "bit_flip", share, seed=7)
+    assert after.numpy().tobytes() == flipped(value, share, 7).tobytes()
+    differ = value.numpy().view(np.uint32) ^ after.numpy().view(np.uint32)
+    assert np.bitwise_count(differ).sum() == np.count_nonzero(differ) == count_of(share, 300)
+
+
+def test_facts_of_flipped_bits_are_those_of_a_naive_implementation():
+    network, images = micro_network(), torch.rand(40, 2, 6, 6)
+    network[2].weight.data *= 30  # those between 1 and 2 become infinite or NaN
+    labels = network(images).argmax(1)
+    variants = variants_of(network[2], kinds=("bit_flip",), shares=(0, 0.002, 0.02, 0.5), repeats=9)
+    given = {"ablated": ["2"], "tops": (1, 2), "say": lambda _: None}
+    facts = sweep(network, variants, {"clean": images}, labels, **given)
+    for row, variant in enumerate(variants):
+        with torch.no_grad():
+            logits = (applied(network, variant) if variant.key else network)(images)
+        finite = logits.isfinite().all(1)
+        for top, name in ((1, "clean"), (2, "clean@2")):
+            hits = (logits.topk(top).indices == labels[:, None]).any(1) & finite
+            assert facts.correct[name][row].tolist() == hits.tolist(), variant.columns
+            assert facts.nonfinite[name][row] == (~finite).sum()
+        untouched = variant.columns["changed_weights"] == 0
+        assert untouched == (variant.key is None)
+        assert not (untouched and facts.changed["clean"][row])
+    counts = facts.nonfinite["clean"]
+    assert 0 < np.count_nonzero(counts) < len(counts)
+
+
 def test_nothing_changes_at_strength_0():
     for variant in variants_of(micro_network()[2], shares=(0.0, 0.001), sigmas=(0.0,)):
         if variant.columns["strength"] == 0 or variant.columns["kind"] == "node_knockout":
             assert variant.key is None and variant.columns["changed_weights"] == 0
     value = torch.randn(50)
-    for kind in ("synapse_knockout", "gaussian", "resample"):
+    for kind in ("synapse_knockout", "gaussian", "resample", "bit_flip"):
         assert torch.equal(perturbed(value, kind, 0.0, seed=0), value)
 
 

@@ -3,7 +3,7 @@
 Later stages judge these facts; nothing here knows about scores or classes. No torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class Facts:
     base:     image set -> bool [n], images that the unablated network classifies correctly.
     correct:  image set -> bool [V, n], the same for every variant.
     changed:  image set -> int [V], images whose logits differ from those of the base network.
+    nonfinite: image set -> int [V], images whose largest logit is NaN or infinite, which count as
+              misclassified. Where there are none, nothing is stored.
 
     An image set is "clean" or the name of an attack. n may differ between image sets in principle,
     but the rows of all sets of one sweep are the same test images in the same order.
@@ -48,6 +50,7 @@ class Facts:
     base: dict[str, np.ndarray]
     correct: dict[str, np.ndarray]
     changed: dict[str, np.ndarray]
+    nonfinite: dict[str, np.ndarray] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat arrays for np.savez: correctness packed to bits along the images."""
@@ -57,16 +60,18 @@ class Facts:
             arrays[f"base:{images}"] = np.packbits(base)
             arrays[f"correct:{images}"] = np.packbits(self.correct[images], axis=1)
             arrays[f"changed:{images}"] = self.changed[images]
-        return arrays
+        counts = self.nonfinite.items()
+        return arrays | {f"nonfinite:{images}": count for images, count in counts if count.any()}
 
     @classmethod
     def from_arrays(cls, arrays) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
-        parts = {"variant": {}, "n": {}, "base": {}, "correct": {}, "changed": {}}
+        parts = {part: {} for part in ("variant", "n", "base", "correct", "changed", "nonfinite")}
         for key in arrays:
             part, name = key.split(":", 1)
             parts[part][name] = arrays[key]
         n = {images: int(count) for images, count in parts["n"].items()}
+        changed = parts["changed"]
         return cls(
             variants=parts["variant"],
             base={
@@ -76,7 +81,8 @@ class Facts:
                 i: np.unpackbits(bits, axis=1, count=n[i]).astype(bool)
                 for i, bits in parts["correct"].items()
             },
-            changed=parts["changed"],
+            changed=changed,
+            nonfinite={i: parts["nonfinite"].get(i, 0 * count) for i, count in changed.items()},
         )
 
     @classmethod
@@ -89,6 +95,7 @@ class Facts:
             base=first.base,
             correct={key: join(lambda p: p.correct, key) for key in first.correct},
             changed={key: join(lambda p: p.changed, key) for key in first.changed},
+            nonfinite={key: join(lambda p: p.nonfinite, key) for key in first.nonfinite},
         )
 
 

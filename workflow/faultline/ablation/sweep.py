@@ -33,6 +33,10 @@ CHECKED = 32
 FEW = 0.5
 """Share of a layer's filters up to which changed weights are followed filter by filter."""
 
+LARGE = 1e6
+"""Weights beyond this, or NaN, run in the network as it is: what overflows depends on the order of
+its operations, which the graph changes."""
+
 Attack = Callable[..., Tensor]
 
 
@@ -56,10 +60,10 @@ def sweep(
     ablated: names of the layers that the variants change. attacks: name -> function of (network,
     images, labels, *, batch_size) that re-crafts the clean images on each variant (target
     "ablated"); None where the image sets already hold the adversarial images. tops: an image is
-    correct if its label is among the best so many classes; of those above 1 the facts are called
-    "<image set>@<top>". batch_size: images at once; fewer where `memory`, the bytes that may be
-    used on top of the images, asks for it. The network itself is never changed. One that cannot be
-    traced is run as a whole for each variant.
+    correct if its label is among the best so many classes and its largest logit is a finite number;
+    of those above 1 the facts are called "<image set>@<top>". batch_size: images at once; fewer
+    where `memory`, the bytes that may be used on top of the images, asks for it. The network itself
+    is never changed. One that cannot be traced is run as a whole for each variant.
     """
     crafted = attacks or {}
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
@@ -68,7 +72,7 @@ def sweep(
     n = len(labels)
     base = {name: np.zeros((len(tops), n), bool) for name in names}
     correct = {name: np.zeros((len(tops), len(variants), n), bool) for name in names}
-    changed = {name: np.zeros(len(variants), int) for name in names}
+    changed, nonfinite = ({name: np.zeros(len(variants), int) for name in names} for _ in range(2))
     ties = 0
     clock = _Clock(len(variants), n * len(names), say)
     repeated = {key for key, times in Counter(v.key for v in variants).items() if times > 1}
@@ -93,12 +97,15 @@ def sweep(
                         found = judge(*evaluate(variant))
                         if variant.key in repeated:
                             known[variant.key] = found
-                    correct[name][:, index, part], moved, tied = found
+                    correct[name][:, index, part], moved, tied, broken = found
                     changed[name][index] += moved
+                    nonfinite[name][index] += broken
                     ties += tied
                     clock.tick(part.stop - begin)
     if ties:
         say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
+    if broken := sum(counts.sum() for counts in nonfinite.values()):
+        say(f"{broken} outputs of {clock.total} are not finite and count as misclassified")
     columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
     sets = {
         name if top == 1 else f"{name}@{top}": (name, place)
@@ -110,6 +117,7 @@ def sweep(
         base={key: base[name][place] for key, (name, place) in sets.items()},
         correct={key: correct[name][place] for key, (name, place) in sets.items()},
         changed={key: changed[name] for key, (name, _) in sets.items()},
+        nonfinite={key: nonfinite[name] for key, (name, _) in sets.items()},
     )
 
 
@@ -137,23 +145,26 @@ class _Judge:
         self.tolerance = TOLERANCE * logits.nan_to_num().abs().max()
         self.base = self._hits(logits, labels)
         self.ties = self._tied(logits)
+        self.finite = _finite(logits)
 
-    def unchanged(self) -> tuple[np.ndarray, int, int]:
-        return self.base, 0, self.ties
+    def unchanged(self) -> tuple[np.ndarray, int, int, int]:
+        return self.base, 0, self.ties, int((~self.finite).sum())
 
-    def __call__(self, rows: Tensor | None, logits: Tensor | None) -> tuple[np.ndarray, int, int]:
-        """(correct [tops, n], images with other logits, ties) from the logits of images `rows`."""
+    def __call__(self, rows: Tensor | None, logits: Tensor | None):
+        """(correct [tops, n], images with other logits, ties, images with logits that are not
+        finite) from the logits of images `rows`."""
         if logits is None:
             return self.unchanged()
         before, labels = self.logits, self.labels
         if rows is not None:
             before, labels = before[rows], labels[rows]
         moved = int((~((logits - before).abs() <= self.tolerance)).any(1).sum())
-        hits = self._hits(logits, labels)
+        hits, finite = self._hits(logits, labels), _finite(logits)
         if rows is not None:
             hits, part = self.base.copy(), hits
             hits[:, rows.cpu().numpy()] = part
-        return hits, moved, self._tied(logits)
+            finite = self.finite.index_copy(0, rows, finite)
+        return hits, moved, self._tied(logits), int((~finite).sum())
 
     def _hits(self, logits: Tensor, labels: Tensor) -> np.ndarray:
         """Whether the label is among the best so many classes, bool [tops, n]."""
@@ -163,16 +174,24 @@ class _Judge:
             else (logits.topk(min(top, logits.shape[1])).indices == labels[:, None]).any(1)
             for top in self.tops
         ]
-        return torch.stack(hits).cpu().numpy()
+        return (torch.stack(hits) & _finite(logits)).cpu().numpy()
 
     def _tied(self, logits: Tensor) -> int:
         best, second = logits.topk(2, dim=1).values.unbind(1)
         return int((best - second <= self.tolerance).sum())
 
 
+def _finite(logits: Tensor) -> Tensor:
+    """Whether the largest logit of an image is a number, bool [n]; others may be -inf."""
+    return logits.amax(1).isfinite()
+
+
 def _engine(network, variants, ablated, images, say):
     try:
-        return _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
+        graph = _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
+        if graph.large:
+            graph.plain = _Loop(network, graph.large.values(), ablated, images[:1])
+        return graph
     except Untraceable as reason:
         engine = _Loop(network, variants, ablated, images[:1])
         began = time.monotonic()
@@ -197,6 +216,8 @@ class _Graph:
             for name, parameter in module.named_parameters()
         }
         self.propagations: dict[tuple[str, str], Propagation] = {}
+        self.large: dict[int, Variant] = {}
+        self.plain: _Loop | None = None  # evaluates these
         self.changes = {id(variant): self._change(variant) for variant in variants}
         self.reads = set()
         for change in self.changes.values():
@@ -217,6 +238,9 @@ class _Graph:
         if variant.mask or variant.key is None:
             return variant.mask
         made = variant.replace()
+        if not all(value.abs().max() <= LARGE for value in made.values()):
+            self.large[id(variant)] = variant
+            return None
         (layer, *others) = {name.rpartition(".")[0] for name in made}
         if others or len(self.traced.nodes[layer]) > 1:
             return None
@@ -236,10 +260,11 @@ class _Graph:
         """What one image of a batch takes at most, by the sizes of the values of all nodes."""
         sizes = {node: _bytes(value) for node, value in self.traced.example.items()}
         most = sorted(sizes.values())[-4:]
+        plain = self.plain.bytes_per_image(with_gradients) if self.plain else 0
         if with_gradients:
-            return 3 * sum(sizes.values())
+            return max(3 * sum(sizes.values()), plain)
         kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
-        return 2 * kept + 2 * sum(most)
+        return 2 * kept + max(2 * sum(most), plain)
 
     def fixed(self, images: Tensor):
         """variant -> (rows, logits) as in `Propagation.run`, on these images."""
@@ -249,10 +274,13 @@ class _Graph:
             traced.after, boundary, keep=[*(self.reads - set(boundary)), traced.result]
         )
         batch = Batch(boundary | values)
+        plain = self.plain and self.plain.fixed(images)
 
         def evaluate(variant: Variant | None):
             if variant is None:
                 return None, values[traced.result]
+            if id(variant) in self.large:
+                return plain(variant)
             change = self.changes[id(variant)]
             if change is not None and not change.filters:
                 return None, None
@@ -270,8 +298,11 @@ class _Graph:
     def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
         """variant -> (None, logits), on images attacked anew for each."""
         starts = _Starts(self.traced, most=-(-len(images) // batch_size))
+        plain = self.plain and self.plain.recrafted(images, labels, attack, batch_size)
 
         def evaluate(variant: Variant | None):
+            if id(variant) in self.large:
+                return plain(variant)
             changes = {}
             if variant and variant.mask:
                 places = self.traced.places(variant.mask.layer, variant.mask.at)

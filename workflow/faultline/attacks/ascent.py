@@ -63,9 +63,10 @@ def l2_norm(images: Tensor) -> Tensor:
 
 
 def _direction(gradient: Tensor, norm: str) -> Tensor:
-    """The step of size one that raises the loss most; zero where the gradient is zero."""
+    """The step of size one that raises the loss most; zero where the gradient is zero or NaN."""
     if norm == "linf":
         return gradient.sign()
+    gradient = gradient.nan_to_num(0.0)
     tiny = torch.finfo(gradient.dtype).tiny
     # The largest entry first: a confident image's gradient is so small that its squares underflow.
     largest = gradient.flatten(1).abs().amax(dim=1)

@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Bounds, apgd, fgsm, per_image, pgd, random_start
+from faultline.attacks.ascent import (
+    Bounds,
+    apgd,
+    fgsm,
+    input_gradient,
+    per_image,
+    pgd,
+    random_start,
+)
 from faultline.attacks.methods import method_of
 from faultline.base import memory, plugins
 from faultline.base.errors import UserError
@@ -61,7 +69,8 @@ def _apgd(network, images, labels, *, attack, eps, bounds, start):
 
 
 def _own(function, network, images, labels, *, attack, eps, bounds, start):
-    """A user's function in the form of `PERTURB`; its result must be finite images.
+    """A user's function in the form of `PERTURB`; its result must be finite images. Where an
+    ablation broke the network so that its gradient is not, the pixels concerned stay as they are.
 
     The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
     seeded by `start`, which follows from the seed.
@@ -76,7 +85,9 @@ def _own(function, network, images, labels, *, attack, eps, bounds, start):
         got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
         raise UserError(f"{function} returned {got}; {expected}")
     if not made.isfinite().all():
-        raise UserError(f"{function} returned values that are not finite; {expected}")
+        if input_gradient(network, images, labels).isfinite().all():
+            raise UserError(f"{function} returned values that are not finite; {expected}")
+        made = torch.where(made.isfinite(), made, images)
     return made.detach().to(images)
 
 

@@ -74,12 +74,13 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     """Relative performance of one layer over the strength, ascending, from strength 0 on.
 
     One row per kind x parameter x image set x strength. Further columns: accuracy (mean over
-    repeats), accuracy_std, base_accuracy, chance, repeats, n (images). chance: of top-1.
+    repeats), accuracy_std, base_accuracy, chance, repeats, n (images) and, where bits were flipped,
+    nonfinite (repeats with an output that is no finite number). chance: of top-1.
     """
-    rows = []
-    for head, strengths, change, base in _curves(facts):
+    rows, flips = [], "bit_flip" in facts.variants["kind"]
+    for head, strengths, change, base, broken in _curves(facts):
         by_chance = head["top"] * chance
-        for strength, changed in zip(strengths, change, strict=True):
+        for strength, changed, lost in zip(strengths, change, broken, strict=True):
             found = relative(changed, base, chance=by_chance, confidence=confidence)
             if strength == 0:  # the base network itself
                 found |= dict.fromkeys(("ci_low", "ci_high"), found["value"])
@@ -96,6 +97,7 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
                     "repeats": len(changed),
                     "n": len(base),
                 }
+                | ({"nonfinite": int(lost.sum())} if flips else {})
             )
     return pd.DataFrame(rows)
 
@@ -108,7 +110,7 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     interpolated linearly; NaN where it never does. largest: the largest strength.
     """
     rows = []
-    for head, strengths, change, base in _curves(facts):
+    for head, strengths, change, base, _ in _curves(facts):
         by_chance, width = head["top"] * chance, strengths[-1]
         area = trapezoid(change, x=strengths, axis=0) / width
         found = relative(area, base, chance=by_chance, confidence=confidence)
@@ -150,7 +152,7 @@ def headline(
     where the interval decides it, else undecided; undefined where value is.
     """
     rows = []
-    for head, strengths, change, base in _curves(facts):
+    for head, strengths, change, base, _ in _curves(facts):
         if (head["kind"], head["parameter"]) != ("synapse_knockout", "weight"):
             continue
         if strengths[-1] < KNOCKED_OUT:
@@ -204,8 +206,9 @@ def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CURVE, *columns])
 
 
-def _curves(facts: Facts) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray]]:
-    """(what it is of, strengths [S] from 0 on, change [S, repeats, n], base [n]) of each curve."""
+def _curves(facts: Facts) -> Iterator[tuple[dict, *tuple[np.ndarray, ...]]]:
+    """(what it is of, strengths [S] from 0 on, change [S, repeats, n], base [n], whether any output
+    is not finite [S, repeats]) of each curve."""
     variants = pd.DataFrame(facts.variants)
     for (kind, parameter), part in variants.groupby(["kind", "parameter"], sort=False):
         index = part.reset_index().pivot_table(index="strength", columns="repeat", values="index")
@@ -214,8 +217,9 @@ def _curves(facts: Facts) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.nda
             images, _, top = name.partition("@")
             correct = facts.correct[name][index.to_numpy(int)]
             change = correct.astype(np.int8) - base
+            broken = facts.nonfinite.get(name, 0 * facts.changed[name])[index.to_numpy(int)] > 0
             if strengths[0] > 0:
-                change = np.concatenate([np.zeros_like(change[:1]), change])
+                change, broken = (np.concatenate([0 * part[:1], part]) for part in (change, broken))
             grid = strengths if strengths[0] == 0 else np.concatenate([[0.0], strengths])
             head = {"kind": kind, "parameter": parameter, "images": images, "top": int(top or 1)}
-            yield head, grid, change, base
+            yield head, grid, change, base, broken

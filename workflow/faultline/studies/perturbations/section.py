@@ -22,7 +22,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             page.of(tables[f"perturbation_{name}"], last, [*RUN, "epoch"])
             for name in ("headline", "layers", "depth")
         )
-        figures, notes = [], []
+        figures, notes = [], _nonfinite(first_best)
         what = f"{run} at epoch {last['epoch'].max()}"
         n = f"{page.n(last)}, {last['repeats'].max()} draws of each"
         if len(headline):
@@ -56,7 +56,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         "Random internal perturbations",
         intro="One layer at a time, weights and biases apart, is perturbed at random (Cheney et "
         "al. 2017): synapse_knockout sets entries to 0, node_knockout whole filters, gaussian adds "
-        "noise, resample puts values of the tensor in place of others. Relative performance is "
+        "noise, resample puts values of the tensor in place of others"
+        f"{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
         "(accuracy - chance) / (base - chance): 1 is the unperturbed network, 0 a guess. Ours: the "
         f"number of draws ({settings['repeats']}), almost chance "
         f"({settings['almost_chance']:g}), and which layers are first and last (within "
@@ -89,6 +90,19 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
 
 
 _SEEN = ["yes", "no", "undecided", "undefined"]
+
+_FLIPS = "; ours: bit_flip flips one random bit of the float32 of entries"
+
+
+def _nonfinite(curves: pd.DataFrame) -> list[str]:
+    """In how many draws flipped bits gave an output that is no finite number."""
+    drawn = curves[(curves["kind"] == "bit_flip") & (curves["strength"] > 0)]
+    counts = [
+        f"{part['nonfinite'].sum():.0f} of {part['repeats'].sum()} draws ({images} images)"
+        for images, part in drawn.groupby("images", sort=False)
+    ]
+    said = "some output was infinite or NaN, which counts as misclassified"
+    return [f"bit_flip: in {', '.join(counts)} {said}."] if counts else []
 
 
 def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:

@@ -4,6 +4,7 @@ kind              strength p       what happens, weight and bias apart
 synapse_knockout  share            floor(p * size) entries, drawn without replacement, become 0
 gaussian          multiple of std  every entry gets N(0, (p * std)^2), std that of the tensor
 resample          share            floor(p * size) entries, drawn alike, get values of the tensor
+bit_flip          share            floor(p * size) entries, drawn alike, get one bit flipped (ours)
 node_knockout     share            floor(p * filters) filters: their weights and bias become 0
 
 A draw depends on what it is for and on nothing else, so not on how the work is split into jobs.
@@ -36,10 +37,11 @@ def entries(size: int, count: int, rng: np.random.Generator) -> Tensor:
 
 
 def perturbed(value: Tensor, kind: str, strength: float, *, seed: int) -> Tensor:
-    """A copy of a parameter under synapse_knockout, gaussian or resample.
+    """A copy of a parameter under synapse_knockout, gaussian, resample or bit_flip.
 
     gaussian takes the population standard deviation, and resample draws the new values with
-    replacement (both ours). Drawn on the CPU, so that every device sees the same.
+    replacement (both ours). bit_flip draws each bit from all 32 of the float32, so an entry may
+    become huge, infinite or NaN. Drawn on the CPU, so that every device sees the same.
     """
     rng, size = np.random.default_rng(seed), value.numel()
     if kind == "gaussian":
@@ -50,6 +52,10 @@ def perturbed(value: Tensor, kind: str, strength: float, *, seed: int) -> Tensor
     chosen = entries(size, count, rng).to(value.device).view(value.shape)
     if kind == "synapse_knockout":
         return value.masked_fill(chosen, 0.0)
+    if kind == "bit_flip":
+        bits = torch.from_numpy(1 << rng.integers(32, size=count)).to(value.device, torch.int32)
+        flipped = (value[chosen].float().view(torch.int32) ^ bits).view(torch.float32)
+        return value.masked_scatter(chosen, flipped.to(value))
     drawn = torch.from_numpy(rng.integers(size, size=count)).to(value.device)
     return value.masked_scatter(chosen, value.flatten()[drawn])
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from support import ROOT, SCHEMA
 
 from faultline.ablation.facts import Facts
 from faultline.attacks.checks import accuracy_monotone, row
@@ -36,8 +37,7 @@ FAMILY = ["layer", "attack", "score"]
 N = 40
 
 
-def make_config(pytestconfig, **changes):
-    schema = pytestconfig.rootpath / "workflow/schemas/config.schema.yaml"
+def make_config(**changes):
     config = {
         "datasets": {"digits": {"test": 700}},
         "networks": ["small_conv"],
@@ -45,7 +45,7 @@ def make_config(pytestconfig, **changes):
         "seeds": [0, 1],
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1, "eps_grid": [0, 0.1]}},
     }
-    return resolve({**config, **changes}, yaml.safe_load(schema.read_text(encoding="utf-8")))
+    return resolve({**config, **changes}, SCHEMA)
 
 
 def sweep(rng, kinds=("high_pass", "low_pass", "pulse"), thresholds=5, hopeless=False):
@@ -165,13 +165,13 @@ def tables():
 
 
 @pytest.fixture
-def config(pytestconfig):
-    return make_config(pytestconfig)
+def config():
+    return make_config()
 
 
 @pytest.fixture
-def render(pytestconfig, config):
-    template = (pytestconfig.rootpath / TEMPLATE).read_text(encoding="utf-8")
+def render(config):
+    template = (ROOT / TEMPLATE).read_text(encoding="utf-8")
 
     def page(tables, config=config):
         return report(tables, config=config, versions=VERSIONS, template=template)
@@ -236,9 +236,8 @@ def test_the_same_tables_give_the_same_bytes(render, tables):
     assert render(tables) == render({k: t.copy() for k, t in tables.items()})
 
 
-def test_every_section_without_data_says_why(render, pytestconfig):
+def test_every_section_without_data_says_why(render):
     config = make_config(
-        pytestconfig,
         seeds=[0],
         trainings={"standard": {"epochs": [0]}},
         synaptic_filtering={"layers": "none", "global": False},
@@ -264,11 +263,11 @@ def test_every_section_without_data_says_why(render, pytestconfig):
         assert reason in page.words
 
 
-def test_one_seed_one_epoch_and_no_global_sweep(render, pytestconfig):
+def test_one_seed_one_epoch_and_no_global_sweep(render):
     tables = make_tables(seeds=[4], epochs=[0])
     for name in ("layers", "curves"):
         tables[name] = tables[name][tables[name]["scope"] == "local"]
-    config = make_config(pytestconfig, seeds=[4], trainings={"standard": {"epochs": [0]}})
+    config = make_config(seeds=[4], trainings={"standard": {"epochs": [0]}})
     words = Page(render(tables, config)).words
     assert "no global sweep" in words and "one checkpoint epoch only" in words
     assert "which says nothing of others" in words and "nothing to compare" in words

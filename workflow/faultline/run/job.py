@@ -13,6 +13,7 @@ from pathlib import Path
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.run.warm import hand_over
 
 _HELD = []  # open lock files: closing one lets its device go
 
@@ -25,6 +26,7 @@ def job(snakemake):
     the log. A UserError, a full disk, a lack of memory or SIGTERM ends the job with one line there,
     which Snakemake shows because the profile asks for failed logs.
     """
+    hand_over()
     with (
         Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
         redirect_stdout(log),

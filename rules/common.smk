@@ -56,7 +56,6 @@ RETRAINING = f"{RESULTS}/{results.RETRAINING}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
-BENCHMARKS = f"{RESULTS}/benchmarks/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.

@@ -1,4 +1,4 @@
-"""A process that has imported torch and its like once, from which jobs start in hundredths of a second.
+"""A process that has imported torch and its like, from which jobs start without a wait.
 
 These imports cost every job seconds. On one machine, Snakemake starts one process that makes them
 (`start`); a job then asks it for a copy of itself that runs the job's script (`hand_over`), and
@@ -39,18 +39,23 @@ _running = []  # as long as its end of a pipe is open here, the process lives
 
 def start() -> None:
     """Start the process, for Snakemake itself: it ends when Snakemake does, however that ends."""
-    if os.environ.get(ADDRESS):
+    if os.environ.get(ADDRESS) or sys.platform != "linux":
         return
-    address = f"{tempfile.mkdtemp(prefix='faultline-')}/jobs"
-    alive, ours = os.pipe()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        try:
+            address = f"{tempfile.mkdtemp(prefix='faultline-')}/jobs"
+            listener.bind(address)
+        except OSError:  # no folder for it, or one of too long a name: jobs start as ever
+            return
+        alive, ours = os.pipe()
         listener.listen(socket.SOMAXCONN)  # jobs that come while it still imports wait here
         descriptors = listener.fileno(), alive
         process = subprocess.Popen(
             [sys.executable, __file__, address, *map(str, descriptors)],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
     os.close(alive)
@@ -108,6 +113,8 @@ def serve(address: str, listener: socket.socket, alive: int) -> None:
     here = Path(__file__).resolve().parent  # modules of ours lie there, whose names are common
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
     for name in MODULES:
+        if select.select([alive], [], [], 0)[0]:
+            break
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
@@ -141,6 +148,8 @@ def _run(connection: socket.socket) -> None:
         sys.argv[:], sys.path[:] = request["argv"], request["path"]
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
+        sys.modules["numpy"].random.seed()  # else jobs that seed nothing would all draw alike
+        sys.modules["torch"].default_generator.seed()
         connection.sendall(struct.pack("i", os.getpid()))
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -124,7 +124,7 @@ class Copy:
     def announced(self, *arguments: str, **environment: str) -> list[dict]:
         """Every job that a dry run announces, but for the target `all`.
 
-        Each has its rule, its wildcards, and lists of paths under input, output, log, benchmark.
+        Each has its rule, its wildcards, and lists of paths under input, output and log.
         """
         said = self.run("-n", *arguments, **environment)
         jobs = []
@@ -133,7 +133,7 @@ class Copy:
                 jobs.append({"rule": found[1], "wildcards": {}, "input": []})
             elif found := re.fullmatch(r"    wildcards: (.*)", line):
                 jobs[-1]["wildcards"] = dict(pair.split("=", 1) for pair in found[1].split(", "))
-            elif found := re.fullmatch(r"    (input|output|log|benchmark): (.*)", line):
+            elif found := re.fullmatch(r"    (input|output|log): (.*)", line):
                 jobs[-1][found[1]] = found[2].split(", ")
         total = re.search(r"^total +(\d+)$", said, flags=re.MULTILINE)
         assert len(jobs) == (int(total[1]) if total else 0), said

@@ -15,13 +15,13 @@ import torch
 import yaml
 from support import ROOT, RULES, Copy, add_statement, copy_code, copy_workflow, fingerprints
 
-from faultline.base.files import load_tensors
+from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
-FILES = ("output", "log", "benchmark")
+FILES = ("output", "log")
 TABULATES = {f"tabulate_{study}" for study in STUDIES}
 SEARCH = {"tune", "evaluate_robustness"}  # rules that the tiny run does without, see test_tuning
 
@@ -75,16 +75,24 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
 # What a run makes
 
 
+def used(log: str) -> str:
+    """The table of what a job took, beside its log."""
+    return f"{log.removesuffix('.log')}.used.tsv"
+
+
 def test_a_run_makes_everything_and_then_nothing(finished, fresh):
     announced = fresh.announced()
     assert {job["rule"] for job in announced} == set(RULES) - SEARCH
     for job in announced:
-        for path in job["output"] + job["log"] + job["benchmark"]:
+        for path in job["output"] + job["log"]:
             assert (finished.folder / path).is_file(), path
-        (log,), (benchmark,) = job["log"], job["benchmark"]
+        (log,) = job["log"]
         assert "error:" not in (finished.folder / log).read_text(encoding="utf-8")
-        assert len(pd.read_csv(finished.folder / benchmark, sep="\t")) == 1
+        (took,) = load_table(finished.folder / used(log)).to_dict("records")
+        assert took["rule"] == job["rule"] and took["threads"] == 1 and took["device"] == "cpu"
+        assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in announced for key in FILES for path in job[key]}
+    known |= {used(log) for job in announced for log in job["log"]}
     there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
     assert there == known  # no unfinished and no temporary file is left
 
@@ -140,7 +148,7 @@ def test_rule_is_complete(rule):
     block = RULES[rule]
     inherits = rule in TABULATES - {"tabulate_accuracy"}
     own = () if inherits else ("resources", "conda")
-    for directive in ("output", "log", "benchmark", "params", *own):
+    for directive in ("output", "log", "params", *own):
         assert re.search(rf"^    {directive}:", block, flags=re.MULTILINE), directive
     for resource in () if inherits else ("mem_mb", "runtime"):
         assert re.search(rf"^        {resource}=", block, flags=re.MULTILINE), resource

@@ -9,8 +9,6 @@ rule attack:
         adversarial=f"{ATTACK}/adversarial.pt",
     log:
         f"{LOGS}/attack-{{attack}}.log",
-    benchmark:
-        f"{BENCHMARKS}/attack-{{attack}}.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -36,8 +34,6 @@ rule tabulate_accuracy:
         **tables("accuracy"),
     log:
         f"{RESULTS}/logs/tabulate_accuracy.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_accuracy.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:

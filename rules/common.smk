@@ -18,6 +18,7 @@ from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint
 from faultline.run import paths as results
+from faultline.run import warm
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -55,7 +56,6 @@ RETRAINING = f"{RESULTS}/{results.RETRAINING}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
-BENCHMARKS = f"{RESULTS}/benchmarks/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
@@ -71,6 +71,9 @@ onstart:
     # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
     # that it ever made: half a core after a few hundred jobs.
     workflow.scheduler.job_rate_limiter = None
+    # On one machine, jobs start from a process that has imported what they all need.
+    if HERE and not workflow.deployment_settings.deployment_method:
+        warm.start()
 
 
 wildcard_constraints:

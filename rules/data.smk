@@ -5,8 +5,6 @@ rule prepare_data:
         data=DATA,
     log:
         f"{RESULTS}/logs/{{dataset}}/prepare_data.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{dataset}}/prepare_data.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:

@@ -12,8 +12,6 @@ rule target_filters:
         kernels=f"{CHECKPOINT}/targeting/kernels.tsv",
     log:
         f"{LOGS}/target_filters.log",
-    benchmark:
-        f"{BENCHMARKS}/target_filters.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -40,8 +38,6 @@ rule choose_gains:
         strengths=f"{CHECKPOINT}/remedy/strengths.tsv",
     log:
         f"{LOGS}/choose_gains.log",
-    benchmark:
-        f"{BENCHMARKS}/choose_gains.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -70,8 +66,6 @@ rule remedy:
         network=f"{REMEDY}/network.pt",
     log:
         f"{LOGS}/remedy-{{policy}}.log",
-    benchmark:
-        f"{BENCHMARKS}/remedy-{{policy}}.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -98,8 +92,6 @@ use rule tabulate_accuracy as tabulate_fragile with:
         **tables("fragile"),
     log:
         f"{RESULTS}/logs/tabulate_fragile.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_fragile.tsv"
     params:
         study="fragile",
         settings={

@@ -7,8 +7,6 @@ rule ablate_own:
         facts=OWN_ABLATION,
     log:
         f"{LOGS}/layers/{{layer}}/ablate_own-{{ablation}}.log",
-    benchmark:
-        f"{BENCHMARKS}/layers/{{layer}}/ablate_own-{{ablation}}.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -32,8 +30,6 @@ use rule tabulate_accuracy as tabulate_own with:
         **tables("own"),
     log:
         f"{RESULTS}/logs/tabulate_own.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_own.tsv"
     params:
         study="own",
         settings={"confidence": config["scores"]["confidence"]},

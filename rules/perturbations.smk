@@ -10,8 +10,6 @@ rule perturb_layer:
         facts=f"{LAYER}/perturbations.npz",
     log:
         f"{LOGS}/layers/{{layer}}/perturb_layer.log",
-    benchmark:
-        f"{BENCHMARKS}/layers/{{layer}}/perturb_layer.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -46,8 +44,6 @@ rule score_perturbations:
         depth=f"{CHECKPOINT}/perturbations/depth.tsv",
     log:
         f"{LOGS}/score_perturbations.log",
-    benchmark:
-        f"{BENCHMARKS}/score_perturbations.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -74,8 +70,6 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         **tables("perturbations"),
     log:
         f"{RESULTS}/logs/tabulate_perturbations.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_perturbations.tsv"
     params:
         study="perturbations",
         settings={},

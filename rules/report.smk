@@ -7,8 +7,6 @@ rule report:
         config=f"{RESULTS}/config.resolved.yaml",
     log:
         f"{RESULTS}/logs/report.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/report.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:

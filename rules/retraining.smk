@@ -18,8 +18,6 @@ rule retrain:
         network=f"{RETRAINING}/network.pt",
     log:
         f"{LOGS}/retrain-{{policy}}.log",
-    benchmark:
-        f"{BENCHMARKS}/retrain-{{policy}}.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -49,8 +47,6 @@ use rule tabulate_accuracy as tabulate_retraining with:
         **tables("retraining"),
     log:
         f"{RESULTS}/logs/tabulate_retraining.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_retraining.tsv"
     params:
         study="retraining",
         settings={"confidence": config["scores"]["confidence"]},

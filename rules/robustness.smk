@@ -8,8 +8,6 @@ rule evaluate_robustness:
         correct=f"{CHECKPOINT}/robustness/correct.npz",
     log:
         f"{LOGS}/evaluate_robustness.log",
-    benchmark:
-        f"{BENCHMARKS}/evaluate_robustness.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -32,8 +30,6 @@ use rule tabulate_accuracy as tabulate_robustness with:
         **tables("robustness"),
     log:
         f"{RESULTS}/logs/tabulate_robustness.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_robustness.tsv"
     params:
         study="robustness",
         settings={

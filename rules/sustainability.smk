@@ -9,8 +9,6 @@ rule analyse_sustainability:
         errors=f"{CHECKPOINT}/sustainability/errors.npz",
     log:
         f"{LOGS}/analyse_sustainability.log",
-    benchmark:
-        f"{BENCHMARKS}/analyse_sustainability.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -34,8 +32,6 @@ rule list_vulnerable:
         lists=f"{CHECKPOINT}/sustainability/lists.tsv",
     log:
         f"{LOGS}/list_vulnerable.log",
-    benchmark:
-        f"{BENCHMARKS}/list_vulnerable.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -58,8 +54,6 @@ use rule tabulate_accuracy as tabulate_sustainability with:
         **tables("sustainability"),
     log:
         f"{RESULTS}/logs/tabulate_sustainability.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_sustainability.tsv"
     params:
         study="sustainability",
         settings={},

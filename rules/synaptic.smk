@@ -10,8 +10,6 @@ rule ablate_layer:
         facts=f"{LAYER}/synaptic-filtering.npz",
     log:
         f"{LOGS}/layers/{{layer}}/ablate_layer.log",
-    benchmark:
-        f"{BENCHMARKS}/layers/{{layer}}/ablate_layer.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -38,8 +36,6 @@ rule ablate_global:
         facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
     log:
         f"{LOGS}/ablate_global.log",
-    benchmark:
-        f"{BENCHMARKS}/ablate_global.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -67,8 +63,6 @@ rule ablate_filters:
         facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",
     log:
         f"{LOGS}/layers/{{layer}}/ablate_filters-{{first}}-{{last}}.log",
-    benchmark:
-        f"{BENCHMARKS}/layers/{{layer}}/ablate_filters-{{first}}-{{last}}.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -103,8 +97,6 @@ rule score:
         curves=f"{CHECKPOINT}/scores/curves.tsv",
     log:
         f"{LOGS}/score.log",
-    benchmark:
-        f"{BENCHMARKS}/score.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -130,8 +122,6 @@ rule classify:
         bands=f"{CHECKPOINT}/classes/bands.tsv",
     log:
         f"{LOGS}/classify.log",
-    benchmark:
-        f"{BENCHMARKS}/classify.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -154,8 +144,6 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         **tables("synaptic"),
     log:
         f"{RESULTS}/logs/tabulate_synaptic.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tabulate_synaptic.tsv"
     params:
         study="synaptic",
         settings={"network_layers": network_layers(config["networks"])},

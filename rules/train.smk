@@ -8,8 +8,6 @@ rule tune:
         candidates=f"{TUNING}/candidates.tsv",
     log:
         f"{RESULTS}/logs/{results.OF_RUN}/tune.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{results.OF_RUN}/tune.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -43,8 +41,6 @@ rule train:
         history=f"{CHECKPOINT}/history.tsv",
     log:
         f"{LOGS}/train.log",
-    benchmark:
-        f"{BENCHMARKS}/train.tsv"
     conda:
         "../envs/faultline.yaml"
     resources:

@@ -1,7 +1,32 @@
 """A small run of the whole workflow, made once, and copies of it."""
 
+import re
+
 import pytest
 from support import Copy, copy_workflow
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Short ids in plain characters, without bytes: these may hold a time. None: pytest's own."""
+    if isinstance(val, bytes):
+        return f"{len(val)}-bytes"
+    if getattr(val, "__name__", "") == "<lambda>":
+        return argname
+    text = re.sub(r"[^\w.]+", "-", " ".join(words(val)), flags=re.ASCII).strip("-.")
+    if isinstance(val, dict | list | tuple) and 0 < len(text) <= 40:
+        return text
+    if isinstance(val, str) and not re.fullmatch(r"[\w ./:+-]{1,40}", val, flags=re.ASCII):
+        return text[:40] or argname
+    return None
+
+
+def words(value) -> list[str]:
+    """The texts and numbers of nested lists and dicts, in their order."""
+    if isinstance(value, dict):
+        return [word for pair in value.items() for word in words(pair)]
+    if isinstance(value, list | tuple):
+        return [word for part in value for word in words(part)]
+    return [str(value)] if isinstance(value, str | int | float | None) else []
 
 
 def pytest_collection_modifyitems(items):

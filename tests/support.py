@@ -1,5 +1,6 @@
 """A handle on a working copy of the workflow, and the smallest run that has every rule in it."""
 
+import ast
 import os
 import re
 import shutil
@@ -12,8 +13,23 @@ from pathlib import Path
 import psutil
 import yaml
 
+from faultline.base.fingerprint import fingerprint
+from faultline.studies.order import STUDIES
+
 ROOT = Path(__file__).parents[1]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+UNCOPIED = shutil.ignore_patterns("__pycache__")
 PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
+
+RULES = {
+    rule: block
+    for file in sorted((ROOT / "rules").glob("*.smk"))
+    for rule, block in re.findall(
+        r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n((?:[ ].*\n|\n)*)",
+        file.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+}
 
 # The smallest run that has every rule in it.
 TINY = """
@@ -108,16 +124,16 @@ class Copy:
     def announced(self, *arguments: str, **environment: str) -> list[dict]:
         """Every job that a dry run announces, but for the target `all`.
 
-        Each has its rule, its wildcards, and lists of paths under output, log and benchmark.
+        Each has its rule, its wildcards, and lists of paths under input, output and log.
         """
         said = self.run("-n", *arguments, **environment)
         jobs = []
         for line in said.splitlines():
             if found := re.fullmatch(r"(?:local)?rule (\w+):", line):
-                jobs.append({"rule": found[1], "wildcards": {}})
+                jobs.append({"rule": found[1], "wildcards": {}, "input": []})
             elif found := re.fullmatch(r"    wildcards: (.*)", line):
                 jobs[-1]["wildcards"] = dict(pair.split("=", 1) for pair in found[1].split(", "))
-            elif found := re.fullmatch(r"    (output|log|benchmark): (.*)", line):
+            elif found := re.fullmatch(r"    (input|output|log): (.*)", line):
                 jobs[-1][found[1]] = found[2].split(", ")
         total = re.search(r"^total +(\d+)$", said, flags=re.MULTILINE)
         assert len(jobs) == (int(total[1]) if total else 0), said
@@ -147,13 +163,40 @@ class Copy:
         return Copy(folder)
 
 
+def copy_code(folder: Path) -> Path:
+    """A fresh copy of workflow/, to change."""
+    return Path(shutil.copytree(ROOT / "workflow", folder, ignore=UNCOPIED))
+
+
+def add_statement(workflow: Path, module: str, function: str | None) -> None:
+    """Put a statement that does nothing into a function of a module, or into all of them."""
+    file = workflow / f"faultline/{module}.py"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    nodes = [n for n in ast.parse("".join(lines)).body if isinstance(n, ast.FunctionDef)]
+    nodes = [node for node in nodes if function in (None, node.name)]
+    assert nodes, f"{module} has no function {function}"
+    for node in reversed(nodes):
+        lines.insert(node.body[-1].lineno - 1, "    _ = 1\n")
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def fingerprints(workflow: Path) -> dict[str, str]:
+    """Rule -> fingerprint of the files that it names in `code`."""
+    package, found = workflow / "faultline", {}
+    call = re.compile(r"^        code=(code\((?:.*|\n(?: {9}.*\n)*        )\)),$", re.MULTILINE)
+    for rule, block in RULES.items():
+        names = eval(call.search(block)[1], {"code": lambda *names: names, "STUDIES": STUDIES})
+        found[rule] = fingerprint(*(workflow / f"{name}.py" for name in names), package=package)
+    return found
+
+
 def copy_workflow(folder: Path, config: str = TINY) -> Copy:
     """A fresh copy of the checkout, without results."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source, target = ROOT / part, folder / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, ignore=UNCOPIED)
         else:
             shutil.copy2(source, target)
     copy = Copy(folder)

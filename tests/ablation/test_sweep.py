@@ -58,15 +58,19 @@ def naive_logits(network, variant, images, *, place=None):
 
 
 def naive(network, variant, *, place=None):
-    """A deep copy of the network, changed as the variant says."""
-    copied = copy.deepcopy(network)
-    body = getattr(copied, "body", copied)
-    for name, value in (variant.replace() if variant.replace else {}).items():
-        body.get_parameter(name).data = value.clone()
+    """A deep copy of the network, changed as the variant says; what stays, the two share."""
+    body = getattr(network, "body", network)
+    replaced = dict(variant.replace()) if variant.replace else {}
     if variant.mask and variant.mask.at == "weights":
-        for parameter in layers(copied)[variant.mask.layer].parameters():
-            parameter.data[list(variant.mask.filters)] = 0
-    elif variant.mask:
+        for name, parameter in layers(network)[variant.mask.layer].named_parameters():
+            value = parameter.detach().clone()
+            value[list(variant.mask.filters)] = 0
+            replaced[f"{variant.mask.layer}.{name}"] = value
+    kept = [p for name, p in body.named_parameters() if name not in replaced]
+    copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
+    for name, value in replaced.items():
+        getattr(copied, "body", copied).get_parameter(name).data = value.clone()
+    if variant.mask and variant.mask.at == "activation":
         hook = partial(_silenced, list(variant.mask.filters))
         copied.get_submodule(place).register_forward_hook(hook)
     return copied
@@ -204,7 +208,10 @@ def example(name, size, n):
     return network, images, torch.randint(0, classes, (n,))
 
 
-@pytest.mark.parametrize(("name", "size", "n", "places"), NETWORKS, ids=[n[0] for n in NETWORKS])
+@pytest.mark.parametrize(
+    ("name", "size", "n", "places"),
+    [pytest.param(*n, marks=[pytest.mark.slow] * (n[0] in LARGE), id=n[0]) for n in NETWORKS],
+)
 def test_every_network_as_the_naive_implementation(name, size, n, places):
     network, images, _ = example(name, size, n)
     if name == "resnet50":  # so deep that float32 itself is off by more than the tolerance

@@ -2,8 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import yaml
-from support import ROOT
+from support import SCHEMA
 
 from faultline.attacks.checks import CHECK_MEANINGS, attack_order, compare_attacks
 from faultline.attacks.craft import PERTURB
@@ -25,8 +24,7 @@ ATTACKS = {
 
 
 def test_every_method_is_known_in_every_place():
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    attack = yaml.safe_load(schema)["properties"]["attacks"]["additionalProperties"]
+    attack = SCHEMA["properties"]["attacks"]["additionalProperties"]
     assert attack["properties"]["method"]["anyOf"][0]["enum"] == [*METHODS] == [*PERTURB]
 
 

@@ -83,6 +83,34 @@ def test_draws_of_random_are_averaged_image_by_image():
     assert got.p_value == pytest.approx(2 * stats.norm.sf(z))
 
 
+def test_what_is_controlled_is_compared_with_its_control_too():
+    seeds = {
+        1: {"regular": bools("1100"), "random-0": bools("1110"), "random-1": bools("0110")},
+        2: {"regular": bools("1110"), "random-0": bools("1010"), "random-1": bools("1010")},
+        3: {"regular": bools("1110"), "selective": bools("1111")},  # without a control
+    }
+    seeds[1] |= {"selective": bools("1111"), "fragile_only": bools("0000")}
+    seeds[2] |= {"selective": bools("1011"), "fragile_only": bools("0000")}
+    table = compare(seeds, confidence=0.95)
+    ours = table[table["reference"] == "random"]
+    assert set(table["reference"]) == {"regular", "random"} and set(ours["policy"]) == {"selective"}
+    assert list(ours.index) == [*table.index[-3:]]  # behind all others
+    one, other, whole = ours.to_dict("records")
+    # changes: images 0 and 3 by 1/2 and 1 in seed 1, image 3 by 1 in seed 2
+    for got, seed, changes in ((one, 1, [0.5, 0, 0, 1]), (other, 2, [0, 0, 0, 1])):
+        assert (got["seed"], got["level"], got["draws"]) == (seed, "seed", 2)
+        interval = paired_mean_interval(changes, confidence=0.95)
+        assert (got["difference"], got["ci_low"], got["ci_high"]) == pytest.approx(interval)
+    assert other["p_value"] == 1 and one["p_value"] < 1
+    assert (one["reference_accuracy"], one["accuracy"]) == pytest.approx((0.625, 1))
+    assert (whole["level"], whole["seeds"], whole["draws"]) == ("all seeds", 2, 4)
+    low, high = stats.t.interval(0.95, 1, 0.3125, stats.sem([0.375, 0.25]))
+    got = whole["difference"], whole["ci_low"], whole["ci_high"]
+    assert got == pytest.approx((0.3125, low, high))
+    images = paired_mean_interval([0.25, 0, 0, 1], confidence=0.95)[1:]
+    assert (whole["image_ci_low"], whole["image_ci_high"]) == pytest.approx(images)
+
+
 def test_one_seed_says_nothing_of_other_seeds():
     got = row(compare({7: SEEDS[1]}, confidence=0.95), level="all seeds")
     assert got.difference == pytest.approx(0.3) and got.seeds == 1

@@ -1,8 +1,7 @@
 import ast
-import shutil
-from pathlib import Path
 
 import pytest
+from support import add_statement, copy_code, fingerprints
 
 from faultline.base.fingerprint import PACKAGE, fingerprint
 
@@ -203,28 +202,12 @@ def test_a_relative_import_counts(fingerprint_of):
 
 
 def test_it_does_not_depend_on_the_place_or_on_the_run(tmp_path):
-    copied = Path(shutil.copytree(WORKFLOW, tmp_path / "workflow"))
+    copied = copy_code(tmp_path / "workflow")
     for script in ("train", "score", "ablate_layer"):
         here = fingerprint(WORKFLOW / f"{script}.py")
         assert here == fingerprint(WORKFLOW / f"{script}.py")
         assert here == fingerprint(copied / f"{script}.py", package=copied / "faultline")
         assert len(here) == 64
-
-
-def edited(folder, module, *, function=None):
-    """The workflow's scripts with a statement added to the functions of one module."""
-    copied = Path(shutil.copytree(WORKFLOW, folder))
-    path = copied / "faultline" / f"{module}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-    for node in found:
-        if function in (None, node.name):
-            node.body.append(ast.parse("edited = 1").body[0])
-    path.write_text(ast.unparse(tree), encoding="utf-8")
-    return {
-        script.stem: fingerprint(script, package=copied / "faultline")
-        for script in copied.glob("*.py")
-    }
 
 
 @pytest.mark.parametrize(
@@ -289,13 +272,16 @@ def edited(folder, module, *, function=None):
     ],
 )
 def test_an_edit_reruns_what_uses_it_and_nothing_else(tmp_path, module, function, reruns, stays):
-    before = {script.stem: fingerprint(script) for script in WORKFLOW.glob("*.py")}
-    after = edited(tmp_path / "workflow", module, function=function)
+    edited = copy_code(tmp_path / "workflow")
+    add_statement(edited, module, function)
+    before, after = fingerprints(WORKFLOW), fingerprints(edited)
     changed = {name for name in before if after[name] != before[name]}
     assert reruns <= changed
     assert not stays & changed
 
 
-def test_unparsing_alone_changes_nothing(tmp_path):
-    before = {script.stem: fingerprint(script) for script in WORKFLOW.glob("*.py")}
-    assert edited(tmp_path / "workflow", "ablation/sweep", function="no such function") == before
+def test_other_formatting_changes_nothing(tmp_path):
+    other = copy_code(tmp_path / "workflow")
+    for file in other.rglob("*.py"):
+        file.write_text(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))), encoding="utf-8")
+    assert fingerprints(other) == fingerprints(WORKFLOW)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from support import ROOT, TINY
+from support import ROOT, SCHEMA, TINY
 
 from faultline.base.errors import UserError
 from faultline.data.describe import describe
@@ -18,8 +18,6 @@ from faultline.data.folders import square
 from faultline.data.splits import prepare
 from faultline.networks.vision import load_torchvision
 from faultline.studies.checks import resolve
-
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -316,27 +316,30 @@ def test_idx_layouts(source, inside, packed, tmp_path):
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "word"),
-    [
-        (IMAGES, b"", "IDX"),
-        (IMAGES, b"\0\0\x08\x03\0\0", "IDX"),
-        (IMAGES, b"<html>not found</html>", "IDX"),
-        (IMAGES, idx(np.zeros(60)), "IDX"),  # labels in place of images
-        (IMAGES, idx(np.zeros((60, 28, 28)))[:-1], "header"),
-        (IMAGES, idx(np.zeros((60, 28, 28))) + b"\0", "header"),
-        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12 + bytes(100), "header"),
-        (IMAGES, idx(np.zeros((60, 32, 32))), "28 x 28"),
-        (IMAGES, idx(np.zeros((0, 28, 28))), "28 x 28"),
-        (IMAGES, gzip.compress(idx(np.zeros((60, 28, 28))))[:-20], "cannot be read"),
-        (IMAGES, gzip.compress(bytes(100))[:12] + b"\xff" * 30, "cannot be read"),
-        (IMAGES, gzip.compress(bytes(100))[:-8] + bytes(8), "cannot be read"),
-        (LABELS, idx(np.zeros(59)), "59 labels"),
-        (LABELS, idx([10] * 60), "label 10"),
-        (LABELS, idx(np.zeros((60, 1))), "IDX"),
-    ],
-)
-def test_corrupt_idx(file, content, word, tmp_path):
+ZEROS = idx(np.zeros((60, 28, 28)))
+PACKED = gzip.compress(ZEROS, mtime=0)  # else it holds the second it was made in
+CORRUPT_IDX = {
+    "empty": (IMAGES, b"", "IDX"),
+    "cut in the header": (IMAGES, b"\0\0\x08\x03\0\0", "IDX"),
+    "a page": (IMAGES, b"<html>not found</html>", "IDX"),
+    "labels in place of images": (IMAGES, idx(np.zeros(60)), "IDX"),
+    "too short": (IMAGES, ZEROS[:-1], "header"),
+    "too long": (IMAGES, ZEROS + b"\0", "header"),
+    "a huge size": (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12 + bytes(100), "header"),
+    "larger images": (IMAGES, idx(np.zeros((60, 32, 32))), "28 x 28"),
+    "no image": (IMAGES, idx(np.zeros((0, 28, 28))), "28 x 28"),
+    "packed and cut": (IMAGES, PACKED[:-20], "cannot be read"),
+    "packed and damaged": (IMAGES, PACKED[:12] + b"\xff" * 30, "cannot be read"),
+    "packed with a wrong checksum": (IMAGES, PACKED[:-8] + bytes(8), "cannot be read"),
+    "a label too few": (LABELS, idx(np.zeros(59)), "59 labels"),
+    "a label too high": (LABELS, idx([10] * 60), "label 10"),
+    "labels with an axis too many": (LABELS, idx(np.zeros((60, 1))), "IDX"),
+}
+
+
+@pytest.mark.parametrize("damage", CORRUPT_IDX)
+def test_corrupt_idx(damage, tmp_path):
+    file, content, word = CORRUPT_IDX[damage]
     write_idx(tmp_path)
     (tmp_path / file).write_bytes(content)
     message = error_of("mnist", folder=tmp_path)
@@ -447,33 +450,35 @@ GOOD = np.zeros((10, 3072), np.uint8)
 ROW = bytes(3073)
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "word"),
-    [
-        ("data_batch_3", b"", "no CIFAR-10 batch"),
-        ("data_batch_3", pickle.dumps({"data": GOOD, "labels": [0] * 10})[:-5000], "no CIFAR-10"),
-        ("data_batch_3", pickle.dumps([1, 2]), "no CIFAR-10 batch"),
-        ("data_batch_3", pickle.dumps({"labels": [0] * 10}), "data"),
-        ("data_batch_3", pickle.dumps({"data": GOOD, "labels": [0] * 9}), "labels"),
-        ("data_batch_3", pickle.dumps({"data": GOOD, "labels": ["0"] * 10}), "labels"),
-        ("data_batch_3", pickle.dumps({"data": GOOD, "labels": [0] * 9 + [10]}), "label 10"),
-        ("data_batch_3", pickle.dumps({"data": GOOD, "labels": [0] * 9 + [-1]}), "label -1"),
-        ("data_batch_3", pickle.dumps({"data": GOOD[:, :3000], "labels": [0] * 10}), "3072"),
-        ("data_batch_3", pickle.dumps({"data": GOOD[:0], "labels": []}), "3072"),
-        ("data_batch_3", pickle.dumps({"data": GOOD.astype("f8"), "labels": [0] * 10}), "f8"),
-        ("data_batch_3", pickle.dumps({"data": GOOD.astype("O"), "labels": [0] * 10}), "O"),
-        (
-            "data_batch_3",
-            pickle.dumps({"data": np.zeros((10000, 3072), np.uint8), "labels": [0] * 10000}),
-            "checksum",
-        ),
-        ("test_batch.bin", b"", "3072"),
-        ("test_batch.bin", ROW * 2 + b"\0", "3072"),
-        ("test_batch.bin", ROW + b"\x0a" + ROW[1:], "label 10"),
-        ("test_batch.bin", ROW * 10000, "checksum"),
-    ],
-)
-def test_corrupt_cifar10(file, content, word, tmp_path):
+def batch(images=GOOD, labels=(0,) * 10) -> bytes:
+    return pickle.dumps({"data": images, "labels": list(labels)})
+
+
+PICKLE, BINARY = "data_batch_3", "test_batch.bin"
+CORRUPT_CIFAR = {
+    "empty": (PICKLE, b"", "no CIFAR-10 batch"),
+    "cut": (PICKLE, batch()[:-5000], "no CIFAR-10"),
+    "a list": (PICKLE, pickle.dumps([1, 2]), "no CIFAR-10 batch"),
+    "no images": (PICKLE, pickle.dumps({"labels": [0] * 10}), "data"),
+    "a label too few": (PICKLE, batch(labels=[0] * 9), "labels"),
+    "labels of text": (PICKLE, batch(labels=["0"] * 10), "labels"),
+    "a label too high": (PICKLE, batch(labels=[0] * 9 + [10]), "label 10"),
+    "a label below zero": (PICKLE, batch(labels=[0] * 9 + [-1]), "label -1"),
+    "images too short": (PICKLE, batch(GOOD[:, :3000]), "3072"),
+    "no row": (PICKLE, batch(GOOD[:0], []), "3072"),
+    "floats": (PICKLE, batch(GOOD.astype("f8")), "f8"),
+    "objects": (PICKLE, batch(GOOD.astype("O")), "O"),
+    "other images": (PICKLE, batch(np.zeros((10000, 3072), np.uint8), [0] * 10000), "checksum"),
+    "binary, empty": (BINARY, b"", "3072"),
+    "binary, too long": (BINARY, ROW * 2 + b"\0", "3072"),
+    "binary, a label too high": (BINARY, ROW + b"\x0a" + ROW[1:], "label 10"),
+    "binary, other images": (BINARY, ROW * 10000, "checksum"),
+}
+
+
+@pytest.mark.parametrize("damage", CORRUPT_CIFAR)
+def test_corrupt_cifar10(damage, tmp_path):
+    file, content, word = CORRUPT_CIFAR[damage]
     (write_cifar_bin if file.endswith(".bin") else write_cifar_py)(tmp_path)
     (tmp_path / file).write_bytes(content)
     message = error_of("cifar10", folder=tmp_path)

@@ -2,12 +2,11 @@
 
 import pytest
 import yaml
-from support import ROOT
+from support import SCHEMA
 
 from faultline.run.plan import Plan, count_filters, fill, ordered, select_layers, with_each
 from faultline.studies.checks import resolve
 
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 CONFIG = """
 datasets:
   digits: {train: 200, validation: 50, test: 60}

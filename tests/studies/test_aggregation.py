@@ -96,6 +96,9 @@ def test_policies_are_compared_within_a_seed():
     correct, places = (one + other for one, other in zip(first, second, strict=True))
     table = compare_policies(correct, places, confidence=0.95)
     assert list(table.columns[:5]) == ["dataset", "network", "training", "epoch", "images"]
+    control = table[table["reference"] == "random"]
+    assert control["difference"].tolist() == pytest.approx([0.15, 0.02, 0.085])
+    table = table[table["reference"] == "regular"]
     whole = table[table["level"] == "all seeds"].set_index("policy")
     assert whole["difference"].to_dict() == pytest.approx({"selective": 0.06, "random": -0.025})
     assert whole["seeds"].tolist() == [2, 2]

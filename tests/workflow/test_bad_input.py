@@ -9,13 +9,12 @@ import struct
 
 import pytest
 import yaml
-from support import ROOT, TINY
+from support import ROOT, SCHEMA, TINY
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
 from faultline.studies.checks import resolve
 
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
 MOONS = {"source": "moons", "test": 60}
 GONE = object()

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from statsmodels.stats.contingency_tables import mcnemar
-from support import OWN_CODE, TINY, copy_workflow
+from support import OWN_CODE, SCHEMA, TINY, copy_workflow
 from torch import nn
 
 from faultline.ablation.facts import Facts
@@ -24,6 +25,7 @@ from faultline.networks.facts import own_facts
 from faultline.networks.layers import called, layers
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
+from faultline.studies.checks import resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
 
@@ -569,11 +571,6 @@ def test_what_a_change_of_the_users_code_remakes(mine, tmp_path):
     ],
 )
 def test_mistakes_of_the_config(key, value, expected):
-    import yaml
-    from test_bad_input import SCHEMA
-
-    from faultline.studies.checks import resolve
-
     said = line_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
     for part in ["config key", *expected]:
         assert part in said

@@ -13,24 +13,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from support import ROOT, Copy, copy_workflow
+from support import ROOT, RULES, Copy, add_statement, copy_code, copy_workflow, fingerprints
 
-from faultline.base.files import load_tensors
+from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
 
-RULES = {
-    rule: block
-    for file in sorted((ROOT / "rules").glob("*.smk"))
-    for rule, block in re.findall(
-        r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n((?:[ ].*\n|\n)*)",
-        file.read_text(encoding="utf-8"),
-        flags=re.MULTILINE,
-    )
-}
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
-FILES = ("output", "log", "benchmark")
+FILES = ("output", "log")
 TABULATES = {f"tabulate_{study}" for study in STUDIES}
 SEARCH = {"tune", "evaluate_robustness"}  # rules that the tiny run does without, see test_tuning
 
@@ -84,16 +75,24 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
 # What a run makes
 
 
+def used(log: str) -> str:
+    """The table of what a job took, beside its log."""
+    return f"{log.removesuffix('.log')}.used.tsv"
+
+
 def test_a_run_makes_everything_and_then_nothing(finished, fresh):
     announced = fresh.announced()
     assert {job["rule"] for job in announced} == set(RULES) - SEARCH
     for job in announced:
-        for path in job["output"] + job["log"] + job["benchmark"]:
+        for path in job["output"] + job["log"]:
             assert (finished.folder / path).is_file(), path
-        (log,), (benchmark,) = job["log"], job["benchmark"]
+        (log,) = job["log"]
         assert "error:" not in (finished.folder / log).read_text(encoding="utf-8")
-        assert len(pd.read_csv(finished.folder / benchmark, sep="\t")) == 1
+        (took,) = load_table(finished.folder / used(log)).to_dict("records")
+        assert took["rule"] == job["rule"] and took["threads"] == 1 and took["device"] == "cpu"
+        assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in announced for key in FILES for path in job[key]}
+    known |= {used(log) for job in announced for log in job["log"]}
     there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
     assert there == known  # no unfinished and no temporary file is left
 
@@ -149,7 +148,7 @@ def test_rule_is_complete(rule):
     block = RULES[rule]
     inherits = rule in TABULATES - {"tabulate_accuracy"}
     own = () if inherits else ("resources", "conda")
-    for directive in ("output", "log", "benchmark", "params", *own):
+    for directive in ("output", "log", "params", *own):
         assert re.search(rf"^    {directive}:", block, flags=re.MULTILINE), directive
     for resource in () if inherits else ("mem_mb", "runtime"):
         assert re.search(rf"^        {resource}=", block, flags=re.MULTILINE), resource
@@ -224,19 +223,6 @@ def values(copy: Copy, key: str) -> dict[str, set[str]]:
         if key in job["wildcards"]:
             found.setdefault(job["rule"], set()).add(job["wildcards"][key])
     return found
-
-
-def add_statement(copy: Copy, module: str, function: str) -> None:
-    """Put a statement that does nothing at the start of a function of the library."""
-    file = copy.folder / f"workflow/faultline/{module}.py"
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    (node,) = (
-        node
-        for node in ast.parse("".join(lines)).body
-        if isinstance(node, ast.FunctionDef) and node.name == function
-    )
-    lines.insert(node.body[-1].lineno - 1, "    _ = 1\n")
-    file.write_text("".join(lines), encoding="utf-8")
 
 
 def test_touching_remakes_nothing(rerun):
@@ -390,48 +376,67 @@ def test_a_further_network_remakes_no_other(rerun):
     assert set().union(*values(rerun, "network").values()) == {"small_resnet"}
 
 
+CHANGES = {
+    "studies/synaptic/figures.class_map": {"report": 1},
+    "report/render.render": {"report": 1},
+    "studies/fragile/section.remedy": {"report": 1},
+    "studies/own/section.section": {"report": 1},
+    "studies/synaptic/classes.invariances": on("synaptic"),
+    "studies/synaptic/classes.classify": CLASSES_ON,
+    "studies/synaptic/scores.filter_scores": SCORES_ON,
+    "studies/own/scores.accuracy_changes": on("own"),
+    "ablation/plugins.own_variants": OWN,
+    "studies/retraining/frozen.frozen": RETRAINED,
+    "attacks/ascent.pgd": {"train": 2} | ATTACKED | EVERYTHING_ON,  # recipes train against it
+    "studies/sustainability/analysis.analyse": SUSTAINABILITY,
+    "studies/sustainability/lists.list_table": LISTS_ON,
+    "studies/sustainability/lists.agreement": on("sustainability"),
+    "studies/sustainability/section.section": {"report": 1},
+    "studies/robustness/section.section": {"report": 1},
+    "studies/robustness/scores.differences": on("robustness"),
+    "attacks/selfchecks.checks": ATTACKED | SWEEPS_ON | TARGETING,
+    "ablation/sweep.sweep": SWEEPS_ON | REMEDY,
+    "studies/perturbations/variants.perturbed": PERTURBED,
+    "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,
+    "ablation/variants.nodal_variants": {"ablate_filters": 2} | SCORES_ON | REMEDY,
+    "studies/fragile/targeting.kernels": TARGETING,
+    "studies/fragile/fragility.overlaps": on("fragile"),
+    "studies/fragile/remedy.gains": REMEDY,
+    "training/epochs.train_epochs": {"train": 2} | ATTACKED | EVERYTHING_ON,
+}
+"""Function of the library -> jobs of each rule that a change of it remakes."""
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> list[dict]:
+    """Every job of the tiny run."""
+    return copy_workflow(tmp_path_factory.mktemp("jobs") / "run").announced()
+
+
+def followers(jobs: list[dict], rules: set[str]) -> dict[str, int]:
+    """Jobs of each rule that run again where the code of some rules is another."""
+    again, before = [], None
+    while len(again) != before:
+        before, made = len(again), {path for job in again for path in job["output"]}
+        again = [job for job in jobs if job["rule"] in rules or made & {*job["input"]}]
+    return dict(Counter(job["rule"] for job in again))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_the_library_remakes_the_stages_that_use_it(jobs, tmp_path, change):
+    changed = copy_code(tmp_path / "workflow")
+    add_statement(changed, *change.split("."))
+    before, after = fingerprints(ROOT / "workflow"), fingerprints(changed)
+    again = {rule for rule in RULES if after[rule] != before[rule]}
+    assert followers(jobs, again) == CHANGES[change]
+
+
 @pytest.mark.parametrize(
-    ("module", "function", "expected"),
-    [
-        ("studies/synaptic/figures", "class_map", {"report": 1}),
-        ("report/render", "render", {"report": 1}),
-        ("studies/fragile/section", "remedy", {"report": 1}),
-        ("studies/own/section", "section", {"report": 1}),
-        ("studies/synaptic/classes", "invariances", on("synaptic")),
-        ("studies/synaptic/classes", "classify", CLASSES_ON),
-        ("studies/synaptic/scores", "filter_scores", SCORES_ON),
-        ("studies/own/scores", "accuracy_changes", on("own")),
-        ("ablation/plugins", "own_variants", OWN),
-        ("studies/retraining/frozen", "frozen", RETRAINED),
-        (
-            "attacks/ascent",
-            "pgd",
-            {"train": 2} | ATTACKED | EVERYTHING_ON,  # recipes train against it
-        ),
-        ("studies/sustainability/analysis", "analyse", SUSTAINABILITY),
-        ("studies/sustainability/lists", "list_table", LISTS_ON),
-        ("studies/sustainability/lists", "agreement", on("sustainability")),
-        ("studies/sustainability/section", "section", {"report": 1}),
-        ("studies/robustness/section", "section", {"report": 1}),
-        ("studies/robustness/scores", "differences", on("robustness")),
-        ("attacks/selfchecks", "checks", ATTACKED | SWEEPS_ON | TARGETING),
-        ("ablation/sweep", "sweep", SWEEPS_ON | REMEDY),
-        ("studies/perturbations/variants", "perturbed", PERTURBED),
-        ("studies/perturbations/scores", "depth_test", PERTURBATIONS_ON),
-        ("ablation/variants", "nodal_variants", {"ablate_filters": 2} | SCORES_ON | REMEDY),
-        ("studies/fragile/targeting", "kernels", TARGETING),
-        ("studies/fragile/fragility", "overlaps", on("fragile")),
-        ("studies/fragile/remedy", "gains", REMEDY),
-        (
-            "training/epochs",
-            "train_epochs",
-            {"train": 2} | ATTACKED | EVERYTHING_ON,
-        ),
-    ],
+    "change", ["report/render.render", "studies/synaptic/classes.classify", "attacks/ascent.pgd"]
 )
-def test_a_change_of_the_library_remakes_the_stages_that_use_it(rerun, module, function, expected):
-    add_statement(rerun, module, function)
-    assert counts(rerun) == expected
+def test_a_dry_run_remakes_what_fingerprints_say(rerun, change):
+    add_statement(rerun.folder / "workflow", *change.split("."))
+    assert counts(rerun) == CHANGES[change]
 
 
 def test_a_change_of_a_script_remakes_its_stage(rerun):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support import ROOT, TINY
+from support import SCHEMA, TINY
 
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
@@ -71,8 +71,7 @@ def make_tables(*, seeds=(0, 1), epochs=(2,), **options):
 
 @pytest.fixture
 def config():
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    return resolve(yaml.safe_load(TINY), yaml.safe_load(schema))
+    return resolve(yaml.safe_load(TINY), SCHEMA)
 
 
 def test_the_section_shows_first_and_tells_then(config):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from support import OWN_CODE, ROOT
+from support import OWN_CODE, ROOT, SCHEMA
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page
@@ -16,7 +16,6 @@ from faultline.studies.robustness.scores import differences, over_seeds, rg_scor
 from faultline.studies.robustness.section import findings, section
 
 PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support import ROOT, TINY
+from support import SCHEMA, TINY
 
 from faultline.report import canvas
 from faultline.studies.checks import resolve
@@ -18,8 +18,7 @@ RUN = {"dataset": "digits", "network": "small_conv", "training": "standard"}
 
 @pytest.fixture
 def config():
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    return resolve(yaml.safe_load(TINY), yaml.safe_load(schema))
+    return resolve(yaml.safe_load(TINY), SCHEMA)
 
 
 def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):

@@ -1,4 +1,4 @@
-"""Retraining policies compared with a reference, image by image and seed by seed. No torch."""
+"""Policies compared with a reference and a control, image by image and seed by seed. No torch."""
 
 import re
 from collections.abc import Hashable
@@ -17,9 +17,24 @@ from faultline.base.statistics import (
 )
 
 COLUMNS = [
-    *("policy", "level", "seed", "seeds", "draws", "n", "accuracy", "reference_accuracy"),
+    *(
+        "policy",
+        "reference",
+        "level",
+        "seed",
+        "seeds",
+        "draws",
+        "n",
+        "accuracy",
+        "reference_accuracy",
+    ),
     *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high"),
 ]
+
+CONTROL = "random"
+"""The policy that does what one of CONTROLLED does, dealt out at random."""
+
+CONTROLLED = ("selective", "fragile")
 
 
 def compare(
@@ -28,7 +43,8 @@ def compare(
     reference: str = "regular",
     confidence: float,
 ) -> pd.DataFrame:
-    """Accuracy of each policy less that of the reference, paired by seed and by image (ours).
+    """Accuracy of each policy less that of the reference, paired by seed and by image (ours);
+    behind these, of each in CONTROLLED less that of CONTROL.
 
     correctness: seed -> policy -> bool [n], images classified correctly, the same n images for all.
     Policies called "random-0", "random-1", ... are draws of one policy, "random": their mean is
@@ -42,59 +58,67 @@ def compare(
       are Student's t over seeds (NaN for one seed, which says nothing of others); image_ci_low and
       image_ci_high are the interval over images of the changes averaged over these very seeds.
 
-    Columns: see COLUMNS; accuracies and differences are shares.
+    Columns: see COLUMNS; accuracies and differences are shares, draws those of either policy.
     """
     seeds = {seed: _draws(of) for seed, of in correctness.items() if reference in of}
-    base = {seed: np.asarray(correctness[seed][reference], float) for seed in seeds}
-    rows = []
-    for policy in dict.fromkeys(p for of in seeds.values() for p in of if p != reference):
-        draws = {seed: of[policy] for seed, of in seeds.items() if policy in of}
-        changes = np.stack([np.mean(draws[seed], axis=0) - base[seed] for seed in draws])
-        for seed, change in zip(draws, changes, strict=True):
-            _, low, high = paired_mean_interval(change, confidence=confidence)
-            rows.append(
-                {
-                    "policy": policy,
-                    "level": "seed",
-                    "seed": seed,
-                    "seeds": 1,
-                    "draws": len(draws[seed]),
-                    "n": len(change),
-                    "reference_accuracy": base[seed].mean(),
-                    "difference": change.mean(),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "p_value": _p_over_images(change),
-                }
-            )
-        difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
-        _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
-        rows.append(
-            {
-                "policy": policy,
-                "level": "all seeds",
-                "seeds": len(draws),
-                "draws": sum(len(of) for of in draws.values()),
-                "n": changes.shape[1],
-                "reference_accuracy": np.mean([base[seed].mean() for seed in draws]),
-                "difference": difference,
-                "ci_low": low,
-                "ci_high": high,
-                "p_value": mean_p_value(changes.mean(1)),
-                "image_ci_low": image_low,
-                "image_ci_high": image_high,
-            }
-        )
+    policies = dict.fromkeys(p for of in seeds.values() for p in of if p != reference)
+    pairs = [(policy, reference) for policy in policies]
+    pairs += [(policy, CONTROL) for policy in policies if policy in CONTROLLED]
+    rows = [row for pair in pairs for row in _compared(seeds, *pair, confidence=confidence)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
     table["accuracy"] = table["reference_accuracy"] + table["difference"]
     return table
 
 
+def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) -> list[dict]:
+    """The rows of one pair of policies; seeds: seed -> policy -> draws, bool [n] each."""
+    there = [seed for seed, of in seeds.items() if policy in of and reference in of]
+    if not there:
+        return []
+    base = {seed: np.mean(seeds[seed][reference], axis=0) for seed in there}
+    changes = np.stack([np.mean(seeds[seed][policy], axis=0) - base[seed] for seed in there])
+    draws = [max(len(seeds[seed][name]) for name in (policy, reference)) for seed in there]
+    pair, rows = {"policy": policy, "reference": reference}, []
+    for seed, count, change in zip(there, draws, changes, strict=True):
+        _, low, high = paired_mean_interval(change, confidence=confidence)
+        rows.append(
+            pair
+            | {
+                "level": "seed",
+                "seed": seed,
+                "seeds": 1,
+                "draws": count,
+                "n": len(change),
+                "reference_accuracy": base[seed].mean(),
+                "difference": change.mean(),
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": _p_over_images(change),
+            }
+        )
+    difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
+    _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
+    whole = {
+        "level": "all seeds",
+        "seeds": len(there),
+        "draws": sum(draws),
+        "n": changes.shape[1],
+        "reference_accuracy": np.mean([base[seed].mean() for seed in there]),
+        "difference": difference,
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": mean_p_value(changes.mean(1)),
+        "image_ci_low": image_low,
+        "image_ci_high": image_high,
+    }
+    return [*rows, pair | whole]
+
+
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     draws: dict[str, list] = {}
     for name, correct in policies.items():
-        draws.setdefault(re.sub(r"^random-\d+$", "random", name), []).append(correct)
+        draws.setdefault(re.sub(r"^random-\d+$", CONTROL, name), []).append(correct)
     return draws
 
 
@@ -111,7 +135,7 @@ def _p_over_images(change: np.ndarray) -> float:
 def compare_policies(
     correct: list[dict], places: list[dict], *, confidence: float, reference: str = "regular"
 ) -> pd.DataFrame:
-    """Each policy, of retraining or remedy, against the reference, paired by image and by seed.
+    """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
     correct: image set -> bool [n] under one policy; places: its checkpoint and policy.
     """

@@ -7,9 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from faultline.base.statistics import mean_interval
+from faultline.base.comparison import CONTROL
 from faultline.report.canvas import GREY, MAX_WIDTH, axes_grid, label_width, legend, styled
 from faultline.report.page import interval, percent, points
+
+ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
 
 def verdict(low: float, high: float, other: str) -> str:
@@ -18,6 +20,11 @@ def verdict(low: float, high: float, other: str) -> str:
     if high < 0:
         return f"worse than {other}"
     return f"not distinguishable from {other}"
+
+
+def with_reference(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that compare with the reference and not with the control."""
+    return rows[rows["reference"] != CONTROL]
 
 
 def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]:
@@ -29,11 +36,11 @@ def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]
     ]
 
 
-def compared(
-    rows: pd.DataFrame, *, policy: str, reference: str, control: str, confidence: float
-) -> str:
-    """What the comparison of one policy says, in words; control: what `random` is called."""
-    chosen = rows[rows["policy"] == policy]
+def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -> str:
+    """What the comparison of one policy says, in words; reference and control: what they are
+    called."""
+    rows = rows[rows["policy"] == policy]
+    chosen = with_reference(rows)
     if not len(chosen):
         return "nothing to compare."
     whole = chosen[chosen["level"] == "all seeds"].iloc[0]
@@ -59,23 +66,17 @@ def compared(
         f"{points(whole['difference'])} points {interval(*whole[IMAGE_ENDS if flat else ENDS])} "
         f"over {over}, {said}"
     )
-    by_seed = rows[rows["level"] == "seed"].pivot_table(
-        index="seed", columns="policy", values="difference"
-    )
-    if "random" in by_seed:
-        against = (by_seed[policy] - by_seed["random"]).dropna()
-        if len(against) > 1:
-            mean, low, high = mean_interval(against, confidence=confidence)
-            if np.isclose(low, high):
-                text += f"; less {control}, {points(mean)} points in every seed"
-            else:
-                between = interval(low, high)
-                said = verdict(low, high, "it")
-                text += f"; less {control}, {points(mean)} points {between}, {said}"
+    against = rows[(rows["reference"] == CONTROL) & (rows["level"] == "all seeds")]
+    if len(against) and against["seeds"].iloc[0] > 1:
+        less = against.iloc[0]
+        text += f"; less {control}, {points(less['difference'])} points "
+        if np.isclose(less["ci_low"], less["ci_high"]):
+            text += "in every seed"
+        else:
+            text += f"{interval(*less[ENDS])}, {verdict(*less[ENDS], 'it')}"
     return text + "."
 
 
-ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 POLICY_ORDER = ("selective", "random", "fragile_only")
 
 
@@ -92,6 +93,7 @@ def policy_comparison(
     comparison: rows of one checkpoint epoch. Dots: seeds with their interval over images; diamonds:
     the mean over seeds with its t interval. notes: policy -> what it did, in words.
     """
+    comparison = with_reference(comparison)
     images = list(dict.fromkeys(comparison["images"]))
     policies = [p for p in policies if p in set(comparison["policy"])]
     columns = min(len(images), 4)

@@ -5,14 +5,19 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import sys
 import tempfile
+import time
 import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
 from pathlib import Path
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.base.files import save_text
+from faultline.run.warm import hand_over
 
 _HELD = []  # open lock files: closing one lets its device go
 
@@ -22,9 +27,13 @@ def job(snakemake):
     """Run the block as the job `snakemake` describes.
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
-    the log. A UserError, a full disk, a lack of memory or SIGTERM ends the job with one line there,
-    which Snakemake shows because the profile asks for failed logs.
+    the log; what the job took goes to a table beside it (see `used`). A UserError, a full disk, a
+    lack of memory or SIGTERM ends the job with one line in the log, which Snakemake shows because
+    the profile asks for failed logs.
     """
+    hand_over()
+    start, took = time.time(), Path(snakemake.log[0]).with_suffix(".used.tsv")
+    took.unlink(missing_ok=True)
     with (
         Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
         redirect_stdout(log),
@@ -34,6 +43,7 @@ def job(snakemake):
         try:
             plugins.NETWORKS.update(snakemake.config["own_networks"])
             yield
+            save_text(used(snakemake, start), took)
         except (Exception, SystemExit) as error:
             line = _in_one_line(error)
             if line is None:
@@ -41,6 +51,38 @@ def job(snakemake):
                 line = f"{type(error).__name__}: {error}"
             print(f"error: {line}", file=log)
             sys.exit(1)
+
+
+def used(snakemake, start: float) -> str:
+    """One row on what this process took since `start` (seconds since 1970), with its head line:
+    rule, host, device, threads, start and end (UTC), seconds by the clock, cpu_seconds, children
+    included, and at its peak peak_mb and, on a GPU, gpu_mb."""
+    gpu, times = "", os.times()
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        gpu = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}"
+    row = {
+        "rule": snakemake.rule,
+        "host": socket.gethostname(),
+        "device": "cuda" if gpu else "cpu",
+        "threads": snakemake.threads,
+        "start": _utc(start),
+        "end": _utc(time.time()),
+        "seconds": f"{time.time() - start:.2f}",
+        "cpu_seconds": f"{sum(times[:4]):.2f}",
+        "peak_mb": f"{_peak_memory() / 1e6:.0f}",
+        "gpu_mb": gpu,
+    }
+    return "\n".join("\t".join(map(str, line)) for line in (row, row.values())) + "\n"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _peak_memory() -> float:
+    """Bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _stop(*_) -> None:
@@ -109,6 +151,4 @@ def free_memory(snakemake, device) -> float:
 
     if device.type == "cuda":
         return 0.8 * torch.cuda.mem_get_info(device)[0]
-    unit = 1 if sys.platform == "darwin" else 1024
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return max(0.8 * (snakemake.resources.mem_mb * 1e6 - used), 2e7)
+    return max(0.8 * (snakemake.resources.mem_mb * 1e6 - _peak_memory()), 2e7)

@@ -104,7 +104,7 @@ def _check_own_networks(config: dict, facts: dict[str, Source]) -> None:
 
 def _check_dataset(name: str, dataset: dict) -> Source:
     """Completes one data set of the config; what is known of it."""
-    if name in ("tables", "logs", "benchmarks"):
+    if name in ("tables", "logs"):
         raise UserError(f"config key datasets.{name}: a folder of the results; rename it")
     source = dataset.setdefault("source", name)
     if source not in SOURCE_NAMES:

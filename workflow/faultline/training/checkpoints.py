@@ -1,8 +1,4 @@
-"""Training, epoch by epoch, so that a chain of segments gives the bits of one uninterrupted run.
-
-Everything random in an epoch comes from (seed, epoch) alone, so the random state that a checkpoint
-must carry is its seed and its epoch; the learning rate follows from the epoch too.
-"""
+"""Checkpoints: all that it takes to train on as if there had been no end."""
 
 import torch
 from torch import nn

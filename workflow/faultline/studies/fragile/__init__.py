@@ -7,5 +7,5 @@ TABLES = {
     "fragile_overlap": "overlap of the fragile sets of a layer over epochs and seeds",
     "gains": "fragility, feature energy and gain of every filter in the remedy",
     "strengths": "accuracy on the validation split for every strength of the remedy",
-    "remedy": "remedy and its control less no change, with intervals",
+    "remedy": "remedy and its control less no change, and one less the other, with intervals",
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.report.comparison import compared_sets, policy_comparison, with_reference
 from faultline.studies.fragile import figures as draw
 
 MAX_LAYERS = 2
@@ -30,7 +30,6 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             policy="fragile",
             reference="no change",
             control="the same at random",
-            confidence=config["scores"]["confidence"],
         )
         yield f"Remedy, {run}", " ".join(texts)
 
@@ -292,7 +291,7 @@ def remedy(tables: dict, config: dict) -> dict:
                 page.block(
                     f"{run}, epoch {epoch}",
                     figures=[compared, curves],
-                    tables=[_before_and_after(of_epoch), _gain_table(of_gains)],
+                    tables=[_before_and_after(with_reference(of_epoch)), _gain_table(of_gains)],
                 )
             )
     return page.section(

@@ -2,5 +2,5 @@
 
 TABLES = {
     "retraining": "accuracy after retraining, per policy and seed",
-    "comparison": "retraining policies less regular, with intervals",
+    "comparison": "retraining policies less regular, and selective less random, with intervals",
 }

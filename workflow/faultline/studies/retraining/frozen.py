@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from faultline.ablation.variants import band_of
 from faultline.base.seeds import seed_of
 
-POLICIES = ("regular", "selective", "fragile_only", "random")
-
 
 def fragile_by_layer(layers: dict[str, nn.Module], fragile: set[str]) -> dict[str, Tensor]:
     """Parameter name (weight and bias of each layer) -> bool mask, all True in a fragile layer."""

@@ -6,7 +6,7 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.report.comparison import compared_sets, policy_comparison, with_reference
 
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
@@ -25,7 +25,6 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             policy="selective",
             reference="regular",
             control="random freezing",
-            confidence=config["scores"]["confidence"],
         )
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
@@ -66,7 +65,7 @@ def section(tables: dict, config: dict) -> dict:
                 "corrected for "
                 "the number of comparisons.",
             )
-            whole = of_epoch[of_epoch["level"] == "all seeds"]
+            whole = with_reference(of_epoch[of_epoch["level"] == "all seeds"])
             columns = {
                 "images": "images",
                 "policy": "policy",

@@ -32,8 +32,6 @@ from faultline.base.statistics import (
 
 RULES = {"trapezoid": trapezoid, "simpson": simpson}
 
-BASELINES = ("unfiltered", "kept_fraction")
-
 
 def integrate(values, grid, *, rule: str) -> np.ndarray:
     """Integral of `values` [T, ...] along axis 0 over the ascending `grid` [T].

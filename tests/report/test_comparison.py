@@ -1,0 +1,39 @@
+import pandas as pd
+
+from faultline.report.comparison import compared
+
+
+def test_policies_are_told_apart_by_their_intervals_alone():
+    rows = pd.DataFrame(
+        [
+            ["selective", "all seeds", None, 2, 0.02, 0.01, 0.03, 0.015, 0.025],
+            ["selective", "seed", 0, 1, 0.01, 0.005, 0.015, None, None],
+            ["selective", "seed", 1, 1, 0.03, 0.025, 0.035, None, None],
+        ],
+        columns=[
+            *("policy", "level", "seed", "seeds", "difference", "ci_low", "ci_high"),
+            *("image_ci_low", "image_ci_high"),
+        ],
+    ).assign(accuracy=0.52, reference_accuracy=0.5, reference="regular")
+
+    def say(rows):
+        return compared(rows, policy="selective", reference="regular", control="random freezing")
+
+    assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows)
+    worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
+    worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
+    assert "worse than regular" in say(worse)
+    unsure = rows.assign(image_ci_low=-0.001)  # certain over seeds, not over images
+    assert "not distinguishable from regular" in say(unsure)
+    flat = rows.assign(ci_low=0.02, ci_high=0.02)  # seeds agree by chance: their t has no width
+    assert "[+1.50, +2.50] over images (the same in 2 seeds)" in say(flat)
+
+    against = rows.assign(reference="random", difference=0.015, ci_low=-0.01, ci_high=0.04)
+    for low, high, words in (
+        (-0.01, 0.04, "+1.50 points [\u22121.00, +4.00], not distinguishable from it."),
+        (0.01, 0.02, "+1.50 points [+1.00, +2.00], better than it."),
+        (0.015, 0.015, "+1.50 points in every seed."),
+    ):
+        both = pd.concat([rows, against.assign(ci_low=low, ci_high=high)])
+        assert say(both) == say(rows)[:-1] + f"; less random freezing, {words}"
+    assert say(pd.concat([rows, against.assign(seeds=1)])) == say(rows)

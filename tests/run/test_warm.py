@@ -1,0 +1,179 @@
+"""Jobs that start from a process which has imported torch: do they differ from others?"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faultline.base.fingerprint import PACKAGE
+from faultline.run import warm
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="is for Linux only")
+
+HEAD = f"""
+import os, sys, time
+sys.path.insert(0, {str(PACKAGE.parent)!r})
+before = "torch" in sys.modules
+from faultline.run.warm import hand_over
+hand_over()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process():
+    """The warm process, of this process."""
+    assert warm.ADDRESS not in os.environ
+    warm.start()
+    process, pipe = warm._running
+    yield psutil.Process(process.pid)
+    os.close(pipe)  # as when the one that started it ends
+    assert process.wait(60) == -signal.SIGKILL
+    assert not Path(os.environ.pop(warm.ADDRESS)).parent.exists()
+    warm._running.clear()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Starts a script of these lines, which hands itself over first."""
+
+    def begin(lines, *arguments, **environment):
+        file = tmp_path / "script.py"
+        file.write_text(HEAD + lines, encoding="utf-8")
+        return subprocess.Popen(
+            [sys.executable, file.name, *arguments],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return begin
+
+
+def ended(begun):
+    out, err = begun.communicate()
+    return begun.returncode, out, err
+
+
+def until(holds):
+    while not (found := holds()):
+        time.sleep(0.01)
+    return found
+
+
+def test_torch_is_there_and_nothing_of_ours(script):
+    lines = (
+        "ours = [name for name in sys.modules if name.split('.')[0] == 'faultline']\n"
+        "print(before, ours)"
+    )
+    _, out, _ = ended(script(lines))
+    assert out == "True ['faultline', 'faultline.run', 'faultline.run.warm']\n"
+    assert ended(script("print(before)", **{warm.ADDRESS: "off"}))[1] == "False\n"
+
+
+def test_folder_arguments_environment_and_streams_are_the_scripts_own(script, tmp_path):
+    lines = (
+        "print(os.getcwd(), *sys.argv[1:], os.environ['WORD'], 'FAULTLINE_WARM' in os.environ)\n"
+        "print('aside', file=sys.stderr)\nprint(sys.stdin.read() == '')"
+    )
+    code, out, err = ended(script(lines, "one", "two", WORD="said"))
+    assert (code, out, err) == (0, f"{tmp_path} one two said False\nTrue\n", "aside\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "said"),
+    [
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit()", 0, ""),
+        ("raise ValueError('wrong')", 1, "ValueError: wrong"),
+        ("os.kill(os.getpid(), 9)", 137, "the job was killed, by the system if memory ran out"),
+    ],
+    ids=["status", "plain", "error", "killed"],
+)
+def test_how_it_ends_is_passed_on(script, lines, code, said):
+    found, _, err = ended(script(lines))
+    assert found == code and said in err
+
+
+def test_signals_are_passed_on(script):
+    lines = (
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))\n"
+        "print('ready', flush=True)\ntime.sleep(600)"
+    )
+    begun = script(lines)
+    assert begun.stdout.readline() == "ready\n"
+    begun.terminate()
+    assert ended(begun)[0] == 1
+
+
+def test_a_killed_script_leaves_no_process_behind(script):
+    begun = script("print(os.getpid(), flush=True)\ntime.sleep(600)")
+    copy = psutil.Process(int(begun.stdout.readline()))
+    assert copy.pid != begun.pid
+    begun.kill()
+    until(lambda: not copy.is_running() or copy.status() == psutil.STATUS_ZOMBIE)
+    begun.communicate()
+
+
+def test_code_that_was_edited_meanwhile_is_what_runs(script, tmp_path):
+    module = tmp_path / "mine.py"
+    for word in ("first", "second"):
+        module.write_text(f"WORD = {word!r}\n" + "#" * len(word), encoding="utf-8")
+        assert ended(script("import mine\nprint(mine.WORD)"))[1] == f"{word}\n"
+
+
+def test_jobs_that_seed_nothing_draw_other_numbers(script):
+    lines = (
+        "import random, numpy, torch\n"
+        "print(random.random())\nprint(numpy.random.rand())\nprint(torch.rand(()).item())"
+    )
+    one, other = (ended(script(lines))[1].split() for _ in range(2))
+    assert len(one) == 3 and not set(one) & set(other)
+
+
+def test_without_such_a_process_the_script_runs_by_itself(script, tmp_path):
+    begun = script("print(os.getpid())", **{warm.ADDRESS: str(tmp_path / "none")})
+    assert ended(begun) == (0, f"{begun.pid}\n", "")
+
+
+def test_another_python_runs_by_itself(script, process, monkeypatch):
+    lines = "print(os.getpid())"
+    head = HEAD.replace("from faultline", "sys.version += ' of another build'\nfrom faultline")
+    monkeypatch.setattr(sys.modules[__name__], "HEAD", head)
+    begun = script(lines)
+    assert ended(begun)[1] == f"{begun.pid}\n"
+
+
+def test_it_ends_with_the_one_that_started_it_however_that_ends(tmp_path):
+    """Also a job that runs then, whose own process lives on."""
+    (tmp_path / "job.py").write_text(
+        HEAD + "print(os.getpid(), flush=True)\ntime.sleep(600)", encoding="utf-8"
+    )
+    starter = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, subprocess; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+            "from faultline.run import warm\nwarm.start()\nprint(warm._running[0].pid)\n"
+            "subprocess.Popen([sys.executable, 'job.py']).wait()",
+        ],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != warm.ADDRESS} | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    processes = [psutil.Process(int(starter.stdout.readline())) for _ in range(2)]
+    starter.kill()
+    for process in processes:
+        until(
+            lambda process=process: (
+                not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+            )
+        )
+    starter.communicate()

@@ -1,0 +1,30 @@
+"""Every process collects the same tests, at any time: two that differ cannot share the work."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+
+def collected(seed: int) -> list[str]:
+    """The ids of all tests, in their order, as a process of its own has them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+@pytest.mark.slow
+def test_two_processes_collect_the_same_tests():
+    one, other = collected(1), collected(2)  # the second starts seconds later
+    assert one == other and len(one) > 1000
+    for name in one:
+        assert name.isascii() and name.isprintable() and len(name) < 200, name

@@ -1,0 +1,176 @@
+"""A process that has imported torch and its like, from which jobs start without a wait.
+
+These imports cost every job seconds. On one machine, Snakemake starts one process that makes them
+(`start`); a job then asks it for a copy of itself that runs the job's script (`hand_over`), and
+waits, passing on signals, output and exit status. What is imported beforehand is never code of ours
+or of the user's, so what runs is what lies on the disk. Where there is no such process, jobs run as
+ever. This file is also the script of that process, and imports nothing but the standard library.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+
+ADDRESS = "FAULTLINE_WARM"
+"""The environment variable that tells jobs where to ask; with "off", nothing is started."""
+
+MODULES = (
+    *("snakemake.script", "numpy", "pandas", "scipy.stats", "scipy.integrate", "torch", "torch.fx"),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml"),
+)
+KILLED = 128 + signal.SIGKILL
+
+_running = []  # as long as its end of a pipe is open here, the process lives
+
+
+def start() -> None:
+    """Start the process, for Snakemake itself: it ends when Snakemake does, however that ends."""
+    if os.environ.get(ADDRESS) or sys.platform != "linux":
+        return
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            address = f"{tempfile.mkdtemp(prefix='faultline-')}/jobs"
+            listener.bind(address)
+        except OSError:  # no folder for it, or one of too long a name: jobs start as ever
+            return
+        alive, ours = os.pipe()
+        listener.listen(socket.SOMAXCONN)  # jobs that come while it still imports wait here
+        descriptors = listener.fileno(), alive
+        process = subprocess.Popen(
+            [sys.executable, __file__, address, *map(str, descriptors)],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    os.close(alive)
+    _running.extend((process, ours))
+    os.environ[ADDRESS] = address
+
+
+def hand_over() -> None:
+    """Let the warm process run the script of this one, and end with its exit status.
+
+    Returns where there is none or it does not answer: then this process runs the script itself.
+    """
+    address = os.environ.pop(ADDRESS, "")
+    if address in ("", "off"):
+        return
+    mask = os.umask(0)
+    os.umask(mask)
+    request = {
+        "python": [sys.executable, sys.version],
+        "argv": [str(Path(sys.argv[0]).resolve()), *sys.argv[1:]],
+        "path": sys.path,
+        "folder": str(Path.cwd()),
+        "mask": mask,
+        "environment": dict(os.environ),
+    }
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address)
+            text = json.dumps(request).encode()
+            socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
+            connection.sendall(text)
+            job = _received(connection)
+        except OSError:
+            return
+        if job is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: os.kill(job, number))
+        code = _received(connection)
+    if code is None:
+        print("the job was killed, by the system if memory ran out", file=sys.stderr, flush=True)
+    os._exit(KILLED if code is None else code)
+
+
+def _received(connection: socket.socket) -> int | None:
+    """A number from the other side; None where it has ended."""
+    with contextlib.suppress(ConnectionError):
+        answer = connection.recv(4, socket.MSG_WAITALL)
+        return struct.unpack("i", answer)[0] if len(answer) == 4 else None
+    return None
+
+
+def serve(address: str, listener: socket.socket, alive: int) -> None:
+    """Answer jobs until the other end of the pipe `alive` is closed, then end them all."""
+    here = Path(__file__).resolve().parent  # modules of ours lie there, whose names are common
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
+    for name in MODULES:
+        if select.select([alive], [], [], 0)[0]:
+            break
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while alive not in select.select([listener, alive], [], [])[0]:
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            os.close(alive)
+            _run(connection)
+        connection.close()
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _run(connection: socket.socket) -> None:
+    """The job's script, in a copy of the process; never returns."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        size, outputs, *_ = socket.recv_fds(connection, 4, 2)
+        (length,) = struct.unpack("I", size)
+        request = json.loads(connection.recv(length, socket.MSG_WAITALL))
+        if request["python"] != [sys.executable, sys.version]:
+            os._exit(1)
+        os.chdir(request["folder"])
+        os.umask(request["mask"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.argv[:], sys.path[:] = request["argv"], request["path"]
+        for number, output in enumerate(outputs, 1):
+            os.dup2(output, number)
+        sys.modules["numpy"].random.seed()  # else jobs that seed nothing would all draw alike
+        sys.modules["torch"].default_generator.seed()
+        connection.sendall(struct.pack("i", os.getpid()))
+        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        connection.sendall(struct.pack("i", code))
+    os._exit(code)
+
+
+def _end_with(connection: socket.socket) -> None:
+    """End this process at once when the one that waits for it has ended."""
+    with contextlib.suppress(OSError):
+        connection.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))

@@ -1,5 +1,6 @@
 """What CONTRIBUTING.md shows: each of its diffs fits, and what it adds works."""
 
+import html
 import json
 import re
 import shlex
@@ -48,7 +49,8 @@ def follow(copy: Copy, heading: str) -> list[str]:
         assert done.returncode == 0, done.stderr
         changed += re.findall(r"^\+\+\+ b/(\S+)$", text, flags=re.MULTILINE)
     for path in changed:
-        assert (copy.folder / path).read_bytes() != (ROOT / path).read_bytes(), path
+        there = (ROOT / path).read_bytes() if (ROOT / path).exists() else None
+        assert (copy.folder / path).read_bytes() != there, path
     linted = ["check", *(path for path in changed if path.endswith(".py"))]
     subprocess.run([sys.executable, "-m", "ruff", *linted], cwd=copy.folder, check=True)
     return changed
@@ -95,3 +97,14 @@ def test_a_network(fresh):
     jobs = [job for job in fresh.announced() if job["rule"] == "ablate_layer"]
     assert {job["wildcards"]["layer"] for job in jobs} == {"fc1", "fc2", "fc3"}
     fresh.run("--cores", "1", f"{CHECKPOINT.replace('small_conv', 'mlp')}/checkpoint.pt")
+
+
+def test_a_study(rerun):
+    assert len(follow(rerun, "Add a study")) == 5
+    assert {job["rule"] for job in rerun.announced()} == {"tabulate_depth", "report"}
+    rerun.run("--cores", "1")
+    table = pd.read_csv(rerun.folder / "results/tables/depth.tsv", sep="\t")
+    assert set(table["score"]) == {"S_clean", "S_adv", "S_diff"} and set(table["layers"]) == {2}
+    page = (rerun.folder / "results/report.html").read_text("utf-8")
+    assert page.count('<section id="depth">') == 1
+    assert "rank correlation of the layers' scores" in html.unescape(page)

@@ -1,8 +1,12 @@
 """A small run of the whole workflow, made once, and copies of it."""
 
+import fcntl
+import os
 import re
+import shutil
 
 import pytest
+import torch
 from support import Copy, copy_workflow
 
 
@@ -30,16 +34,34 @@ def words(value) -> list[str]:
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that mostly wait come first: others run beside them."""
-    items.sort(key=lambda item: "slurm" not in item.keywords)
+    """Tests that mostly wait come first: others run beside them. Then long ones."""
+    items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Copy:
-    """The tiny run, finished. Tests read it; those that change anything take `rerun`."""
-    copy = copy_workflow(tmp_path_factory.mktemp("finished") / "run")
-    copy.run("--cores", "2")
-    return copy
+def shared(tmp_path_factory):
+    """shared(name, make): a copy of the workflow that make(folder) gave, once for all processes of
+    this run of the tests. Tests read it; one that changes or runs anything duplicates it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name, make) -> Copy:
+        folder, made = base / f"shared-{name}", base / f"shared-{name}.made"
+        with made.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                made.touch()
+        return Copy(folder)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def finished(shared) -> Copy:
+    """The tiny run, finished."""
+    return shared("finished", lambda folder: copy_workflow(folder).run("--cores", "2"))
 
 
 @pytest.fixture
@@ -54,12 +76,8 @@ def fresh(tmp_path) -> Copy:
     return copy_workflow(tmp_path / "run")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """torch on one thread, as in a job."""
-    import torch
-
-    threads = torch.get_num_threads()
+    """torch on one thread, as in a job: processes of tests that share cores would wait for each
+    other's threads."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

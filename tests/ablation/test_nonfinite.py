@@ -15,8 +15,6 @@ from faultline.base.errors import UserError
 from faultline.networks.layers import layers
 from faultline.networks.registry import build
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 INF, NAN = float("inf"), float("nan")
 
 

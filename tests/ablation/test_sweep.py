@@ -22,9 +22,6 @@ from faultline.networks.registry import build
 KINDS = ("high_pass", "low_pass", "pulse")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def quiet(*_):
     pass
 

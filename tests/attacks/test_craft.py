@@ -60,8 +60,6 @@ def models(trained_models):
 
 @pytest.fixture(scope="session")
 def trained_models():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         digits = load_digits()
@@ -107,7 +105,6 @@ def trained_models():
                 None,
             ),
         }
-    torch.set_num_threads(threads)
 
 
 def accuracy(network, images, labels):

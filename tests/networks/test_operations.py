@@ -15,8 +15,6 @@ from faultline.networks.operations import ACTIVATIONS, Kind, of_function, of_mod
 from faultline.networks.probes import probes
 from faultline.studies.fragile.remedy import carrier
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 IMAGES = torch.randn(9, 1, 5, 5, generator=torch.Generator().manual_seed(0))
 AT = ("weights", "activation")
 SLOPES = torch.tensor([0.1, -0.5, 0.3, 2.0])

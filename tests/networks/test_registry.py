@@ -28,9 +28,6 @@ TORCHVISION = {
 LIGHT = [n for n in NAMES if n not in ("alexnet", "vgg16", "vgg19", "wideresnet28_10")]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def shape_of(name, size, channels=1):
     return (channels, size, size) if REGISTRY[name].input == "image" else (size,)
 

@@ -128,7 +128,7 @@ def test_no_state_dict(content, holds, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0", "squeezenet1_1"])
-def test_weights_of_torchvision(name, tmp_path, one_thread):
+def test_weights_of_torchvision(name, tmp_path):
     torch.manual_seed(3)
     theirs = load_torchvision().models.get_model(name, num_classes=5)
     images = torch.rand(2, 3, 32, 32)

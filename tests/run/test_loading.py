@@ -23,7 +23,6 @@ FGSM = {"method": "fgsm", "norm": "linf", "eps": 0.1, "normalised_units": False}
 @pytest.fixture
 def stored(tmp_path):
     """Digits and an untrained network as the workflow stores them."""
-    torch.set_num_threads(1)
     dataset = prepare("digits", train=50, validation=10, test=60, split_seed=0)
     save_tensors(dataset.to_tensors(), tmp_path / "data.pt")
     network = build_network("small_conv", dataset, seed=4, device=CPU)

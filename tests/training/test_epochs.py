@@ -28,8 +28,6 @@ from faultline.training.epochs import (
     train_epochs,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 COSINE = {"kind": "cosine", "epochs": 5, "factor": 0.1}
 STEP = {"kind": "step", "epochs": 2, "factor": 0.1}
 MOVED = {"shift": 2, "flip": True}

@@ -30,8 +30,6 @@ from faultline.training.checkpoints import checkpoint, restore
 from faultline.training.epochs import HISTORY, make_optimizer, train_epochs
 from faultline.training.recipes import craft, loss_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BASES = ("at-fgsm", "at-pgd", "at-fast", "at-trades", "at-apgd")
 ADVERSARIAL = {"eps": 0.1, "norm": "linf", "steps": 3, "step_size": None, "beta": 6.0}
 UNIT = (0.0, 1.0)
@@ -449,6 +447,7 @@ def with_training(workflow, **chosen):
     workflow.configure(config)
 
 
+@pytest.mark.slow
 def test_a_training_regularised_at_the_most_vulnerable_layers(rerun):
     with_training(rerun)
     place = PLACE.format("mended", 2)

@@ -120,10 +120,9 @@ def tiny(config: dict) -> dict:
     return config
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory) -> Copy:
-    """The tiny run of configs/lsa-cifar10.yaml, finished."""
-    copy = copy_workflow(tmp_path_factory.mktemp("searched") / "run")
+def search(folder: Path) -> None:
+    """The tiny run of configs/lsa-cifar10.yaml, in a folder."""
+    copy = copy_workflow(folder)
     text = (ROOT / "configs/lsa-cifar10.yaml").read_text(encoding="utf-8")
     copy.configure(tiny(yaml.safe_load(text)))
     rng = np.random.default_rng(0)
@@ -133,7 +132,11 @@ def searched(tmp_path_factory) -> Copy:
         content = {"labels": [i % 10 for i in range(20)], "data": images}
         (copy.folder / "data" / name).write_bytes(pickle.dumps(content))
     copy.run("--cores", "2")
-    return copy
+
+
+@pytest.fixture
+def searched(shared, tmp_path) -> Copy:
+    return shared("searched", search).duplicate(tmp_path / "run")
 
 
 def table(copy: Copy, name: str) -> pd.DataFrame:
@@ -144,6 +147,7 @@ def chosen(copy: Copy, training: str) -> dict:
     return json.loads((copy.folder / f"{SEARCH}/{training}/tuning/chosen.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_search_is_made_applied_and_told(searched):
     made = table(searched, "tuning")
     assert set(made["training"]) == {"at-apgd", "at-apgd-lr-l1"} and set(made["seed"]) == {100}
@@ -161,6 +165,7 @@ def test_a_search_is_made_applied_and_told(searched):
     assert "Robustness of the trainings" in page and "Chosen settings" in page
 
 
+@pytest.mark.slow
 def test_attacks_that_are_evaluated_together_join_the_tables(searched):
     accuracy, checks = table(searched, "accuracy"), table(searched, "checks")
     assert set(accuracy["attack"]) == {"fgsm", "apgd"}
@@ -173,12 +178,14 @@ def test_attacks_that_are_evaluated_together_join_the_tables(searched):
     assert set(changes["training"]) == {"at-apgd-lr-l1"} and set(changes["base"]) == {"at-apgd"}
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_left_alone(searched):
     assert "Nothing to be done" in searched.run("--cores", "1")
 
 
-def test_another_grid_with_the_same_choice_needs_no_training(searched, tmp_path):
-    copy = searched.duplicate(tmp_path / "run")
+@pytest.mark.slow
+def test_another_grid_with_the_same_choice_needs_no_training(searched):
+    copy = searched
     config, before = copy.config(), chosen(copy, "at-apgd")
     config["trainings"]["at-apgd"]["tune"]["grid"]["lr"] = [before["lr"]]
     copy.configure(config)
@@ -189,11 +196,9 @@ def test_another_grid_with_the_same_choice_needs_no_training(searched, tmp_path)
     assert {job["rule"] for job in copy.announced()} == {"tabulate_robustness", "report"}
 
 
-def test_a_killed_search_goes_on_after_its_last_training(searched, tmp_path):
-    copy, target = (
-        searched.duplicate(tmp_path / "run"),
-        Path(f"{SEARCH}/at-apgd/tuning/chosen.json"),
-    )
+@pytest.mark.slow
+def test_a_killed_search_goes_on_after_its_last_training(searched):
+    copy, target = searched, Path(f"{SEARCH}/at-apgd/tuning/chosen.json")
     whole = [
         (copy.folder / target.parent / f).read_bytes() for f in ("chosen.json", "candidates.tsv")
     ]

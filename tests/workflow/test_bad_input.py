@@ -193,6 +193,12 @@ def test_the_tiny_config_is_right():
     resolve(yaml.safe_load(TINY), SCHEMA)
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_config_is_right(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    resolve(yaml.safe_load((ROOT / "configs" / name).read_text(encoding="utf-8")), SCHEMA)
+
+
 @pytest.mark.parametrize("config", [[], None, "text", 5])
 def test_config_that_is_no_mapping(config):
     with pytest.raises(UserError, match="key: value"):

@@ -50,6 +50,7 @@ def tutorial(tmp_path_factory):
     return copy, said
 
 
+@pytest.mark.slow
 def test_tutorial(tutorial):
     copy, said = tutorial
     tables = copy.folder / "results/tutorial/tables"

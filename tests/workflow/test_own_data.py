@@ -15,6 +15,8 @@ from support import ROOT, Copy, copy_workflow
 from faultline.networks.registry import build
 from faultline.networks.vision import load_torchvision
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"alexnet": "small_conv", "resnet18": "small_resnet"}  # stand in, for speed
 GREY, SPREAD = [0.3] * 3, [0.4] * 3
 
@@ -57,10 +59,10 @@ def trained(name: str, images: torch.Tensor, labels: torch.Tensor):
     return network.eval()
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory, one_thread) -> tuple[Copy, float]:
-    """The README's config, made small and run for one network; its accuracy as torch says it."""
-    copy = copy_workflow(tmp_path_factory.mktemp("own") / "run", config="")
+def run_own(folder) -> None:
+    """The README's config, made small and run for one network; its accuracy as torch says it lies
+    beside."""
+    copy = copy_workflow(folder, config="")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(datasets:.*?)```", readme, flags=re.DOTALL)
     for theirs, ours in NAMES.items():
@@ -92,7 +94,12 @@ def own(tmp_path_factory, one_thread) -> tuple[Copy, float]:
     assert {job["wildcards"].get("network") for job in copy.announced()} == {*files, None}
     copy.configure(config | {"networks": [network], "trainings": given({network: file})})
     copy.run("--cores", "2")
-    return copy, accuracy
+    (folder / "accuracy").write_text(str(accuracy))
+
+
+@pytest.fixture
+def own(shared, tmp_path) -> Copy:
+    return shared("own", run_own).duplicate(tmp_path / "run")
 
 
 def given(weights: dict[str, str], *, epochs: int = 0) -> dict:
@@ -100,33 +107,31 @@ def given(weights: dict[str, str], *, epochs: int = 0) -> dict:
 
 
 def test_a_given_network_is_as_accurate_as_torch_says(own):
-    copy, accuracy = own
-    table = pd.read_csv(copy.folder / "results/tables/accuracy.tsv", sep="\t")
+    accuracy = float((own.folder / "accuracy").read_text())
+    table = pd.read_csv(own.folder / "results/tables/accuracy.tsv", sep="\t")
     (clean,) = table.loc[table["eps"] == 0, "accuracy"]
     assert clean == pytest.approx(accuracy) and accuracy > 0.5  # trained, so not right by chance
-    page = (copy.folder / "results/report.html").read_text(encoding="utf-8")
+    page = (own.folder / "results/report.html").read_text(encoding="utf-8")
     assert "from given weights of small_resnet, which all seeds share" in page
 
 
-def test_what_other_weights_and_images_remake(own, tmp_path):
-    copy = own[0].duplicate(tmp_path / "run")
-    file = copy.folder / "weights/small_resnet.safetensors"
+def test_what_other_weights_and_images_remake(own):
+    file = own.folder / "weights/small_resnet.safetensors"
     file.touch()
-    assert not copy.announced()
+    assert not own.announced()
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
-    remade = {job["rule"] for job in copy.announced()}
+    remade = {job["rule"] for job in own.announced()}
     assert {"train", "attack", "ablate_layer"} < remade and "prepare_data" not in remade
-    Image.new("L", (16, 16)).save(copy.folder / "photos/train/digit 0/new.bmp")
-    assert "prepare_data" in {job["rule"] for job in copy.announced()}
+    Image.new("L", (16, 16)).save(own.folder / "photos/train/digit 0/new.bmp")
+    assert "prepare_data" in {job["rule"] for job in own.announced()}
 
 
-def test_training_goes_on_from_given_weights(own, tmp_path):
-    copy = own[0].duplicate(tmp_path / "run")
+def test_training_goes_on_from_given_weights(own):
     file = "weights/small_conv.pth"
     start = {"networks": ["small_conv"], "trainings": given({"small_conv": file}, epochs=1)}
-    copy.configure(copy.config() | start)
+    own.configure(own.config() | start)
     done = "results/photos/small_conv/given/seed-0/epoch-1/checkpoint.pt"
-    copy.run("--cores", "1", done)
-    before = torch.load(copy.folder / file, weights_only=True)["state_dict"]["module.fc.weight"]
-    after = torch.load(copy.folder / done, weights_only=True)["network"]["body.fc.weight"]
+    own.run("--cores", "1", done)
+    before = torch.load(own.folder / file, weights_only=True)["state_dict"]["module.fc.weight"]
+    after = torch.load(own.folder / done, weights_only=True)["network"]["body.fc.weight"]
     assert 0 < (after - before).abs().max() < 0.02  # a few steps of Adam at lr 0.001

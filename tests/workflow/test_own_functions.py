@@ -32,8 +32,6 @@ from faultline.studies.own.section import findings, section
 SMALL = ((1, 8, 8), 10)
 PLAIN = "import torch\nfrom torch import nn\n"
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def write(folder, text: str, name: str = "mine.py") -> str:
     """A file with this text; "file:make"."""
@@ -505,17 +503,21 @@ retraining: {from_epochs: []}
 """A network that torch.fx cannot trace, attacked and ablated by functions in other files."""
 
 
-@pytest.fixture(scope="module")
-def mine(tmp_path_factory):
-    copy = copy_workflow(tmp_path_factory.mktemp("mine") / "run", MINE)
+def run_mine(folder):
+    copy = copy_workflow(folder, MINE)
     shutil.copy(OWN_CODE, copy.folder / "helpers.py")
     for name in ("my_code", "my_ablations"):
         text = f"print({name!r}, file=open('ran', 'a'))\nfrom helpers import *\n"
         (copy.folder / f"{name}.py").write_text(text)
     copy.run("--cores", "2")
-    return copy
 
 
+@pytest.fixture
+def mine(shared, tmp_path):
+    return shared("mine", run_mine).duplicate(tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_a_network_that_cannot_be_traced_goes_through_the_chain(mine):
     place = mine.folder / "results/digits/Branching/standard/seed-0/epoch-1"
     log = mine.folder / "results/logs/digits/Branching/standard/seed-0/epoch-1/layers/first"
@@ -532,16 +534,16 @@ def test_a_network_that_cannot_be_traced_goes_through_the_chain(mine):
     assert (mine.folder / "ran").read_text() == ran  # the layers were kept
 
 
-def test_what_a_change_of_the_users_code_remakes(mine, tmp_path):
+@pytest.mark.slow
+def test_what_a_change_of_the_users_code_remakes(mine):
     def rules(copy):
         return {job["rule"] for job in copy.announced()}
 
-    copy = mine.duplicate(tmp_path / "run")
-    copy.edit("my_ablations.py", "print(", "_ = 1\nprint(")
-    assert rules(copy) == {"ablate_own", "tabulate_own", "report"}
-    copy.edit("helpers.py", "out * 2", "out * 3")  # all three import it
-    assert {"train", "attack", "ablate_layer", "ablate_own"} < rules(copy)
-    assert "prepare_data" not in rules(copy)
+    mine.edit("my_ablations.py", "print(", "_ = 1\nprint(")
+    assert rules(mine) == {"ablate_own", "tabulate_own", "report"}
+    mine.edit("helpers.py", "out * 2", "out * 3")  # all three import it
+    assert {"train", "attack", "ablate_layer", "ablate_own"} < rules(mine)
+    assert "prepare_data" not in rules(mine)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
 # What is announced
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(
+    "config", [pytest.param(c, marks=[pytest.mark.slow] * (c != "config.yaml")) for c in CONFIGS]
+)
 def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
     copy = copy_workflow(tmp_path / "run", config="")
     for module in ("torch", "torchvision"):
@@ -75,15 +77,20 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
 # What a run makes
 
 
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> list[dict]:
+    """Every job of the tiny run."""
+    return copy_workflow(tmp_path_factory.mktemp("jobs") / "run").announced()
+
+
 def used(log: str) -> str:
     """The table of what a job took, beside its log."""
     return f"{log.removesuffix('.log')}.used.tsv"
 
 
-def test_a_run_makes_everything_and_then_nothing(finished, fresh):
-    announced = fresh.announced()
-    assert {job["rule"] for job in announced} == set(RULES) - SEARCH
-    for job in announced:
+def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
+    assert {job["rule"] for job in jobs} == set(RULES) - SEARCH
+    for job in jobs:
         for path in job["output"] + job["log"]:
             assert (finished.folder / path).is_file(), path
         (log,) = job["log"]
@@ -91,8 +98,8 @@ def test_a_run_makes_everything_and_then_nothing(finished, fresh):
         (took,) = load_table(finished.folder / used(log)).to_dict("records")
         assert took["rule"] == job["rule"] and took["threads"] == 1 and took["device"] == "cpu"
         assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
-    known = {path for job in announced for key in FILES for path in job[key]}
-    known |= {used(log) for job in announced for log in job["log"]}
+    known = {path for job in jobs for key in FILES for path in job[key]}
+    known |= {used(log) for job in jobs for log in job["log"]}
     there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
     assert there == known  # no unfinished and no temporary file is left
 
@@ -104,7 +111,7 @@ def test_a_run_makes_everything_and_then_nothing(finished, fresh):
         if table.stem not in ("tuning", "robustness_differences"):
             assert len(pd.read_csv(table, sep="\t")), f"{table.name} is empty"
 
-    assert "Nothing to be done" in finished.run("--cores", "2")
+    assert "Nothing to be done" in rerun.run("--cores", "2")
 
 
 def test_snakemake_report(rerun):
@@ -211,15 +218,15 @@ SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 EVERYTHING_ON = SWEEPS_ON | TARGETING | REMEDY | SUSTAINABILITY | RETRAINED
 
 
-def counts(copy: Copy) -> dict[str, int]:
-    """Jobs of each rule that a dry run announces."""
-    return dict(Counter(job["rule"] for job in copy.announced()))
+def counts(jobs: list[dict]) -> dict[str, int]:
+    """Jobs of each rule."""
+    return dict(Counter(job["rule"] for job in jobs))
 
 
-def values(copy: Copy, key: str) -> dict[str, set[str]]:
+def values(jobs: list[dict], key: str) -> dict[str, set[str]]:
     """Rule -> values of one wildcard in its jobs; rules without this wildcard are left out."""
     found = {}
-    for job in copy.announced():
+    for job in jobs:
         if key in job["wildcards"]:
             found.setdefault(job["rule"], set()).add(job["wildcards"][key])
     return found
@@ -230,7 +237,7 @@ def test_touching_remakes_nothing(rerun):
         root = rerun.folder / path
         for file in [root, *root.rglob("*")]:
             os.utime(file)
-    assert counts(rerun) == {}
+    assert counts(rerun.announced()) == {}
 
 
 def test_comments_and_docstrings_remake_nothing(rerun):
@@ -248,7 +255,7 @@ def test_comments_and_docstrings_remake_nothing(rerun):
         file.write_text(f"# A remark.\n{text}\n# Another.\n", encoding="utf-8")
     for file in [rerun.folder / "Snakefile", *(rerun.folder / "rules").iterdir()]:
         file.write_text("# A remark.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert counts(rerun) == {}
+    assert counts(rerun.announced()) == {}
 
 
 def test_order_of_keys_remakes_nothing(rerun):
@@ -260,7 +267,7 @@ def test_order_of_keys_remakes_nothing(rerun):
     config = rerun.config()
     rerun.configure(turned(config))
     assert list(rerun.config()["attacks"]) == ["pgd", "fgsm"]
-    assert counts(rerun) == {}
+    assert counts(rerun.announced()) == {}
 
 
 def test_defaults_spelled_out_remake_nothing(rerun):
@@ -268,15 +275,16 @@ def test_defaults_spelled_out_remake_nothing(rerun):
     config["scores"] = {"confidence": 0.95, "baseline": "unfiltered"}
     config["trainings"]["standard"]["lr"] = 0.001
     rerun.configure(config)
-    assert counts(rerun) == {}
+    assert counts(rerun.announced()) == {}
 
 
 def test_another_tau_remakes_the_classes_and_what_follows(rerun):
     config = rerun.config()
     config["classes"] = {"tau": {"layers": {"S_adv": 0.2}}}
     rerun.configure(config)
-    assert counts(rerun) == CLASSES_ON
-    assert "regular" not in values(rerun, "policy")["retrain"]
+    again = rerun.announced()
+    assert counts(again) == CLASSES_ON
+    assert "regular" not in values(again, "policy")["retrain"]
 
 
 def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
@@ -284,45 +292,47 @@ def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     config["scores"] = {"confidence": 0.9}
     rerun.configure(config)
     intervals = on("accuracy", "own", "robustness")
-    assert counts(rerun) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON | intervals
+    assert counts(rerun.announced()) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON | intervals
 
 
 def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["perturbations"] |= {"almost_chance": 0.2, "ends": 0.2}
     rerun.configure(config)
-    assert counts(rerun) == PERTURBATIONS_ON
+    assert counts(rerun.announced()) == PERTURBATIONS_ON
 
 
 def test_another_eta_remakes_the_lists_only(rerun):
     config = rerun.config()
     config["sustainability"] |= {"eta": 0.7, "eta_grid": [0, 1]}
     rerun.configure(config)
-    assert counts(rerun) == LISTS_ON
+    assert counts(rerun.announced()) == LISTS_ON
 
 
 def test_another_noise_remakes_the_analysis(rerun):
     config = rerun.config()
     config["sustainability"]["noises"] = {"dust": {"kind": "pepper", "strength": 0.1}}
     rerun.configure(config)
-    assert counts(rerun) == SUSTAINABILITY
+    assert counts(rerun.announced()) == SUSTAINABILITY
 
 
 def test_another_eps_remakes_its_attack_only(rerun):
     config = rerun.config()
     config["attacks"]["fgsm"]["eps"] = 0.2
     rerun.configure(config)
-    assert counts(rerun) == ATTACKED | {"attack": 2}
-    assert values(rerun, "attack") == {"attack": {"fgsm"}}
+    again = rerun.announced()
+    assert counts(again) == ATTACKED | {"attack": 2}
+    assert values(again, "attack") == {"attack": {"fgsm"}}
 
 
 def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    again = ATTACKED | {"attack": 2} | RETRAINED | TARGETING | REMEDY | SUSTAINABILITY
-    assert counts(rerun) == SWEEPS_ON | again
-    assert values(rerun, "attack") == {"attack": {"pgd"}}
+    sets = ATTACKED | {"attack": 2} | RETRAINED | TARGETING | REMEDY | SUSTAINABILITY
+    again = rerun.announced()
+    assert counts(again) == SWEEPS_ON | sets
+    assert values(again, "attack") == {"attack": {"pgd"}}
 
 
 def test_a_further_epoch_remakes_no_earlier_one(rerun):
@@ -332,8 +342,9 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
-    assert counts(rerun) == new | on(*{*STUDIES} - earlier)
-    assert set().union(*values(rerun, "epoch").values()) == {"3"}
+    again = rerun.announced()
+    assert counts(again) == new | on(*{*STUDIES} - earlier)
+    assert set().union(*values(again, "epoch").values()) == {"3"}
 
 
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
@@ -348,15 +359,16 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     ):
         section["epochs"] = []
     rerun.configure(config)
-    assert counts(rerun) == on(*STUDIES)
+    assert counts(rerun.announced()) == on(*STUDIES)
 
 
 def test_an_epoch_left_out_before_others_trains_the_longer_segment(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [2]
     rerun.configure(config)
-    found = values(rerun, "epoch")
-    assert counts(rerun)["train"] == 1 and "prepare_data" not in counts(rerun)
+    again = rerun.announced()
+    found = values(again, "epoch")
+    assert counts(again)["train"] == 1 and "prepare_data" not in counts(again)
     assert set().union(*found.values()) == {"2"}
 
 
@@ -364,8 +376,9 @@ def test_a_further_seed_remakes_no_other(rerun):
     config = rerun.config()
     config["seeds"] = [0, 1]
     rerun.configure(config)
-    assert set(counts(rerun)) == set(RULES) - SEARCH - {"prepare_data"}
-    assert set().union(*values(rerun, "seed").values()) == {"1"}
+    again = rerun.announced()
+    assert set(counts(again)) == set(RULES) - SEARCH - {"prepare_data"}
+    assert set().union(*values(again, "seed").values()) == {"1"}
 
 
 def test_a_further_network_remakes_no_other(rerun):
@@ -373,7 +386,7 @@ def test_a_further_network_remakes_no_other(rerun):
     config["networks"] = ["small_conv", "small_resnet"]
     config["synaptic_filtering"]["layers"] = ["conv1", "fc"]
     rerun.configure(config)
-    assert set().union(*values(rerun, "network").values()) == {"small_resnet"}
+    assert set().union(*values(rerun.announced(), "network").values()) == {"small_resnet"}
 
 
 CHANGES = {
@@ -407,19 +420,13 @@ CHANGES = {
 """Function of the library -> jobs of each rule that a change of it remakes."""
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory) -> list[dict]:
-    """Every job of the tiny run."""
-    return copy_workflow(tmp_path_factory.mktemp("jobs") / "run").announced()
-
-
 def followers(jobs: list[dict], rules: set[str]) -> dict[str, int]:
     """Jobs of each rule that run again where the code of some rules is another."""
     again, before = [], None
     while len(again) != before:
         before, made = len(again), {path for job in again for path in job["output"]}
         again = [job for job in jobs if job["rule"] in rules or made & {*job["input"]}]
-    return dict(Counter(job["rule"] for job in again))
+    return counts(again)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -436,18 +443,18 @@ def test_a_change_of_the_library_remakes_the_stages_that_use_it(jobs, tmp_path, 
 )
 def test_a_dry_run_remakes_what_fingerprints_say(rerun, change):
     add_statement(rerun.folder / "workflow", *change.split("."))
-    assert counts(rerun) == CHANGES[change]
+    assert counts(rerun.announced()) == CHANGES[change]
 
 
 def test_a_change_of_a_script_remakes_its_stage(rerun):
     rerun.edit("workflow/classify.py", "with job(snakemake):", "with job(snakemake):\n    _ = 1")
-    assert counts(rerun) == CLASSES_ON
+    assert counts(rerun.announced()) == CLASSES_ON
 
 
 def test_the_template_of_the_report_remakes_the_report(rerun):
     template = rerun.folder / "workflow/faultline/report/report.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- more -->\n", encoding="utf-8")
-    assert counts(rerun) == {"report": 1}
+    assert counts(rerun.announced()) == {"report": 1}
 
 
 # Chains and interruptions
@@ -471,13 +478,15 @@ def checkpoint(training: str, epoch: int) -> str:
     return f"results/digits/small_conv/{training}/seed-0/epoch-{epoch}/checkpoint.pt"
 
 
-@pytest.fixture(scope="module")
-def chains(tmp_path_factory) -> Copy:
+@pytest.fixture
+def chains(shared, tmp_path) -> Copy:
     """Trainings of the same network in one go, in segments, and not yet at all."""
-    copy = copy_workflow(tmp_path_factory.mktemp("chains") / "run", CHAINS)
-    wanted = [checkpoint("chain", 3), checkpoint("direct", 3), checkpoint("whole", 100)]
-    copy.run("--cores", "2", *wanted)
-    return copy
+
+    def make(folder):
+        wanted = [checkpoint("chain", 3), checkpoint("direct", 3), checkpoint("whole", 100)]
+        copy_workflow(folder, CHAINS).run("--cores", "2", *wanted)
+
+    return shared("chains", make).duplicate(tmp_path / "run")
 
 
 def same(one, other) -> bool:
@@ -490,6 +499,7 @@ def same(one, other) -> bool:
     return one == other or (one != one and other != other)  # NaN, where a column has no value
 
 
+@pytest.mark.slow
 def test_a_chain_gives_the_bits_of_one_run(chains):
     chain, direct = (
         load_tensors(chains.folder / checkpoint(name, 3), "a checkpoint")
@@ -501,6 +511,7 @@ def test_a_chain_gives_the_bits_of_one_run(chains):
     assert same(chain["history"], direct["history"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["killed", "lost"])
 def test_a_killed_training_goes_on_where_it_was(chains, training):
     target = checkpoint(training, 100)

@@ -23,9 +23,6 @@ from faultline.studies.fragile.remedy import (
     try_strengths,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # The law
 
 

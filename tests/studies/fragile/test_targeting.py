@@ -7,8 +7,6 @@ from faultline.base.errors import UserError
 from faultline.networks.registry import build
 from faultline.studies.fragile.targeting import feature_maps, kernels, targeting
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Hand(nn.Module):
     """Two 1x1 filters, 2x and -x + 1, a ReLU, the sum of each map as its logit."""

@@ -20,11 +20,6 @@ KINDS = ("synapse_knockout", "node_knockout", "gaussian", "resample")
 PLACE = {"dataset": "digits", "network": "micro", "training": "standard", "seed": "0", "epoch": "2"}
 
 
-@pytest.fixture(autouse=True)
-def threads(one_thread):
-    pass
-
-
 def micro_network(groups=1):
     torch.manual_seed(1)
     return nn.Sequential(

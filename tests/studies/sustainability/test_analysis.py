@@ -13,8 +13,6 @@ from faultline.networks.registry import REGISTRY, build
 from faultline.studies.sustainability.analysis import analyse, noise, perturbers
 from faultline.studies.sustainability.lists import most_vulnerable
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Functional(nn.Module):
     """Two layers with one activation between them, written in one of several ways."""

@@ -108,8 +108,10 @@ def untraceable():
         ("small_conv", 8, ["conv1", "fc"]),
         ("small_resnet", 8, ["conv1", "layer2.conv2", "layer2.downsample.0"]),
         ("lsa_mnist", 12, ["conv1", "fc1"]),
-        ("squeezenet1_1", 33, ["features.0"]),
-        ("shufflenet_v2_x1_0", 32, ["conv1.0", "stage2.0.branch1.0"]),
+        pytest.param("squeezenet1_1", 33, ["features.0"], marks=pytest.mark.slow),
+        pytest.param(
+            *("shufflenet_v2_x1_0", 32, ["conv1.0", "stage2.0.branch1.0"]), marks=pytest.mark.slow
+        ),
         ("untraceable", 8, ["0", "4"]),
     ],
 )

@@ -193,6 +193,7 @@ NETWORKS = [
     ),
 ]
 LARGE = ("resnet50", "alexnet", "vgg16", "vgg19")
+SLOW = (*LARGE, "resnet18", "shufflenet_v2_x1_0")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -207,7 +208,7 @@ def example(name, size, n):
 
 @pytest.mark.parametrize(
     ("name", "size", "n", "places"),
-    [pytest.param(*n, marks=[pytest.mark.slow] * (n[0] in LARGE), id=n[0]) for n in NETWORKS],
+    [pytest.param(*n, marks=[pytest.mark.slow] * (n[0] in SLOW), id=n[0]) for n in NETWORKS],
 )
 def test_every_network_as_the_naive_implementation(name, size, n, places):
     network, images, _ = example(name, size, n)

@@ -70,6 +70,7 @@ def test_a_job_that_is_stopped_says_why(snakemake, end, line):
     assert line in snakemake.log[0].read_text().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "limit"),
     [

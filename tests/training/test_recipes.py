@@ -477,6 +477,7 @@ def test_a_training_regularised_at_the_most_vulnerable_layers(rerun):
     assert plain["regulariser"].isna().all() and plain["train_accuracy"].notna().all()
 
 
+@pytest.mark.slow
 def test_all_that_a_list_takes_is_announced(fresh):
     with_training(fresh)
     config = fresh.config()

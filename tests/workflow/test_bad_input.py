@@ -376,12 +376,6 @@ def fashion_mnist(workflow, **settings) -> None:
     workflow.configure(config)
 
 
-def test_data_folder_that_is_not_there(fresh):
-    fashion_mnist(fresh, folder="nowhere")
-    line = failed(fresh, "results/fashion_mnist/data.pt")
-    assert "datasets.fashion_mnist.folder" in line and "nowhere" in line
-
-
 def test_truncated_data_file(fresh):
     fashion_mnist(fresh, folder="data")
     (fresh.folder / "data").mkdir()
@@ -412,6 +406,7 @@ class Code:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.slow
 def test_truncated_checkpoint(rerun):
     checkpoint = rerun.folder / EPOCH / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])

@@ -90,6 +90,7 @@ def test_tutorial(tutorial):
     assert {"attack", "ablate_own", "report"} < rules and "train" not in rules
 
 
+@pytest.mark.slow
 def test_notebook(rerun):
     cells = [text for language, text in blocks("notebook.md") if language == "python"]
     path = {"PYTHONPATH": str(rerun.folder / "workflow")}  # as pip install -e

@@ -1,5 +1,6 @@
 """The workflow as a module of another one."""
 
+import pytest
 import yaml
 from support import ROOT, Copy
 
@@ -36,6 +37,7 @@ retraining: {from_epochs: []}
 """
 
 
+@pytest.mark.slow
 def test_another_workflow_uses_it_as_a_module(tmp_path):
     text = OTHER.format(snakefile=str(ROOT / "Snakefile"), config=yaml.safe_load(CONFIG))
     (tmp_path / "Snakefile").write_text(text, encoding="utf-8")

@@ -114,6 +114,7 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
     assert "Nothing to be done" in rerun.run("--cores", "2")
 
 
+@pytest.mark.slow
 def test_snakemake_report(rerun):
     rerun.run("--report", "page.html")
     page = (rerun.folder / "page.html").read_text(encoding="utf-8")
@@ -123,6 +124,7 @@ def test_snakemake_report(rerun):
 # How it is written
 
 
+@pytest.mark.slow
 def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
     """It would make it choose jobs ever more often."""
     with (fresh.folder / "Snakefile").open("a", encoding="utf-8") as snakefile:
@@ -258,6 +260,7 @@ def test_comments_and_docstrings_remake_nothing(rerun):
     assert counts(rerun.announced()) == {}
 
 
+@pytest.mark.slow
 def test_order_of_keys_remakes_nothing(rerun):
     def turned(value):
         if isinstance(value, dict):
@@ -270,6 +273,7 @@ def test_order_of_keys_remakes_nothing(rerun):
     assert counts(rerun.announced()) == {}
 
 
+@pytest.mark.slow
 def test_defaults_spelled_out_remake_nothing(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.95, "baseline": "unfiltered"}
@@ -287,6 +291,7 @@ def test_another_tau_remakes_the_classes_and_what_follows(rerun):
     assert "regular" not in values(again, "policy")["retrain"]
 
 
+@pytest.mark.slow
 def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.9}
@@ -295,6 +300,7 @@ def test_another_confidence_remakes_what_is_computed_from_facts(rerun):
     assert counts(rerun.announced()) == SCORES_ON | PERTURBATIONS_ON | LISTS_ON | intervals
 
 
+@pytest.mark.slow
 def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun):
     config = rerun.config()
     config["perturbations"] |= {"almost_chance": 0.2, "ends": 0.2}
@@ -302,6 +308,7 @@ def test_other_limits_of_perturbations_remake_what_is_computed_from_facts(rerun)
     assert counts(rerun.announced()) == PERTURBATIONS_ON
 
 
+@pytest.mark.slow
 def test_another_eta_remakes_the_lists_only(rerun):
     config = rerun.config()
     config["sustainability"] |= {"eta": 0.7, "eta_grid": [0, 1]}
@@ -309,6 +316,7 @@ def test_another_eta_remakes_the_lists_only(rerun):
     assert counts(rerun.announced()) == LISTS_ON
 
 
+@pytest.mark.slow
 def test_another_noise_remakes_the_analysis(rerun):
     config = rerun.config()
     config["sustainability"]["noises"] = {"dust": {"kind": "pepper", "strength": 0.1}}
@@ -325,6 +333,7 @@ def test_another_eps_remakes_its_attack_only(rerun):
     assert values(again, "attack") == {"attack": {"fgsm"}}
 
 
+@pytest.mark.slow
 def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
@@ -347,6 +356,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     assert set().union(*values(again, "epoch").values()) == {"3"}
 
 
+@pytest.mark.slow
 def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [1]
@@ -362,6 +372,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     assert counts(rerun.announced()) == on(*STUDIES)
 
 
+@pytest.mark.slow
 def test_an_epoch_left_out_before_others_trains_the_longer_segment(rerun):
     config = rerun.config()
     config["trainings"]["standard"]["epochs"] = [2]
@@ -372,6 +383,7 @@ def test_an_epoch_left_out_before_others_trains_the_longer_segment(rerun):
     assert set().union(*found.values()) == {"2"}
 
 
+@pytest.mark.slow
 def test_a_further_seed_remakes_no_other(rerun):
     config = rerun.config()
     config["seeds"] = [0, 1]
@@ -381,6 +393,7 @@ def test_a_further_seed_remakes_no_other(rerun):
     assert set().union(*values(again, "seed").values()) == {"1"}
 
 
+@pytest.mark.slow
 def test_a_further_network_remakes_no_other(rerun):
     config = rerun.config()
     config["networks"] = ["small_conv", "small_resnet"]
@@ -438,6 +451,7 @@ def test_a_change_of_the_library_remakes_the_stages_that_use_it(jobs, tmp_path, 
     assert followers(jobs, again) == CHANGES[change]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["report/render.render", "studies/synaptic/classes.classify", "attacks/ascent.pgd"]
 )
@@ -451,6 +465,7 @@ def test_a_change_of_a_script_remakes_its_stage(rerun):
     assert counts(rerun.announced()) == CLASSES_ON
 
 
+@pytest.mark.slow
 def test_the_template_of_the_report_remakes_the_report(rerun):
     template = rerun.folder / "workflow/faultline/report/report.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- more -->\n", encoding="utf-8")

@@ -219,6 +219,7 @@ def test_permuting_images_changes_nothing():
         pd.testing.assert_frame_equal(score(facts), score(permuted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("q0", "slack"), [(0.5, 0.02), (0.03, 0.03)])
 def test_interval_covers_the_score_of_the_population(q0, slack):
     # A population of eight kinds of images, of which 1000 test sets are drawn: the coverage seen

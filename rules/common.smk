@@ -7,6 +7,11 @@ from pathlib import Path
 
 import yaml
 
+if not isinstance(workflow.current_basedir, os.PathLike):
+    sys.exit(
+        f"error: {workflow.current_basedir}: faultline runs from a clone, as its library is part of "
+        "it; clone the repository and name the Snakefile in it"
+    )
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow"))
 # Python would find an installed faultline before the folder of a job's script.

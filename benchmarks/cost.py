@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from faultline.attacks.methods import method_of
 from faultline.data.describe import describe
 from faultline.data.sources import Source
 from faultline.networks.layers import layers
@@ -46,7 +47,7 @@ def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[st
 
 def passes(attack: dict, strengths: int) -> int:
     """Forward passes that an attack costs per image: three a step, and one to judge."""
-    return strengths * (3 * (1 if attack["method"] == "fgsm" else attack["steps"]) + 1)
+    return strengths * (3 * (1 if method_of(attack["method"]).one_step else attack["steps"]) + 1)
 
 
 def training_passes(training: dict) -> int:

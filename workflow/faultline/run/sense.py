@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from faultline.attacks.methods import METHODS, method_of
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
 from faultline.data.describe import describe
@@ -197,10 +198,12 @@ def _check_attacks(config: dict) -> None:
                 f"config key attacks.{name}.options: is for a method of your own only, not for "
                 f"{attack['method']}; leave it out"
             )
-        if attack["method"] == "fgsm" and attack["norm"] != "linf":
+        norms = method_of(attack["method"]).norms
+        if attack["norm"] not in norms:
+            others = [m for m, method in METHODS.items() if attack["norm"] in method.norms]
             raise UserError(
-                f"config key attacks.{name}.norm: fgsm knows linf only; "
-                f"use method pgd for {attack['norm']}"
+                f"config key attacks.{name}.norm: {attack['method']} knows {', '.join(norms)} only; "
+                f"use method {others[0]} for {attack['norm']}"
             )
         if attack["normalised_units"] and attack["norm"] != "linf":
             raise UserError(

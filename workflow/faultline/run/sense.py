@@ -198,12 +198,12 @@ def _check_attacks(config: dict) -> None:
                 f"config key attacks.{name}.options: is for a method of your own only, not for "
                 f"{attack['method']}; leave it out"
             )
-        norms = method_of(attack["method"]).norms
-        if attack["norm"] not in norms:
-            others = [m for m, method in METHODS.items() if attack["norm"] in method.norms]
+        norm, norms = attack["norm"], method_of(attack["method"]).norms
+        if norm not in norms:
+            other = next(m for m, method in METHODS.items() if norm in method.norms)
             raise UserError(
                 f"config key attacks.{name}.norm: {attack['method']} knows {', '.join(norms)} only; "
-                f"use method {others[0]} for {attack['norm']}"
+                f"use method {other} for {norm}"
             )
         if attack["normalised_units"] and attack["norm"] != "linf":
             raise UserError(

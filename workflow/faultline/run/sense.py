@@ -202,8 +202,8 @@ def _check_attacks(config: dict) -> None:
         if norm not in norms:
             other = next(m for m, method in METHODS.items() if norm in method.norms)
             raise UserError(
-                f"config key attacks.{name}.norm: {attack['method']} knows {', '.join(norms)} only; "
-                f"use method {other} for {norm}"
+                f"config key attacks.{name}.norm: {attack['method']} knows {', '.join(norms)} "
+                f"only; use method {other} for {norm}"
             )
         if attack["normalised_units"] and attack["norm"] != "linf":
             raise UserError(

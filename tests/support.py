@@ -1,18 +1,23 @@
-"""A handle on a working copy of the workflow, and the smallest run that has every rule in it."""
+"""What tests share: a handle on a working copy of the workflow, the smallest run that has every
+rule in it, and short ways to say what several of them say."""
 
 import ast
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pytest
 import yaml
 
+from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint
 from faultline.studies.order import STUDIES
 
@@ -57,6 +62,43 @@ ablations:
 """
 
 
+def ran(command: list, folder: Path, environment: dict | None = None):
+    """A command that came to its end; stdout holds what it said on both streams."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def error_of(function, *arguments, **settings) -> str:
+    """The one line of the UserError that a call must end with."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class Code:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def idx(array) -> bytes:
+    """A file in the format of MNIST."""
+    array = np.asarray(array, np.uint8)
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
 class Copy:
     """A copy of the workflow in a folder of its own, run there as a user runs it."""
 
@@ -71,16 +113,7 @@ class Copy:
         return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        """Run to the end; stdout holds what was said on both streams."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return ran(self.command(*arguments), self.folder, self.environment(**environment))
 
     def start(self, *arguments: str, said=subprocess.DEVNULL) -> subprocess.Popen:
         """A run in a process group of its own."""

@@ -1,23 +1,16 @@
 """Every process collects the same tests, at any time: two that differ cannot share the work."""
 
 import os
-import subprocess
 import sys
 
 import pytest
-from support import ROOT
+from support import ROOT, ran
 
 
 def collected(seed: int) -> list[str]:
     """The ids of all tests, in their order, as a process of its own has them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-p", "no:cacheprovider"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": str(seed)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-pno:cacheprovider"]
+    done = ran(command, ROOT, os.environ | {"PYTHONHASHSEED": str(seed)})
     assert done.returncode == 0, done.stdout
     return [line for line in done.stdout.splitlines() if "::" in line]
 

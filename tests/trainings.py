@@ -83,4 +83,4 @@ def assert_same_bits(one, other):
         for a, b in zip(one, other, strict=True):
             assert_same_bits(a, b)
     else:
-        assert one == other
+        assert one == other or (one != one and other != other)  # NaN, where there is no value

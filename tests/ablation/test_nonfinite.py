@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from trainings import quiet
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.sweep import sweep
@@ -16,10 +17,6 @@ from faultline.networks.layers import layers
 from faultline.networks.registry import build
 
 INF, NAN = float("inf"), float("nan")
-
-
-def quiet(*_):
-    pass
 
 
 def variant(name, weight, key):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from trainings import quiet
 
 from faultline.ablation.sweep import active_images, logits_of, sweep
 from faultline.ablation.tracing import Traced, Untraceable
@@ -20,10 +21,6 @@ from faultline.networks.layers import layers
 from faultline.networks.registry import build
 
 KINDS = ("high_pass", "low_pass", "pulse")
-
-
-def quiet(*_):
-    pass
 
 
 def lively(network, images):

@@ -10,9 +10,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from support import ROOT, SCHEMA, TINY
+from support import ROOT, SCHEMA, TINY, error_of
 
-from faultline.base.errors import UserError
 from faultline.data.describe import describe
 from faultline.data.folders import square
 from faultline.data.splits import prepare
@@ -40,14 +39,6 @@ def write_folder(root: Path, *, splits=("train", "test"), classes=("ant", "bee",
 def folder(root: Path, **settings):
     settings = {"size": 6, "validation": 3, "split_seed": 0} | settings
     return prepare("image_folder", folder=root, name="mine", **settings)
-
-
-def error_of(function, *arguments, **settings) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments, **settings)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # One image

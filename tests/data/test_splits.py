@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import support
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from support import Code, idx
 
-from faultline.base.errors import UserError
 from faultline.base.memory import batch_size
 from faultline.data import describe
 from faultline.data.sources import SOURCES
@@ -25,11 +26,7 @@ BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 
 
 def error_of(source, **settings) -> str:
-    with pytest.raises(UserError) as caught:
-        prepare(source, **{"validation": 2, "split_seed": 0, **settings})
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    return support.error_of(prepare, source, **{"validation": 2, "split_seed": 0, **settings})
 
 
 def same(one: DataSet, other: DataSet) -> bool:
@@ -45,11 +42,6 @@ def rows(images) -> list[bytes]:
 
 
 # --- small files of the true formats ---
-
-
-def idx(array) -> bytes:
-    array = np.asarray(array, np.uint8)
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def write_idx(folder, *, train=60, test=20, packed=False):
@@ -425,19 +417,11 @@ def test_a_batch_pickled_by_python_2(tmp_path):
     assert rows(data.splits["test"][0]) == sorted(image.tobytes() for image in images)
 
 
-class Evil:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
-
-
 def test_a_pickle_executes_nothing(tmp_path):
     write_cifar_py(tmp_path)
     images, labels = cifar_arrays()["data_batch_2"]
     marker = tmp_path / "executed"
-    content = {"data": images, "labels": labels.tolist(), "evil": Evil(marker)}
+    content = {"data": images, "labels": labels.tolist(), "evil": Code(marker)}
     (tmp_path / "data_batch_2").write_bytes(pickle.dumps(content))
     message = error_of("cifar10", folder=tmp_path)
     assert not marker.exists()

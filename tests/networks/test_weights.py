@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import Code, error_of
 
-from faultline.base.errors import UserError
 from faultline.base.files import load_state_dict, save_tensors
 from faultline.networks.registry import build
 from faultline.networks.vision import load_torchvision
@@ -20,14 +20,6 @@ STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([
 
 def network(name="small_conv", *, classes=3, channels=3, size=32, seed=0, mean=0.0, std=1.0):
     return build(name, shape=(channels, size, size), classes=classes, mean=mean, std=std, seed=seed)
-
-
-def error_of(function, *arguments, **settings) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments, **settings)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def same(one: dict, other: dict) -> bool:
@@ -56,14 +48,6 @@ def test_forms_of_a_state_dict(content, old_format, tmp_path):
 def test_safetensors(prefix, tmp_path):
     save_file({prefix + name: t for name, t in STATE.items()}, tmp_path / "w.safetensors")
     assert same(load_state_dict(tmp_path / "w.safetensors"), STATE)
-
-
-class Code:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("wrap", [lambda code: code, lambda code: STATE | {"more": code}])

@@ -5,11 +5,11 @@ import gzip
 import math
 import os
 import pickle
-import struct
 
+import numpy as np
 import pytest
 import yaml
-from support import ROOT, SCHEMA, TINY
+from support import ROOT, SCHEMA, TINY, Code, error_of, idx
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
@@ -180,10 +180,7 @@ def test_mistake_in_the_config(key, value, expected):
     else:
         place[last] = value
     before = copy.deepcopy(config)
-    with pytest.raises(UserError) as error:
-        resolve(config, SCHEMA)
-    message = str(error.value)
-    assert "\n" not in message
+    message = error_of(resolve, config, SCHEMA)
     for part in expected:
         assert part in message
     assert repr(config) == repr(before)
@@ -255,10 +252,8 @@ def test_mistake_in_a_search(training, expected, monkeypatch):
     config["trainings"]["one"] = training
     if training.get("tune", {}).get("as") == "one" and "grid" not in training["tune"]:
         config["trainings"]["two"] = AT | {"tune": {"grid": {"lr": [0.1]}}}
-    with pytest.raises(UserError) as error:
-        resolve(config, SCHEMA)
-    message = str(error.value)
-    assert "\n" not in message and "config key trainings.one." in message
+    message = error_of(resolve, config, SCHEMA)
+    assert "config key trainings.one." in message
     for part in expected:
         assert part in message
 
@@ -365,11 +360,6 @@ def test_results_that_are_write_protected(fresh):
     assert "config key results: locked" in refused(fresh, "--cores", "1")
 
 
-def idx(*shape: int) -> bytes:
-    """An IDX file of zeros."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(math.prod(shape))
-
-
 def fashion_mnist(workflow, **settings) -> None:
     config = workflow.config()
     config["datasets"] = {"fashion_mnist": {"validation": 2, "test": 2} | settings}
@@ -380,7 +370,7 @@ def test_truncated_data_file(fresh):
     fashion_mnist(fresh, folder="data")
     (fresh.folder / "data").mkdir()
     for part in ("train", "t10k"):
-        images, labels = idx(20, 28, 28), idx(20)
+        images, labels = idx(np.zeros((20, 28, 28))), idx(np.zeros(20))
         if part == "t10k":
             images = images[:-100]
         (fresh.folder / f"data/{part}-images-idx3-ubyte").write_bytes(images)
@@ -394,16 +384,6 @@ def test_more_images_than_there_are(fresh):
     fresh.edit("config.yaml", "test: 60", "test: 6000")
     line = failed(fresh, "results/digits/data.pt")
     assert "datasets.digits.test" in line and "6000" in line and "1797" in line
-
-
-class Code:
-    """Unpickled, it would make a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.slow

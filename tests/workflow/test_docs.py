@@ -1,7 +1,6 @@
 """The tutorial and the notebook page, run from top to bottom as their readers would."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from support import ROOT, copy_workflow
+from support import ROOT, copy_workflow, ran
 
 from faultline.base.files import load_table
 
@@ -24,15 +23,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def run(copy, *command: str, **environment: str) -> str:
     path = f"{Path(sys.executable).parent}:{copy.environment()['PATH']}"
-    done = subprocess.run(
-        command,
-        cwd=copy.folder,
-        env=copy.environment(PATH=path, MPLBACKEND="agg", **environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    done = ran(command, copy.folder, copy.environment(PATH=path, MPLBACKEND="agg", **environment))
     assert done.returncode == 0, done.stdout
     return done.stdout
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from statsmodels.stats.contingency_tables import mcnemar
-from support import OWN_CODE, SCHEMA, TINY, copy_workflow
+from support import OWN_CODE, SCHEMA, TINY, copy_workflow, error_of
 from torch import nn
 
 from faultline.ablation.facts import Facts
@@ -18,7 +18,6 @@ from faultline.ablation.sweep import sweep
 from faultline.attacks.craft import craft
 from faultline.attacks.selfchecks import checks
 from faultline.base import plugins
-from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table
 from faultline.networks import inspect
 from faultline.networks.facts import own_facts
@@ -37,14 +36,6 @@ def write(folder, text: str, name: str = "mine.py") -> str:
     """A file with this text; "file:make"."""
     (folder / name).write_text(PLAIN + text, encoding="utf-8")
     return f"{folder / name}:make"
-
-
-def line_of(function, *arguments, **options) -> str:
-    """The one line that a call must end with."""
-    with pytest.raises(UserError) as error:
-        function(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # What is said before anything is run
@@ -66,7 +57,7 @@ def line_of(function, *arguments, **options) -> str:
 )
 def test_mistakes_that_need_no_run(tmp_path, text, function, expected):
     write(tmp_path, "raise SystemExit('run')\n" * (text != "x =\n") + text)
-    said = line_of(plugins.check, "k", f"{tmp_path}/{function}" if "." in function else function)
+    said = error_of(plugins.check, "k", f"{tmp_path}/{function}" if "." in function else function)
     for part in expected:
         assert part in said
 
@@ -150,7 +141,7 @@ LINEAR = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
     ],
 )
 def test_mistakes_of_a_network(tmp_path, text, expected):
-    said = line_of(inspect.probe, write(tmp_path, text), [SMALL])
+    said = error_of(inspect.probe, write(tmp_path, text), [SMALL])
     for part in ["mine.py", *expected]:
         assert part in said
 
@@ -178,7 +169,7 @@ def test_layers_over_several_data_sets(tmp_path):
     facts = inspect.probe(function, [((1, 8, 8), 10), ((1, 9, 9), 4), ((1, 8, 8), 4)])
     assert facts["layers"] == [["0", "conv", 4], ["2", "linear", "classes"]]
     function = write(tmp_path, text.format("s[1]", "s[1] * (s[1] - 2) ** 2"), "sized.py")
-    said = line_of(inspect.probe, function, [((1, 8, 8), 10), ((1, 9, 9), 10)])
+    said = error_of(inspect.probe, function, [((1, 8, 8), 10), ((1, 9, 9), 10)])
     assert "layer 0 has 9 filters for 1x9x9" in said and "run these data sets apart" in said
 
 
@@ -196,7 +187,7 @@ def test_torchvision_by_name():
     network = own_networks_build("torchvision:squeezenet1_0", (1, 32, 32), 7)
     assert [name for name, *_ in facts["layers"]] == list(layers(network))
     assert facts["layers"][0] == ["features.0", "conv", 96]
-    said = line_of(inspect.probe, "torchvision:squeezenet2_0", [((1, 32, 32), 7)])
+    said = error_of(inspect.probe, "torchvision:squeezenet2_0", [((1, 32, 32), 7)])
     assert "did you mean 'squeezenet" in said
 
 
@@ -236,7 +227,7 @@ def make(): return Net()
     assert all(torch.equal(value, network.body.state_dict()[name]) for name, value in state.items())
     load_weights(network, network.state_dict(), origin="f")  # our own names do as well
     del state["body.1.bias"]
-    assert "1 missing (body.1.bias)" in line_of(load_weights, network, state, origin="f")
+    assert "1 missing (body.1.bias)" in error_of(load_weights, network, state, origin="f")
 
 
 def test_facts_are_found_once_and_kept(tmp_path):
@@ -265,7 +256,7 @@ def test_facts_are_found_once_and_kept(tmp_path):
 
 def test_a_network_that_ends_the_process(tmp_path):
     function = write(tmp_path, "import os\nos._exit(3)\ndef make(): pass\n")
-    said = line_of(own_facts, "tested", {"function": function}, [SMALL], folder=tmp_path / "cache")
+    said = error_of(own_facts, "tested", {"function": function}, [SMALL], folder=tmp_path / "cache")
     assert "own_networks.tested" in said and "code 3" in said
 
 
@@ -342,7 +333,7 @@ def test_the_seed_also_serves_random_numbers_of_the_users(attacked, tmp_path):
 )
 def test_mistakes_of_an_attack(attacked, tmp_path, body, expected):
     function = write(tmp_path, f"def make(network, images, labels, **rest):\n    {body}\n")
-    said = line_of(craft, *attacked, attack=settings(function), **COMMON)
+    said = error_of(craft, *attacked, attack=settings(function), **COMMON)
     for part in ["mine.py", *expected]:
         assert part in said
 
@@ -426,7 +417,7 @@ SAME = "lambda: {f'{name}.weight': layer.weight}"
 def test_mistakes_of_an_ablation(tmp_path, body, expected):
     function, layer = write(tmp_path, VARIANT + body + "\n"), nn.Linear(6, 10)
     before = layer.weight.detach().clone()
-    said = line_of(own_variants, function, "fc", layer, options={})
+    said = error_of(own_variants, function, "fc", layer, options={})
     for part in ["mine.py", *expected]:
         assert part in said
     assert torch.equal(layer.weight, before)
@@ -573,7 +564,7 @@ def test_what_a_change_of_the_users_code_remakes(mine):
     ],
 )
 def test_mistakes_of_the_config(key, value, expected):
-    said = line_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
+    said = error_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
     for part in ["config key", *expected]:
         assert part in said
 

@@ -11,9 +11,9 @@ from importlib.metadata import packages_distributions
 
 import pandas as pd
 import pytest
-import torch
 import yaml
-from support import ROOT, RULES, Copy, add_statement, copy_code, copy_workflow, fingerprints
+from support import ROOT, RULES, Copy, add_statement, copy_code, copy_workflow, fingerprints, ran
+from trainings import assert_same_bits
 
 from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
@@ -30,14 +30,7 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run a linter on the checkout, or skip where it is not installed."""
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed (requirements-dev.txt)")
-    return subprocess.run(
-        [sys.executable, "-m", name, *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return ran([sys.executable, "-m", name, *arguments], ROOT)
 
 
 # What is announced
@@ -504,16 +497,6 @@ def chains(shared, tmp_path) -> Copy:
     return shared("chains", make).duplicate(tmp_path / "run")
 
 
-def same(one, other) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other or (one != one and other != other)  # NaN, where a column has no value
-
-
 @pytest.mark.slow
 def test_a_chain_gives_the_bits_of_one_run(chains):
     chain, direct = (
@@ -521,9 +504,9 @@ def test_a_chain_gives_the_bits_of_one_run(chains):
         for name in ("chain", "direct")
     )
     assert chain["epoch"] == direct["epoch"] == 3
-    assert same(chain["network"], direct["network"])
-    assert same(chain["optimizer"], direct["optimizer"])
-    assert same(chain["history"], direct["history"])
+    assert_same_bits(chain["network"], direct["network"])
+    assert_same_bits(chain["optimizer"], direct["optimizer"])
+    assert_same_bits(chain["history"], direct["history"])
 
 
 @pytest.mark.slow

@@ -83,6 +83,11 @@ def error_of(function, *arguments, **settings) -> str:
     return str(caught.value)
 
 
+def fenced(page: str) -> list[tuple[str, str]]:
+    """(language, text) of every fenced block of a page in Markdown."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+
+
 class Code:
     """Unpickled, it makes a folder."""
 

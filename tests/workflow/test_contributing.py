@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 import yaml
-from support import ROOT, Copy
+from support import ROOT, Copy, fenced
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+pytestmark = pytest.mark.slow
+
 PLAIN = {
     "datasets": {"digits": {"train": 200, "validation": 50, "test": 60}},
     "networks": ["small_conv"],
@@ -27,7 +29,7 @@ def blocks(heading: str) -> list[tuple[str, str]]:
     """(language, text) of every fenced block below a heading of CONTRIBUTING.md."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, flags=re.M | re.S)
-    return BLOCK.findall(section)
+    return fenced(section)
 
 
 def follow(copy: Copy, heading: str) -> list[str]:

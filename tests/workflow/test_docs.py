@@ -9,16 +9,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from support import ROOT, copy_workflow, ran
+from support import ROOT, SCHEMA, copy_workflow, fenced, ran
 
 from faultline.base.files import load_table
-
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """(language, text) of every fenced block of a page of docs/."""
-    return BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return fenced((ROOT / "docs" / page).read_text(encoding="utf-8"))
 
 
 def run(copy, *command: str, **environment: str) -> str:
@@ -108,12 +106,12 @@ def test_the_papers_are_cited_alike():
                 assert said in page, said
 
 
+@pytest.mark.slow
 def test_what_the_workflow_catalogue_reads(fresh):
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text("utf-8"))["usage"]
     assert usage["software-stack-deployment"] == {"conda": True} and usage["report"] is True
-    sections = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
     told = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`(\w+)`", told.split("| section |")[1])) >= set(sections["properties"])
+    assert set(re.findall(r"`(\w+)`", told.split("| section |")[1])) >= set(SCHEMA["properties"])
     found = fresh.announced("-s", "workflow/Snakefile")
     outputs = [
         sorted(p for job in jobs for p in job.get("output", ()))

@@ -9,6 +9,9 @@ import pytest
 import torch
 from support import Copy, copy_workflow
 
+TOGETHER = ("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py")
+"""Files whose tests share what takes long to set up."""
+
 
 def pytest_make_parametrize_id(val, argname):
     """Short ids in plain characters, without bytes: these may hold a time. None: pytest's own."""
@@ -36,6 +39,19 @@ def words(value) -> list[str]:
 def pytest_collection_modifyitems(items):
     """Tests that mostly wait come first: others run beside them. Then long ones."""
     items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """A free process takes the next test; of `TOGETHER` it takes the whole file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if file.endswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

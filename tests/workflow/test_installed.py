@@ -64,7 +64,6 @@ def outside(packages, folder, *command) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("installed")
 def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(installed):
     held = {n for n in zipfile.ZipFile(installed[0]).namelist() if ".dist-info/" not in n}
     library = ROOT / "workflow/faultline"
@@ -74,7 +73,6 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(installed):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("installed")
 def test_a_notebook_elsewhere(installed, tmp_path):
     assert outside(installed[1], tmp_path, "-c", NOTEBOOK) == "(4, 5) conv1\n"
     where = outside(installed[1], tmp_path, "-c", "import faultline; print(faultline.__file__)")
@@ -82,7 +80,6 @@ def test_a_notebook_elsewhere(installed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("installed")
 def test_benchmarks_use_the_installed_library(installed, tmp_path):
     cost = ROOT / "benchmarks/cost.py"
     assert "all stages" in outside(installed[1], tmp_path, cost, ROOT / "config.yaml")

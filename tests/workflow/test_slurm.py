@@ -14,7 +14,6 @@ from support import TINY, Copy, copy_workflow
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),  # one cluster at a time
     pytest.mark.skipif(bool(missing()), reason=missing() or "SLURM is here"),
 ]
 

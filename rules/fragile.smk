@@ -82,7 +82,7 @@ rule remedy:
 
 use rule tabulate_accuracy as tabulate_fragile with:
     input:
-        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", PLAN.scored()),
+        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", SCORED),
         targeting=fill(f"{CHECKPOINT}/targeting/filters.tsv", TARGETED),
         kernels=fill(f"{CHECKPOINT}/targeting/kernels.tsv", TARGETED),
         gains=fill(f"{CHECKPOINT}/remedy/gains.tsv", MENDED),

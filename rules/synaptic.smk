@@ -1,4 +1,4 @@
-FILTERING = config["synaptic_filtering"]
+FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
 
 
 rule ablate_layer:
@@ -136,10 +136,10 @@ rule classify:
 
 use rule tabulate_accuracy as tabulate_synaptic with:
     input:
-        curves=fill(f"{CHECKPOINT}/scores/curves.tsv", PLAN.scored()),
-        layers=fill(f"{CHECKPOINT}/classes/layers.tsv", PLAN.scored()),
-        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", PLAN.scored()),
-        bands=fill(f"{CHECKPOINT}/classes/bands.tsv", PLAN.scored()),
+        curves=fill(f"{CHECKPOINT}/scores/curves.tsv", SCORED),
+        layers=fill(f"{CHECKPOINT}/classes/layers.tsv", SCORED),
+        filters=fill(f"{CHECKPOINT}/classes/filters.tsv", SCORED),
+        bands=fill(f"{CHECKPOINT}/classes/bands.tsv", SCORED),
     output:
         **tables("synaptic"),
     log:

@@ -17,17 +17,8 @@ from faultline.base.statistics import (
 )
 
 COLUMNS = [
-    *(
-        "policy",
-        "reference",
-        "level",
-        "seed",
-        "seeds",
-        "draws",
-        "n",
-        "accuracy",
-        "reference_accuracy",
-    ),
+    *("policy", "reference", "level", "seed", "seeds", "draws", "n"),
+    *("accuracy", "reference_accuracy"),
     *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high"),
 ]
 

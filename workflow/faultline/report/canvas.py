@@ -198,7 +198,7 @@ def class_marker(name: str) -> str:
     return {"untouched": "_", "undefined": "x"}.get(name, "o")
 
 
-def class_dot(name: str, *, decided: bool) -> Line2D:
+def class_dot(name: str) -> Line2D:
     colour = strong_colour(name)
     return Line2D(
         [], [], marker=class_marker(name), ls="", ms=4, mfc=colour, mec=colour, label=name

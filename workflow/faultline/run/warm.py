@@ -8,6 +8,7 @@ ever. This file is also the script of that process, and imports nothing but the 
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -93,11 +94,16 @@ def hand_over() -> None:
         if job is None:
             return
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: os.kill(job, number))
+            signal.signal(number, functools.partial(_pass_on, job))
         code = _received(connection)
     if code is None:
         print("the job was killed, by the system if memory ran out", file=sys.stderr, flush=True)
     os._exit(KILLED if code is None else code)
+
+
+def _pass_on(job: int, number: int, _) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended just now
+        os.kill(job, number)
 
 
 def _received(connection: socket.socket) -> int | None:
@@ -133,25 +139,14 @@ def serve(address: str, listener: socket.socket, alive: int) -> None:
 
 def _run(connection: socket.socket) -> None:
     """The job's script, in a copy of the process; never returns."""
+    try:
+        _take_over(connection)
+        connection.sendall(struct.pack("i", os.getpid()))
+    except Exception:  # unanswered, the job runs by itself
+        os._exit(1)
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     code = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        size, outputs, *_ = socket.recv_fds(connection, 4, 2)
-        (length,) = struct.unpack("I", size)
-        request = json.loads(connection.recv(length, socket.MSG_WAITALL))
-        if request["python"] != [sys.executable, sys.version]:
-            os._exit(1)
-        os.chdir(request["folder"])
-        os.umask(request["mask"])
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        sys.argv[:], sys.path[:] = request["argv"], request["path"]
-        for number, output in enumerate(outputs, 1):
-            os.dup2(output, number)
-        sys.modules["numpy"].random.seed()  # else jobs that seed nothing would all draw alike
-        sys.modules["torch"].default_generator.seed()
-        connection.sendall(struct.pack("i", os.getpid()))
-        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:
@@ -163,6 +158,25 @@ def _run(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.sendall(struct.pack("i", code))
     os._exit(code)
+
+
+def _take_over(connection: socket.socket) -> None:
+    """Make this process what the one that asks is: its folder, environment, output and so on."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, outputs, *_ = socket.recv_fds(connection, 4, 2)
+    (length,) = struct.unpack("I", size)
+    request = json.loads(connection.recv(length, socket.MSG_WAITALL))
+    if request["python"] != [sys.executable, sys.version]:
+        raise RuntimeError("another Python")
+    os.chdir(request["folder"])
+    os.umask(request["mask"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[:], sys.path[:] = request["argv"], request["path"]
+    sys.modules["numpy"].random.seed()  # else jobs that seed nothing would all draw alike
+    sys.modules["torch"].default_generator.seed()
+    for number, output in enumerate(outputs, 1):
+        os.dup2(output, number)
 
 
 def _end_with(connection: socket.socket) -> None:

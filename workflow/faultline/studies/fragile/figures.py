@@ -162,7 +162,7 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
         if index % columns == 0:
             ax.set_ylabel("share of the attack (%)")
         ax.grid(lw=0.5)
-    handles = [class_dot(name, decided=True) for name in ("fragile", "robust", "antifragile")]
+    handles = [class_dot(name) for name in ("fragile", "robust", "antifragile")]
     handles += [
         Line2D([], [], marker=m, ls="", mfc="white", mec="#1f2937", ms=5, label=f"seed {seed}")
         for seed, m in zip(seeds, SEED_MARKERS * len(seeds), strict=False)

@@ -286,7 +286,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
                 ax.tick_params(labelleft=False)
             if row == len(seeds) - 1:
                 ax.set_xlabel("filter, sorted by S_clean")
-    handles = [class_dot(name, decided=True) for name in CLASSES]
+    handles = [class_dot(name) for name in CLASSES]
     handles.append(
         Line2D([], [], marker="o", ls="", mfc="white", mec="#1f2937", label="hollow: not decided")
     )

@@ -21,6 +21,7 @@ rule ablate_layer:
         images=config["ablation"]["images"],
         filters=FILTERING["filters"],
         thresholds=FILTERING["thresholds"],
+        random_draws=FILTERING["random_draws"],
         device=config["device"],
         code=code("ablate_layer"),
     script:
@@ -47,6 +48,7 @@ rule ablate_global:
         images=config["ablation"]["images"],
         filters=FILTERING["filters"],
         thresholds=FILTERING["thresholds"],
+        random_draws=FILTERING["random_draws"],
         limits=FILTERING["global_range"],
         device=config["device"],
         code=code("ablate_global"),
@@ -91,6 +93,8 @@ rule score:
             for job in PLAN.dropout_jobs(w.network, w.dataset)
         ],
     output:
+        base=f"{CHECKPOINT}/scores/base.tsv",
+        baselines=f"{CHECKPOINT}/scores/baselines.tsv",
         layers=f"{CHECKPOINT}/scores/layers.tsv",
         filters=f"{CHECKPOINT}/scores/filters.tsv",
         bands=f"{CHECKPOINT}/scores/bands.tsv",
@@ -136,6 +140,8 @@ rule classify:
 
 use rule tabulate_accuracy as tabulate_synaptic with:
     input:
+        base=fill(f"{CHECKPOINT}/scores/base.tsv", SCORED),
+        baselines=fill(f"{CHECKPOINT}/scores/baselines.tsv", SCORED),
         curves=fill(f"{CHECKPOINT}/scores/curves.tsv", SCORED),
         layers=fill(f"{CHECKPOINT}/classes/layers.tsv", SCORED),
         filters=fill(f"{CHECKPOINT}/classes/filters.tsv", SCORED),

@@ -4,15 +4,21 @@ from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import ablate
-    from faultline.ablation.variants import synaptic_variants
+    from faultline.ablation.variants import random_variants, synaptic_variants
+    from faultline.base.columns import PLACE
     from faultline.base.files import save_arrays
+    from faultline.base.seeds import seed_of
 
     layer = snakemake.wildcards.layer
+    seed = seed_of(*(snakemake.wildcards[key] for key in PLACE), layer)
     facts = ablate(
         snakemake,
         layers=[layer],
-        make=lambda layers: synaptic_variants(
-            layers, kinds=snakemake.params.filters, count=snakemake.params.thresholds
-        ),
+        make=lambda layers: [
+            *synaptic_variants(
+                layers, kinds=snakemake.params.filters, count=snakemake.params.thresholds
+            ),
+            *random_variants(layers, draws=snakemake.params.random_draws, seed=seed),
+        ],
     )
     save_arrays(facts.arrays(), snakemake.output.facts)

@@ -9,12 +9,21 @@ with job(snakemake):
     from faultline.base.columns import PLACE
     from faultline.base.files import load_arrays, save_table
     from faultline.run.paths import place_of
-    from faultline.studies.synaptic.scores import band_scores, curves, filter_scores, layer_scores
+    from faultline.studies.synaptic import TABLES
+    from faultline.studies.synaptic.scores import (
+        BASELINES,
+        RANDOM,
+        band_scores,
+        base_accuracy,
+        curves,
+        filter_scores,
+        layer_scores,
+    )
 
     given, params = snakemake.input, snakemake.params
     where = {key: snakemake.wildcards[key] for key in PLACE}
     common = {"baseline": params.baseline, "confidence": params.confidence}
-    tables = {name: [] for name in ("layers", "filters", "bands", "curves")}
+    tables = {name: [] for name in TABLES if name != "invariance"}
 
     def add(name, table, **columns):
         for position, (key, value) in enumerate({**where, **columns}.items()):
@@ -28,7 +37,22 @@ with job(snakemake):
     sweeps += [("global", "all layers", path) for path in given.all_layers]
     for scope, layer, path in sweeps:
         facts, columns = load([path]), {"scope": scope, "layer": layer}
-        add("layers", layer_scores(facts, integration=params.integration, **common), **columns)
+        compared = len(given.local) if scope == "local" else 1
+        found = {
+            baseline: layer_scores(
+                facts,
+                baseline=baseline,
+                integration=params.integration,
+                confidence=params.confidence,
+                compared=compared,
+            )
+            for baseline in BASELINES
+            if baseline != RANDOM or RANDOM in facts.variants["filter"]
+        }
+        add("layers", found[params.baseline].copy(), **columns)
+        for baseline, table in found.items():
+            table = table[table["filter"] == "combined"].assign(baseline=baseline)
+            add("baselines", table, **columns)
         add("curves", curves(facts, confidence=params.confidence), **columns)
         if scope == "local" and "pulse" in facts.variants["filter"]:
             add("bands", band_scores(facts, **common), layer=layer)
@@ -37,6 +61,9 @@ with job(snakemake):
         nodal.setdefault(place_of(path)["layer"], []).append(path)
     for layer, paths in nodal.items():
         add("filters", filter_scores(load(paths), confidence=params.confidence), layer=layer)
+
+    first = [*given.local, *given.all_layers, *given.nodal][:1]
+    add("base", base_accuracy(load(first), confidence=params.confidence))
 
     for name, parts in tables.items():
         table = pd.concat(parts) if parts else pd.DataFrame(columns=[*where, "layer"])

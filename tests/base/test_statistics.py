@@ -1,6 +1,9 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import xlogy
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
 from statsmodels.stats.multitest import multipletests
@@ -14,6 +17,8 @@ from faultline.base.statistics import (
     mean_interval,
     paired_difference_interval,
     paired_mean_interval,
+    paired_ratio_interval,
+    paired_ratio_tails,
     pseudo_change,
     wilson_interval,
 )
@@ -114,3 +119,107 @@ def test_fleiss_kappa_is_that_of_statsmodels():
 @pytest.mark.parametrize("table", [[[3, 0], [3, 0]], [[1, 0], [0, 1]], np.zeros((0, 3))])
 def test_fleiss_kappa_is_nan_where_undefined(table):
     assert np.isnan(fleiss_kappa(table))
+
+
+def likeliest(lost, gained, either, ratio):
+    """Shares lost and gained of greatest likelihood where after = ratio * before, by search."""
+
+    def log_likelihood(gains):
+        shares = np.array([ratio * gains + 1 - ratio, gains])
+        shares = np.array([*shares, 1 - shares.sum()])
+        counts = np.array([lost, gained, either - lost - gained])
+        if (shares < 0).any() or ((shares == 0) & (counts > 0)).any():
+            return -np.inf
+        return float(xlogy(counts, shares).sum())
+
+    # the share gained lies between these, or another share would be negative
+    grid = np.linspace(max(0, 1 - 1 / ratio), ratio / (1 + ratio), 20001)
+    best = grid[np.argmax([log_likelihood(gains) for gains in grid])]
+    return ratio * best + 1 - ratio, best
+
+
+CASES = [(5, 3, 60, 0.9), (5, 3, 60, 1.0), (0, 0, 40, 0.95), (3, 0, 40, 1.05), (20, 5, 30, 0.4)]
+
+
+@pytest.mark.parametrize(("lost", "gained", "either", "ratio"), [*CASES, (1, 7, 30, 1.4)])
+def test_paired_ratio_tails_are_sums_over_every_pair_of_counts(lost, gained, either, ratio):
+    loses, gains = likeliest(lost, gained, either, ratio)
+    population = stats.multinomial(either, [gains, loses, 1 - gains - loses])
+    seen, below, above = ratio * gained - lost, 0.0, 0.0
+    for up, down in product(range(either + 1), repeat=2):
+        if up + down <= either:
+            p = population.pmf([up, down, either - up - down])
+            below += p * (ratio * up - down <= seen + 1e-9)
+            above += p * (ratio * up - down >= seen - 1e-9)
+    found = paired_ratio_tails(lost, gained, either, ratio)
+    assert found == pytest.approx((below, above), abs=2e-3)
+
+
+def test_paired_ratio_tails_by_hand():
+    # Nothing lost of 40, though 5 % are: none is as likely as .95^40, and as high as can be.
+    below, above = paired_ratio_tails(0, 0, 40, 0.95)
+    assert below == pytest.approx(1)
+    assert above == pytest.approx(0.95**40)
+    # Three lost of three changed at ratio 1: each is as likely lost as gained, (3, 0) of 40.
+    below, _ = paired_ratio_tails(3, 0, 40, 1.0)
+    counts = stats.multinomial(40, [1.5 / 40, 1.5 / 40, 37 / 40])
+    expected = sum(
+        counts.pmf([down, up, 40 - down - up])
+        for down, up in product(range(41), repeat=2)
+        if down + up <= 40 and down - up >= 3
+    )
+    assert below == pytest.approx(expected)
+
+
+def test_paired_ratio_interval_is_where_the_tails_reject():
+    lost, gained, either = np.array([[5, 0, 30, 8], [3, 0, 2, 30], [60, 400, 90, 75]])
+    ratio, low, high = paired_ratio_interval(lost, gained, either, confidence=0.9)
+    assert ratio == pytest.approx((either - lost) / (either - gained))
+    assert np.all(low < ratio) and np.all(ratio < high)
+    for limit, side, out in ((low, 1, -1), (high, 0, 1)):
+        beyond, within = (
+            paired_ratio_tails(lost, gained, either, limit * (1 + sign * out * 1e-3))[side]
+            for sign in (1, -1)
+        )
+        assert np.all(beyond <= 0.05) and np.all(within > 0.05)
+
+
+def test_paired_ratio_interval_at_the_ends():
+    # all lost; nothing correct before; nothing changed, which has probability x^n at ratio x < 1
+    ratio, low, high = paired_ratio_interval([40, 0, 0], [0, 9, 0], [40, 9, 40], confidence=0.9)
+    assert (ratio[0], low[0]) == (0, 0) and 0 < high[0] < 0.2
+    assert np.isnan([ratio[1], low[1], high[1]]).all()
+    assert low[2] == pytest.approx(0.05 ** (1 / 40))
+    assert high[2] == pytest.approx(1 / 0.05 ** (1 / 40))  # the same with before and after swapped
+
+
+def test_paired_ratio_interval_of_large_counts_is_that_of_the_delta_method():
+    lost, gained, either = 300, 200, 4000
+    ratio, low, high = paired_ratio_interval([lost], [gained], [either], confidence=0.95)
+    before, after = either - gained, either - lost
+    error = np.sqrt((lost + gained) / (before * after))  # of the logarithm, Nam & Blackwelder 2002
+    assert np.log(low[0] / ratio[0]) == pytest.approx(-1.96 * error, rel=0.02)
+    assert np.log(high[0] / ratio[0]) == pytest.approx(1.96 * error, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "before", "score", "churn"),
+    [
+        *((500, 0.15, 0.3, 0.03), (500, 0.15, 1.0, 0.01), (500, 0.15, 2.0, 0.01)),
+        *((500, 0.9, -0.01, 0.0), (500, 0.9, -0.01, 0.004), (500, 0.15, -0.05, 0.0)),
+    ],
+)
+@pytest.mark.parametrize("confidence", [0.95, 0.998])
+def test_paired_ratio_interval_covers_on_either_side(n, before, score, churn, confidence):
+    # Ablations of a score, the limit of a class among them, where changes are few and one-sided;
+    # churn: images lost and as many gained beside. 8000 test sets: misses on a side are rarer
+    # than half of what the confidence leaves, but for three standard deviations.
+    lost, gained = max(-score, 0) * before + churn, max(score, 0) * before + churn
+    shares = [lost, gained, before - lost, 1 - before - gained]
+    counts = np.random.default_rng(3).multinomial(n, shares, size=8000)[:, :3].T
+    lost, gained, _ = counts
+    _, low, high = paired_ratio_interval(lost, gained, counts.sum(0), confidence=confidence)
+    half = (1 - confidence) / 2
+    most = half + 3 * np.sqrt(half / 8000)
+    assert np.mean(high < 1 + score) < most and np.mean(low > 1 + score) < most

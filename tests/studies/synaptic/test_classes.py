@@ -17,8 +17,10 @@ def scores(*rows, score="S_adv"):
             "layer": [f"l{i}" for i in range(len(rows))],
             "score": score,
             "value": value,
-            "ci_low": value - margin,
-            "ci_high": value + margin,
+            "ci_low": value - margin / 2,
+            "ci_high": value + margin / 2,
+            "family_low": value - margin,
+            "family_high": value + margin,
             "p_value": p,
             "untouched": untouched.astype(bool),
         }
@@ -29,7 +31,7 @@ def test_classes_and_decisions():
     table = classify(
         scores(
             (-0.5, 0.1, 0.001, False),
-            (-0.15, 0.1, 0.001, False),  # reaches into robust
+            (-0.15, 0.1, 0.001, False),  # reaches into robust, if not taken alone (to -.1)
             (0.0, 0.05, 0.9, False),
             (0.1, 0.0, 0.9, False),  # the limit itself is robust
             (-0.05, 0.1, 0.9, False),  # reaches into fragile
@@ -57,6 +59,11 @@ def test_classes_and_decisions():
     ]
     assert list(table["decided"]) == [
         *(True, False, True, True, False, False, True, False),
+        *(False, False),
+    ]
+    # alone, with half of the margin; -.15 + .05 does not lie below -.1
+    assert list(table["decided_alone"]) == [
+        *(True, False, True, True, True, True, True, True),
         *(False, False),
     ]
     assert (table["tau"] == 0.1).all()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +7,12 @@ from scipy.integrate import simpson
 from scipy.stats import binomtest, norm
 
 from faultline.ablation.facts import Facts
+from faultline.ablation.variants import RANDOM_SHARES
+from faultline.base.statistics import paired_ratio_interval, paired_ratio_tails
+from faultline.studies.synaptic.classes import classify
 from faultline.studies.synaptic.scores import (
     band_scores,
+    base_accuracy,
     curves,
     filter_scores,
     integrate,
@@ -14,7 +20,9 @@ from faultline.studies.synaptic.scores import (
 )
 
 LAYER = {"baseline": "unfiltered", "integration": "trapezoid", "confidence": 0.95}
-NUMBERS = ["value", "standard_error", "ci_low", "ci_high", "p_value"]
+NUMBERS = [
+    *("value", "standard_error", "ci_low", "ci_high", "family_low", "family_high", "p_value")
+]
 
 
 def bools(*rows):
@@ -117,14 +125,28 @@ def test_layer_scores_by_hand():
 
 
 def test_layer_standard_error_by_hand():
-    # Integrated changes J: -1/4, -1/4, -3/4, 1/4. Influences (J + c0/3) / (3/4): 1/9, 1/9, -5/9,
-    # 3/9, squares 36/81. Sum of J^2 3/4, all four changed: (1 + 3/4) / (1 + 4) / (3/4)^2 is added.
+    # Integrated changes J: -1/4, -1/4, -3/4, 1/4. Influences (J + c0/3) / (4 * 3/4): 1/36, 1/36,
+    # -5/36, 3/36, squares 1/36. What one image adds: J/3, in all 1/2, squares 1/12; one that
+    # changes wholly adds 1/3. Lump: (1/9 + 1/12) / (1/3 + 1/2) = 7/30; one way go .8:
+    # (1/3 + 1/3) / (1/3 + 1/2).
     clean = row(layer_scores(one_sweep(), **LAYER), filter="high_pass", score="S_clean")
-    error = np.sqrt(36 / 81 + 0.35 / 0.5625) / (4 + 2)
-    assert clean.standard_error == pytest.approx(error)
-    assert clean.ci_low == pytest.approx(-1 / 3 - 1.959964 * error)
-    assert clean.ci_high == pytest.approx(-1 / 3 + 1.959964 * error)
-    assert clean.p_value == pytest.approx(2 * norm.sf(1 / 3 / error))
+    variance, linear = 1 / 36 + (7 / 30) ** 2, 7 / 30 * 0.8
+    # c0 over its mean: 4/3, 4/3, 4/3, 0. With the influences -4/36; its variance (16/3 / 4 - 1) / 4
+    tilt, square = -2 * (-4 / 36) / 4, 1 / 12
+    assert clean.standard_error == pytest.approx(np.sqrt(variance))
+
+    def z(distance):
+        v = variance + linear * abs(distance) + tilt * distance + square * distance**2
+        return distance / np.sqrt(v)
+
+    assert z(clean.ci_low - clean.value) == pytest.approx(-1.959964)
+    assert z(clean.ci_high - clean.value) == pytest.approx(1.959964)
+    assert clean.p_value == pytest.approx(2 * norm.sf(z(1 / 3)))
+    assert (clean.family_low, clean.family_high) == (clean.ci_low, clean.ci_high)  # a family of one
+    five = layer_scores(one_sweep(), compared=5, **LAYER)
+    five = row(five, filter="high_pass", score="S_clean")
+    assert z(five.family_high - five.value) == pytest.approx(norm.isf(0.005))
+    assert (five.ci_low, five.compared) == (clean.ci_low, 5)
 
 
 def test_order_of_storage_does_not_flip_the_integral():
@@ -357,8 +379,13 @@ def test_band_scores_with_the_kept_fraction():
     table = band_scores(facts, baseline="kept_fraction", confidence=0.95)
     clean = table[table["score"] == "S_clean"]
     assert clean["value"].to_numpy() == pytest.approx([0, -1 / 3 + 0.4, -2 / 3 + 1])
-    z = clean["value"] / clean["standard_error"]
-    assert clean["p_value"].to_numpy() == pytest.approx(2 * norm.sf(np.abs(z)))
+    # Counts lost 0, 2, 3 and gained 0, 1, 1 of 3, and 1 more gained, tested at ratios 1, .6, 0
+    tails = paired_ratio_tails([0, 1, 3], [0, 0, 1], [3, 3, 4], [1, 0.6, 1e-9])
+    expected = np.minimum(1, 2 * np.minimum(*tails))
+    assert clean["p_value"].to_numpy() == pytest.approx(expected)
+    _, low, high = paired_ratio_interval([0, 1, 3], [0, 0, 1], [3, 3, 4], confidence=0.95)
+    assert clean["ci_low"].to_numpy() == pytest.approx(low - 1 + [0, 0.4, 1])
+    assert clean["ci_high"].to_numpy() == pytest.approx(high - 1 + [0, 0.4, 1])
 
 
 def test_no_pulse_no_bands():
@@ -380,10 +407,10 @@ def test_filter_scores_by_hand():
     assert (clean.lost, clean.gained) == (3, 1)
     assert clean.accuracy_lost == pytest.approx(0.2)
     assert clean.p_value == pytest.approx(0.625)
-    # Agresti & Min: (1.5 - 3.5) / 12 -+ z sqrt(5 - 4/12) / 12, divided by p0
-    margin = 1.959964 * np.sqrt(5 - 4 / 12) / 12
-    assert clean.ci_low == pytest.approx((-2 / 12 - margin) / 0.8)
-    assert clean.ci_high == pytest.approx((-2 / 12 + margin) / 0.8)
+    _, low, high = paired_ratio_interval([3], [1], [9], confidence=0.95)
+    assert (clean.ci_low, clean.ci_high) == pytest.approx((low[0] - 1, high[0] - 1))
+    _, low, high = paired_ratio_interval([3], [1], [9], confidence=0.975)  # of two filters
+    assert (clean.family_low, clean.family_high) == pytest.approx((low[0] - 1, high[0] - 1))
 
     adversarial = row(table, filter=0, score="S_adv")
     assert adversarial.value == pytest.approx(0.3 / 0.5 - 1)
@@ -395,10 +422,11 @@ def test_filter_scores_by_hand():
     difference = row(table, filter=0, score="S_diff")
     u = np.array([-1.2, -1.2, 0.8, 0.8, 0.8, 0, 0, 0, 0, 0])
     u = u - np.array([-0.9375] * 3 + [0.3125] * 5 + [1.25, 0])
-    error = np.sqrt(u @ u + 1 / 0.8**2 + 1 / 0.5**2) / 12
+    moved = np.array([-2, -2, 0, 0, 0, 0, 0, 0, 0, 0]) - [-1.25, -1.25, -1.25, *[0] * 5, 1.25, 0]
+    lump = (2**2 + moved @ moved) / (2 + np.abs(moved).sum()) / 10
+    error = np.hypot(np.sqrt(u @ u) / 10, lump)
     assert difference.value == pytest.approx(-0.4 + 0.25)
     assert difference.standard_error == pytest.approx(error)
-    assert difference.p_value == pytest.approx(2 * norm.sf(0.15 / error))
     assert pd.isna(difference.lost) and np.isnan(difference.accuracy_lost)
 
     still = table[table["filter"] == 1]
@@ -435,3 +463,155 @@ def test_untouched_filters():
     assert list(table["S_clean"]) == [True, True, False, True, True]
     assert list(table["S_adv"]) == [True, True, False, True, False]
     assert list(table["S_diff"]) == [True, True, False, True, False]
+
+
+def test_nothing_is_scored_where_the_base_network_only_guesses():
+    # 20 images, the commonest label 4 times: chance .2. Clean 19 correct; 5 of 20 under attack are
+    # not above chance (Wilson: .11 to .47), 10 are (.30 to .70).
+    rng = np.random.default_rng(0)
+    correct = {k: rng.uniform(size=(3, 20)) < 0.5 for k in ("clean", "weak", "strong")}
+    base = {name: np.arange(20) < hits for name, hits in zip(correct, (19, 10, 5), strict=True)}
+    facts = replace(nodal(base, correct), chance=0.2)
+    found = base_accuracy(facts, confidence=0.95)
+    assert list(found["above_chance"]) == [True, True, False]
+    assert list(found["accuracy"]) == [0.95, 0.5, 0.25] and set(found["chance"]) == {0.2}
+    low, high = binomtest(5, 20).proportion_ci(method="wilson")
+    assert tuple(found.loc[2, ["ci_low", "ci_high"]]) == pytest.approx((low, high))
+    table = filter_scores(facts, confidence=0.95)
+    undefined = table["attack"] == "strong"
+    assert table.loc[undefined, NUMBERS].isna().all(axis=None)
+    assert table.loc[~undefined, NUMBERS].notna().all(axis=None)
+    classes = classify(table, tau=dict.fromkeys(set(table["score"]), 0.1), by=["score", "attack"])
+    assert set(classes.loc[undefined, "class"]) == {"undefined"}
+    assert not classes.loc[undefined, "decided"].any()
+
+
+def with_random(draws=((0.5, "0100", "1000"),), *, sweep=None):
+    """`one_sweep` and, of each draw, a share removed at random and what is then correct."""
+    sweep = sweep or one_sweep(draw=np.full(3, -1))
+    count = len(draws)
+    share = np.array([share for share, *_ in draws])
+    drawn = Facts(
+        variants={
+            "filter": np.array(["random"] * count),
+            "threshold": np.full(count, np.nan),
+            "normalised": share,
+            "kept": 1 - share,
+            "changed_weights": np.full(count, 5),
+            "draw": np.arange(count),
+        },
+        base=sweep.base,
+        correct={
+            "clean": bools(*[clean for _, clean, _ in draws]),
+            "fgsm": bools(*[fgsm for *_, fgsm in draws]),
+        },
+        changed={k: np.full(count, 4) for k in sweep.base},
+    )
+    return Facts.concatenate([sweep, drawn])
+
+
+def test_random_baseline_by_hand():
+    # Half of the weights removed at random leave .25 of both. Kept 1, .6, 0 are 0, .4, 1 removed:
+    # r = .75, .2 * .75 + .8 * .25 = .35, and beyond what was tried .25. Accuracies .75, .5, .25.
+    # S_clean: (0/4 + .15/2 + 0/4) / .75 = .1. Under FGSM base .5, r = .5, .3, .25, q = .5, .75, .5:
+    # (0 + .45/2 + .25/4) / .5 = .575.
+    table = layer_scores(with_random(), **{**LAYER, "baseline": "random"})
+    assert list(table["filter"].unique()) == ["high_pass", "combined"]
+    assert row(table, filter="high_pass", score="S_clean").value == pytest.approx(0.1)
+    assert row(table, filter="high_pass", score="S_adv").value == pytest.approx(0.575)
+    assert row(table, filter="high_pass", score="S_diff").value == pytest.approx(0.475)
+    plain = layer_scores(with_random(), **LAYER)
+    pd.testing.assert_frame_equal(plain, layer_scores(one_sweep(), **LAYER))
+
+
+def test_draws_of_the_random_baseline_add_their_variance():
+    # Two pairs of draws that leave every image correct in one draw of two: at accuracies .5 and .5,
+    # or .75 and .25, whose integrals differ by (.4/.5 * .5 / 2 + .5/4) / .75 = .325 / .75.
+    alike = with_random([(0.5, "1010", "1000"), (0.5, "0101", "1000")])
+    apart = with_random([(0.5, "1110", "1000"), (0.5, "0001", "1000")])
+    arguments = {**LAYER, "baseline": "random"}
+    one, two = (
+        row(layer_scores(facts, **arguments), filter="high_pass", score="S_clean")
+        for facts in (alike, apart)
+    )
+    assert one.value == pytest.approx(two.value)
+    added = two.standard_error**2 - one.standard_error**2
+    assert added == pytest.approx((0.325 / 0.75) ** 2 / 4)  # of a mean of two
+
+
+def ablated(rng, n, units, *, accuracy, score, churn=0.0):
+    """(base [n], correct [units, n]) of a random test set and ablations of a network, each of this
+    score; churn: the share of all images that it wins and, beside the score, loses as well."""
+    lost, gained = (max(sign * score, 0) * accuracy + churn for sign in (-1, 1))
+    base, draw = rng.uniform(size=n) < accuracy, rng.uniform(size=(units, n))
+    return base, np.where(base, draw >= lost / accuracy, draw < gained / (1 - accuracy))
+
+
+SIDE = 0.025 + 3 * np.sqrt(0.025 / 1000)
+"""What 1000 intervals at 95 % may miss on a side, with three standard deviations."""
+
+
+def layer_of(sets, *, draws=None):
+    """The facts of a layer's sweep with the same correctness at both of two thresholds.
+
+    sets: image set -> (base [n], correct [1, n]); draws: that many random draws that harm nothing.
+    """
+    count = 2 + len(RANDOM_SHARES) * (draws or 0)
+    share = np.array([0.5, 0.5, *RANDOM_SHARES * (draws or 0)])
+    variants = {
+        "filter": np.array(["high_pass"] * 2 + ["random"] * (count - 2)),
+        "normalised": np.array([0.0, 1.0, *share[2:]]),
+        "kept": 1 - share,
+        "changed_weights": np.full(count, 5),
+        "draw": np.array([-1, -1, *np.repeat(range(draws or 0), len(RANDOM_SHARES))]),
+    }
+    base = {name: before for name, (before, _) in sets.items()}
+    correct = {
+        name: np.stack([after[0]] * 2 + [before] * (count - 2))
+        for name, (before, after) in sets.items()
+    }
+    return Facts(variants, base, correct, {name: np.full(count, 9) for name in sets})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("clean", "adversarial", "baseline"),
+    [
+        ((0.9, 0.0, 0.0), (0.15, -0.05, 0.0), "unfiltered"),
+        ((0.9, 0.0, 0.0), (0.15, -0.05, 0.0), "random"),
+        ((0.9, -0.01, 0.0), (0.5, 0.04, 0.01), "unfiltered"),
+        ((0.9, -0.1, 0.0), (0.15, 1.5, 0.01), "unfiltered"),
+    ],
+)
+def test_intervals_hold_on_either_side_where_changes_are_few(clean, adversarial, baseline):
+    rng, missed = np.random.default_rng(3), {"S_clean": [], "S_adv": [], "S_diff": []}
+    clean, adversarial = (
+        dict(zip(("accuracy", "score", "churn"), values, strict=True))
+        for values in (clean, adversarial)
+    )
+    truth = {"S_clean": clean["score"], "S_adv": adversarial["score"]}
+    truth["S_diff"] = truth["S_adv"] - truth["S_clean"]
+    for _ in range(1000):
+        sets = {"clean": ablated(rng, 500, 1, **clean), "pgd": ablated(rng, 500, 1, **adversarial)}
+        facts = layer_of(sets, draws=2 if baseline == "random" else None)
+        table = layer_scores(facts, **{**LAYER, "baseline": baseline})
+        for row in table[table["filter"] == "high_pass"].itertuples():
+            value = truth[row.score]
+            missed[row.score].append([row.ci_high < value, row.ci_low > value])
+    for score, sides in missed.items():
+        assert (np.mean(sides, axis=0) < SIDE).all(), (score, np.mean(sides, axis=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("score", "churn"), [(0.0, 0.02), (-0.05, 0.0), (-0.05, 0.02)])
+def test_families_hold_no_false_decision_but_in_a_share_alpha(score, churn):
+    # 200 networks, each with 12 filters of one score: 0, where robust alone is true, or the limit
+    # -tau of robust and fragile, where no decision but "not antifragile" could be true.
+    rng, false, repeats = np.random.default_rng(3), 0, 200
+    wrong = {"fragile", "antifragile"} | ({"robust"} if score else set())
+    for _ in range(repeats):
+        base, correct = ablated(rng, 500, 12, accuracy=0.5, score=score, churn=churn)
+        table = filter_scores(nodal({"clean": base}, {"clean": correct}), confidence=0.95)
+        classes = classify(table, tau={"S_clean": 0.05}, by=["score"])
+        false += (classes["decided"] & classes["class"].isin(wrong)).any()
+    assert false / repeats < 0.05 + 3 * np.sqrt(0.05 / repeats)

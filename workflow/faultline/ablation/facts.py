@@ -41,6 +41,7 @@ class Facts:
     changed:  image set -> int [V], images whose logits differ from those of the base network.
     nonfinite: image set -> int [V], images whose largest logit is NaN or infinite, which count as
               misclassified. Where there are none, nothing is stored.
+    chance:   the accuracy of the best guess without looking: the share of the commonest label.
 
     An image set is "clean" or the name of an attack. n may differ between image sets in principle,
     but the rows of all sets of one sweep are the same test images in the same order.
@@ -51,10 +52,12 @@ class Facts:
     correct: dict[str, np.ndarray]
     changed: dict[str, np.ndarray]
     nonfinite: dict[str, np.ndarray] = field(default_factory=dict)
+    chance: float = 0.0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat arrays for np.savez: correctness packed to bits along the images."""
         arrays = {f"variant:{name}": column for name, column in self.variants.items()}
+        arrays["chance:"] = np.array(self.chance)
         for images, base in self.base.items():
             arrays[f"n:{images}"] = np.array(len(base))
             arrays[f"base:{images}"] = np.packbits(base)
@@ -66,7 +69,8 @@ class Facts:
     @classmethod
     def from_arrays(cls, arrays) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
-        parts = {part: {} for part in ("variant", "n", "base", "correct", "changed", "nonfinite")}
+        names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite")
+        parts = {part: {} for part in names}
         for key in arrays:
             part, name = key.split(":", 1)
             parts[part][name] = arrays[key]
@@ -83,6 +87,7 @@ class Facts:
             },
             changed=changed,
             nonfinite={i: parts["nonfinite"].get(i, 0 * count) for i, count in changed.items()},
+            chance=float(parts["chance"][""]),
         )
 
     @classmethod
@@ -96,6 +101,7 @@ class Facts:
             correct={key: join(lambda p: p.correct, key) for key in first.correct},
             changed={key: join(lambda p: p.changed, key) for key in first.changed},
             nonfinite={key: join(lambda p: p.nonfinite, key) for key in first.nonfinite},
+            chance=first.chance,
         )
 
 

@@ -118,6 +118,7 @@ def sweep(
         correct={key: correct[name][place] for key, (name, place) in sets.items()},
         changed={key: changed[name] for key, (name, _) in sets.items()},
         nonfinite={key: nonfinite[name] for key, (name, _) in sets.items()},
+        chance=labels.unique(return_counts=True)[1].max().item() / n,
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faultline.base.seeds import seed_of
+
 
 class Mask(NamedTuple):
     """Filters of a layer that are removed.
@@ -71,36 +73,37 @@ def synaptic_variants(
 
     layers: name -> module with a weight; they share one range, `limits` or their smallest to
     largest weight. Columns: filter, threshold, normalised (0..1, ascending with the threshold),
-    kept (share of the non-zero weights that stay), changed_weights (number that becomes 0).
+    kept (share of the non-zero weights that stay), changed_weights (number that becomes 0), draw
+    (-1, see `random_variants`).
     """
-    weights = {name: layer.weight.detach() for name, layer in layers.items()}
+    weights = _weights(layers)
     low, high = limits or (
         min(w.min().item() for w in weights.values()),
         max(w.max().item() for w in weights.values()),
     )
-    total = sum(int(w.count_nonzero()) for w in weights.values())
+    total = _count(weights)
     alphas = thresholds(low, high, count)
     half_width = (high - low) / (2 * count)
     variants = []
     for kind in kinds:
         for index, alpha in enumerate(alphas.tolist()):
-            digest, changed = hashlib.sha256(), 0
-            for name, weight in weights.items():
-                mask = removed(weight, kind, alpha, half_width) & (weight != 0)
-                changed += int(mask.sum())
-                digest.update(name.encode())
-                digest.update(np.packbits(mask.cpu().numpy()).tobytes())
+            masks = {
+                name: removed(weight, kind, alpha, half_width) & (weight != 0)
+                for name, weight in weights.items()
+            }
+            changed = _count(masks)
             columns = {
                 "filter": kind,
                 "threshold": alpha,
                 "normalised": index / (count - 1),
                 "kept": 1 - changed / max(total, 1),
                 "changed_weights": changed,
+                "draw": -1,
             }
             variants.append(
                 Variant(
                     columns,
-                    key=digest.digest() if changed else None,
+                    key=_digest(masks) if changed else None,
                     replace=lambda kind=kind, alpha=alpha: {
                         f"{name}.weight": weight.masked_fill(
                             removed(weight, kind, alpha, half_width), 0.0
@@ -110,6 +113,74 @@ def synaptic_variants(
                 )
             )
     return variants
+
+
+RANDOM_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)
+"""Of the weights; between them, what random removal leaves is interpolated."""
+
+
+def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> list[Variant]:
+    """RANDOM_SHARES of the non-zero weights of some layers together, drawn at random, removed:
+    what a synaptic filter is compared with that removes as many (ours).
+
+    Columns as of `synaptic_variants`: filter "random", no threshold, normalised (the share), draw
+    (0.. `draws` - 1). Within a draw, a larger share removes what a smaller one does, and more.
+    """
+    weights = _weights(layers)
+    total, variants = _count(weights), []
+
+    def masks(draw: int, count: int) -> dict[str, Tensor]:
+        flat = torch.cat([weight.flatten() for weight in weights.values()]) != 0
+        generator = torch.Generator().manual_seed(seed_of("random weights", seed, draw))
+        order = torch.randperm(total, generator=generator)[count:]
+        where = flat.nonzero().flatten()
+        flat[where[order.to(flat.device)]] = False
+        parts = flat.split([weight.numel() for weight in weights.values()])
+        return {
+            name: part.reshape(weight.shape)
+            for (name, weight), part in zip(weights.items(), parts, strict=True)
+        }
+
+    for draw in range(draws):
+        for share in RANDOM_SHARES:
+            count = round(share * total)
+            columns = {
+                "filter": "random",
+                "threshold": np.nan,
+                "normalised": share,
+                "kept": 1 - count / max(total, 1),
+                "changed_weights": count,
+                "draw": draw,
+            }
+            # all weights removed are the same weights in every draw, and under a synaptic filter
+            key = ("random weights", draw, count) if count < total else _digest(masks(draw, count))
+            variants.append(
+                Variant(
+                    columns,
+                    key=key if count else None,
+                    replace=lambda draw=draw, count=count: {
+                        f"{name}.weight": weights[name].masked_fill(mask, 0.0)
+                        for name, mask in masks(draw, count).items()
+                    },
+                )
+            )
+    return variants
+
+
+def _weights(layers: dict[str, nn.Module]) -> dict[str, Tensor]:
+    return {name: layer.weight.detach() for name, layer in layers.items()}
+
+
+def _count(tensors: dict[str, Tensor]) -> int:
+    return sum(int(tensor.count_nonzero()) for tensor in tensors.values())
+
+
+def _digest(masks: dict[str, Tensor]) -> bytes:
+    digest = hashlib.sha256()
+    for name, mask in masks.items():
+        digest.update(name.encode())
+        digest.update(np.packbits(mask.cpu().numpy()).tobytes())
+    return digest.digest()
 
 
 def nodal_variants(

@@ -4,7 +4,7 @@ Every interval is two-sided. Inputs broadcast where they are counts.
 """
 
 import numpy as np
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, betainc, gammaln, ndtri, stdtr, stdtrit, xlog1py, xlogy
 
 
 def normal_quantile(confidence: float) -> float:
@@ -67,6 +67,83 @@ def paired_mean_interval(changes, *, confidence: float):
     squares = changes @ changes
     squares += pseudo_change(squares, np.count_nonzero(changes))
     return _adjusted_wald(changes.sum(), squares, len(changes), confidence)
+
+
+def paired_ratio_tails(lost, gained, either, ratio):
+    """How well paired counts go with a ratio of two proportions: two one-sided p-values.
+
+    lost, gained: images correct only before, only after; either: those correct before or after;
+    ratio: of the second accuracy to the first, above 0. Returns (below, above): the probability, if
+    that were the ratio, of a difference, after - ratio * before, as low, and as high, as was seen.
+    It is exact given the shares of lost and gained images, for which the most likely ones under
+    that ratio are put (those of Nam & Blackwelder 2002; such a p-value: Lloyd 2008). So it holds
+    where counts are small and far out in the tails, where normal approximations do not.
+    """
+    counts = np.broadcast_arrays(*(np.asarray(x, float) for x in (lost, gained, either, ratio)))
+    lost, gained, either, ratio = (x[..., None] for x in counts)
+    loses, gains = _likeliest(lost / either, gained / either, ratio)
+    # Of the images in `either` a binomial number is gained and, of the rest, another is lost; after
+    # - ratio * before = (1 - ratio) * either + ratio * gained - lost.
+    reach = np.ceil(7 * np.sqrt(either * gains * (1 - gains)) + 8)
+    g = np.maximum(np.floor(either * gains) - reach, 0) + np.arange(
+        2 * np.max(reach, initial=0) + 1
+    )
+    inside, g = g <= either, np.minimum(g, either)
+    ways = gammaln(either + 1) - gammaln(g + 1) - gammaln(either - g + 1)
+    weight = inside * np.exp(ways + xlogy(g, gains) + xlog1py(either - g, -gains))
+    rest = either - g
+    share = np.clip(loses / np.maximum(1 - gains, np.finfo(float).tiny), 0, 1)
+
+    def at_most(k):  # the probability of at most k lost images
+        k = np.clip(np.floor(k), -1, rest)
+        inner = betainc(np.maximum(rest - k, 0.5), np.maximum(k, 0) + 1, 1 - share)
+        return np.where(k < 0, 0.0, np.where(k == rest, 1.0, inner))
+
+    bound = ratio * (g - gained) + lost
+    below = (weight * (1 - at_most(np.ceil(bound - 1e-9) - 1))).sum(-1)
+    above = (weight * at_most(bound + 1e-9)).sum(-1)
+    return np.minimum(below, 1.0), np.minimum(above, 1.0)
+
+
+def _likeliest(lost, gained, ratio):
+    """The shares (lost, gained) of greatest likelihood where the ratio of accuracies is given, from
+    those seen; all are shares of the images correct before or after."""
+    before, after = 1 - gained, 1 - lost
+    root = np.sqrt(np.maximum((after - ratio**2 * before) ** 2 + 4 * ratio**2 * gained * lost, 0))
+    gains = ratio**2 * (before + 2 * gained) - after + root
+    gains = np.clip(gains / (2 * ratio * (ratio + 1)), 0, 1)
+    return np.clip(ratio * gains + 1 - ratio, 0, 1), gains
+
+
+def paired_ratio_interval(lost, gained, either, *, confidence):
+    """(ratio, low, high) of two paired proportions, after / before: the ratios that neither tail of
+    `paired_ratio_tails` rejects. All broadcast; NaN where nothing was correct before."""
+    from scipy.optimize import elementwise  # slow to import, and for few stages only
+
+    given = np.broadcast_arrays(*(np.asarray(x, float) for x in (lost, gained, either, confidence)))
+    distinct, where = np.unique(np.stack([x.ravel() for x in given]), axis=1, return_inverse=True)
+    known = distinct[2] > distinct[1]
+    lost, gained, either, confidence = distinct[:, known]
+    seen = (either - lost) / (either - gained)
+
+    def log_p(t, *args):
+        *counts, tail, upper = args
+        below, above = paired_ratio_tails(*counts, t / (1 - t))
+        return np.log(np.maximum(np.where(upper, below, above), np.finfo(float).tiny) / tail)
+
+    # Ratios 0 to infinity become 0 to 1, in which low lies on one side of what is seen, high on
+    # the other.
+    tiny, at = 1e-9, seen / (1 + seen)
+    ends = np.stack([0 * at + tiny, np.clip(at, 2 * tiny, 1 - 2 * tiny), 0 * at + 1 - tiny])
+    args = [np.stack([x, x]) for x in (lost, gained, either, (1 - confidence) / 2)]
+    args.append(np.stack([0 * at, 0 * at + 1]))
+    limits = elementwise.find_root(
+        log_p, (ends[:2], ends[1:]), args=args, tolerances={"xatol": 1e-9, "xrtol": 1e-9}
+    ).x
+    found = np.full((3, len(known)), np.nan)
+    found[:, known] = seen, *(limits / (1 - limits))
+    found[1, known] = np.where(seen > 0, found[1, known], 0)
+    return tuple(found[:, where.ravel()].reshape(3, *given[0].shape))
 
 
 def wilson_interval(k, n, *, confidence: float):

@@ -9,11 +9,13 @@ from faultline.base.statistics import benjamini_hochberg, fleiss_kappa, mean_agr
 
 
 def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> pd.DataFrame:
-    """The rows of a score table with the columns q_value, class, decided and tau added.
+    """The rows of a score table with q_value, class, decided, decided_alone and tau added.
 
     class: fragile (S < -tau), robust (|S| <= tau), antifragile (S > tau) (the words: Pravin et al.
     2024; tau, one per score: ours); untouched where nothing changed; undefined where S is NaN.
-    decided: the interval lies wholly within the class; never for untouched and undefined.
+    decided: the interval that holds for the whole family at once (family_low to family_high) lies
+    wholly within the class; never for untouched and undefined. So with probability `confidence` no
+    unit of a family is decided wrongly. decided_alone: the same of the unit's own interval.
     q_value: Benjamini-Hochberg within each family, the rows that agree in the columns `by`;
     rows that are untouched or undefined were not tested: NaN, and not counted.
     Raises UserError for a score without a tau.
@@ -22,7 +24,7 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
         raise UserError(f"config key tau: expected a limit for every score; add {missing[0]}")
     table = scores.copy()
     limit = table["score"].map(tau).astype(float)
-    value, low, high = table["value"], table["ci_low"], table["ci_high"]
+    value = table["value"]
     untouched = table["untouched"].astype(bool)
 
     tested = table["p_value"].mask(untouched | value.isna()).astype(float)
@@ -35,11 +37,13 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
         ["untouched", "undefined", "fragile", "antifragile"],
         "robust",
     )
-    table["decided"] = np.select(
-        [table["class"] == name for name in ("fragile", "robust", "antifragile")],
-        [high < -limit, (low >= -limit) & (high <= limit), low > limit],
-        False,
-    )
+    for column, interval in (("decided", "family"), ("decided_alone", "ci")):
+        low, high = table[f"{interval}_low"], table[f"{interval}_high"]
+        table[column] = np.select(
+            [table["class"] == name for name in ("fragile", "robust", "antifragile")],
+            [high < -limit, (low >= -limit) & (high <= limit), low > limit],
+            False,
+        )
     table["tau"] = limit
     return table
 

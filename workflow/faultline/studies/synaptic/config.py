@@ -13,3 +13,11 @@ def check(config: dict, facts: dict) -> None:
             f"config key synaptic_filtering.global_range: {limits} does not go up; "
             "expected [low, high]"
         )
+    if (
+        config["scores"]["baseline"] == "random"
+        and not config["synaptic_filtering"]["random_draws"]
+    ):
+        raise UserError(
+            "config key scores.baseline: random needs synaptic_filtering.random_draws of at least "
+            "1 (better 3)"
+        )

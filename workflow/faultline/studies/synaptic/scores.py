@@ -2,15 +2,21 @@
 
 For the clean and the adversarial accuracy p, q under an ablation, and p0, q0 of the base network:
 
-    S_clean = p/p0 - baseline      S_adv = q/q0 - baseline      S_diff = q/q0 - p/p0
+    S_clean = p/p0 - baseline      S_adv = q/q0 - baseline      S_diff = S_adv - S_clean
 
-integrated over the normalised threshold for a layer (Pravin et al. 2024). A score is a mean over
-images divided by another, so its standard error follows from the images (the delta method, ours).
+integrated over the normalised threshold for a layer (Pravin et al. 2024). The baseline (ours) is
+
+    unfiltered      1: what the unablated network keeps
+    kept_fraction   the share of the layer's weights that the filter keeps
+    random          r/p0 or r/q0, r what is left when as many weights of the layer, drawn at random,
+                    are removed (mean over draws, which are swept beside the filters)
 
 Every score table has the columns filter, attack ("none" for S_clean), score, value, standard_error,
-ci_low, ci_high, p_value (two-sided, of no effect), n (images), untouched (no weight or no
-output changed). All but the first three, n and untouched are NaN where the base network
-classifies no image correctly.
+ci_low, ci_high (the interval of this score), family_low, family_high (the interval, wider, that
+holds for the whole family at once: Bonferroni over the `compared` units), p_value (two-sided, of no
+effect), n (images), untouched (no weight or no output changed). All but the first three, n,
+compared and untouched are NaN where there is nothing to lose: where the base network's accuracy on
+the images is not above chance (see `base_accuracy`).
 """
 
 from collections.abc import Callable
@@ -25,12 +31,23 @@ from faultline.ablation.facts import Facts
 from faultline.base.statistics import (
     mcnemar,
     normal_quantile,
-    paired_difference_interval,
-    pseudo_change,
+    paired_ratio_interval,
+    paired_ratio_tails,
     wilson_interval,
 )
 
 RULES = {"trapezoid": trapezoid, "simpson": simpson}
+
+RANDOM = "random"
+"""The baseline, and the name in facts of the variants that it is made of."""
+
+BASELINES = ("unfiltered", "kept_fraction", RANDOM)
+
+NUMBERS = [
+    *("value", "standard_error", "ci_low", "ci_high", "family_low", "family_high", "p_value")
+]
+
+SINGLE = ["lost", "gained", "accuracy_lost"]
 
 
 def integrate(values, grid, *, rule: str) -> np.ndarray:
@@ -41,45 +58,46 @@ def integrate(values, grid, *, rule: str) -> np.ndarray:
     return RULES[rule](np.asarray(values, float), x=np.asarray(grid, float), axis=0)
 
 
+def base_accuracy(facts: Facts, *, confidence: float) -> pd.DataFrame:
+    """What the unablated network has to lose, one row per image set: images, correct, n, accuracy,
+    ci_low, ci_high (Wilson), chance, above_chance: whether the interval lies above chance."""
+    count = np.array([base.sum() for base in facts.base.values()])
+    n = np.array([len(base) for base in facts.base.values()])
+    accuracy, low, high = wilson_interval(count, n, confidence=confidence)
+    columns = {"images": list(facts.base), "correct": count, "n": n, "accuracy": accuracy}
+    columns |= {"ci_low": low, "ci_high": high, "chance": facts.chance}
+    return pd.DataFrame(columns | {"above_chance": low > facts.chance})
+
+
 def layer_scores(
-    facts: Facts, *, baseline: str, integration: str, confidence: float
+    facts: Facts, *, baseline: str, integration: str, confidence: float, compared: int = 1
 ) -> pd.DataFrame:
     """Scores of one layer: one row per synaptic filter x attack x score.
 
-    The synaptic filters are those in the facts, and "combined", their mean. baseline (ours):
-    "unfiltered" (1) or "kept_fraction" (the share of the layer's weights that the filter kept).
-    The standard error is that of the ratio of two means over the same n images, with half an image
-    gained and half an image lost added (see `statistics.pseudo_change`), so that it is never zero.
+    The synaptic filters are those in the facts, and "combined", their mean. compared: the number of
+    layers that are scored side by side.
     """
     sweeps = _sweeps(facts)
     grid = facts.variants["normalised"]
 
-    def mean_last(parts):
+    def integrated(values):
+        """values [V, ...] over the threshold, [F, ...]: each synaptic filter's, and their mean."""
+        parts = [integrate(values[v], grid[v], rule=integration) for v in sweeps.values()]
         return np.stack([*parts, np.mean(parts, axis=0)])
 
-    def any_last(parts):
+    def any_of(values):
+        parts = [values[v].any() for v in sweeps.values()]
         return np.array([*parts, any(parts)])
 
-    def change(images):
-        correct, base = facts.correct[images].astype(np.int8), facts.base[images]
-        return mean_last(
-            [integrate(correct[v] - base, grid[v], rule=integration) for v in sweeps.values()]
-        )
-
-    offset = [
-        integrate(1 - _baseline(facts, baseline)[v], grid[v], rule=integration)
-        for v in sweeps.values()
-    ]
     table = _score_table(
         [*sweeps, "combined"],
-        change,
-        facts.base,
-        offset=mean_last(offset),
-        touched=any_last([facts.variants["changed_weights"][v].any() for v in sweeps.values()]),
-        changed={
-            i: any_last([c[v].any() for v in sweeps.values()]) for i, c in facts.changed.items()
-        },
+        facts,
+        integrated,
+        baseline=baseline,
+        touched=any_of(facts.variants["changed_weights"]),
+        changed={images: any_of(count) for images, count in facts.changed.items()},
         confidence=confidence,
+        compared=compared,
     )
     return table.reset_index(drop=True)
 
@@ -115,8 +133,9 @@ def band_scores(facts: Facts, *, baseline: str, confidence: float) -> pd.DataFra
     """Scores of the bands of one layer's weights: one row per `pulse` variant x attack x score.
 
     Further columns: band (0.. in ascending threshold), threshold, low and high (a weight w is in
-    the band where low <= w < high), weights (non-zero weights in it). The p-values of S_clean and
-    S_adv are McNemar's, exact, for the baseline "unfiltered"; otherwise they are of a z test. Ours.
+    the band where low <= w < high), weights (non-zero weights in it), and lost and gained as in
+    `filter_scores`. The intervals of S_clean and S_adv are exact but for the baseline `random`, as
+    are their p-values: McNemar's for the baseline 1. Ours.
     """
     v = _sweeps(facts).get("pulse", np.array([], int))
     threshold, weights = (facts.variants[k][v] for k in ("threshold", "changed_weights"))
@@ -130,15 +149,15 @@ def band_scores(facts: Facts, *, baseline: str, confidence: float) -> pd.DataFra
     }
     table = _score_table(
         ["pulse"] * len(v),
-        lambda images: facts.correct[images][v].astype(np.int8) - facts.base[images],
-        facts.base,
-        offset=1 - _baseline(facts, baseline)[v],
+        facts,
+        lambda values: values[v],
+        baseline=baseline,
         touched=weights != 0,
         changed={images: count[v] for images, count in facts.changed.items()},
         confidence=confidence,
         single=True,
     )
-    return table.drop(columns=SINGLE).join(pd.DataFrame(bands)).reset_index(drop=True)
+    return table.drop(columns="accuracy_lost").join(pd.DataFrame(bands)).reset_index(drop=True)
 
 
 def filter_scores(facts: Facts, *, confidence: float) -> pd.DataFrame:
@@ -151,118 +170,202 @@ def filter_scores(facts: Facts, *, confidence: float) -> pd.DataFrame:
     variants = facts.variants
     table = _score_table(
         variants["filter"],
-        lambda images: facts.correct[images].astype(np.int8) - facts.base[images],
-        facts.base,
-        offset=np.zeros(len(variants["filter"])),
+        facts,
+        lambda values: values,
+        baseline="unfiltered",
         touched=(variants["changed_weights"] != 0) & (variants["changed_activations"] != 0),
         changed=facts.changed,
         confidence=confidence,
         single=True,
     )
-    return table.astype({"lost": "Int64", "gained": "Int64"}).reset_index(drop=True)
-
-
-SINGLE = ["lost", "gained", "accuracy_lost"]
+    return table.reset_index(drop=True)
 
 
 def _sweeps(facts: Facts) -> dict[str, np.ndarray]:
     """Synaptic filter -> its variants in ascending threshold, however they are stored."""
     names, grid = np.asarray(facts.variants["filter"]), facts.variants["normalised"]
     indices = {str(name): np.flatnonzero(names == name) for name in dict.fromkeys(names)}
-    return {name: v[np.argsort(grid[v], kind="stable")] for name, v in indices.items()}
+    return {
+        name: v[np.argsort(grid[v], kind="stable")] for name, v in indices.items() if name != RANDOM
+    }
 
 
-def _baseline(facts: Facts, baseline: str) -> np.ndarray:
-    kept = np.asarray(facts.variants["kept"], float)
-    return {"unfiltered": np.ones_like(kept), "kept_fraction": kept}[baseline]
+def _at_random(facts: Facts, images: str) -> np.ndarray:
+    """Correctness where as many weights as each variant removes are removed at random, as shares
+    [draws, V, n]: linear between the shares of weights that were tried."""
+    variants, base = facts.variants, facts.base[images]
+    names, draws = np.asarray(variants["filter"]), variants["draw"]
+    kept, found = np.asarray(variants["kept"], float), []
+    for draw in np.unique(draws[names == RANDOM]):
+        tried = np.flatnonzero((names == RANDOM) & (draws == draw))
+        tried = tried[np.argsort(-kept[tried], kind="stable")]
+        share = np.concatenate([[0.0], 1 - kept[tried]])
+        correct = np.concatenate([base[None], facts.correct[images][tried]]).astype(float)
+        weights = [np.interp(1 - kept, share, unit) for unit in np.eye(len(share))]
+        found.append(np.stack(weights, axis=1) @ correct)
+    return np.stack(found)
 
 
 class _Effect(NamedTuple):
-    """A relative change of accuracy: value [F], influence of each image [F, n], and the square
-    that `pseudo_change` adds [F]."""
+    """A relative change of accuracy of F units, and how it may deviate.
+
+    value [F]; influence [F, n], of each image; moved [F, n], what the change of each image adds;
+    unit: what one image that changes wholly adds; base [n], of the images over their mean; drawn
+    [F]: the variance that random draws add.
+    """
 
     value: np.ndarray
     influence: np.ndarray
-    pseudo: np.ndarray
+    moved: np.ndarray
+    unit: float
+    base: np.ndarray
+    drawn: np.ndarray
+
+    def less(self, other: "_Effect") -> "_Effect":
+        """This less another one of the same images, which is taken to deviate less."""
+        return _Effect(
+            self.value - other.value,
+            self.influence - other.influence,
+            self.moved - other.moved,
+            max(self.unit, other.unit),
+            self.base,
+            self.drawn + other.drawn,
+        )
 
 
-def _effect(change: np.ndarray, base: np.ndarray) -> _Effect:
-    """change [F, n]: of each image's correctness. Working with changes, not with accuracies, makes
-    the effect of an ablation that changes nothing exactly zero."""
-    p0 = base.mean() or np.nan
-    value = change.mean(1) / p0
-    influence = (change - value[:, None] * base) / p0
-    square = np.square(change, dtype=float).sum(1)
-    return _Effect(value, influence, pseudo_change(square, np.count_nonzero(change, 1)) / p0**2)
+def _effect(change: np.ndarray, base: np.ndarray, drawn) -> _Effect:
+    """change [F, n]: of each image's correctness; drawn [F]: variance of its mean. Working with
+    changes, not with accuracies, makes the effect of what changes nothing exactly zero."""
+    p0 = base.mean()
+    value, n = change.mean(1) / p0, len(base)
+    influence = (change - value[:, None] * base) / (n * p0)
+    return _Effect(value, influence, change / (n * p0), 1 / (n * p0), base / p0, drawn / p0**2)
+
+
+class _Spread:
+    """The standard error of effects, where their true value lies a distance away (ours).
+
+    As in a score test, the variance is the one that holds if that value is true:
+
+        v(d) = v + d * lump * one_sided + 2 d c + d^2 w
+
+    v: over images, by the delta method, never zero as one image is taken to change beside those
+    that did. lump: the effect of one changed image; where all changes go one way, another value
+    means other numbers of such changes, which vary by themselves (as Wilson's interval has it of a
+    proportion). c, w: the denominator of the ratio varies as well (Fieller).
+    """
+
+    def __init__(self, effect: _Effect):
+        n = effect.influence.shape[1]
+        size, squares = np.abs(effect.moved).sum(1), (effect.moved**2).sum(1)
+        total = np.abs(effect.moved.sum(1))
+        lump = (effect.unit**2 + squares) / (effect.unit + size)
+        self.variance = (effect.influence**2).sum(1) + lump**2 + effect.drawn
+        self.linear = lump * (effect.unit + total) / (effect.unit + size)
+        self.tilt = -2 * effect.influence @ effect.base / n
+        self.square = (effect.base @ effect.base / n - 1) / n
+
+    def z(self, distance: np.ndarray) -> np.ndarray:
+        """How many standard errors a true value is away that lies `distance` [F] above."""
+        variance = self.variance + np.abs(distance) * self.linear
+        variance = variance + distance * self.tilt + distance**2 * self.square
+        return distance / np.sqrt(variance)
+
+    def margin(self, z: float, side: int) -> np.ndarray:
+        """The distance above (side 1) or below (-1) that is z standard errors; infinite where none
+        is so far."""
+        a = 1 - z**2 * self.square
+        b, c = z**2 * (self.linear + side * self.tilt), z**2 * self.variance
+        if a <= 0:
+            return np.full(len(c), np.inf)
+        return (b + np.sqrt(b**2 + 4 * a * c)) / (2 * a)
 
 
 def _score_table(
     filters,
-    change: Callable[[str], np.ndarray],
-    base: dict[str, np.ndarray],
+    facts: Facts,
+    summed: Callable[[np.ndarray], np.ndarray],
     *,
-    offset: np.ndarray,
+    baseline: str,
     touched: np.ndarray,
     changed: dict[str, np.ndarray],
     confidence: float,
+    compared: int | None = None,
     single: bool = False,
 ) -> pd.DataFrame:
     """Rows for each of F `filters` x attack x score; the index is the position in `filters`.
 
-    change:  image set -> change of correctness [F, n], in [-1, 1].
-    offset:  [F], the 1 - baseline that S_clean and S_adv carry.
-    touched: [F], whether a weight or an activation changed; changed: image set -> [F], whether an
-             output did.
-    single:  each row is one ablation, so changes are -1, 0 or 1 and exact methods apply.
+    summed:   from values of all variants [V, ...] to those of the F units.
+    touched:  [F], whether a weight or an activation changed; changed: image set -> [F], whether an
+              output did.
+    compared: the size of the family; by default the number of units that are not untouched.
+    single:   each unit is one ablation, so its changes can be counted.
     """
-    tables, z = [], normal_quantile(confidence)
+    base, tables = facts.base, []
+    above = base_accuracy(facts, confidence=confidence).set_index("images")["above_chance"]
+    offset = np.zeros(len(filters))
+    if baseline == "kept_fraction":
+        offset = summed(1 - np.asarray(facts.variants["kept"], float))
+
+    def effect(images):
+        correct, drawn = facts.correct[images].astype(float), 0 * offset
+        if baseline != RANDOM:
+            return _effect(summed(correct - base[images]), base[images], drawn)
+        by_draw = _at_random(facts, images)
+        if len(by_draw) > 1:
+            means = np.stack([summed(draw.mean(1)) for draw in by_draw])
+            drawn = means.var(0, ddof=1) / len(by_draw)
+        return _effect(summed(correct - by_draw.mean(0)), base[images], drawn)
 
     def add(effect, images, attack, score):
-        n, shift = len(base[images[0]]), 0.0 if score == "S_diff" else offset
-        value = effect.value + shift
-        squares = np.einsum("fn,fn->f", effect.influence, effect.influence)
-        error = np.sqrt(squares + effect.pseudo) / (n + 2)
-        columns = {
-            "filter": filters,
-            "attack": attack,
-            "score": score,
-            "value": value,
-            "standard_error": error,
-            "ci_low": value - z * error,
-            "ci_high": value + z * error,
-            "p_value": 2 * ndtr(-np.abs(value / error)),
-            "n": n,
-        }
-        if single:
-            columns |= dict.fromkeys(SINGLE, np.nan)
-            if score != "S_diff":
-                columns |= exact(change(images[0]), base[images[0]].mean() or np.nan, columns)
-        columns["untouched"] = ~touched.astype(bool) | ~np.any([changed[i] for i in images], axis=0)
-        tables.append(pd.DataFrame(columns))
+        untouched = ~touched.astype(bool) | ~np.any([changed[i] for i in images], axis=0)
+        n, shift = len(base[images[0]]), 0 * offset if score == "S_diff" else offset
+        family = max((~untouched).sum() if compared is None else compared, 1)
+        columns = {"filter": filters, "attack": attack, "score": score}
+        columns |= dict.fromkeys([*NUMBERS, *SINGLE] if single else NUMBERS, np.nan)
+        simultaneous = 1 - (1 - confidence) / family
+        if effect is not None:
+            columns |= told(effect, shift, simultaneous)
+            if single and score != "S_diff" and baseline != RANDOM:
+                columns |= counted(images[0], shift, simultaneous)
+        end = {"n": n, "compared": family, "untouched": untouched}
+        tables.append(pd.DataFrame(columns | end))
 
-    def exact(change, p0, columns):
-        lost, gained, n = (change < 0).sum(1), (change > 0).sum(1), change.shape[1]
-        _, low, high = paired_difference_interval(gained, lost, n, confidence=confidence)
-        p_value = np.where(np.isnan(columns["value"]), np.nan, mcnemar(gained, lost))
-        return {
-            "ci_low": low / p0 + offset,
-            "ci_high": high / p0 + offset,
-            "p_value": columns["p_value"] if offset.any() else p_value,
-            "lost": lost,
-            "gained": gained,
-            "accuracy_lost": (lost - gained) / n,
-        }
+    def told(effect, shift, simultaneous):
+        spread, value = _Spread(effect), effect.value + shift
+        found = {"value": value, "standard_error": np.sqrt(spread.variance)}
+        for name, level in (("ci", confidence), ("family", simultaneous)):
+            z = normal_quantile(level)
+            found[f"{name}_low"] = value - spread.margin(z, -1)
+            found[f"{name}_high"] = value + spread.margin(z, 1)
+        return found | {"p_value": 2 * ndtr(-np.abs(spread.z(-value)))}
 
-    clean = _effect(change("clean"), base["clean"])
+    def counted(images, shift, simultaneous):
+        correct, before = summed(facts.correct[images]), base[images]
+        lost, gained = (before & ~correct).sum(1), (~before & correct).sum(1)
+        counts = (lost, gained, before.sum() + gained)
+        levels = np.array([[confidence], [simultaneous]])
+        _, low, high = paired_ratio_interval(*counts, confidence=levels)
+        found = {
+            f"{name}_{end}": limits - 1 + shift
+            for end, of_both in (("low", low), ("high", high))
+            for name, limits in zip(("ci", "family"), of_both, strict=True)
+        }
+        if shift.any():
+            below, above = paired_ratio_tails(*counts, np.maximum(1 - shift, 1e-9))
+            found["p_value"] = np.minimum(1, 2 * np.minimum(below, above))
+        else:
+            found["p_value"] = mcnemar(gained, lost)
+        accuracy_lost = (lost - gained) / len(before)
+        return found | {"lost": lost, "gained": gained, "accuracy_lost": accuracy_lost}
+
+    effects = {images: effect(images) if above[images] else None for images in base}
+    clean = effects["clean"]
     add(clean, ["clean"], "none", "S_clean")
-    for attack in base:
+    for attack, adversarial in effects.items():
         if attack != "clean":
-            adversarial = _effect(change(attack), base[attack])
             add(adversarial, [attack], attack, "S_adv")
-            difference = _Effect(
-                adversarial.value - clean.value,
-                adversarial.influence - clean.influence,
-                adversarial.pseudo + clean.pseudo,
-            )
-            add(difference, ["clean", attack], attack, "S_diff")
-    return pd.concat(tables).sort_index(kind="stable")
+            both = adversarial and clean
+            add(adversarial.less(clean) if both else None, ["clean", attack], attack, "S_diff")
+    table = pd.concat(tables).sort_index(kind="stable")
+    return table.astype({"lost": "Int64", "gained": "Int64"}) if single else table

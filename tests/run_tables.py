@@ -102,6 +102,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
             places.append(place | {"policy": policy})
             result = pd.DataFrame({"images": ["clean", "pgd"], "n": N, "accuracy": 0.7})
             counts = {"frozen": 0 if policy == "regular" else 30, "freezable": 100}
+            counts |= {"fragile": 30, "fragile_frozen": 30 if policy == "selective" else 6}
             parts["retraining"].append(result.assign(**places[-1], **counts))
     tables = {name: pd.concat(part) if part else pd.DataFrame() for name, part in parts.items()}
     for unit in ("layers", "filters", "bands"):

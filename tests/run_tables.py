@@ -1,5 +1,7 @@
 """The tables of a run from random facts, made by the functions of the library, for the report."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from support import SCHEMA
@@ -128,11 +130,12 @@ def fragile_tables(rng, filters):
         for policy in ("none", "fragile", "random-0", "random-1"):
             hits.append({k: rng.uniform(size=N) < 0.7 for k in ("clean", "pgd")})
             remedied.append(place | {"policy": policy})
-        for strength in (0, 0.5, 1):
-            row = {"strength": strength, "n": 30, "chosen": strength == 1}
+        for policy, strength in product(("fragile", "random-0", "random-1"), (0, 0.5, 1)):
+            row = {"policy": policy, "strength": strength, "n": 30, "chosen": strength == 1}
             for images in ("clean", "pgd"):
                 tried.append(place | row | {"images": images, "accuracy": rng.uniform()})
     gains = each.assign(fragility=0.1, energy=2.0, gain=rng.uniform(size=size), strength=1.0, n=30)
+    gains = pd.concat([gains.assign(policy=name) for name in ("fragile", "random-0", "random-1")])
     return {
         "targeting": targeting,
         "kernels": kernels.assign(weight=rng.normal(size=len(kernels))),

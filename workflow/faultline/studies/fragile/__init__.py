@@ -5,7 +5,7 @@ TABLES = {
     "kernels": "weights of the filters that are drawn",
     "association": "how fragility and targeting go together, against chance",
     "fragile_overlap": "overlap of the fragile sets of a layer over epochs and seeds",
-    "gains": "fragility, feature energy and gain of every filter in the remedy",
-    "strengths": "accuracy on the validation split for every strength of the remedy",
+    "gains": "fragility and feature energy of every filter, and its gain under each policy",
+    "strengths": "accuracy on the validation split, every policy at every strength",
     "remedy": "remedy and its control less no change, and one less the other, with intervals",
 }

@@ -274,28 +274,39 @@ def overlap_dots(overlaps: pd.DataFrame) -> Figure:
 
 @styled
 def strength_curves(strengths: pd.DataFrame) -> Figure:
-    """Accuracy on the validation split over the strength of the remedy; thin lines are seeds.
+    """Accuracy on the validation split over the strength, of the remedy and of its control.
 
-    A ring marks the strength chosen in each seed.
+    A thin line is a seed, of the control a draw of a seed. A ring marks the strength chosen in it.
     """
     images = list(dict.fromkeys(strengths["images"]))
     colours = dict(zip(images, epoch_colours(range(len(images))).values(), strict=True))
-    fig, axes = axes_grid([[4.6], [2.4]], left=0.65, bottom=0.95, top=0.2, least=6.6)
-    ax = axes[0, 0]
-    for name in images:
-        part = strengths[strengths["images"] == name]
-        lines = part.pivot_table(index="strength", columns="seed", values="accuracy")
-        if lines.shape[1] > 1:
-            ax.plot(lines.index, lines, color=colours[name], lw=0.6, alpha=0.5)
-        ax.plot(lines.index, lines.mean(axis=1), color=colours[name], lw=1.8, marker="o", ms=3)
-        chosen = part[part["chosen"]]
-        ax.plot(chosen["strength"], chosen["accuracy"], "o", ms=7, mfc="none", mec=colours[name])
-    ax.set_xlabel("strength: largest gain less smallest")
-    ax.set_ylabel("accuracy")
-    ax.grid(lw=0.5)
+    panels = {
+        "the remedy": strengths[strengths["policy"] == "fragile"],
+        "its control, at random": strengths[strengths["policy"] != "fragile"],
+    }
+    fig, axes = axes_grid([[3.9] * 2, [2.4]], left=0.65, bottom=0.95, top=0.35, gap=(0.3, 0))
+    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for name in images:
+            part = rows[rows["images"] == name]
+            lines = part.pivot_table(
+                index="strength", columns=["seed", "policy"], values="accuracy"
+            )
+            if lines.shape[1] > 1:
+                ax.plot(lines.index, lines, color=colours[name], lw=0.6, alpha=0.5)
+            ax.plot(lines.index, lines.mean(axis=1), color=colours[name], lw=1.8, marker="o", ms=3)
+            at = part[part["chosen"]]
+            ax.plot(at["strength"], at["accuracy"], "o", ms=7, mfc="none", mec=colours[name])
+        ax.set_title(title)
+        ax.set_xlabel("strength: largest gain less smallest")
+        ax.grid(lw=0.5)
+    low, high = min(ax.get_ylim()[0] for ax in axes[0]), max(ax.get_ylim()[1] for ax in axes[0])
+    for ax in axes[0]:
+        ax.set_ylim(low, high)
+    axes[0][0].set_ylabel("accuracy")
+    axes[0][1].tick_params(axis="y", labelleft=False)
     handles = [Line2D([], [], color=colours[name], lw=2, label=name) for name in images]
     handles.append(
-        Line2D([], [], marker="o", ls="", ms=7, mfc="none", mec="#1f2937", label="chosen, per seed")
+        Line2D([], [], marker="o", ls="", ms=7, mfc="none", mec="#1f2937", label="chosen")
     )
     legend(fig, handles, columns=len(handles))
     return fig

@@ -119,8 +119,11 @@ def fragile_tables(rng, filters):
     where = [*RUN, "seed", "epoch", "layer", "filter"]
     each = filters.loc[filters["score"] == "S_clean", where].reset_index(drop=True)
     share, size = rng.uniform(size=len(each)), len(each)
-    columns = ["std", "clean_norm", "relative", "relative_error"]
+    columns = ["std", "clean_norm", "relative_error", "noise_targeting", "noise_relative"]
+    columns += ["excess_error"]
     targeting = each.assign(attack="pgd", targeting=share, share=share / 6, share_error=0.01, n=N)
+    targeting = targeting.assign(relative=rng.uniform(size=size), noise_share=0.1)
+    targeting["excess"] = targeting["share"] - targeting["noise_share"]
     targeting = join(targeting.assign(**dict.fromkeys(columns, 0.1)), filters, confidence=0.95)
     pixels = pd.DataFrame({"channel": 0, "row": [0, 0, 1, 1], "column": [0, 1, 0, 1]})
     kernels = each.merge(pixels, how="cross")

@@ -29,7 +29,7 @@ def test_that_an_attack_aims_is_said_only_of_a_corrected_excess_over_noise(table
     assert "aims at fragile filters cannot be told." in text and ": it aims" not in text
     assert "10 filters in 2 seeds; told from chance would be 0.625" in text
     assert "the only one of 16 tests" in text
-    assert "0.500 (p = 0.010, corrected = 0.060)" in text
+    assert "0.500 (p = 0.010, corrected 0.060)" in text
     assert "share alone 0.900 (p < 0.001, corrected < 0.001)" in text
     assert "undefined: nothing varies" in told(tables, value=np.nan)
 

@@ -82,7 +82,8 @@ def _associated(attack: str, rows: pd.DataFrame, level: float) -> str:
 def _tested(row: pd.Series) -> str:
     if np.isnan(row["value"]):
         return "undefined"
-    return f"{page.number(row['value'])} (p {_p(row['p_value'])}, corrected {_p(row['q_value'])})"
+    p_values = f"p {_p(row['p_value'])}, corrected {page.small(row['q_value'])}"
+    return f"{page.number(row['value'])} ({p_values})"
 
 
 def _p(value: float) -> str:

@@ -47,6 +47,7 @@ rule choose_gains:
     params:
         layers=lambda w: select_layers(w.network, MEND["layers"]),
         at=config["nodal_dropout"]["at"],
+        policies=[policy for policy in PLAN.remedies() if policy != "none"],
         strengths=MEND["strengths"],
         attacks=PLAN.attacks(MEND["judged_under"]),
         device=config["device"],

@@ -1,5 +1,7 @@
 """The tables of a run from random facts, made by the functions of the library, for the report."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from support import SCHEMA
@@ -102,6 +104,7 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
             places.append(place | {"policy": policy})
             result = pd.DataFrame({"images": ["clean", "pgd"], "n": N, "accuracy": 0.7})
             counts = {"frozen": 0 if policy == "regular" else 30, "freezable": 100}
+            counts |= {"fragile": 30, "fragile_frozen": 30 if policy == "selective" else 6}
             parts["retraining"].append(result.assign(**places[-1], **counts))
     tables = {name: pd.concat(part) if part else pd.DataFrame() for name, part in parts.items()}
     for unit in ("layers", "filters", "bands"):
@@ -116,8 +119,11 @@ def fragile_tables(rng, filters):
     where = [*RUN, "seed", "epoch", "layer", "filter"]
     each = filters.loc[filters["score"] == "S_clean", where].reset_index(drop=True)
     share, size = rng.uniform(size=len(each)), len(each)
-    columns = ["std", "clean_norm", "relative", "relative_error"]
+    columns = ["std", "clean_norm", "relative_error", "noise_targeting", "noise_relative"]
+    columns += ["excess_error"]
     targeting = each.assign(attack="pgd", targeting=share, share=share / 6, share_error=0.01, n=N)
+    targeting = targeting.assign(relative=rng.uniform(size=size), noise_share=0.1)
+    targeting["excess"] = targeting["share"] - targeting["noise_share"]
     targeting = join(targeting.assign(**dict.fromkeys(columns, 0.1)), filters, confidence=0.95)
     pixels = pd.DataFrame({"channel": 0, "row": [0, 0, 1, 1], "column": [0, 1, 0, 1]})
     kernels = each.merge(pixels, how="cross")
@@ -127,11 +133,12 @@ def fragile_tables(rng, filters):
         for policy in ("none", "fragile", "random-0", "random-1"):
             hits.append({k: rng.uniform(size=N) < 0.7 for k in ("clean", "pgd")})
             remedied.append(place | {"policy": policy})
-        for strength in (0, 0.5, 1):
-            row = {"strength": strength, "n": 30, "chosen": strength == 1}
+        for policy, strength in product(("fragile", "random-0", "random-1"), (0, 0.5, 1)):
+            row = {"policy": policy, "strength": strength, "n": 30, "chosen": strength == 1}
             for images in ("clean", "pgd"):
                 tried.append(place | row | {"images": images, "accuracy": rng.uniform()})
     gains = each.assign(fragility=0.1, energy=2.0, gain=rng.uniform(size=size), strength=1.0, n=30)
+    gains = pd.concat([gains.assign(policy=name) for name in ("fragile", "random-0", "random-1")])
     return {
         "targeting": targeting,
         "kernels": kernels.assign(weight=rng.normal(size=len(kernels))),

@@ -1,4 +1,4 @@
-"""The gains of the remedy of one checkpoint: fragility and strength from the validation split."""
+"""The gains of the remedy and of its control on one checkpoint, chosen on the validation split."""
 
 from faultline.run.job import free_memory, job
 
@@ -9,11 +9,10 @@ with job(snakemake):
     from faultline.base.files import save_table
     from faultline.run.loading import opened
     from faultline.studies.fragile.remedy import (
-        best_strength,
         feature_energy,
         nodal_fragility,
-        table_gains,
         try_strengths,
+        tuned_gains,
     )
 
     params = snakemake.params
@@ -28,16 +27,22 @@ with job(snakemake):
         lost = nodal_fragility(network, layer, images, labels, at=params.at, memory=memory)
         columns = {"filter": range(len(lost)), "fragility": lost, "energy": energy[layer]}
         tables.append(pd.DataFrame({"layer": layer} | columns))
-    gains = pd.concat(tables, ignore_index=True)
+    filters = pd.concat(tables, ignore_index=True)
 
-    attacks = crafters(params.attacks, dataset, seed=state["seed"])
     tried = try_strengths(
-        network, gains, images, labels, strengths=params.strengths, attacks=attacks
+        network,
+        filters,
+        images,
+        labels,
+        policies=params.policies,
+        strengths=params.strengths,
+        attacks=crafters(params.attacks, dataset, seed=state["seed"]),
+        seed=state["seed"],
     )
-    strength = best_strength(tried, params.strengths)
-    gains["gain"] = [
-        gain for of in table_gains(gains, strength=strength).values() for gain in of.tolist()
-    ]
-    print(f"strength {strength:g} chosen on {len(labels)} validation images")
-    save_table(gains.assign(strength=strength, n=len(labels)), snakemake.output.gains)
-    save_table(tried.assign(chosen=tried["strength"] == strength), snakemake.output.strengths)
+    gains = tuned_gains(filters, tried, strengths=params.strengths, seed=state["seed"])
+    chosen = gains.groupby("policy")["strength"].first()
+    for policy in params.policies:
+        print(f"{policy}: strength {chosen[policy]:g} of {len(labels)} validation images")
+    save_table(gains.assign(n=len(labels)), snakemake.output.gains)
+    tried["chosen"] = tried["strength"] == tried["policy"].map(chosen)
+    save_table(tried, snakemake.output.strengths)

@@ -4,6 +4,7 @@ from faultline.run.job import job
 
 with job(snakemake):
     import pandas as pd
+    import torch
 
     from faultline.ablation.facts import counted, pack
     from faultline.attacks.craft import judge
@@ -11,17 +12,15 @@ with job(snakemake):
     from faultline.base.files import load_table, save_arrays, save_table, save_tensors
     from faultline.data.splits import test_images
     from faultline.run.loading import opened
-    from faultline.studies.fragile.remedy import remedied, table_gains
+    from faultline.studies.fragile.remedy import remedied
 
-    params, wildcards = snakemake.params, snakemake.wildcards
-    policy, _, draw = wildcards.policy.partition("-")
+    params, policy = snakemake.params, snakemake.wildcards.policy
     dataset, network, state, _ = opened(snakemake)
-    table = load_table(snakemake.input.gains)
-    strength = 0.0 if policy == "none" else float(table["strength"].iloc[0])
-    gains = table_gains(
-        table, strength=strength, seed=state["seed"], draw=int(draw) if draw else None
-    )
-    network = remedied(network, gains)
+    gains = load_table(snakemake.input.gains)
+    gains = gains[gains["policy"] == policy]  # none for the policy "none"
+    strength = gains["strength"].iloc[0] if len(gains) else 0.0
+    of_layers = gains.groupby("layer", sort=False)["gain"]
+    network = remedied(network, {layer: torch.tensor([*gain]) for layer, gain in of_layers})
 
     images, labels = test_images(dataset)
     attacks = crafters(params.attacks, dataset, seed=state["seed"])

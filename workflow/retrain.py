@@ -15,7 +15,7 @@ with job(snakemake):
     from faultline.data.splits import test_images
     from faultline.networks.layers import layers as layers_of
     from faultline.run.loading import opened
-    from faultline.studies.retraining.frozen import fragile_parameters, frozen
+    from faultline.studies.retraining.frozen import freezable, frozen
     from faultline.studies.sustainability.lists import regularised_layers
     from faultline.training.checkpoints import checkpoint, restore
     from faultline.training.epochs import make_optimizer, train_epochs
@@ -24,11 +24,12 @@ with job(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
     policy, _, draw = wildcards.policy.partition("-")
     dataset, network, state, _ = opened(snakemake)
-    fragile = {}
+    masks, fragile = {}, {}
     if snakemake.input.classes:
         classes = load_table(snakemake.input.classes[0])
-        fragile = fragile_parameters(layers_of(network), classes, **params.choice)
-    masks = frozen(fragile, policy=policy, seed=state["seed"], draw=int(draw or 0))
+        given = freezable(layers_of(network), classes, **params.choice)
+        masks = frozen(given, policy=policy, seed=state["seed"], draw=int(draw or 0))
+        fragile = frozen(given, policy="selective", seed=state["seed"])
 
     settings = params.training
     for path in snakemake.input.chosen:
@@ -51,10 +52,14 @@ with job(snakemake):
     attacks = crafters(params.attacks, dataset, seed=state["seed"])
     correct = judge(network, images, labels, attacks=attacks)
 
-    total = sum(mask.numel() for mask in masks.values())
-    count = sum(int(mask.sum()) for mask in masks.values())
-    print(f"{count} of {total} weights and biases were frozen")
-    result = pd.DataFrame(counted(correct)).assign(frozen=count, freezable=total)
+    counts = {
+        "frozen": sum(int(mask.sum()) for mask in masks.values()),
+        "freezable": sum(mask.numel() for mask in masks.values()),
+        "fragile": sum(int(mask.sum()) for mask in fragile.values()),
+        "fragile_frozen": sum(int((mask & fragile[name]).sum()) for name, mask in masks.items()),
+    }
+    print("weights and biases: " + ", ".join(f"{key} {n}" for key, n in counts.items()))
+    result = pd.DataFrame(counted(correct)).assign(**counts)
     save_table(result, snakemake.output.result)
     save_table(history, snakemake.output.history)
     save_arrays(pack(correct), snakemake.output.correct)

@@ -9,7 +9,7 @@ with job(snakemake):
     from faultline.studies.fragile.targeting import kernels, targeting
 
     params, given = snakemake.params, snakemake.input
-    dataset, network, _, device = opened(snakemake)
+    dataset, network, state, device = opened(snakemake)
     adversarial = {
         attack: load_tensors(path, "adversarial test images", device=device)["images"]
         for attack, path in zip(params.attacks, given.adversarial, strict=True)
@@ -20,6 +20,8 @@ with job(snakemake):
         test_images(dataset)[0][: params.images],
         {attack: images[: params.images] for attack, images in adversarial.items()},
         at=params.at,
+        bounds=dataset.bounds,
+        seed=state["seed"],
     )
     save_table(table, snakemake.output.targeting)
     save_table(kernels(network, params.layers), snakemake.output.kernels)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from faultline.studies.fragile.fragility import association, join, overlaps
+from faultline.studies.fragile.fragility import association, detectable, join, overlaps
 
 PLACE = {"dataset": "digits", "network": "small_conv", "training": "standard", "epoch": 2}
 
@@ -22,7 +22,9 @@ def joined(d, t, *, seed=0, fragile=None, untouched=None, attack="pgd"):
             "layer": "conv1",
             "attack": attack,
             "filter": range(len(d)),
-            "targeting": np.asarray(t, float),
+            "share": np.asarray(t, float) / (np.sum(t) or np.nan),
+            "relative": np.asarray(t, float) ** 2,
+            "excess": np.asarray(t, float) - np.mean(t),
             "fragility": d,
             "class": np.where(untouched, "untouched", np.where(fragile, "fragile", "robust")),
             "untouched": untouched,
@@ -30,9 +32,10 @@ def joined(d, t, *, seed=0, fragile=None, untouched=None, attack="pgd"):
     )
 
 
-def found(table, statistic, seed="all", **options):
+def found(table, statistic, seed="all", *, measure="share", **options):
     rows = association(table, **{"permutations": 999, "confidence": 0.95} | options)
     rows = rows[(rows["statistic"] == statistic) & (rows["seed"] == str(seed))]
+    rows = rows[rows["measure"] == measure]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -57,7 +60,7 @@ def test_correlations_and_every_permutation(name, scale):
 
 
 def test_share_of_the_attack_on_the_fragile_filters():
-    row = found(joined(D, T), "share", seed=0, permutations=9999)  # fragile: 0, 2, 4 and 6
+    row = found(joined(D, T), "on_fragile", seed=0, permutations=9999)  # fragile: 0, 2, 4 and 6
     assert row["value"] == pytest.approx((7 + 5 + 2 + 4) / 28) and row["fragile"] == 4
     assert row["chance"] == pytest.approx(4 / 7)
     null = [sum(chosen) / 28 for chosen in combinations(T, 4)]
@@ -67,7 +70,7 @@ def test_share_of_the_attack_on_the_fragile_filters():
 
 def test_untouched_filters_are_counted_and_left_out():
     dead = joined([*D, 0, 0, 0], [*T, 0, 0, 0], untouched=[False] * 7 + [True] * 3)
-    for statistic in ("spearman", "pearson", "share"):
+    for statistic in ("spearman", "pearson", "on_fragile"):
         row, without = (found(table, statistic, seed=0) for table in (dead, joined(D, T)))
         assert row["value"] == pytest.approx(without["value"])
         assert row["chance"] == pytest.approx(without["chance"])
@@ -77,10 +80,10 @@ def test_untouched_filters_are_counted_and_left_out():
 def test_what_is_undefined_is_nan():
     constant = joined([0.02] * 4, [1, 2, 3, 4])
     assert np.isnan(found(constant, "spearman")["value"])
-    assert np.isnan(found(constant, "share")["p_value"])  # all are fragile
+    assert np.isnan(found(constant, "on_fragile")["p_value"])  # all are fragile
     still = joined(D, [0.0] * 7)
     assert found(still, "pearson").loc[["value", "chance", "p_value"]].isna().all()
-    assert np.isnan(found(still, "share", seed=0)["value"])
+    assert np.isnan(found(still, "on_fragile", seed=0)["value"])
     gone = joined(D, T, untouched=[True] * 7)
     assert np.isnan(found(gone, "spearman", seed=0)["value"])
     unknown = joined(D, T)
@@ -101,9 +104,64 @@ def test_seeds_are_averaged_and_permuted_on_their_own():
         whole["chance_high"] - whole["chance_low"] < each[0]["chance_high"] - each[0]["chance_low"]
     )
     assert whole["p_value"] > 0.05 and (whole["seeds"], whole["n"]) == (3, 36)
-    pd.testing.assert_series_equal(each[1], found(parts[1], "spearman", seed=1), check_names=False)
+    alone, family = found(parts[1], "spearman", seed=1), ["q_value", "tests", "detectable"]
+    pd.testing.assert_series_equal(each[1].drop(family), alone.drop(family), check_names=False)
     low, high = stats.t.interval(0.95, 2, whole["value"], stats.sem([row["value"] for row in each]))
     assert (whole["ci_low"], whole["ci_high"]) == pytest.approx((low, high))
+
+
+def test_each_measure_has_its_own_association():
+    table = joined(D, T)
+    table["relative"] = [1, 2, 3, 4, 5, np.nan, 7]  # a dead filter has no clean norm
+    table["excess"] = -table["share"]
+    rows = association(table, permutations=999, confidence=0.95)
+    kinds = rows.drop_duplicates(["measure", "statistic"])
+    assert kinds.groupby("measure", sort=False)["statistic"].agg(list).to_dict() == {
+        "share": ["spearman", "pearson", "on_fragile"],
+        "relative": ["spearman", "pearson"],
+        "excess": ["spearman", "pearson", "on_fragile"],
+    }
+    share, excess = (found(table, "spearman", measure=name) for name in ("share", "excess"))
+    assert excess["value"] == pytest.approx(-share["value"])
+    row = found(table, "spearman", measure="relative")
+    expected = stats.spearmanr(D, table["relative"], nan_policy="omit").statistic
+    assert row["value"] == pytest.approx(expected) and row["n"] == 6
+
+
+def test_p_values_are_corrected_for_all_that_is_shown_together():
+    rng = np.random.default_rng(1)
+    parts = [
+        joined(rng.random(9), rng.random(9), seed=seed, attack=attack).assign(layer=layer)
+        for seed in (0, 1)
+        for attack in ("fgsm", "pgd")
+        for layer in ("a", "b")
+    ]
+    earlier = parts[0].assign(epoch=1)
+    rows = association(pd.concat([*parts, earlier]), permutations=99, confidence=0.95)
+    for _, part in rows.groupby(["level", "epoch"]):
+        known = part["p_value"].notna()
+        assert (part["tests"] == known.sum()).all()
+        expected = stats.false_discovery_control(part.loc[known, "p_value"])
+        assert np.allclose(part.loc[known, "q_value"], expected)
+        assert part.loc[~known, "q_value"].isna().all()
+    assert rows.loc[rows["statistic"] != "spearman", "detectable"].isna().all()
+
+
+def test_the_smallest_correlation_that_n_filters_can_tell():
+    # the tables of the t approximation; n = 10: 0.632 at 5 %, 0.765 at 1 %
+    assert detectable([10], level=0.05) == pytest.approx(0.632, abs=5e-4)
+    assert detectable([10], level=0.01) == pytest.approx(0.765, abs=5e-4)
+    assert np.isnan(detectable([2], level=0.05)) and np.isnan(detectable([], level=0.05))
+    # for several seeds, near the quantile of the mean over permutations
+    rng = np.random.default_rng(0)
+    ranks = stats.zscore(np.arange(12)) / np.sqrt(12)
+    each = [rng.permuted(np.tile(ranks, (20000, 1)), axis=1) @ ranks for _ in range(3)]
+    mean = np.mean(each, axis=0)
+    assert detectable([12] * 3, level=0.05) == pytest.approx(
+        np.quantile(np.abs(mean), 0.95), rel=0.03
+    )
+    row = found(joined(D, T), "spearman", seed=0)
+    assert row["detectable"] == pytest.approx(detectable([7], level=0.05 / row["tests"]))
 
 
 def classified(sets, *, n=8, untouched=()):
@@ -134,12 +192,15 @@ def test_join_takes_the_class_of_the_clean_score():
     noise = filters.assign(score="S_adv", attack="pgd", accuracy_lost=0.5, **{"class": "robust"})
     targeting = joined([0, 0, 0], [1, 2, 3]).drop(columns=["fragility", "class", "untouched"])
     targeting = targeting.assign(share=[0.1, 0.3, 0.6], share_error=0.1)
+    targeting = targeting.assign(excess=[-0.2, 0.1, 0.1], excess_error=0.05)
     other = targeting.assign(layer="fc")
     table = join(pd.concat([targeting, other]), pd.concat([filters, noise]), confidence=0.95)
     assert list(table["class"]) == ["robust", "fragile", "robust", *["unknown"] * 3]
     assert list(table["fragility"][:3]) == [0, 0, 0] and table["fragility"][3:].isna().all()
     assert table["untouched"].dtype == bool and not table["decided"].any()
     assert table["ci_low"][0] == 0 and table["ci_high"][2] == pytest.approx(0.6 + 0.196, abs=1e-3)
+    margin = pytest.approx(1.96 * 0.05, abs=1e-3)
+    assert table["excess_high"][1] - 0.1 == margin and -0.2 - table["excess_low"][0] == margin
     assert not len(join(pd.DataFrame(), filters, confidence=0.95))
 
 

@@ -21,6 +21,7 @@ from faultline.studies.fragile.remedy import (
     remedied,
     table_gains,
     try_strengths,
+    tuned_gains,
 )
 
 # The law
@@ -333,15 +334,25 @@ def test_strengths_are_tried_with_the_attack_crafted_anew(small, table):
     network, images, labels = small
     with torch.no_grad():
         tried = try_strengths(
-            network, table, images, labels, strengths=[1.0, 0.5], attacks={"a": shifted}
+            network,
+            table,
+            images,
+            labels,
+            policies=["fragile", "random-1"],
+            strengths=[1.0, 0.5],
+            attacks={"a": shifted},
+            seed=3,
         )
-        assert list(tried["strength"]) == [0, 0, 0.5, 0.5, 1, 1]
-        assert list(tried["images"]) == ["clean", "a"] * 3 and set(tried["n"]) == {60}
+        assert list(tried["strength"]) == [0, 0, 0.5, 0.5, 1, 1] * 2
+        assert list(tried["images"]) == ["clean", "a"] * 6 and set(tried["n"]) == {60}
         base = judge(network, images, labels, attacks={"a": shifted})
-        mended = remedied(network, table_gains(table, strength=0.5))
-        hits = mended(shifted(mended, images, labels)).argmax(1) == labels
-    assert [base["clean"].mean(), base["a"].mean()] == list(tried["accuracy"][:2])
-    assert hits.double().mean().item() == pytest.approx(tried["accuracy"][3])
+        for policy, part in tried.groupby("policy"):
+            gain = table_gains(table, policy=policy, strength=0.5, seed=3)
+            mended = remedied(network, gain)
+            hits = mended(shifted(mended, images, labels)).argmax(1) == labels
+            accuracy = [*part["accuracy"]]
+            assert [base["clean"].mean(), base["a"].mean()] == accuracy[:2]
+            assert hits.double().mean().item() == pytest.approx(accuracy[3])
 
 
 def test_the_best_strength_is_the_best_on_average_and_of_equals_the_smallest():
@@ -358,9 +369,26 @@ def test_the_best_strength_is_the_best_on_average_and_of_equals_the_smallest():
 
 
 def test_table_gains_of_a_random_draw(table):
-    mine = table_gains(table, strength=0.5)["conv1"]
-    drawn = table_gains(table, strength=0.5, seed=1, draw=0)["conv1"]
+    mine = table_gains(table, policy="fragile", strength=0.5, seed=1)["conv1"]
+    drawn = table_gains(table, policy="random-0", strength=0.5, seed=1)["conv1"]
     energy = torch.tensor(table["energy"].to_numpy())
     assert (drawn**2 @ energy).item() == pytest.approx((mine**2 @ energy).item())
     assert (drawn.max() - drawn.min()).item() == pytest.approx(0.5)
     assert not torch.allclose(mine, drawn)
+
+
+def test_the_remedy_and_each_draw_of_its_control_take_their_own_best_strength(table):
+    best = {"fragile": 0.25, "random-0": 1.0, "random-1": 0.5}
+    tried = pd.DataFrame(
+        [
+            {"policy": policy, "strength": s, "images": "clean", "accuracy": 1 - abs(s - mine)}
+            for policy, mine in best.items()
+            for s in (0, 0.25, 0.5, 1.0)
+        ]
+    )
+    found = tuned_gains(table, tried, strengths=[0.25, 0.5, 1.0], seed=1)
+    assert list(found.columns[:2]) == ["policy", "layer"] and len(found) == 3 * 16
+    assert dict(zip(found["policy"], found["strength"], strict=True)) == best
+    for policy, part in found.groupby("policy"):
+        gain = table_gains(table, policy=policy, strength=best[policy], seed=1)["conv1"]
+        assert list(part["gain"]) == gain.tolist() and list(part["filter"]) == list(range(16))

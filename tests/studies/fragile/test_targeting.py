@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from faultline.base.errors import UserError
+from faultline.base.seeds import seed_of
 from faultline.networks.registry import build
-from faultline.studies.fragile.targeting import feature_maps, kernels, targeting
+from faultline.studies.fragile.targeting import feature_maps, kernels, noisy, targeting
 
 
 class Hand(nn.Module):
@@ -22,6 +23,7 @@ class Hand(nn.Module):
         return self.relu(self.conv(x)).sum((2, 3))
 
 
+DRAWN = {"bounds": (0.0, 1.0), "seed": 0}
 CLEAN = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).reshape(2, 1, 1, 2)
 ATTACKED = torch.tensor([[1.0, 1.0], [2.0, 1.0]]).reshape(2, 1, 1, 2)
 
@@ -36,7 +38,7 @@ ATTACKED = torch.tensor([[1.0, 1.0], [2.0, 1.0]]).reshape(2, 1, 1, 2)
     ],
 )
 def test_by_hand(at, moved, norm, inplace):
-    table = targeting(Hand(inplace), ["conv"], CLEAN, {"pgd": ATTACKED}, at=at)
+    table = targeting(Hand(inplace), ["conv"], CLEAN, {"pgd": ATTACKED}, at=at, **DRAWN)
     moved, norm = np.array(moved, float), np.array(norm, float)
     assert list(table["filter"]) == [0, 1]
     assert np.allclose(table["targeting"], moved.mean(1))
@@ -80,7 +82,7 @@ def naive(small, at):
 def test_like_a_naive_implementation(small, at):
     network, clean, adversarial = small
     moved, norm = naive(small, at)
-    table = targeting(network, ["conv2"], clean, {"a": adversarial}, at=at, batch_size=10)
+    table = targeting(network, ["conv2"], clean, {"a": adversarial}, at=at, batch_size=10, **DRAWN)
     assert np.allclose(table["targeting"], moved.mean(0), rtol=1e-4)
     assert np.allclose(table["std"], moved.std(0, ddof=1), rtol=1e-3)
     alive = norm.mean(0) > 0
@@ -97,23 +99,86 @@ def test_like_a_naive_implementation(small, at):
         assert table["share_error"][i] == pytest.approx(np.sqrt(variance), rel=1e-3)
 
 
+def test_excess_over_noise_like_a_naive_implementation(small):
+    network, clean, adversarial = small
+    table = targeting(network, ["conv2"], clean, {"a": adversarial}, at="output", **DRAWN)
+    seeds = [seed_of("targeting noise", "a", DRAWN["seed"], i) for i in range(len(clean))]
+    pairs = zip(clean, adversarial, seeds, strict=True)
+    noise = torch.stack([noisy(x, y, bounds=(0, 1), seed=s) for x, y, s in pairs])
+    by_attack, norm = naive(small, "output")
+    by_noise, _ = naive((network, clean, noise), "output")
+    assert np.allclose(table["noise_targeting"], by_noise.mean(0), rtol=1e-4)
+    assert np.allclose(table["noise_relative"], by_noise.mean(0) / norm.mean(0), rtol=1e-4)
+    assert np.allclose(table["noise_share"], by_noise.mean(0) / by_noise.sum(1).mean(), rtol=1e-4)
+    assert np.allclose(table["excess"], table["share"] - table["noise_share"], atol=1e-12)
+    assert table["excess"].sum() == pytest.approx(0, abs=1e-9)
+    for i in range(len(table)):
+        # the delta method: what each image adds to the difference, linearised
+        parts = [
+            (by[:, i] - share[i] * by.sum(1)) / by.sum(1).mean()
+            for by, share in ((by_attack, table["share"]), (by_noise, table["noise_share"]))
+        ]
+        error = np.std(parts[0] - parts[1], ddof=1) / np.sqrt(len(clean))
+        assert table["excess_error"][i] == pytest.approx(error, rel=1e-3)
+
+
+def test_noise_as_an_attack_has_no_excess(small):
+    network, clean, _ = small
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, clean.shape, generator=generator) * 2 - 1
+    sets = {"a": (clean + 0.1 * signs).clamp(0, 1)}
+    table = targeting(network, ["conv1", "conv2"], clean, sets, at="output", **DRAWN)
+    assert (table["excess"].abs() <= 4 * table["excess_error"] + 1e-9).all()
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+@pytest.mark.parametrize("size", [0.1, 0.5, 0.9])
+def test_noise_keeps_every_norm_and_the_bounds(size, bounds):
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(3, 6, 6, generator=generator)
+    clean[0, :3], clean[1, :3] = 0, 1
+    attacked = (clean + size * torch.randn(3, 6, 6, generator=generator)).clamp(0, 1)
+    made = noisy(clean, attacked, bounds=bounds, seed=3)
+    change, noise = (attacked - clean).abs(), (made - clean).abs()
+    assert torch.allclose(noise.flatten().sort().values, change.flatten().sort().values, atol=1e-6)
+    if bounds:
+        assert made.min() >= 0 and made.max() <= 1
+    assert not torch.allclose(made, attacked, atol=0.05)
+    assert torch.equal(made, noisy(clean, attacked, bounds=bounds, seed=3))
+    assert not torch.equal(made, noisy(clean, attacked, bounds=bounds, seed=4))
+    state = torch.get_rng_state()
+    noisy(clean, attacked, bounds=bounds, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_noise_has_signs_at_random_where_both_fit_and_the_one_that_fits_elsewhere():
+    clean = torch.cat([torch.full((1000,), 0.5), torch.zeros(1000), torch.ones(1000)])
+    made = noisy(clean, (clean + 0.1).clamp(0, 1), bounds=(0, 1), seed=0) - clean
+    assert 250 < (made[:1000] > 0).sum() < 420 and 250 < (made[:1000] < 0).sum() < 420
+    assert (made[1000:2000] >= 0).all() and (made[2000:] <= 0).all()
+    # an attack that goes out of the bounds, as in normalised units: as far as it does
+    outside = noisy(clean, clean + 0.1, bounds=(0, 1), seed=0) - clean
+    assert torch.allclose(outside.abs(), torch.tensor(0.1)) and (outside[2000:] > 0).any()
+    assert (noisy(clean, clean, bounds=(0, 1), seed=0) == clean).all()
+
+
 def test_batches_and_order_change_nothing(small):
     network, clean, adversarial = small
     sets = {"a": adversarial, "b": clean.flip(3)}
     layers = ["conv1", "fc"]
-    whole = targeting(network, layers, clean, sets, at="activation")
-    parts = targeting(network, layers, clean, sets, at="activation", batch_size=7)
+    whole = targeting(network, layers, clean, sets, at="activation", **DRAWN)
+    parts = targeting(network, layers, clean, sets, at="activation", batch_size=7, **DRAWN)
     assert list(whole["layer"].unique()) == layers and len(whole) == 2 * (16 + 10)
     numbers = whole.columns[3:]
     assert np.allclose(whole[numbers], parts[numbers], rtol=1e-4, atol=1e-6, equal_nan=True)
-    alone = targeting(network, ["fc"], clean, {"b": sets["b"]}, at="activation")
+    alone = targeting(network, ["fc"], clean, {"b": sets["b"]}, at="activation", **DRAWN)
     chosen = whole[(whole["layer"] == "fc") & (whole["attack"] == "b")]
     assert np.allclose(alone[numbers], chosen[numbers], rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def test_an_attack_that_changes_nothing(small):
     network, clean, _ = small
-    table = targeting(network, ["conv1"], clean, {"a": clean}, at="activation")
+    table = targeting(network, ["conv1"], clean, {"a": clean}, at="activation", **DRAWN)
     assert (table["targeting"] == 0).all() and (table["relative"].dropna() == 0).all()
     assert table["share"].isna().all()
 
@@ -123,7 +188,7 @@ def test_the_network_stays_as_it_is(small, at):
     network, clean, adversarial = small
     network.train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    targeting(network, ["conv1"], clean, {"a": adversarial}, at=at)
+    targeting(network, ["conv1"], clean, {"a": adversarial}, at=at, **DRAWN)
     assert all(module.training for module in network.modules())
     assert not any(module._forward_hooks for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -136,7 +201,7 @@ def test_the_network_stays_as_it_is(small, at):
 def test_layer_that_is_not_there(small):
     network, clean, adversarial = small
     with pytest.raises(UserError, match="'conv9' is not in the network; there are: conv1, conv2"):
-        targeting(network, ["conv9"], clean, {"a": adversarial}, at="output")
+        targeting(network, ["conv9"], clean, {"a": adversarial}, at="output", **DRAWN)
 
 
 class Untraceable(Hand):
@@ -145,10 +210,10 @@ class Untraceable(Hand):
 
 
 def test_network_that_cannot_be_traced():
-    table = targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="output")
+    table = targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="output", **DRAWN)
     assert list(table["targeting"]) == [3, 1.5]
     with pytest.raises(UserError, match="config key targeting"):
-        targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="activation")
+        targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="activation", **DRAWN)
 
 
 def test_kernels():

@@ -6,10 +6,14 @@ from torch import nn
 
 from faultline.base.files import load_table, save_table
 from faultline.studies.retraining.frozen import (
-    fragile_by_band,
-    fragile_by_layer,
-    fragile_parameters,
+    OF_ALL,
+    OF_FROZEN,
+    by_band,
+    by_layer,
+    exchanged,
+    freezable,
     frozen,
+    matched,
 )
 
 
@@ -25,66 +29,125 @@ def listed(masks):
     return {name: mask.tolist() for name, mask in masks.items()}
 
 
-def test_masks_by_layer(layers):
-    masks = fragile_by_layer(layers, {"first"})
+def fragile_of(given):
+    return listed(frozen(given, policy="selective", seed=0))
+
+
+def test_layers_are_frozen_with_their_biases(layers):
+    given = by_layer(layers, {"first"})
+    masks = frozen(given, policy="selective", seed=0)
     assert listed(masks) == {
         "first.weight": [[True] * 4],
         "first.bias": [True],
         "second.weight": [[False] * 3] * 2,
     }
-    assert all(mask.dtype == torch.bool and not mask.requires_grad for mask in masks.values())
-    assert not any(mask.any() for mask in fragile_by_layer(layers, set()).values())
+    assert all(mask.dtype == torch.bool for mask in masks.values())
+    assert not any(np.any(mask) for mask in fragile_of(by_layer(layers, set())).values())
+    opposite = frozen(given, policy="fragile_only", seed=0)
+    assert list(opposite) == list(masks)
+    assert all(torch.equal(opposite[name], ~masks[name]) for name in masks)
 
 
-def test_masks_by_band(layers):
+def test_bands_are_frozen_without_biases(layers):
     # centres -1, 0, 1: the middles at -0.5 and 0.5 part them
     bands = {"first": (np.array([-1.0, 0.0, 1.0]), np.array([True, False, True]))}
-    assert listed(fragile_by_band(layers, bands)) == {"first.weight": [[True, True, False, True]]}
+    assert fragile_of(by_band(layers, bands)) == {"first.weight": [[True, True, False, True]]}
     bands["second"] = (np.array([0.0, 5.0]), np.array([False, True]))
-    masks = fragile_by_band(layers, bands)
-    assert masks["second.weight"].tolist() == [[False, False, False], [True, True, True]]
+    masks = fragile_of(by_band(layers, bands))
+    assert masks["second.weight"] == [[False, False, False], [True, True, True]]
+    assert not by_band(layers, {}).units
 
 
-def test_policies(layers):
-    fragile = fragile_by_layer(layers, {"first"})
-    assert frozen(fragile, policy="regular", seed=0) == {}
-    assert listed(frozen(fragile, policy="selective", seed=0)) == listed(fragile)
-    opposite = frozen(fragile, policy="fragile_only", seed=0)
-    assert list(opposite) == list(fragile)
-    assert all(torch.equal(opposite[name], ~fragile[name]) for name in fragile)
+# The control
 
 
-def test_random_freezes_as_many_parameters():
-    fragile = {"a": torch.rand(30, 7) < 0.3, "b": torch.rand(5) < 0.9, "c": torch.zeros(4).bool()}
-    before = {name: mask.clone() for name, mask in fragile.items()}
-    count = sum(mask.sum() for mask in fragile.values())
-
-    def flat(seed, draw):
-        masks = frozen(fragile, policy="random", seed=seed, draw=draw)
-        assert {n: m.shape for n, m in masks.items()} == {n: m.shape for n, m in fragile.items()}
-        assert sum(mask.sum() for mask in masks.values()) == count
-        return torch.cat([mask.flatten() for mask in masks.values()])
-
-    assert torch.equal(flat(0, 0), flat(0, 0))
-    assert not torch.equal(flat(0, 0), flat(0, 1))
-    assert not torch.equal(flat(0, 0), flat(1, 0))
-    # every parameter can be drawn, whatever its class
-    share = torch.stack([flat(0, draw) for draw in range(300)]).float().mean(0)
-    assert share.min() > 0.15
-    assert share.max() < 0.55
-    assert all(torch.equal(fragile[name], before[name]) for name in fragile)
+def draws_of(sizes, fragile, count=40, layer=None):
+    """Some draws, bool [draws, units]; every layer a unit if not told else."""
+    sizes, fragile = np.array(sizes), np.array(fragile, bool)
+    layer = np.arange(len(sizes)) if layer is None else np.array(layer)
+    rngs = map(np.random.default_rng, range(count))
+    return np.array([matched(sizes, layer, fragile, rng=rng) for rng in rngs])
 
 
-def test_random_draws_leave_the_global_random_state():
-    state = torch.get_rng_state()
-    frozen({"a": torch.ones(9).bool()}, policy="random", seed=0)
-    assert torch.equal(torch.get_rng_state(), state)
+RESNET18 = [576, 5130, *[36864] * 4, 73728, 8192, *[147456] * 3, 294912, 32768, *[589824] * 3]
+RESNET18 += [1179648, 131072, *[2359296] * 3]
 
 
-@pytest.mark.parametrize("share", [0, 1])
-def test_random_of_nothing_and_of_everything(share):
-    masks = frozen({"a": torch.full((3, 3), bool(share))}, policy="random", seed=0)
-    assert masks["a"].float().mean() == share
+@pytest.mark.parametrize("fragile", [[0, 1], [3, 9, 12], [20], [13, 14, 15, 16], range(1, 21)])
+def test_layers_drawn_are_others_of_about_the_same_size(fragile):
+    fragile, sizes = np.isin(np.arange(21), fragile), np.array(RESNET18)
+    draws = draws_of(sizes, fragile)
+    near = max(OF_FROZEN * sizes[fragile].sum(), OF_ALL * sizes.sum())
+    assert (np.abs(draws @ sizes - sizes[fragile].sum()) <= near).all()
+    assert (draws & ~fragile).any(1).all() and (~draws & fragile).any(1).all()
+    if fragile.sum() < 20:
+        assert len(np.unique(draws, axis=0)) > 3  # not one best match
+
+
+def test_over_many_draws_every_layer_is_frozen_alike():
+    draws = draws_of([10] * 8, [True] * 2 + [False] * 6, count=600)
+    assert (draws.sum(1) == 2).all()
+    share = draws.mean(0)
+    assert np.ptp(share[:2]) < 0.06 and np.ptp(share[2:]) < 0.1
+
+
+def test_where_no_other_set_is_as_large_the_nearest_is_drawn():
+    assert draws_of([1000, 10, 30], [1, 0, 0]).tolist() == [[False, True, True]] * 40
+    assert draws_of([10, 1000, 3000], [1, 0, 0]).tolist() == [[False, True, False]] * 40
+    assert draws_of([7, 50], [1, 0]).tolist() == [[False, True]] * 40
+
+
+@pytest.mark.parametrize("fragile", [[0, 0, 0], [1, 1, 1]])
+def test_random_of_nothing_and_of_everything(fragile):
+    assert (draws_of([4, 2, 3], fragile) == np.array(fragile, bool)).all()
+    assert not exchanged(np.array([4, 2, 3]), np.array(fragile, bool), rng=None)[1]
+
+
+def test_bands_are_matched_layer_by_layer():
+    sizes = [4, 20, 76, 76, 20, 4] * 2
+    fragile = [0, 1, 0, 0, 0, 0, *[1, 0, 1, 0, 0, 0]]
+    draws = draws_of(sizes, fragile, layer=[0] * 6 + [1] * 6)
+    counts = (draws * sizes).reshape(-1, 2, 6).sum(2)
+    assert (counts[:, 0] == 20).all() and set(counts[:, 1]) <= {80, 84}  # 84: 5 % more
+    assert len(np.unique(draws[:, 6:], axis=0)) > 2
+
+
+def test_bands_without_a_match_in_their_layer_are_matched_over_layers():
+    # the central band of the first is most of it; nothing of the second, which has one as large, is
+    # fragile; the third has a match of its own
+    sizes = [10, 900, 10, *[15, 900, 15], *[50, 50, 50]]
+    draws = draws_of(sizes, [0, 1, 0, *[0] * 3, 1, 0, 0], layer=[0] * 3 + [1] * 3 + [2] * 3)
+    counts = (draws * sizes).reshape(-1, 3, 3).sum(2)
+    assert (counts[:, 2] == 50).all()
+    assert (np.abs(counts[:, :2].sum(1) - 900) <= 0.05 * 900).all() and draws[:, 4].all()
+
+
+def test_bands_that_hold_no_weight_are_not_drawn():
+    draws = draws_of([5, 0, 5, 0, 5], [1, 0, 0, 0, 0], layer=[0] * 5)
+    assert not draws[:, [1, 3]].any() and (draws[:, [2, 4]].sum(1) == 1).all()
+
+
+def test_random_freezes_whole_units_and_follows_from_its_seeds(layers):
+    bands = {
+        "second": (np.arange(6.0), np.arange(6) == 2),
+        "first": (np.array([-1.0, 1.0]), np.array([False, False])),
+    }
+    for given in (by_band(layers, bands), by_layer(layers, {"second"})):
+        state = torch.get_rng_state()
+        found = [frozen(given, policy="random", seed=s, draw=k) for s in (0, 1) for k in range(9)]
+        assert torch.equal(torch.get_rng_state(), state)
+        again = frozen(given, policy="random", seed=0, draw=0)
+        assert listed(again) == listed(found[0])
+        for masks in found:
+            assert {n: m.shape for n, m in masks.items()} == {
+                name: unit.shape for name, unit in given.units.items()
+            }
+            for unit in range(len(given.fragile)):
+                of = [masks[name][given.units[name] == unit] for name in masks]
+                assert len(torch.cat(of).unique()) <= 1
+    drawn = [frozen(by_band(layers, bands), policy="random", seed=s, draw=0) for s in range(9)]
+    assert len({str(listed(masks)) for masks in drawn}) > 1
+    assert all(masks["second.weight"].sum() == 1 for masks in drawn)
 
 
 def row(layer, name, *, score="S_adv", attack="pgd", filter="combined", scope="local", **more):
@@ -115,9 +178,9 @@ def test_fragile_parameters_by_layer(layers, tmp_path):
 
         def chosen(table=table, **choice):
             given = {"by": "layer", "score": "S_adv", "attack": "pgd", "filter": "combined"}
-            masks = fragile_parameters(layers, table, **(given | choice))
+            masks = fragile_of(freezable(layers, table, **(given | choice)))
             assert list(masks) == ["first.weight", "first.bias", "second.weight"]
-            return {name.split(".")[0] for name, mask in masks.items() if mask.all()}
+            return {name.split(".")[0] for name, mask in masks.items() if np.all(mask)}
 
         assert chosen() == {"first"}
         assert chosen(attack="fgsm") == {"second"}
@@ -136,8 +199,6 @@ def test_fragile_parameters_by_band(layers, tmp_path):
     table = pd.DataFrame(rows).drop(columns=["scope", "filter"])
     save_table(table, tmp_path / "bands.tsv")
     for given in (table, load_table(tmp_path / "bands.tsv")):
-        masks = fragile_parameters(
-            layers, given, by="band", score="S_adv", attack="pgd", filter="combined"
-        )
+        found = freezable(layers, given, by="band", score="S_adv", attack="pgd", filter="combined")
         # a layer that was not swept, and biases, cannot be frozen
-        assert listed(masks) == {"first.weight": [[False, False, True, False]]}
+        assert fragile_of(found) == {"first.weight": [[False, False, True, False]]}

@@ -122,63 +122,63 @@ def _picture(ax, weights: pd.DataFrame, largest: float) -> None:
         spine.set_visible(False)
 
 
+MEASURED = {
+    "share": ("ci_low", "ci_high", "share of the attack (%)"),
+    "excess": ("excess_low", "excess_high", "less the share of noise (points)"),
+}
+"""Measure -> its interval and its axis, in `targeting_scatter`."""
+
+
 @styled
 def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Figure:
-    """Share of the attack that arrives at a filter against its fragility, a panel per attack.
+    """What arrives at a filter against its fragility: a row per attack, its share and that less the
+    share of noise of equal norm.
 
     Both tables hold one layer at one epoch. A marker shape per seed, class colours, hollow where
     the class is not decided; bars are intervals over images.
     """
     attacks, seeds = list(dict.fromkeys(targeting["attack"])), sorted(targeting["seed"].unique())
-    columns = min(3, len(attacks))
-    rows = -(-len(attacks) // columns)
-    width = min(4.2, (MAX_WIDTH - 0.9) / columns - 0.4)
     fig, axes = axes_grid(
-        [[width] * columns, [2.7] * rows],
-        left=0.75,
-        bottom=0.95,
-        top=0.5,
-        gap=(0.4, 0.95),
-        least=6.6,
+        [[4.1] * 2, [2.7] * len(attacks)], left=0.75, bottom=0.95, top=0.5, gap=(0.75, 0.95)
     )
-    for index, ax in enumerate(axes.flat):
-        if index >= len(attacks):
-            ax.set_axis_off()
-            continue
-        part = targeting[targeting["attack"] == attacks[index]]
-        for seed in seeds:
-            of_seed = part[part["seed"] == seed]
-            marker = SEED_MARKERS[seeds.index(seed) % len(SEED_MARKERS)]
-            for (name, decided), chosen in of_seed.groupby(["class", "decided"], sort=False):
-                colour = CLASS_COLOURS.get(name, GREY) if name != "untouched" else "#1f2937"
-                x, y = 100 * chosen["fragility"], 100 * chosen["share"]
-                ax.vlines(x, 100 * chosen["ci_low"], 100 * chosen["ci_high"], color=colour, lw=0.8)
-                face = colour if decided else "white"
-                ax.plot(x, y, marker, ls="", ms=5, mfc=face, mec=colour, mew=1)
-        ax.axhline(100 / part["filter"].nunique(), color=GREY, lw=0.8, ls=(0, (1, 2)))
-        ax.axvline(0, color=GREY, lw=0.6)
-        ax.set_title(f"{attacks[index]}\n{_correlation(association, attacks[index])}")
-        ax.set_xlabel("fragility: clean accuracy lost (points)")
-        if index % columns == 0:
-            ax.set_ylabel("share of the attack (%)")
-        ax.grid(lw=0.5)
+    for row, attack in zip(axes, attacks, strict=True):
+        part = targeting[targeting["attack"] == attack]
+        for ax, (measure, (low, high, label)) in zip(row, MEASURED.items(), strict=True):
+            for seed in seeds:
+                of_seed = part[part["seed"] == seed]
+                marker = SEED_MARKERS[seeds.index(seed) % len(SEED_MARKERS)]
+                for (name, decided), chosen in of_seed.groupby(["class", "decided"], sort=False):
+                    colour = CLASS_COLOURS.get(name, GREY) if name != "untouched" else "#1f2937"
+                    x, y = 100 * chosen["fragility"], 100 * chosen[measure]
+                    ax.vlines(x, 100 * chosen[low], 100 * chosen[high], color=colour, lw=0.8)
+                    face = colour if decided else "white"
+                    ax.plot(x, y, marker, ls="", ms=5, mfc=face, mec=colour, mew=1)
+            even = 100 / part["filter"].nunique() if measure == "share" else 0
+            ax.axhline(even, color=GREY, lw=0.8, ls=(0, (1, 2)))
+            ax.axvline(0, color=GREY, lw=0.6)
+            ax.set_title(f"{attack}\n{_correlation(association, attack, measure)}")
+            ax.set_xlabel("fragility: clean accuracy lost (points)")
+            ax.set_ylabel(label)
+            ax.grid(lw=0.5)
     handles = [class_dot(name) for name in ("fragile", "robust", "antifragile")]
     handles += [
         Line2D([], [], marker=m, ls="", mfc="white", mec="#1f2937", ms=5, label=f"seed {seed}")
         for seed, m in zip(seeds, SEED_MARKERS * len(seeds), strict=False)
     ]
-    handles.append(Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="even share"))
+    handles.append(
+        Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="even share, or as noise")
+    )
     legend(fig, handles, columns=len(handles))
     return fig
 
 
-def _correlation(association: pd.DataFrame, attack: str) -> str:
+def _correlation(association: pd.DataFrame, attack: str, measure: str) -> str:
     rows = association[(association["attack"] == attack) & (association["level"] == "all seeds")]
-    row = rows[rows["statistic"] == "spearman"]
+    row = rows[(rows["measure"] == measure) & (rows["statistic"] == "spearman")]
     if not len(row) or np.isnan(row.iloc[0]["value"]):
         return "Spearman undefined"
     row = row.iloc[0]
-    return f"Spearman {row['value']:+.2f}, p = {row['p_value']:.3f}".replace("-", "\u2212")
+    return f"Spearman {row['value']:+.2f}, q = {row['q_value']:.3f}".replace("-", "\u2212")
 
 
 @styled
@@ -274,28 +274,39 @@ def overlap_dots(overlaps: pd.DataFrame) -> Figure:
 
 @styled
 def strength_curves(strengths: pd.DataFrame) -> Figure:
-    """Accuracy on the validation split over the strength of the remedy; thin lines are seeds.
+    """Accuracy on the validation split over the strength, of the remedy and of its control.
 
-    A ring marks the strength chosen in each seed.
+    A thin line is a seed, of the control a draw of a seed. A ring marks the strength chosen in it.
     """
     images = list(dict.fromkeys(strengths["images"]))
     colours = dict(zip(images, epoch_colours(range(len(images))).values(), strict=True))
-    fig, axes = axes_grid([[4.6], [2.4]], left=0.65, bottom=0.95, top=0.2, least=6.6)
-    ax = axes[0, 0]
-    for name in images:
-        part = strengths[strengths["images"] == name]
-        lines = part.pivot_table(index="strength", columns="seed", values="accuracy")
-        if lines.shape[1] > 1:
-            ax.plot(lines.index, lines, color=colours[name], lw=0.6, alpha=0.5)
-        ax.plot(lines.index, lines.mean(axis=1), color=colours[name], lw=1.8, marker="o", ms=3)
-        chosen = part[part["chosen"]]
-        ax.plot(chosen["strength"], chosen["accuracy"], "o", ms=7, mfc="none", mec=colours[name])
-    ax.set_xlabel("strength: largest gain less smallest")
-    ax.set_ylabel("accuracy")
-    ax.grid(lw=0.5)
+    panels = {
+        "the remedy": strengths[strengths["policy"] == "fragile"],
+        "its control, at random": strengths[strengths["policy"] != "fragile"],
+    }
+    fig, axes = axes_grid([[3.9] * 2, [2.4]], left=0.65, bottom=0.95, top=0.35, gap=(0.3, 0))
+    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for name in images:
+            part = rows[rows["images"] == name]
+            lines = part.pivot_table(
+                index="strength", columns=["seed", "policy"], values="accuracy"
+            )
+            if lines.shape[1] > 1:
+                ax.plot(lines.index, lines, color=colours[name], lw=0.6, alpha=0.5)
+            ax.plot(lines.index, lines.mean(axis=1), color=colours[name], lw=1.8, marker="o", ms=3)
+            at = part[part["chosen"]]
+            ax.plot(at["strength"], at["accuracy"], "o", ms=7, mfc="none", mec=colours[name])
+        ax.set_title(title)
+        ax.set_xlabel("strength: largest gain less smallest")
+        ax.grid(lw=0.5)
+    low, high = min(ax.get_ylim()[0] for ax in axes[0]), max(ax.get_ylim()[1] for ax in axes[0])
+    for ax in axes[0]:
+        ax.set_ylim(low, high)
+    axes[0][0].set_ylabel("accuracy")
+    axes[0][1].tick_params(axis="y", labelleft=False)
     handles = [Line2D([], [], color=colours[name], lw=2, label=name) for name in images]
     handles.append(
-        Line2D([], [], marker="o", ls="", ms=7, mfc="none", mec="#1f2937", label="chosen, per seed")
+        Line2D([], [], marker="o", ls="", ms=7, mfc="none", mec="#1f2937", label="chosen")
     )
     legend(fig, handles, columns=len(handles))
     return fig

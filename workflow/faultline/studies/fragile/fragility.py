@@ -5,19 +5,23 @@ whose class by S_clean is "fragile", decided or not. How both are compared with 
 targeting (see `targeting`), and with chance, is ours.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.special import gammaln
+from scipy.special import gammaln, stdtrit
 
 from faultline.base.columns import RUN
 from faultline.base.seeds import seed_of
-from faultline.base.statistics import mean_interval, normal_quantile
+from faultline.base.statistics import benjamini_hochberg, mean_interval, normal_quantile
 
 UNIT = [*RUN, "seed", "epoch", "layer", "filter"]
 
-STATISTICS = ("spearman", "pearson", "share")
+STATISTICS = ("spearman", "pearson", "on_fragile")
+
+MEASURES = {"share": STATISTICS, "relative": STATISTICS[:2], "excess": STATISTICS}
+"""Measure of targeting -> what is told of it and fragility; relative changes do not add up."""
 
 COUNTS = ("n", "untouched", "fragile")
 
@@ -38,14 +42,19 @@ def fragility(filters: pd.DataFrame) -> pd.DataFrame:
 def join(targeting: pd.DataFrame, filters: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     """The rows of `targeting` with each filter's fragility and class.
 
-    ci_low and ci_high are the interval of its share, over images. Filters that nodal dropout left
-    out have the fragility NaN and the class "unknown".
+    ci_low and ci_high are the interval of its share over images, excess_low and excess_high that of
+    its excess over noise. Filters that nodal dropout left out have the fragility NaN and the class
+    "unknown".
     """
     if not len(targeting):
         return pd.DataFrame()
-    margin = normal_quantile(confidence) * targeting["share_error"]
+    z = normal_quantile(confidence)
+    margin, of_excess = (z * targeting[f"{name}_error"] for name in ("share", "excess"))
     table = targeting.assign(
-        ci_low=(targeting["share"] - margin).clip(lower=0), ci_high=targeting["share"] + margin
+        ci_low=(targeting["share"] - margin).clip(lower=0),
+        ci_high=targeting["share"] + margin,
+        excess_low=targeting["excess"] - of_excess,
+        excess_high=targeting["excess"] + of_excess,
     )
     table = table.merge(fragility(filters), on=UNIT, how="left")
     table["class"] = table["class"].fillna("unknown")
@@ -57,17 +66,22 @@ def join(targeting: pd.DataFrame, filters: pd.DataFrame, *, confidence: float) -
 def association(table: pd.DataFrame, *, permutations: int, confidence: float) -> pd.DataFrame:
     """How fragility and targeting go together, per layer, attack and checkpoint epoch (ours).
 
-    table: as `join` makes it. Statistics: "spearman" and "pearson" of d_i and t_i, and "share", the
-    share of the attack that falls on the fragile filters. Chance: the t_i dealt to the filters at
-    random, `permutations` times, seeded. Filters that are untouched (their removal changed nothing)
-    carry no fragility to compare: they are counted and left out, of chance too.
+    table: as `join` makes it. By `measure` of targeting: "share" (absolute change, of the layer's),
+    "relative" (change over the filter's clean norm) and "excess" (share less that of noise of equal
+    norm). Statistics: "spearman" and "pearson" of d_i and the measure, and "on_fragile", its sum
+    over the fragile filters. Chance: the measure dealt to the filters at random, `permutations`
+    times, seeded. Filters that are untouched (their removal changed nothing) carry no fragility to
+    compare: they are counted and left out, of chance too.
 
     Rows, by `level`: "seed", one per seed; "all seeds", the mean over seeds (value; ci_low, ci_high
     are Student's t over seeds), each seed's filters permuted on their own.
 
     Columns: n (filters compared), untouched, fragile (counts), value; chance, chance_low and
-    chance_high, its mean and central interval; p_value, two-sided. NaN where it is undefined:
-    nothing varies, or no or every filter is fragile.
+    chance_high, its mean and central interval; p_value, two-sided; q_value, corrected by Benjamini
+    and Hochberg for the family, all rows of one level and epoch, of all runs, layers, attacks,
+    measures and statistics together; tests, their number; detectable, the smallest Spearman
+    correlation that would be told from chance were it the only one of these (see `detectable`).
+    NaN where it is undefined: nothing varies, or no or every filter is fragile.
     """
     rows = []
     if not len(table):
@@ -75,46 +89,89 @@ def association(table: pd.DataFrame, *, permutations: int, confidence: float) ->
     table = table[table["fragility"].notna()]
     for key, part in table.groupby([*RUN, "epoch", "layer", "attack"], sort=False):
         head = dict(zip([*RUN, "epoch", "layer", "attack"], key, strict=True))
-        found, counts = {}, {}
-        for seed, of_seed in part.groupby("seed"):
-            touched = of_seed[~of_seed["untouched"]]
-            fragile = (touched["class"] == "fragile").to_numpy()
-            found[seed] = _against_chance(
-                touched["fragility"].to_numpy(float),
-                touched["targeting"].to_numpy(float),
-                fragile,
-                permutations=permutations,
-                seed=seed_of("association", *key, seed),
-            )
-            untouched = len(of_seed) - len(touched)
-            counts[seed] = np.array([len(touched), untouched, fragile.sum()])
-        for index, statistic in enumerate(STATISTICS):
-            known = [seed for seed in found if not np.isnan(found[seed][0][index])]
-            values = [found[seed][0][index] for seed in known]
-            _, low, high = mean_interval(values, confidence=confidence)
-            levels = [({"level": "seed", "seed": str(seed), "seeds": 1}, [seed]) for seed in found]
-            whole = {"level": "all seeds", "seed": "all", "seeds": len(known)}
-            levels.append((whole | {"ci_low": low, "ci_high": high}, known))
-            for level, seeds in levels:
-                row = head | {"statistic": statistic} | level
-                counted = np.sum([counts[seed] for seed in seeds or found], axis=0)
-                row |= zip(COUNTS, counted, strict=True)
-                rows.append(row | _judged([found[seed] for seed in seeds], index, confidence))
-    return pd.DataFrame(rows)
+        for measure, statistics in MEASURES.items():
+            found, counts = _found(part, measure, permutations=permutations, purpose=key)
+            for index, statistic in enumerate(statistics):
+                of = head | {"measure": measure, "statistic": statistic}
+                rows += _rows(of, found, counts, index, confidence)
+    return _corrected(pd.DataFrame(rows), 1 - confidence)
+
+
+def _found(part: pd.DataFrame, measure: str, *, permutations: int, purpose: tuple) -> tuple:
+    """Seed -> what `_against_chance` gives, and seed -> counts, in the order of COUNTS."""
+    found, counts = {}, {}
+    for name, of_seed in part.groupby("seed"):
+        touched = of_seed[~of_seed["untouched"]]
+        compared = touched[touched[measure].notna()]
+        fragile = (compared["class"] == "fragile").to_numpy()
+        found[name] = _against_chance(
+            compared["fragility"].to_numpy(float),
+            compared[measure].to_numpy(float),
+            fragile,
+            permutations=permutations,
+            seed=seed_of("association", *purpose, name),
+        )
+        counts[name] = np.array([len(compared), len(of_seed) - len(touched), fragile.sum()])
+    return found, counts
+
+
+def _rows(head: dict, found: dict, counts: dict, index: int, confidence: float) -> Iterator[dict]:
+    """Seed by seed, then over all seeds."""
+    known = [seed for seed in found if not np.isnan(found[seed][0][index])]
+    values = [found[seed][0][index] for seed in known]
+    _, low, high = mean_interval(values, confidence=confidence)
+    levels = [({"level": "seed", "seed": str(seed), "seeds": 1}, [seed]) for seed in found]
+    whole = {"level": "all seeds", "seed": "all", "seeds": len(known)}
+    levels.append((whole | {"ci_low": low, "ci_high": high}, known))
+    for level, seeds in levels:
+        counted = [counts[seed] for seed in seeds or found]
+        row = head | level | dict(zip(COUNTS, np.sum(counted, axis=0), strict=True))
+        row["each"] = [count[0] for count in counted]
+        yield row | _judged([found[seed] for seed in seeds], index, confidence)
+
+
+def _corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """With the columns q_value, tests and detectable in place of `each`, filters seed by seed."""
+    if not len(table):
+        return table
+    families = table.groupby(["level", "epoch"])["p_value"]
+    table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+    table["tests"] = families.transform("count")
+    ranked = table["statistic"].eq("spearman") & table["p_value"].notna()
+    table["detectable"] = [
+        detectable(each, level=level / tests) if chosen else np.nan
+        for each, tests, chosen in zip(table["each"], table["tests"], ranked, strict=True)
+    ]
+    return table.drop(columns="each")
+
+
+def detectable(filters: Sequence[int], *, level: float) -> float:
+    """The smallest mean of Spearman correlations, one a seed over so many filters each, that a
+    two-sided test at this level tells from chance.
+
+    The critical value t / sqrt(n - 2 + t^2), t a quantile of Student's t with n - 2 degrees of
+    freedom. A mean over seeds counts as one sample, of the n whose variance by chance, 1 / (n - 1),
+    is that of the mean (ours). NaN where a seed has fewer than three filters.
+    """
+    filters = np.asarray(filters, float)
+    if not len(filters) or filters.min() < 3:
+        return np.nan
+    freedom = len(filters) ** 2 / np.sum(1 / (filters - 1)) - 1
+    t = stdtrit(freedom, 1 - level / 2)
+    return float(t / np.sqrt(freedom + t**2))
 
 
 def _against_chance(d, t, fragile, *, permutations, seed):
     """(values [3], chance [3], values under permutation [permutations, 3]) in STATISTICS' order."""
-    total, few = t.sum(), 0 < fragile.sum() < len(fragile)
+    few = 0 < fragile.sum() < len(fragile) and t.any()
     weights = [_standard(_ranks(d)), _standard(d), fragile if few else np.full(len(d), np.nan)]
-    values = [_standard(_ranks(t)), _standard(t), t / total if total else np.full(len(t), np.nan)]
-    weights, values = np.array(weights, float), np.array(values, float)
+    weights, values = np.array(weights, float), np.array([_standard(_ranks(t)), _standard(t), t])
     rng, null = np.random.default_rng(seed), np.empty((permutations, 3))
     for begin in range(0, permutations, 1000):
         size = min(1000, permutations - begin)
         order = rng.permuted(np.tile(np.arange(len(d)), (size, 1)), axis=1)
         null[begin : begin + size] = np.einsum("spf,sf->ps", values[:, order], weights)
-    chance = np.array([0.0, 0.0, fragile.mean() if few else np.nan])
+    chance = np.array([0.0, 0.0, fragile.mean() * t.sum() if few else np.nan])
     value = (values * weights).sum(1) if len(d) else np.full(3, np.nan)
     return value, chance, null
 

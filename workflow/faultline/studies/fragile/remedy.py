@@ -206,39 +206,71 @@ def try_strengths(
     images: Tensor,
     labels: Tensor,
     *,
+    policies: Iterable[str],
     strengths: Iterable[float],
     attacks: dict[str, Callable[..., Tensor]],
+    seed: int,
 ) -> pd.DataFrame:
-    """Accuracy of the remedied network at each strength, and at 0; attacks are crafted on it anew.
+    """Accuracy of the network remedied under each policy at each strength, and at 0; attacks are
+    crafted on it anew. The same search for the remedy and for each draw of its control.
 
-    table: columns layer, fragility, energy, one row per filter. Columns: strength, images, correct,
-    n, accuracy.
+    table, policies, seed: as in `table_gains`. Columns: policy, strength, images, correct, n,
+    accuracy.
     """
-    rows = []
-    for strength in sorted({0.0, *strengths}):
-        mended = remedied(network, table_gains(table, strength=strength))
-        correct = judge(mended, images, labels, attacks=attacks)
-        rows += [{"strength": strength} | row for row in counted(correct)]
+
+    def judged(gain: dict[str, Tensor]) -> list[dict]:
+        return counted(judge(remedied(network, gain), images, labels, attacks=attacks))
+
+    unchanged, rows = judged({}), []
+    for policy in policies:
+        for strength in sorted({0.0, *strengths}):
+            found = unchanged
+            if strength:
+                found = judged(table_gains(table, policy=policy, strength=strength, seed=seed))
+            rows += [{"policy": policy, "strength": strength} | row for row in found]
     return pd.DataFrame(rows)
 
 
 def best_strength(tried: pd.DataFrame, strengths: Iterable[float]) -> float:
-    """The strength of the highest accuracy, mean over image sets; of equal ones the smallest."""
+    """The strength of the highest accuracy, mean over image sets; of equal ones the smallest.
+
+    tried: the rows of one policy.
+    """
     mean = tried.groupby("strength")["accuracy"].mean()
     return min(strengths, key=lambda strength: (-round(mean[strength], 12), strength))
 
 
 def table_gains(
-    table: pd.DataFrame, *, strength: float, seed: int = 0, draw: int | None = None
+    table: pd.DataFrame, *, policy: str, strength: float, seed: int
 ) -> dict[str, Tensor]:
-    """layer -> gains [filters]; with a draw, of fragilities dealt out at random.
+    """layer -> gains [filters]. Policies: "fragile", the remedy itself, and "random-0", "random-1"
+    and so on, its control: the fragilities of each layer dealt out at random.
 
     table: columns layer, fragility, energy, one row per filter in their order.
     """
     found = {}
     for layer, part in table.groupby("layer", sort=False):
         d, energy = (torch.tensor(part[c].to_numpy(float)) for c in ("fragility", "energy"))
-        if draw is not None:
-            d = dealt(d, layer=layer, seed=seed, draw=draw)
+        if policy != "fragile":
+            d = dealt(d, layer=layer, seed=seed, draw=int(policy.removeprefix("random-")))
         found[layer] = gains(d, energy, strength=strength)
     return found
+
+
+def tuned_gains(
+    table: pd.DataFrame, tried: pd.DataFrame, *, strengths: Iterable[float], seed: int
+) -> pd.DataFrame:
+    """The rows of `table` for each policy that was tried, with its gain and its own best strength.
+
+    table: as in `table_gains`; tried: as `try_strengths` makes it. Columns added: policy (the
+    first), gain, strength.
+    """
+    tables = []
+    for policy, part in tried.groupby("policy", sort=False):
+        strength = best_strength(part, strengths)
+        gain = torch.cat(
+            [*table_gains(table, policy=policy, strength=strength, seed=seed).values()]
+        )
+        tables.append(table.assign(gain=gain.numpy(), strength=strength))
+        tables[-1].insert(0, "policy", policy)
+    return pd.concat(tables, ignore_index=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison, with_reference
+from faultline.report.comparison import compared_sets, policy_comparison
 from faultline.studies.fragile import figures as draw
 
 MAX_LAYERS = 2
@@ -19,7 +19,11 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
     for run, part in page.runs(tables["association"]):
         last = canvas.last_epoch(part)
         for layer, of_layer in last.groupby("layer", sort=False):
-            texts = [_associated(a, rows) for a, rows in of_layer.groupby("attack", sort=False)]
+            level = 1 - config["scores"]["confidence"]
+            texts = [
+                _associated(attack, rows, level)
+                for attack, rows in of_layer.groupby("attack", sort=False)
+            ]
             yield f"Fragility and targeting, {run}, {layer}", " ".join(texts)
             break  # the others are in their section
     for run, part in page.runs(tables["remedy"]):
@@ -29,33 +33,57 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             "remedied",
             policy="fragile",
             reference="no change",
-            control="the same at random",
+            control="gains dealt at random and tuned alike",
         )
         yield f"Remedy, {run}", " ".join(texts)
 
 
-def _associated(attack: str, rows: pd.DataFrame) -> str:
-    whole = rows[rows["level"] == "all seeds"].set_index("statistic")
-    rank, share = whole.loc["spearman"], whole.loc["share"]
-    text = f"{attack}: "
-    if np.isnan(rank["value"]):
-        text += "Spearman's correlation is undefined, as nothing varies"
-    else:
-        chance = page.bracket(*rank[["chance_low", "chance_high"]])
-        text += (
-            f"Spearman {page.number(rank['value'])}, by chance {chance} "
-            f"(p {_p(rank['p_value'])}, {rank['n']} filters in {rank['seeds']} seeds)"
+def _associated(attack: str, rows: pd.DataFrame, level: float) -> str:
+    """That an attack aims at fragile filters is said where its excess over noise of equal norm goes
+    with fragility, corrected for all tests at hand, and nowhere else."""
+    whole = rows[rows["level"] == "all seeds"].set_index(["measure", "statistic"])
+    excess = whole.loc[("excess", "spearman")]
+    if np.isnan(excess["value"]):
+        return (
+            f"{attack}: whether it aims at fragile filters cannot be told, as Spearman's "
+            "correlation is undefined: nothing varies."
         )
-    if np.isnan(share["value"]):
+    told = excess["q_value"] < level
+    verdict = "whether it aims at fragile filters cannot be told"
+    if told:
+        verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile filters"
+    text = (
+        f"{attack}: {verdict}. Spearman of fragility with the share of the attack less that of "
+        f"noise of equal norm {_tested(excess)}, {excess['n']} filters in "
+        f"{page.count(range(excess['seeds']), 'seed')}"
+    )
+    if not told and not np.isnan(excess["detectable"]):
+        text += (
+            f"; told from chance would be {page.number(excess['detectable'])}, were it the only "
+            f"one of {excess['tests']} tests"
+        )
+    others = {"share alone": "share", "change over clean norm": "relative"}
+    others = [f"{name} {_tested(whole.loc[(m, 'spearman')])}" for name, m in others.items()]
+    text += f". With the {'; with the '.join(others)}"
+    share, over = (whole.loc[(measure, "on_fragile")] for measure in ("share", "excess"))
+    if np.isnan(share["value"]) or np.isnan(over["value"]):
         which = {0: "no filter is fragile", share["n"]: "every filter is fragile"}.get(
             share["fragile"], "in each seed every filter is fragile, or none"
         )
-        return f"{text}; {which}, so there is nothing to compare."
+        return f"{text}. {which[0].upper()}{which[1:]}, so no share of theirs is compared."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
     return text + (
-        f"; {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "
-        f"{low} to {high} (p {_p(share['p_value'])})."
+        f". {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "
+        f"{low} to {high}, and of the noise {page.percent(share['value'] - over['value'])} "
+        f"(difference: q {_p(over['q_value'])})."
     )
+
+
+def _tested(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return "undefined"
+    p_values = f"p {_p(row['p_value'])}, corrected {page.small(row['q_value'])}"
+    return f"{page.number(row['value'])} ({p_values})"
 
 
 def _p(value: float) -> str:
@@ -90,12 +118,12 @@ def targeting(tables: dict, config: dict) -> dict:
                         draw.targeting_scatter(of_layer, known),
                         name=f"targeting-{index}-{layer}",
                         alt=f"Fragility against targeting of the filters of {layer} of {run}",
-                        caption=f"{where}; bars: {confidence:.0%} intervals of the share over "
-                        "images; p-values by permutation, two-sided.",
+                        caption=f"{where}; bars: {confidence:.0%} intervals over images; q: "
+                        "permutation p-values, two-sided, corrected for all tests of this epoch.",
                         read="If attacks sought out the fragile filters, dots would rise to the "
-                        "right. Hollow: the class is not decided. Fragility is measured on "
-                        "the same images, with an error of its own, which weakens any "
-                        "correlation.",
+                        "right, also beyond what noise of equal norm does (the right panel). "
+                        "Hollow: the class is not decided. Fragility is measured with an error "
+                        "of its own, which weakens any correlation.",
                     )
                 )
             else:
@@ -111,9 +139,16 @@ def targeting(tables: dict, config: dict) -> dict:
         intro="Fragility is the clean accuracy lost without a filter (Pravin et al. 2021). "
         "Targeting is the l1 norm of the change that an attack makes in the filter's output, mean "
         "over images, as a share of the layer's total (ours); the output is read at: "
-        f"{settings['at']}. Chance: targeting dealt to the filters at random, "
-        f"{settings['permutations']:,} times, each seed on its own. Filters whose removal changed "
-        "nothing are counted as untouched and left out of the comparison.",
+        f"{settings['at']}. Beside it the change over the filter's clean norm, and the share less "
+        "that of noise of equal norm: each image's own perturbation, its pixels in random order "
+        "and with random signs. Chance: targeting dealt to the filters at random, "
+        f"{settings['permutations']:,} times, each seed on its own. q-values are corrected "
+        "(Benjamini-Hochberg) for all tests of an epoch over all runs, layers, attacks, measures "
+        "and statistics, those over all seeds and those of single seeds apart. That an attack aims "
+        "at fragile filters is said only where the q-value of Spearman's correlation with the "
+        f"excess over noise is below {1 - confidence:.2g}. Smallest told: the critical value of "
+        "Spearman's correlation (t approximation) at that level over the number of tests. Filters "
+        "whose removal changed nothing are counted as untouched and left out.",
         blocks=blocks,
         empty="No targeting was measured: targeting.layers is none, or targeting.epochs is empty.",
     )
@@ -140,15 +175,18 @@ def _gallery(kernels, targeting, name, run, where) -> dict:
 def _association_table(rows: pd.DataFrame) -> dict | None:
     if not len(rows):
         return None
-    names = {"share": "share of the attack on fragile filters"}
+    measures = {"relative": "change / clean norm", "excess": "share less that of noise"}
     columns = {
         "attack": "attack",
-        "statistic": rows["statistic"].replace(names),
+        "targeting": rows["measure"].replace(measures),
+        "statistic": rows["statistic"].replace({"on_fragile": "sum over fragile filters"}),
         "seed": "seed",
         "value": ("value", page.number),
         "by chance": ("chance", page.number),
         "interval of chance": ("chance_low", "chance_high", page.bracket),
         "p": ("p_value", page.small),
+        "q": ("q_value", page.small),
+        "smallest told": ("detectable", page.number),
         "filters": "n",
         "fragile": "fragile",
         "untouched": "untouched",
@@ -169,7 +207,11 @@ def _filter_table(rows: pd.DataFrame) -> dict | None:
         "fragility (points)": ("fragility", page.points),
         "share of the attack": ("share", page.percent),
         "interval": ("ci_low", "ci_high", page.bracket),
+        "share of noise": ("noise_share", page.percent),
+        "difference (points)": ("excess", page.points),
+        "its interval": ("excess_low", "excess_high", page.interval),
         "change / clean norm": ("relative", page.number),
+        "of noise": ("noise_relative", page.number),
         "mean l1 change": ("targeting", page.number),
         "std over images": ("std", page.number),
     }
@@ -261,11 +303,15 @@ def remedy(tables: dict, config: dict) -> dict:
         for epoch, of_epoch in part.groupby("epoch"):
             here = tried[tried["epoch"] == epoch]
             of_gains = gains[gains["epoch"] == epoch]
-            span = f"gains {of_gains['gain'].min():.2f} to {of_gains['gain'].max():.2f}"
+            mine = of_gains["policy"] == "fragile"
+            spans = {
+                name: f"gains {rows['gain'].min():.2f} to {rows['gain'].max():.2f}"
+                for name, rows in (("fragile", of_gains[mine]), ("random", of_gains[~mine]))
+            }
             compared = page.figure(
                 policy_comparison(
                     of_epoch,
-                    notes={"fragile": span, "random": "the same, dealt at random"},
+                    notes=spans,
                     policies=("fragile", "random"),
                     reference="no change",
                 ),
@@ -283,15 +329,16 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"strengths-{index}-{epoch}",
                 alt=f"Validation accuracy over the strength of the remedy for {run}",
                 caption=f"How the strength was chosen: {int(here['n'].max()):,} validation "
-                f"images, {here['seed'].nunique()} seeds; thick: mean over seeds.",
+                f"images, {here['seed'].nunique()} seeds; thin: a seed, of the "
+                "control a draw of a seed; thick: their mean.",
                 read="At 0 nothing is changed. The strength with the highest mean over all image "
-                "sets is taken, seed by seed, and judged on test images above.",
+                "sets is taken for each thin line by itself, and judged on test images above.",
             )
             blocks.append(
                 page.block(
                     f"{run}, epoch {epoch}",
                     figures=[compared, curves],
-                    tables=[_before_and_after(with_reference(of_epoch)), _gain_table(of_gains)],
+                    tables=[_remedy_table(of_epoch), _gain_table(of_gains)],
                 )
             )
     return page.section(
@@ -302,13 +349,15 @@ def remedy(tables: dict, config: dict) -> dict:
         "less a pivot) / its range, the pivot such that the layer's feature energy on the "
         "training data stays. Fragility and strength come from the validation split, so no test "
         "image decides anything. Control: the same fragilities dealt to the filters at random "
-        f"({settings['random_draws']} draws, averaged), same strength, same energy.",
+        f"({settings['random_draws']} draws, averaged), same energy, and for each draw its own "
+        "strength, chosen as that of the remedy.",
         blocks=blocks,
         empty="No remedy was tried: remedy.layers is none, or remedy.from_epochs is empty.",
     )
 
 
-def _before_and_after(rows: pd.DataFrame) -> dict | None:
+def _remedy_table(rows: pd.DataFrame) -> dict | None:
+    """Less no change and, pair by pair in the same way, less the control."""
     columns = {
         "images": "images",
         "policy": "policy",
@@ -316,19 +365,23 @@ def _before_and_after(rows: pd.DataFrame) -> dict | None:
             "all" if level == "all seeds" else int(seed)
             for level, seed in zip(rows["level"], rows["seed"], strict=True)
         ],
-        "before": ("reference_accuracy", page.percent),
-        "after": ("accuracy", page.percent),
+        "accuracy": ("accuracy", page.percent),
+        "less": rows["reference"].replace("none", "no change"),
+        "its accuracy": ("reference_accuracy", page.percent),
         "difference (points)": ("difference", page.points),
         "interval": ("ci_low", "ci_high", page.interval),
         "p": ("p_value", page.small),
         "draws": "draws",
         "n": "n",
     }
-    return page.table("Before and after", rows, columns, shown=True, source="remedy.tsv")
+    return page.table(
+        "Less no change, and less the control", rows, columns, shown=True, source="remedy.tsv"
+    )
 
 
 def _gain_table(rows: pd.DataFrame) -> dict | None:
     columns = {
+        "policy": "policy",
         "seed": "seed",
         "layer": "layer",
         "filter": "filter",

@@ -2,6 +2,9 @@
 
 Pravin et al. 2021 name it; the measure is ours. With phi_i the output map of filter i, x an image
 and x' the same image attacked, t_i is the mean over images of ||phi_i(x') - phi_i(x)||_1.
+
+Anything that disturbs the image arrives at filters with large weights more than at others. What an
+attack does beyond that is told against noise of equal norm (see `noisy`), image by image.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
+from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import layers as layers_of
 
@@ -101,6 +105,32 @@ def _by_filter(value: Tensor, axis: int) -> Tensor:
     return value.flatten(2) if value.dim() > 2 else value[..., None]
 
 
+def noisy(
+    clean: Tensor, attacked: Tensor, *, bounds: tuple[float, float] | None, seed: int
+) -> Tensor:
+    """One image [...] with noise whose entries are those of the perturbation `attacked - clean`,
+    put on pixels (channels apart) in random order and with random signs (ours).
+
+    So all of its norms are those of the perturbation, and no pixel leaves the bounds: where only
+    one sign stays within them, it has that one, as the attack had. Some sign always does for an
+    entry of at most half their distance; larger ones stay on their pixel. Bounds that the attack
+    itself does not keep (in normalised units) count as far as it went. None: there are none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    change = (attacked - clean).cpu().flatten()
+    both = torch.stack([clean, attacked])
+    low, high = bounds or (-torch.inf, torch.inf)
+    low, high = min(low, both.min().item()), max(high, both.max().item())
+    size, start = change.abs(), clean.cpu().flatten()
+    free = (size <= (high - low) / 2).nonzero().flatten()
+    size[free] = size[free[torch.randperm(len(free), generator=generator)]]
+    sign = 2.0 * torch.randint(2, size.shape, generator=generator) - 1
+    up, down = start + size <= high, start - size >= low
+    one_way = torch.where(up == down, change.sign(), up.float() - down.float())
+    noise = size * torch.where(up & down, sign, one_way)
+    return (start + noise).clamp(low, high).reshape(clean.shape).to(clean)  # clamps rounding only
+
+
 @halving
 def targeting(
     network: nn.Module,
@@ -109,15 +139,21 @@ def targeting(
     adversarial: dict[str, Tensor],
     *,
     at: str,
+    bounds: tuple[float, float] | None,
+    seed: int,
     batch_size: int = 500,
 ) -> pd.DataFrame:
     """One row per layer x attack x filter, in this order.
 
     clean: images [n, ...]; adversarial: attack -> the same images attacked. at: see `feature_maps`.
+    bounds: lowest and highest pixel value; seed: of the noise, beside the attack's name and the
+    image's place.
 
     Columns: targeting (t_i) and its std over images; share, t_i of the layer's total; relative, t_i
-    of the filter's mean clean l1 norm, clean_norm; the standard errors of the two ratios, over
-    images by the delta method; n (images). A ratio to nothing is NaN.
+    of the filter's mean clean l1 norm, clean_norm; noise_targeting, noise_share and noise_relative,
+    the same of noise of equal norm (see `noisy`); excess, share less noise_share; share_error,
+    relative_error and excess_error, the standard errors over images by the delta method, of the
+    excess with attack and noise paired; n (images). A ratio to nothing is NaN.
     """
     layers = list(layers)
     sums: dict[tuple[str, str], Tensor] = {}
@@ -126,12 +162,16 @@ def targeting(
             part = slice(begin, begin + batch_size)
             before = maps(clean[part])
             for attack, images in adversarial.items():
-                after = maps(images[part])
+                pairs = enumerate(zip(clean[part], images[part], strict=True), begin)
+                noise = [
+                    noisy(*pair, bounds=bounds, seed=seed_of("targeting noise", attack, seed, i))
+                    for i, pair in pairs
+                ]
+                after, shaken = maps(images[part]), maps(torch.stack(noise))
                 for layer in layers:
-                    moved = (after[layer] - before[layer]).abs().sum(2, dtype=torch.double)
-                    norm = before[layer].abs().sum(2, dtype=torch.double)
-                    key = layer, attack
-                    sums[key] = sums.get(key, 0) + _sums(moved, norm)
+                    own, key = before[layer], (layer, attack)
+                    found = _sums(after[layer] - own, own, shaken[layer] - own)
+                    sums[key] = sums.get(key, 0) + found
     tables = []
     for layer in layers:
         for attack in adversarial:
@@ -142,34 +182,49 @@ def targeting(
     return pd.concat(tables, ignore_index=True)
 
 
-def _sums(moved: Tensor, norm: Tensor) -> Tensor:
-    """Sums over images of all that `_means` needs, [8, filters], so that batches simply add up."""
-    total = moved.sum(1, keepdim=True).expand_as(moved)
-    terms = [moved, norm, total, moved**2, norm**2, total**2, moved * norm, moved * total]
-    return torch.stack([term.sum(0) for term in terms])
+def _sums(*maps: Tensor) -> Tensor:
+    """Sums over images, [1 + 5, 5, filters], so that batches simply add up: of the l1 norms of
+    three maps and of those of the first and third over all filters; behind them of the products.
+
+    maps: the change by the attack, the clean map and the change by noise, [n, filters, size].
+    """
+    moved, norm, noise = (value.abs().sum(2, dtype=torch.double) for value in maps)
+    totals = (value.sum(1, keepdim=True).expand_as(value) for value in (moved, noise))
+    numbers = torch.stack([moved, norm, noise, *totals])
+    return torch.cat([numbers.sum(1)[None], torch.einsum("anf,bnf->abf", numbers, numbers)])
 
 
 def _means(sums: np.ndarray, n: int) -> pd.DataFrame:
-    t, c, total, tt, cc, total_total, tc, t_total = sums / n
+    means, products = sums[0] / n, sums[1:] / n
+    t, c, u, t_total, u_total = means
+    of_means = (products - means[:, None] * means) / max(n - 1, 1)  # their covariance
 
-    def ratio(to, square, product):
-        to = np.where(to > 0, to, np.nan)
-        value = t / to
-        spread = np.maximum(tt - 2 * value * product + value**2 * square, 0)
-        return value, np.sqrt(spread / max(n - 1, 1)) / to
+    def ratio(number, to):
+        return number / np.where(to > 0, to, np.nan)
 
-    share, share_error = ratio(total, total_total, t_total)
-    relative, relative_error = ratio(c, cc, tc)
+    def error(of_t=0, of_c=0, of_u=0, of_t_total=0, of_u_total=0):
+        """From the derivatives by each of the five means."""
+        slope = np.stack(np.broadcast_arrays(of_t + 0 * t, of_c, of_u, of_t_total, of_u_total))
+        return np.sqrt(np.maximum(np.einsum("af,abf,bf->f", slope, of_means, slope), 0))
+
+    share, relative, noise_share = ratio(t, t_total), ratio(t, c), ratio(u, u_total)
+    by_share = {"of_t": ratio(1, t_total), "of_t_total": -ratio(share, t_total)}
+    by_noise = {"of_u": -ratio(1, u_total), "of_u_total": ratio(noise_share, u_total)}
     return pd.DataFrame(
         {
             "filter": np.arange(len(t)),
             "targeting": t,
-            "std": np.sqrt(np.maximum(tt - t**2, 0) * n / max(n - 1, 1)),
+            "std": np.sqrt(np.maximum(of_means[0, 0] * n, 0)),
             "clean_norm": c,
             "share": share,
-            "share_error": share_error,
+            "share_error": error(**by_share),
             "relative": relative,
-            "relative_error": relative_error,
+            "relative_error": error(of_t=ratio(1, c), of_c=-ratio(relative, c)),
+            "noise_targeting": u,
+            "noise_share": noise_share,
+            "noise_relative": ratio(u, c),
+            "excess": share - noise_share,
+            "excess_error": error(**by_share, **by_noise),
             "n": n,
         }
     )

@@ -6,7 +6,13 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison, with_reference
+from faultline.report.comparison import compared_sets, policy_comparison
+
+UNITS = {
+    "layer": "layers",
+    "band": "bands, matched layer by layer where a layer has such bands and over layers elsewhere,",
+}
+"""retraining.by -> what `random` draws."""
 
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
@@ -65,18 +71,19 @@ def section(tables: dict, config: dict) -> dict:
                 "corrected for "
                 "the number of comparisons.",
             )
-            whole = with_reference(of_epoch[of_epoch["level"] == "all seeds"])
             columns = {
                 "images": "images",
                 "policy": "policy",
                 "accuracy": ("accuracy", page.percent),
-                "regular": ("reference_accuracy", page.percent),
+                "less": "reference",
+                "its accuracy": ("reference_accuracy", page.percent),
                 "difference (points)": ("difference", page.points),
                 "over seeds": ("ci_low", "ci_high", page.interval),
                 "over images": ("image_ci_low", "image_ci_high", page.interval),
                 "seeds": "seeds",
                 "draws": "draws",
             }
+            whole = of_epoch[of_epoch["level"] == "all seeds"]
             heading = f"{run}, from epoch {epoch}"
             table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
             blocks.append(
@@ -86,13 +93,11 @@ def section(tables: dict, config: dict) -> dict:
         "retraining",
         "Retraining compared",
         intro=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of "
-        f"{settings['attack']}), fragile_only all others, random as many as selective "
+        f"{settings['score']} of {settings['attack']}), fragile_only all others, random other "
+        f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "
         f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "
-        "equally long "
-        "on the same order of data, and are attacked anew afterwards. Shares are of the "
-        "parameters that "
-        "can be frozen.",
+        "equally long on the same order of data, and are attacked anew afterwards. Shares are of "
+        "the parameters that can be frozen.",
         blocks=blocks,
         empty="No retraining was run: retraining.from_epochs is empty.",
     )
@@ -111,6 +116,7 @@ def _frozen(retraining: pd.DataFrame) -> pd.DataFrame:
 
 
 def _note(shares: pd.DataFrame) -> str:
+    """What selective froze in some seeds, where it says nothing, and how well random matches it."""
     share = shares.loc[shares["policy"] == "selective", "share"]
     if not len(share):
         return ""
@@ -119,13 +125,21 @@ def _note(shares: pd.DataFrame) -> str:
     if (share == 1).all():
         return "selective froze everything that can be frozen, as all of it was fragile. "
     none, all_of_it = (share == 0).sum(), (share == 1).sum()
+    text = ""
     if none:
-        return f"selective froze nothing in {none} of {len(share)} seeds. "
-    if all_of_it:
-        return (
+        text = f"selective froze nothing in {none} of {len(share)} seeds. "
+    elif all_of_it:
+        text = (
             f"selective froze everything that can be frozen in {all_of_it} of {len(share)} seeds. "
         )
-    return ""
+    random = shares[(shares["family"] == "random") & (shares["frozen"] > 0)]
+    if not len(random):
+        return text
+    return text + (
+        f"random froze {_range(random['frozen'] / random['fragile'])} of the number that selective "
+        f"did, and {_range(random['fragile_frozen'] / random['frozen'])} of what it froze was "
+        "fragile, too. "
+    )
 
 
 def _range(shares) -> str:

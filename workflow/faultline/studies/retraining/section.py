@@ -7,6 +7,7 @@ import pandas as pd
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, policy_comparison, with_reference
+from faultline.run.plan import Plan
 
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
@@ -87,7 +88,8 @@ def section(tables: dict, config: dict) -> dict:
         "Retraining compared",
         intro=f"selective freezes the fragile parameters (by {settings['by']}, "
         f"{settings['score']} of "
-        f"{settings['attack']}), fragile_only all others, random as many as selective "
+        f"{Plan(config).scored_attack()}, decided on {config['ablation']['split']} images), "
+        "fragile_only all others, random as many as selective "
         f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "
         "equally long "
         "on the same order of data, and are attacked anew afterwards. Shares are of the "

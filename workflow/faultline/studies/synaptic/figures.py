@@ -418,7 +418,7 @@ def transfer_by_band(pairs: pd.DataFrame) -> Figure:
     seeds = sorted(pairs["seed"].unique())[:MAX_SEEDS]
     width = min(3.4, (MAX_WIDTH - 0.95) / len(seeds) - 0.25)
     fig, axes = axes_grid(
-        [[width] * len(seeds), [width]], left=0.75, bottom=1.1, top=0.35, gap=(0.25, 0), least=7.6
+        [[width] * len(seeds), [width]], left=0.75, bottom=0.9, top=0.35, gap=(0.25, 0), least=7.6
     )
     tau, limits = pairs["tau"].iloc[0], _limits(pairs, ["value", "value_transfer"])
     for ax, seed in zip(axes[0], seeds, strict=True):
@@ -433,10 +433,10 @@ def transfer_by_band(pairs: pd.DataFrame) -> Figure:
         ax.scatter(
             x,
             y,
-            s=26,
+            s=36,
             c=[strong_colour(name) for name in rows["class"]],
             edgecolors=[strong_colour(name) for name in rows["class_transfer"]],
-            linewidths=1.6,
+            linewidths=2,
             zorder=3,
         )
         ax.set_xlim(*limits)

@@ -172,7 +172,7 @@ def transfer(tables: dict, config: dict) -> dict | None:
                         name=f"transfer-{index}-{unit}",
                         alt=f"S_adv of the {unit} of {run} under transfer and re-crafted",
                         caption=f"S_adv ({attack}) of {len(found)} {unit} at epoch "
-                        f"{found['epoch'].max()}, over all seeds. "
+                        f"{found['epoch'].max()}, counted over seeds. "
                         f"{page.n_ablated(found, config)}; {confidence} intervals.",
                         read=read,
                     )
@@ -182,9 +182,9 @@ def transfer(tables: dict, config: dict) -> dict | None:
                 counted = moves(pairs(table, name))
                 counts.append(counted.assign(unit=unit, attack=name))
         columns = {"attack": "attack", "of": "unit", "under transfer": "transfer", "n": "units"}
-        columns |= {f"re-crafted: {name}": name for name in CLASSES}
+        columns |= {name: name for name in CLASSES}
         table = page.table(
-            "How many units of each class under transfer have which class when re-crafted",
+            "Classes under transfer (rows) and when re-crafted (columns), counted over seeds",
             pd.concat(counts),
             columns,
             shown=True,

@@ -5,7 +5,8 @@
 
 Multiply-accumulates are counted layer by layer on the networks themselves (on torch's meta
 device, which computes nothing). A backward pass counts as two forward passes; a sweep counts only
-what comes from the ablated layer on, as the engine computes no more. `--tflops` is the speed to
+what comes from the ablated layer on, as the engine computes no more, and an attack anew on each
+ablated network all of it. `--tflops` is the speed to
 divide by: what the machine sustains on such networks, not its data sheet.
 """
 
@@ -82,13 +83,23 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
     )
     ablation, attacks = config["ablation"], config["attacks"]
     seeds, checkpoints = len(config["seeds"]), count(plan.checkpoints())
+    targeted = count(plan.of_section("targeting"))
     retrained = count(plan.of_section("retraining", "from_epochs")) * len(plan.policies())
-    judged = min(ablation["images"] or test, test) * (1 + len(ablation["attacks"]))
-    variants = checkpoints * judged * sweep["thresholds"] * len(sweep["filters"])
+    there = {"test": test, "validation": dataset["validation"] or test}[ablation["split"]]
+    images = min(ablation["images"] or there, there)
+    anew = sum(passes(attacks[a], 1) for a in plan.image_sets()["recrafted"])
+    stored = {*plan.transferred()} | {*(config["targeting"]["attacks"] if targeted else ())}
+
+    def judged(layer: str | None = None) -> int:
+        """Of one ablated network; None: of all layers at once."""
+        rest = after[layer] if layer else forward
+        return images * (rest * (1 + len(plan.transferred())) + forward * anew)
+
+    variants = checkpoints * sweep["thresholds"] * len(sweep["filters"])
     curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
     recrafted = 1 + sum(passes(attacks[a], 1) for a in again["judged_under"])
     dropped = sum(
-        after[n] * count_filters(network, n, source.classes)
+        judged(n) * count_filters(network, n, source.classes)
         for n in select_layers(network, dropout["layers"])
     )
     perturb = config["perturbations"]
@@ -102,21 +113,21 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
         {
             "train": seeds * training["epochs"][-1] * train * training_passes(training) * forward,
             "attack": checkpoints * test * curves * forward,
+            "craft": checkpoints * images * sum(passes(attacks[a], 1) for a in stored) * forward,
             "ablate_layer": variants
-            * sum(after[n] for n in select_layers(network, sweep["layers"])),
-            "ablate_global": variants * forward * sweep["global"],
-            "ablate_filters": checkpoints * judged * dropped,
+            * sum(judged(n) for n in select_layers(network, sweep["layers"])),
+            "ablate_global": variants * judged() * sweep["global"],
+            "ablate_filters": checkpoints * dropped,
             "perturb_layer": count(plan.of_section("perturbations"))
-            * judged
             * draws
-            * sum(after[n] for n in select_layers(network, perturb["layers"])),
+            * sum(judged(n) for n in select_layers(network, perturb["layers"])),
             "retrain": retrained
             * (again["epochs"] * train * training_passes(training) + test * recrafted)
             * forward,
             "bytes of checkpoints": (checkpoints + retrained) * parameters * 12,
             "bytes of adversarial sets": checkpoints
-            * len(attacks)
-            * test
+            * len(stored)
+            * images
             * 4
             * math.prod(source.shape),
         }

@@ -6,7 +6,6 @@ rule attack:
         accuracy=f"{ATTACK}/accuracy.tsv",
         checks=f"{ATTACK}/checks.tsv",
         correct=f"{ATTACK}/correct.npz",
-        adversarial=f"{ATTACK}/adversarial.pt",
     log:
         f"{LOGS}/attack-{{attack}}.log",
     conda:
@@ -21,6 +20,30 @@ rule attack:
         code=code("attack"),
     script:
         "../workflow/attack.py"
+
+
+rule craft:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+    output:
+        adversarial=f"{ATTACK}/adversarial.pt",
+    log:
+        f"{LOGS}/craft-{{attack}}.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        attack=lambda w: PLAN.attacks([w.attack])[w.attack],
+        images=config["ablation"]["images"],
+        split=config["ablation"]["split"],
+        device=config["device"],
+        code=code("craft"),
+    script:
+        "../workflow/craft.py"
 
 
 # Each study has such a rule: what it gives to the report, as one table of a kind for the whole run.

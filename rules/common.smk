@@ -121,14 +121,9 @@ def place(wildcards):
     return {key: wildcards[key] for key in PLACE}
 
 
-def adversarial_sets(wildcards, names=config["ablation"]["attacks"]):
-    """The stored adversarial test sets of some attacks on a checkpoint."""
+def adversarial_sets(wildcards, names=PLAN.transferred()):
+    """The stored images of some attacks on a checkpoint; of those that ablated networks reuse."""
     return fill(f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", names))
-
-
-def transferred_sets(wildcards):
-    """Those that ablated networks are judged on; none where each is attacked anew."""
-    return adversarial_sets(wildcards) if PLAN.transfers() else []
 
 
 def standard_errors(wildcards, seeds):

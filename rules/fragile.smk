@@ -22,6 +22,7 @@ rule target_filters:
         layers=lambda w: select_layers(w.network, TARGET["layers"]),
         attacks=TARGET["attacks"],
         images=config["ablation"]["images"],
+        split=config["ablation"]["split"],
         at=TARGET["at"],
         device=config["device"],
         code=code("target_filters"),

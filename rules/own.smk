@@ -2,7 +2,7 @@ rule ablate_own:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=transferred_sets,
+        adversarial=adversarial_sets,
     output:
         facts=OWN_ABLATION,
     log:
@@ -14,8 +14,7 @@ rule ablate_own:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.crafted_attacks(),
-        images=config["ablation"]["images"],
+        sets=PLAN.image_sets(),
         ablation=lambda w: PLAN.own_ablation(w.ablation),
         device=config["device"],
         code=code("ablate_own"),

@@ -5,7 +5,7 @@ rule perturb_layer:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=transferred_sets,
+        adversarial=adversarial_sets,
     output:
         facts=f"{LAYER}/perturbations.npz",
     log:
@@ -19,8 +19,7 @@ rule perturb_layer:
         gpu=GPU,
     params:
         where=place,
-        attacks=PLAN.crafted_attacks(),
-        images=config["ablation"]["images"],
+        sets=PLAN.image_sets(),
         perturbations=ordered(
             {key: PERTURB[key] for key in ("kinds", "parameters", "shares", "sigmas", "repeats")}
         ),

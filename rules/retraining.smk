@@ -28,11 +28,12 @@ rule retrain:
         training=lambda w: PLAN.segment_settings(w.training, w.network),
         epochs=RETRAIN["epochs"],
         attacks=PLAN.attacks(RETRAIN["judged_under"]),
-        choice=lambda w: {
-            key: RETRAIN[key]
-            for key in ("attack", "by", "filter", "score")
+        choice=lambda w: (
+            {key: RETRAIN[key] for key in ("by", "filter", "score")}
+            | {"attack": PLAN.scored_attack()}
             if w.policy != "regular"
-        },
+            else {}
+        ),
         device=config["device"],
         code=code("retrain"),
     script:

@@ -5,7 +5,7 @@ rule ablate_layer:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=transferred_sets,
+        adversarial=adversarial_sets,
     output:
         facts=f"{LAYER}/synaptic-filtering.npz",
     log:
@@ -17,8 +17,7 @@ rule ablate_layer:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.crafted_attacks(),
-        images=config["ablation"]["images"],
+        sets=PLAN.image_sets(),
         filters=FILTERING["filters"],
         thresholds=FILTERING["thresholds"],
         random_draws=FILTERING["random_draws"],
@@ -32,7 +31,7 @@ rule ablate_global:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=transferred_sets,
+        adversarial=adversarial_sets,
     output:
         facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
     log:
@@ -44,8 +43,7 @@ rule ablate_global:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.crafted_attacks(),
-        images=config["ablation"]["images"],
+        sets=PLAN.image_sets(),
         filters=FILTERING["filters"],
         thresholds=FILTERING["thresholds"],
         random_draws=FILTERING["random_draws"],
@@ -60,7 +58,7 @@ rule ablate_filters:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=transferred_sets,
+        adversarial=adversarial_sets,
     output:
         facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",
     log:
@@ -72,8 +70,7 @@ rule ablate_filters:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.crafted_attacks(),
-        images=config["ablation"]["images"],
+        sets=PLAN.image_sets(),
         at=config["nodal_dropout"]["at"],
         device=config["device"],
         code=code("ablate_filters"),

@@ -39,7 +39,7 @@ RULES = {
 # The smallest run that has every rule in it.
 TINY = """
 datasets:
-  digits: {train: 200, validation: 50, test: 60}
+  digits: {train: 200, validation: 200, test: 60}
 networks: [small_conv]
 trainings:
   standard: {batch_size: 50, epochs: [1, 2]}

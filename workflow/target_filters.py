@@ -4,21 +4,21 @@ from faultline.run.job import job
 
 with job(snakemake):
     from faultline.base.files import load_tensors, save_table
-    from faultline.data.splits import test_images
-    from faultline.run.loading import opened
+    from faultline.run.loading import judging_images, opened
     from faultline.studies.fragile.targeting import kernels, targeting
 
     params, given = snakemake.params, snakemake.input
     dataset, network, state, device = opened(snakemake)
     adversarial = {
-        attack: load_tensors(path, "adversarial test images", device=device)["images"]
+        attack: load_tensors(path, "adversarial images", device=device)["images"]
         for attack, path in zip(params.attacks, given.adversarial, strict=True)
     }
+    images, _ = judging_images(dataset, split=params.split, count=params.images)
     table = targeting(
         network,
         params.layers,
-        test_images(dataset)[0][: params.images],
-        {attack: images[: params.images] for attack, images in adversarial.items()},
+        images,
+        adversarial,
         at=params.at,
         bounds=dataset.bounds,
         seed=state["seed"],

@@ -422,7 +422,7 @@ def test_mistakes_in_the_config(dataset, training, parts, here):
 def test_defaults_of_own_images(here):
     config = yaml.safe_load(TINY) | {"datasets": {"mine": dict(FOLDER), "theirs": dict(ARRAYS)}}
     datasets = resolve(config, SCHEMA)["datasets"]
-    assert datasets["mine"]["channels"] == 3 and datasets["mine"]["validation"] == 100
+    assert datasets["mine"]["channels"] == 3 and datasets["mine"]["validation"] == 200
     assert datasets["theirs"]["classes"] == 3
     write_folder(Path("photos"), splits=("validation",))
     assert resolve(config, SCHEMA)["datasets"]["mine"]["validation"] is None

@@ -3,13 +3,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support import error_of
 
 from faultline.ablation.run import ablate
 from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
 from faultline.base.errors import UserError
 from faultline.base.files import save_tensors
-from faultline.data.splits import prepare, test_images
+from faultline.data.splits import images_of, prepare, test_images
 from faultline.networks.evaluation import predict
 from faultline.run.loading import build_network, load_dataset, load_network
 from faultline.training.checkpoints import checkpoint
@@ -57,14 +58,21 @@ def test_seeds_and_names_give_different_networks(stored):
     assert not torch.equal(weights[0], weights[1])
 
 
-def job_of(folder, *, adversarial=(), images=None):
+def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test"):
+    """adversarial: files of FGSM's images to judge on, beside re-crafted ones or instead."""
+    sets = {
+        "images": images,
+        "split": split,
+        "transferred": ["fgsm"] * len(adversarial),
+        "recrafted": {"fgsm": FGSM} if recraft else {},
+    }
     given = {"data": folder / "data.pt", "checkpoint": folder / "checkpoint.pt"}
     return SimpleNamespace(
         input=SimpleNamespace(**given, adversarial=list(adversarial)),
         wildcards=SimpleNamespace(network="small_conv"),
         threads=1,
         resources=SimpleNamespace(mem_mb=2000, gpu=0),
-        params=SimpleNamespace(attacks={"fgsm": FGSM}, images=images, device="cpu"),
+        params=SimpleNamespace(sets=sets, device="cpu"),
     )
 
 
@@ -78,24 +86,48 @@ def test_stored_and_recrafted_attacks(stored):
     def make(layers):
         return synaptic_variants(layers, kinds=["high_pass"], count=3)
 
-    given = {"layers": ["conv2"], "make": make}
-    stored_facts = ablate(job_of(folder, adversarial=[folder / "fgsm.pt"]), **given)
+    given, files = {"layers": ["conv2"], "make": make}, [folder / "fgsm.pt"]
+    reused = ablate(job_of(folder, adversarial=files, recraft=False), **given)
     recrafted = ablate(job_of(folder), **given)
+    both = ablate(job_of(folder, adversarial=files), **given)
     expected = (predict(network, adversarial).argmax(1) == labels).numpy()
-    for facts in (stored_facts, recrafted):
-        assert list(facts.base) == ["clean", "fgsm"]
-        assert np.array_equal(facts.base["fgsm"], expected)
-        assert facts.correct["fgsm"].shape == (3, 60)
-    assert np.array_equal(stored_facts.correct["clean"], recrafted.correct["clean"])
+    assert [*reused.base] == ["clean", "fgsm transfer"] and [*recrafted.base] == ["clean", "fgsm"]
+    assert [*both.base] == ["clean", "fgsm transfer", "fgsm"]
+    for facts in (reused, recrafted):
+        for name, base in facts.base.items():
+            assert np.array_equal(both.base[name], base)
+            assert np.array_equal(both.correct[name], facts.correct[name])
+            assert np.array_equal(both.changed[name], facts.changed[name])
+            if name != "clean":
+                assert np.array_equal(base, expected) and facts.correct[name].shape == (3, 60)
+    assert not np.array_equal(both.correct["fgsm"], both.correct["fgsm transfer"])
     # high_pass at the largest weight removes the whole layer: nothing left to attack
-    last = recrafted.correct
+    last = both.correct
     assert np.array_equal(last["fgsm"][-1], last["clean"][-1])
-    for adversarial in ([folder / "fgsm.pt"], []):
-        fewer = ablate(job_of(folder, adversarial=adversarial, images=25), **given)
-        whole = stored_facts if adversarial else recrafted
-        for name in ("clean", "fgsm"):
-            assert np.array_equal(fewer.base[name], whole.base[name][:25])
-            assert np.array_equal(fewer.correct[name], whole.correct[name][:, :25])
+    save_tensors({"images": adversarial[:25]}, folder / "fgsm.pt")  # as few as are asked for
+    fewer = ablate(job_of(folder, adversarial=files, images=25), **given)
+    for name in both.base:
+        assert np.array_equal(fewer.base[name], both.base[name][:25])
+        assert np.array_equal(fewer.correct[name], both.correct[name][:, :25])
+
+
+def test_validation_images_judge_if_there_are_enough(stored):
+    folder, _, network = stored
+
+    def make(layers):
+        return synaptic_variants(layers, kinds=["pulse"], count=2)
+
+    given = {"layers": ["conv2"], "make": make}
+    message = error_of(ablate, job_of(folder, split="validation"), **given)
+    assert "datasets.digits.validation: 10 images are too few" in message and "200" in message
+    dataset = prepare("digits", train=50, validation=210, test=60, split_seed=0)
+    save_tensors(dataset.to_tensors(), folder / "data.pt")
+    facts = ablate(job_of(folder, split="validation", images=205), **given)
+    images, labels = images_of(dataset, "validation", 205)
+    expected = (predict(network, images).argmax(1) == labels).numpy()
+    assert np.array_equal(facts.base["clean"], expected)
+    message = error_of(ablate, job_of(folder, split="validation", images=250), **given)
+    assert "210 images, but ablation.images asks for 250" in message
 
 
 def test_all_layers_and_active_filters(stored):

@@ -9,7 +9,7 @@ from faultline.studies.checks import resolve
 
 CONFIG = """
 datasets:
-  digits: {train: 200, validation: 50, test: 60}
+  digits: {train: 200, validation: 200, test: 60}
 networks: [small_resnet, small_conv]
 trainings:
   standard: {epochs: [0, 2, 5]}
@@ -72,10 +72,30 @@ def test_attacks_are_evaluated_one_by_one_or_together(plan_of):
     assert list(plan.attacks()) == ["fgsm", "pgd"] and list(plan.attacks(["pgd"])) == ["pgd"]
 
 
-def test_stored_sets_need_no_settings_of_the_attack(plan_of):
-    assert plan_of().crafted_attacks() == {"pgd": {}}
-    plan = plan_of(ablation={"target": "ablated", "attacks": ["pgd"]})
-    assert not plan.transfers() and plan.crafted_attacks()["pgd"]["steps"] == 2
+@pytest.mark.parametrize(
+    ("target", "stored", "recrafted", "scored"),
+    [
+        ({}, [], ["fgsm", "pgd"], "pgd"),
+        ({"target": "base"}, ["pgd", "fgsm"], [], "pgd transfer"),
+        ({"target": "both"}, ["pgd", "fgsm"], ["fgsm", "pgd"], "pgd"),
+    ],
+)
+def test_which_network_is_attacked(plan_of, target, stored, recrafted, scored):
+    plan = plan_of(ablation={"attacks": ["pgd", "fgsm"], "images": 150} | target)
+    sets = plan.image_sets()
+    assert plan.transferred() == sets["transferred"] == stored
+    assert [*sets["recrafted"]] == recrafted and plan.scored_attack() == scored
+    if recrafted:  # stored sets need no settings of the attack
+        assert sets["recrafted"]["pgd"]["steps"] == 2
+    assert (sets["images"], sets["split"]) == (150, "validation")
+
+
+def test_ablated_networks_are_judged_on_images_that_retraining_is_not(plan_of):
+    none = {"retraining": {"from_epochs": []}}
+    assert plan_of().config["ablation"]["split"] == "validation"
+    assert plan_of(**none).config["ablation"]["split"] == "test"
+    chosen = plan_of(**none, ablation={"split": "validation"})
+    assert chosen.image_sets()["split"] == "validation"
 
 
 def test_filters_are_shared_out_over_jobs(plan_of):

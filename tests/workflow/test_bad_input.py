@@ -144,6 +144,11 @@ MISTAKES = [
     ("trainings.at", lr(at="layer"), ["trainings.at.regularisation.at", "sustainability.at"]),
     ("trainings.at", lr(on_empty="go"), ["regularisation.on_empty", "'go'", "base"]),
     # that do not go together
+    ("ablation.split", "test", ["config key ablation.split", "retraining", "validation"]),
+    ("ablation.split", "valid", ["config key ablation.split", "'valid'", "'validation'"]),
+    ("ablation.target", "network", ["config key ablation.target", "'network'", "both"]),
+    ("ablation.images", 201, ["datasets.digits.validation", "200", "ablation.images", "201"]),
+    ("datasets.digits.validation", 199, ["datasets.digits.validation", "199", "at least 200"]),
     (
         "sustainability",
         {"noises": {"pgd": {"kind": "salt", "strength": 0.1}}},
@@ -184,6 +189,16 @@ def test_mistake_in_the_config(key, value, expected):
     for part in expected:
         assert part in message
     assert repr(config) == repr(before)
+
+
+def test_a_list_that_training_uses_must_not_come_from_test_images():
+    config = yaml.safe_load(TINY)
+    config["sustainability"]["split"] = "test"
+    resolve(copy.deepcopy(config), SCHEMA)
+    config["trainings"]["at"] = lr()
+    message = error_of(resolve, config, SCHEMA)
+    for part in ("config key sustainability.split", "trainings.at", "set it to validation"):
+        assert part in message
 
 
 def test_the_tiny_config_is_right():
@@ -363,6 +378,7 @@ def test_results_that_are_write_protected(fresh):
 def fashion_mnist(workflow, **settings) -> None:
     config = workflow.config()
     config["datasets"] = {"fashion_mnist": {"validation": 2, "test": 2} | settings}
+    config["retraining"]["from_epochs"] = []
     workflow.configure(config)
 
 

@@ -15,12 +15,12 @@ from support import ROOT, Copy, fenced
 pytestmark = pytest.mark.slow
 
 PLAIN = {
-    "datasets": {"digits": {"train": 200, "validation": 50, "test": 60}},
+    "datasets": {"digits": {"train": 200, "validation": 200, "test": 60}},
     "networks": ["small_conv"],
     "trainings": {"standard": {"batch_size": 50, "epochs": [1]}},
     "seeds": [0],
     "attacks": {"pgd": {"method": "pgd", "steps": 2, "eps": 0.1}},
-    "ablation": {"target": "base", "attacks": ["pgd"]},
+    "ablation": {"attacks": ["pgd"]},
 }
 CHECKPOINT = "results/digits/small_conv/standard/seed-0/epoch-1"
 

@@ -205,12 +205,13 @@ ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
 ATTACKED = {"attack": 4} | on("accuracy", "robustness")
 TARGETING = {"target_filters": 2} | on("fragile")
+STORED = {"craft": 2} | TARGETING  # under pgd, for targeting alone
 LISTS_ON = {"list_vulnerable": 1} | on("sustainability")
 SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
 REMEDY = {"choose_gains": 1, "remedy": 3} | on("fragile")
 OWN = {"ablate_own": 1} | on("own")  # at the last epoch only
 SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
-EVERYTHING_ON = SWEEPS_ON | TARGETING | REMEDY | SUSTAINABILITY | RETRAINED
+EVERYTHING_ON = SWEEPS_ON | STORED | REMEDY | SUSTAINABILITY | RETRAINED
 
 
 def counts(jobs: list[dict]) -> dict[str, int]:
@@ -331,10 +332,21 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     config = rerun.config()
     config["attacks"]["pgd"]["eps"] = 0.2
     rerun.configure(config)
-    sets = ATTACKED | {"attack": 2} | RETRAINED | TARGETING | REMEDY | SUSTAINABILITY
+    sets = ATTACKED | {"attack": 2} | RETRAINED | STORED | REMEDY | SUSTAINABILITY
     again = rerun.announced()
     assert counts(again) == SWEEPS_ON | sets
-    assert values(again, "attack") == {"attack": {"pgd"}}
+    assert values(again, "attack") == {"attack": {"pgd"}, "craft": {"pgd"}}
+
+
+@pytest.mark.parametrize(("target", "stored"), [("ablated", 0), ("base", 2), ("both", 2)], ids=str)
+def test_who_is_attacked_remakes_the_sweeps(rerun, target, stored):
+    config = rerun.config()
+    config["ablation"]["target"] = target
+    config["targeting"] = {"layers": "none"}
+    rerun.configure(config)
+    again = counts(rerun.announced())
+    assert again.get("craft", 0) == 0  # what is stored is there, for targeting
+    assert again.get("ablate_layer", 0) == 2 * stored
 
 
 def test_a_further_epoch_remakes_no_earlier_one(rerun):
@@ -342,7 +354,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
-    new |= {"train": 1, "attack": 2, "target_filters": 1, "score": 1, "classify": 1}
+    new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 1}
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)
@@ -361,6 +373,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
         config["ablations"]["halve"],
     ):
         section["epochs"] = []
+    config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
     assert counts(rerun.announced()) == on(*STUDIES)
 
@@ -413,7 +426,7 @@ CHANGES = {
     "studies/sustainability/section.section": {"report": 1},
     "studies/robustness/section.section": {"report": 1},
     "studies/robustness/scores.differences": on("robustness"),
-    "attacks/selfchecks.checks": ATTACKED | SWEEPS_ON | TARGETING,
+    "attacks/selfchecks.checks": ATTACKED,
     "ablation/sweep.sweep": SWEEPS_ON | REMEDY,
     "studies/perturbations/variants.perturbed": PERTURBED,
     "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,

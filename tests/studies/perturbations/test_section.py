@@ -80,7 +80,7 @@ def test_the_section_shows_first_and_tells_then(config):
     assert len(block["figures"]) == 1 + 2 * 2  # the headline; curves and map, clean and under pgd
     assert block["notes"] == []
     for figure in block["figures"]:
-        assert "n = 50 test images, 2 seeds, 2 draws of each" in figure["caption"]
+        assert "n = 50 validation images, 2 seeds, 2 draws of each" in figure["caption"]
         assert figure["svg"].startswith("<svg") and figure["read"]
     assert "95% interval over draws and images" in block["figures"][0]["caption"]
     claim, depth, layers = block["tables"]

@@ -1,12 +1,22 @@
 """Sections and figures of scores and classes, from tables alone."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from run_tables import make_config, make_tables, said
 
+from faultline.base.columns import CLASSES
 from faultline.report import canvas
+from faultline.studies.overview import what_was_run
 from faultline.studies.synaptic import section
-from faultline.studies.synaptic.figures import class_map, filter_ranking, threshold_curves
+from faultline.studies.synaptic.figures import (
+    class_map,
+    filter_ranking,
+    threshold_curves,
+    transfer_by_band,
+    transfer_by_layer,
+)
+from faultline.studies.synaptic.transfer import moves, pairs
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +78,56 @@ def test_filters_are_ranked_by_clean_score_and_cut_in_the_middle(tables):
     ranks = [int(label.get_text()) for label in figure.axes[0].get_xticklabels()]
     ranked = list(clean["filter"])
     assert ranks == ranked[:2] + ranked[-2:]
+
+
+def both(tables):
+    """Tables that hold the scores of each attack under transfer too, of other networks."""
+    made = dict(tables)
+    for unit in ("layers", "bands"):
+        table = made[unit]
+        rows = table[table["attack"] == "pgd"]
+        value, names = rows["value"] + 0.2, rows["class"].replace("robust", "antifragile")
+        again = rows.assign(attack="pgd transfer", value=value, **{"class": names})
+        made[unit] = pd.concat([table, again], ignore_index=True)
+    return made
+
+
+def test_transfer_stands_beside_what_is_recrafted(tables):
+    tables, config = both(tables), make_config(ablation={"target": "both"})
+    for unit, figure in (("layers", transfer_by_layer), ("bands", transfer_by_band)):
+        found = pairs(canvas.last_epoch(tables[unit]), "pgd")
+        assert len(found) == 2 * (4 if unit == "layers" else 4 * 5)  # seeds, layers, bands
+        assert np.allclose(found["value_transfer"] - found["value"], 0.2)
+        counted = moves(found)
+        assert counted["units"].sum() == len(found)
+        for row in counted.to_dict("records"):
+            of_row = found[found["class_transfer"] == row["transfer"]]
+            assert row["units"] == len(of_row) > 0
+            assert all(row[name] == (of_row["class"] == name).sum() for name in CLASSES)
+        drawn = figure(found)
+        assert [ax.get_title() for ax in drawn.axes] == ["seed 0", "seed 1"]
+    words = said(section.transfer(tables, config))
+    assert "S_adv (pgd) of 8 layers at epoch 3" in words and "40 validation images" in words
+    assert "of 40 bands" in words and "95% intervals" in words
+    assert section.transfer(tables, make_config()) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("ablated", "re-crafted on each ablated network;"),
+        ("base", "crafted on the unablated network and reused (transfer);"),
+        ("both", "re-crafted on each ablated network, and beside it crafted on the unablated"),
+    ],
+)
+def test_the_report_says_which_network_is_attacked(tables, target, expected):
+    config = make_config(ablation={"target": target})
+    assert expected in said(section.class_maps(tables, config))
+    assert ("(transfer)" in what_was_run(tables, config)) == (target != "ablated")
+
+
+def test_captions_name_the_split(tables):
+    assert "n = 40 validation images" in said(section.class_maps(tables, make_config()))
+    config = make_config(retraining={"from_epochs": []})
+    assert "n = 40 test images" in said(section.class_maps(tables, config))
+    assert "validation" not in said(section.class_maps(tables, config))

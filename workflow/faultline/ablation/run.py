@@ -9,12 +9,12 @@ from faultline.ablation.facts import Facts
 from faultline.ablation.sweep import active_images, sweep
 from faultline.ablation.variants import Variant
 from faultline.attacks.run import crafters
+from faultline.base.columns import transfer
 from faultline.base.files import load_tensors
-from faultline.data.splits import test_images
 from faultline.networks.layers import called
 from faultline.networks.layers import layers as layers_of
 from faultline.run.job import free_memory
-from faultline.run.loading import opened
+from faultline.run.loading import judging_images, opened
 
 
 def ablate(
@@ -27,21 +27,19 @@ def ablate(
 ) -> Facts:
     """Sweep the variants of some layers (None: all in use) of the checkpoint that a job names.
 
-    job: as for `opened`, with input.adversarial (the stored sets, in the order of params.attacks;
-    empty where the attack is re-crafted on each variant), params.images (how many test images,
-    None: all), resources.mem_mb. make: layers by name -> variants.
+    job: as for `opened`, with params.sets (see `Plan.image_sets`), input.adversarial (the stored
+    sets, in the order of sets["transferred"]) and resources.mem_mb. make: layers by name ->
+    variants.
     active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
     the column changed_activations. tops: what `sweep` counts as correct.
     """
     dataset, network, state, device = opened(job)
-    clean, labels = test_images(dataset)
+    sets = job.params.sets
+    clean, labels = judging_images(dataset, split=sets["split"], count=sets["images"])
     images = {"clean": clean}
-    for attack, path in zip(job.params.attacks, job.input.adversarial, strict=False):
-        images[attack] = load_tensors(path, "adversarial test images", device=device)["images"]
-    # the test split is in a stratified order, so its first images are a fair sample of it
-    images = {name: chosen[: job.params.images] for name, chosen in images.items()}
-    labels = labels[: job.params.images]
-    recrafted = {} if job.input.adversarial else job.params.attacks
+    for attack, path in zip(sets["transferred"], job.input.adversarial, strict=True):
+        stored = load_tensors(path, "adversarial images", device=device)
+        images[transfer(attack)] = stored["images"]
     known = layers_of(network)
     if layers is None:
         used = called(network, clean[:1])
@@ -53,7 +51,7 @@ def ablate(
         images,
         labels,
         ablated=list(chosen),
-        attacks=crafters(recrafted, dataset, seed=state["seed"]),
+        attacks=crafters(sets["recrafted"], dataset, seed=state["seed"]),
         tops=tops,
         memory=free_memory(job, device),
     )

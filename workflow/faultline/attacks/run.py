@@ -4,7 +4,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
 from faultline.attacks.craft import attack_curve, craft
@@ -16,13 +15,12 @@ from faultline.data.splits import DataSet, test_images
 class Attacked(NamedTuple):
     """accuracy: rows {eps, correct, n, accuracy}; checks: rows, see `attacks.checks`.
 
-    correct: eps -> bool [n]; images: the adversarial images of the attack's own eps.
+    correct: eps -> bool [n].
     """
 
     accuracy: list[dict]
     checks: list[dict]
     correct: dict[float, np.ndarray]
-    images: torch.Tensor
 
 
 def attacked(
@@ -46,7 +44,7 @@ def attacked(
         print(f"{name}, eps {eps:g}: accuracy {hits.mean():.4f} (n = {len(hits)})")
     for check in found:
         print(f"{check['status']}: {check['check']}: {check['detail']}")
-    return Attacked(rows, found, correct, adversarial)
+    return Attacked(rows, found, correct)
 
 
 def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:

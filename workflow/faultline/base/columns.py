@@ -7,4 +7,11 @@ PLACE = [*RUN, "seed", "epoch"]
 NAMES = [*RUN, "layer", "attack", "policy", "probe", "images", "ablation", "variant"]
 """Columns of names: text, whatever they look like."""
 
+
+def transfer(attack: str) -> str:
+    """The image set of an attack that was crafted on the unablated network and is reused on the
+    ablated ones. Names of attacks hold no space."""
+    return f"{attack} transfer"
+
+
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")

@@ -229,7 +229,15 @@ def _moments(images: torch.Tensor, levels: int | None) -> tuple[tuple, tuple]:
     return tuple(mean), tuple(std)
 
 
+def images_of(
+    dataset: DataSet, split: str, count: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(images in pixel units, labels) of a split, the first `count` of them: a fair sample, as
+    splits are in a stratified order."""
+    images, labels = (part[:count] for part in dataset.splits[split])
+    return dataset.pixels(images), labels
+
+
 def test_images(dataset: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
     """(images in pixel units, labels) of the test split."""
-    images, labels = dataset.splits["test"]
-    return dataset.pixels(images), labels
+    return images_of(dataset, "test")

@@ -97,16 +97,22 @@ def epochs(count: int) -> str:
     return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
-def n(table: pd.DataFrame) -> str:
+def n(table: pd.DataFrame, split: str = "test") -> str:
     seeds = table.get("seed", pd.Series(dtype=float)).nunique()
-    return f"n = {images(table)}, {seeds} seed{'' if seeds == 1 else 's'}"
+    return f"n = {images(table, split)}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
-def images(table: pd.DataFrame) -> str:
+def n_ablated(table: pd.DataFrame, config: dict) -> str:
+    """The same for a table of ablated networks, which are judged on `ablation.split`."""
+    return n(table, config["ablation"]["split"])
+
+
+def images(table: pd.DataFrame, split: str = "test") -> str:
+    """How many images of a split the rows of a table come from."""
     if not len(table):
-        return "no test images"
+        return f"no {split} images"
     low, high = int(table["n"].min()), int(table["n"].max())
-    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
+    return f"{low:,} {split} images" if low == high else f"{low:,} to {high:,} {split} images"
 
 
 def suffix(attack: pd.Series) -> pd.Series:

@@ -6,10 +6,11 @@ import torch
 
 from faultline.base.files import load_tensors
 from faultline.base.seeds import seed_of
-from faultline.data.splits import DataSet
+from faultline.data.splits import DataSet, images_of
 from faultline.networks.architectures import Network
 from faultline.networks.registry import build
 from faultline.run.job import torch_device
+from faultline.run.plan import check_enough
 from faultline.training.checkpoints import restore
 
 
@@ -40,6 +41,16 @@ def load_network(
     network = build_network(name, dataset, seed=state["seed"], device=device)
     restore(network, None, state)
     return network.eval(), state
+
+
+def judging_images(
+    dataset: DataSet, *, split: str, count: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(images in pixel units, labels) that ablated networks are judged on, `count` or all of a
+    split; UserError where a validation split is too small."""
+    if split == "validation":
+        check_enough(dataset.name, len(dataset.splits[split][1]), count)
+    return images_of(dataset, split, count)
 
 
 class Opened(NamedTuple):

@@ -11,10 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faultline.base import plugins
-from faultline.base.columns import PLACE, RUN
+from faultline.base.columns import PLACE, RUN, transfer
 from faultline.base.errors import UserError
 from faultline.data.describe import describe
 from faultline.networks.facts import networks
+
+ENOUGH = 200
+"""Validation images that classes must at least come from (ours)."""
+
+
+def check_enough(dataset: str, count: int, images: int | None) -> None:
+    """UserError where a validation split of `count` images is too small to judge ablated networks
+    on, by itself or for the `images` asked for."""
+    key = f"config key datasets.{dataset}.validation: {count} images"
+    if count < ENOUGH:
+        raise UserError(
+            f"{key} are too few to judge ablated networks on (ablation.split: validation); give at "
+            f"least {ENOUGH}"
+        )
+    if count < (images or 0):
+        raise UserError(
+            f"{key}, but ablation.images asks for {images} (ablation.split: validation); raise the "
+            "one or lower the other"
+        )
 
 
 def is_for(training: dict, network: str) -> bool:
@@ -175,15 +194,27 @@ class Plan:
         alone = {*self.config["attacks"]} - {*self.config["robustness"]["attacks"]}
         return with_each(self.checkpoints(), "attack", sorted(alone))
 
-    def transfers(self) -> bool:
-        """Whether ablated networks are judged on adversarial images of their base network."""
-        return self.config["ablation"]["target"] == "base"
+    def transferred(self) -> list[str]:
+        """Attacks whose images are crafted on the base network, stored, and reused on its ablated
+        networks."""
+        ablation = self.config["ablation"]
+        return [] if ablation["target"] == "ablated" else ablation["attacks"]
 
-    def crafted_attacks(self) -> dict[str, dict]:
-        """Attacks of the ablations, with the settings that matter for them: stored sets hold all
-        that does, only crafting anew needs more."""
-        names = self.config["ablation"]["attacks"]
-        return {name: {} for name in names} if self.transfers() else self.attacks(names)
+    def image_sets(self) -> dict:
+        """What ablated networks are judged on: how many images (None: all) of which split, the
+        names of stored attacks, and the settings of those re-crafted on each network."""
+        ablation = self.config["ablation"]
+        return {
+            "images": ablation["images"],
+            "split": ablation["split"],
+            "transferred": self.transferred(),
+            "recrafted": self.attacks([] if ablation["target"] == "base" else ablation["attacks"]),
+        }
+
+    def scored_attack(self) -> str:
+        """The attack of retraining's score, as tables call it."""
+        attack = self.config["retraining"]["attack"]
+        return transfer(attack) if self.config["ablation"]["target"] == "base" else attack
 
     # Ablations
 

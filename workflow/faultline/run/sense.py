@@ -12,7 +12,7 @@ from faultline.data.describe import describe
 from faultline.data.sources import SOURCE_NAMES, Source
 from faultline.networks import facts as network_facts
 from faultline.networks.facts import networks
-from faultline.run.plan import is_for
+from faultline.run.plan import ENOUGH, check_enough, is_for
 from faultline.run.schema import check_finite, check_schema, with_defaults
 from faultline.run.trainings import check_recipe, check_tuning
 
@@ -62,6 +62,7 @@ def _check_sense(config: dict, studies: Sequence[Check]) -> None:
                     "which cannot be shifted or mirrored; leave it out"
                 )
     _check_attacks(config)
+    _check_ablation(config, facts)
     for check in studies:
         check(config, facts)
     for name, training in config["trainings"].items():
@@ -125,7 +126,7 @@ def _check_dataset(name: str, dataset: dict) -> Source:
     facts = describe(dataset, name=name)
     if source == "npz":
         dataset["classes"] = facts.classes
-    dataset.setdefault("validation", None if facts.official_validation else 100)
+    dataset.setdefault("validation", None if facts.official_validation else ENOUGH)
     if dataset["test"] is None and not facts.official_test:
         raise UserError(
             f"config key datasets.{name}.test: missing; {source} has no official "
@@ -216,6 +217,22 @@ def _check_attacks(config: dict) -> None:
             )
         attack["eps_grid"] = sorted({0.0, float(attack["eps"]), *map(float, attack["eps_grid"])})
     chosen_attacks(config, "ablation", "attacks", default=list(attacks))
+
+
+def _check_ablation(config: dict, facts: dict[str, Source]) -> None:
+    """Which images ablated networks are judged on: where classes choose what is frozen, none that
+    retraining is judged on."""
+    ablation, chooses = config["ablation"], bool(config["retraining"]["from_epochs"])
+    if ablation.setdefault("split", "validation" if chooses else "test") == "validation":
+        for name, dataset in config["datasets"].items():
+            if dataset["validation"] is not None:  # else the job counts them
+                check_enough(name, dataset["validation"], ablation["images"])
+    elif chooses:
+        raise UserError(
+            "config key ablation.split: selective retraining is judged on test images, so the "
+            "classes that it freezes by must not come from them; set it to validation, or "
+            "retraining.from_epochs to []"
+        )
 
 
 def chosen_attacks(config: dict, section: str, key: str, *, default=None) -> None:

@@ -71,6 +71,12 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
         )
     if chosen["at"] != section["at"]:
         raise UserError(f"{key}.at: differs from sustainability.at, which makes the list")
+    if section["split"] == "test":
+        raise UserError(
+            "config key sustainability.split: trainings are judged on test images, so the most "
+            f"vulnerable layers that trainings.{name} regularises must not come from them; set it "
+            "to validation or train"
+        )
     chosen.setdefault("eta", section["eta"])
 
 

@@ -19,6 +19,7 @@ STUDIES = (
 
 SECTIONS = (
     "synaptic.class_maps",
+    "synaptic.transfer",
     "robustness.section",
     "accuracy.under_attack",
     "synaptic.threshold_curves",

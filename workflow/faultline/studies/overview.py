@@ -17,13 +17,16 @@ def what_was_run(tables: dict, config: dict) -> str:
         for said, names in alike.items()
     )
     n = page.images(tables["accuracy"])
-    chosen, target = page.listed(config["ablation"]["attacks"]), config["ablation"]["target"]
+    ablation, chosen = config["ablation"], page.listed(config["ablation"]["attacks"])
+    once = "once on each checkpoint and reused on its ablated networks (transfer)"
     crafted = {
-        "base": "crafted once on each checkpoint and reused on its ablated networks",
+        "base": f"crafted {once}",
         "ablated": "crafted anew on each ablated network",
-    }[target]
-    seeds, swept = config["seeds"], page.images(tables["layers"])
-    judged = n if swept in (n, "no test images") else f"{n} (scores: {swept})"
+        "both": f"crafted anew on each ablated network, and {once}",
+    }[ablation["target"]]
+    seeds, layers = config["seeds"], tables["layers"]
+    swept = page.images(layers, ablation["split"])
+    judged = n if swept == n or not len(layers) else f"{n} (scores: {swept})"
     return (
         f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
         f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "

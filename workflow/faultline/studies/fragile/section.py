@@ -107,7 +107,8 @@ def targeting(tables: dict, config: dict) -> dict:
         for layer in names:
             of_layer = canvas.last_epoch(part[part["layer"] == layer])
             epoch, count = of_layer["epoch"].max(), of_layer["filter"].nunique()
-            where = f"{layer} at epoch {epoch}. {page.n(of_layer)}, {count} filters each"
+            n = page.n_ablated(of_layer, config)
+            where = f"{layer} at epoch {epoch}. {n}, {count} filters each"
             drawn, known = _here(kernels, layer, epoch), _here(associated, layer, epoch)
             figures = []
             if len(drawn):
@@ -233,7 +234,7 @@ def overlap(tables: dict, config: dict) -> dict:
                         draw.fragile_sets(sets),
                         name=f"fragile-sets-{index}-{layer}",
                         alt=f"Classes of the filters of {layer} of {run} at every epoch",
-                        caption=f"{layer}: classes by S_clean. {page.n(sets)}"
+                        caption=f"{layer}: classes by S_clean. {page.n_ablated(sets, config)}"
                         + (
                             f"; the first {draw.MAX_SEEDS} seeds."
                             if sets["seed"].nunique() > draw.MAX_SEEDS

@@ -26,7 +26,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
             name=f"own-{index}",
             alt=f"Change of accuracy under {heading}, by layer and variant",
             caption=f"{heading} at epoch {epoch}: accuracy less that of the whole network. "
-            f"{page.n(part)}; dot: one seed; bar: {confidence:.0%} interval over images, paired.",
+            f"{page.n_ablated(part, config)}; dot: one seed; bar: {confidence:.0%} interval over "
+            "images, paired.",
             read="Left of the line accuracy is lost. A bar that reaches over the line does not "
             "tell the variant from the whole network; bars are not corrected for their number.",
         )

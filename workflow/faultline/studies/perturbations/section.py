@@ -24,7 +24,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         )
         figures, notes = [], _nonfinite(first_best)
         what = f"{run} at epoch {last['epoch'].max()}"
-        n = f"{page.n(last)}, {last['repeats'].max()} draws of each"
+        n = f"{page.n_ablated(last, config)}, {last['repeats'].max()} draws of each"
         if len(headline):
             figures.append(
                 page.figure(

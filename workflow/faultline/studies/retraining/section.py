@@ -7,6 +7,7 @@ import pandas as pd
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.run.plan import Plan
 
 UNITS = {
     "layer": "layers",
@@ -93,7 +94,8 @@ def section(tables: dict, config: dict) -> dict:
         "retraining",
         "Retraining compared",
         intro=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of {settings['attack']}), fragile_only all others, random other "
+        f"{settings['score']} of {Plan(config).scored_attack()}, decided on "
+        f"{config['ablation']['split']} images), fragile_only all others, random other "
         f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "
         f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "
         "equally long on the same order of data, and are attacked anew afterwards. Shares are of "

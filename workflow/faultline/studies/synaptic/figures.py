@@ -44,6 +44,8 @@ MAX_PANELS = 60
 
 MAX_FILTERS = 128
 
+MAX_SEEDS = 5
+
 
 @styled
 def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Figure:
@@ -246,9 +248,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
         gap=(0.3, 0.45),
         least=7.6,
     )
-    spread = table[["ci_low", "ci_high", "value"]].to_numpy(float)
-    low, high = np.nanmin(spread, initial=0.0), np.nanmax(spread, initial=0.0)
-    pad = 0.06 * (high - low) or 0.1
+    limits = _limits(table, ["ci_low", "ci_high", "value"])
     for row, seed in enumerate(seeds):
         of_seed = table[table["seed"] == seed]
         clean = of_seed[of_seed["score"] == "S_clean"].sort_values(["value", "filter"])
@@ -262,10 +262,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
             part = part.set_index("filter").reindex(order)
             x = np.arange(len(order)) + (3.0 * (np.arange(len(order)) >= most // 2) if cut else 0)
             _points(ax, x, part)
-            ax.axhline(0, color=GREY, lw=0.7)
-            tau = part["tau"].iloc[0]
-            for limit in (-tau, tau):
-                ax.axhline(limit, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=3)
+            _class_limits(ax.axhline, part["tau"].iloc[0])
             if cut:
                 ax.axvline(most // 2 + 1, color=GREY, lw=0.8, ls=(0, (4, 2)))
             if len(order) <= 48 and width >= 0.13 * len(order):
@@ -276,7 +273,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
                 ax.set_xticks([])
             ax.tick_params(axis="x", length=2)
             ax.set_xlim(x[0] - 0.8, x[-1] + 0.8)
-            ax.set_ylim(low - pad, high + pad)
+            ax.set_ylim(*limits)
             ax.grid(axis="y", lw=0.5)
             if row == 0:
                 ax.set_title(_score_title(score, attack).replace("\n", ", "))
@@ -290,7 +287,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
     handles.append(
         Line2D([], [], marker="o", ls="", mfc="white", mec="#1f2937", label="hollow: not decided")
     )
-    handles.append(Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="±tau"))
+    handles.append(_TAU_LINE)
     legend(fig, handles, columns=len(handles))
     return fig
 
@@ -358,6 +355,119 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
     handles.append(patch(class_colour("untouched", True), "untouched"))
     legend(fig, handles, columns=4)
     return fig
+
+
+@styled
+def transfer_by_layer(pairs: pd.DataFrame) -> Figure:
+    """S_adv of each layer with its interval, under transfer and re-crafted: a panel per seed.
+
+    pairs: see `transfer.pairs`. Each marker has the colour of its own class; hollow: not decided.
+    """
+    names, seeds = layer_order(pairs), sorted(pairs["seed"].unique())[:MAX_SEEDS]
+    left = label_width(names)
+    width = min(4.0, (MAX_WIDTH - left - 0.2) / len(seeds) - 0.25)
+    fig, axes = axes_grid(
+        [[width] * len(seeds), [0.32 * len(names) + 0.1]],
+        left=left,
+        bottom=1.1,
+        top=0.35,
+        gap=(0.25, 0),
+        least=7.6,
+    )
+    place, tau = {layer: y for y, layer in enumerate(names)}, pairs["tau"].iloc[0]
+    limits = _limits(pairs, ["ci_low", "ci_high", "ci_low_transfer", "ci_high_transfer"])
+    for ax, seed in zip(axes[0], seeds, strict=True):
+        _class_limits(ax.axvline, tau)
+        for row in pairs[pairs["seed"] == seed].to_dict("records"):
+            y = place[row["layer"]]
+            x = row["value_transfer"], row["value"]
+            ax.plot(x, [y - 0.17, y + 0.17], color=GREY, lw=0.8, zorder=2)
+            for kind, at in (("_transfer", y - 0.17), ("", y + 0.17)):
+                colour = strong_colour(row[f"class{kind}"])
+                ends = row[f"ci_low{kind}"], row[f"ci_high{kind}"]
+                ax.plot(ends, [at, at], color=colour, lw=1.2, alpha=0.7)
+                face = colour if row[f"decided{kind}"] else "white"
+                marker = TRANSFER_MARKERS[kind]
+                ax.plot(row[f"value{kind}"], at, marker, ms=4.5, mfc=face, mec=colour, zorder=4)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_xlim(*limits)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", lw=0.5)
+        ax.set_title(f"seed {seed}")
+        ax.set_xlabel("S_adv")
+    hide_repeated(axes)
+    handles = [
+        Line2D([], [], marker=marker, ls="", ms=4.5, mfc="white", mec="#1f2937", label=label)
+        for marker, label in (
+            (TRANSFER_MARKERS["_transfer"], "transfer"),
+            (TRANSFER_MARKERS[""], "re-crafted (hollow: not decided)"),
+        )
+    ]
+    legend(fig, [*handles, *map(class_dot, CLASSES), _TAU_LINE], columns=4)
+    return fig
+
+
+@styled
+def transfer_by_band(pairs: pd.DataFrame) -> Figure:
+    """S_adv of every pulse band with its intervals, re-crafted over transfer: a panel per seed.
+
+    pairs: see `transfer.pairs`. A marker's edge has the colour of the class under transfer, its
+    inside that of the class when re-crafted.
+    """
+    seeds = sorted(pairs["seed"].unique())[:MAX_SEEDS]
+    width = min(3.4, (MAX_WIDTH - 0.95) / len(seeds) - 0.25)
+    fig, axes = axes_grid(
+        [[width] * len(seeds), [width]], left=0.75, bottom=0.9, top=0.35, gap=(0.25, 0), least=7.6
+    )
+    tau, limits = pairs["tau"].iloc[0], _limits(pairs, ["value", "value_transfer"])
+    for ax, seed in zip(axes[0], seeds, strict=True):
+        ax.axline((0, 0), slope=1, color=GREY, lw=0.7)
+        _class_limits(ax.axvline, tau)
+        _class_limits(ax.axhline, tau)
+        rows = pairs[pairs["seed"] == seed]
+        x, y = rows["value_transfer"], rows["value"]
+        spread = {"color": GREY, "lw": 0.6, "alpha": 0.35, "zorder": 2}
+        ax.hlines(y, rows["ci_low_transfer"], rows["ci_high_transfer"], **spread)
+        ax.vlines(x, rows["ci_low"], rows["ci_high"], **spread)
+        ax.scatter(
+            x,
+            y,
+            s=36,
+            c=[strong_colour(name) for name in rows["class"]],
+            edgecolors=[strong_colour(name) for name in rows["class_transfer"]],
+            linewidths=2,
+            zorder=3,
+        )
+        ax.set_xlim(*limits)
+        ax.set_ylim(*limits)
+        ax.grid(lw=0.5)
+        ax.set_title(f"seed {seed}")
+        ax.set_xlabel("S_adv, transfer")
+    axes[0][0].set_ylabel("S_adv, re-crafted")
+    hide_repeated(axes)
+    equal = Line2D([], [], color=GREY, lw=0.8, label="equal")
+    legend(fig, [*map(class_dot, CLASSES), equal, _TAU_LINE], columns=7)
+    return fig
+
+
+TRANSFER_MARKERS = {"_transfer": "D", "": "o"}
+
+_TAU_LINE = Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="±tau")
+
+
+def _class_limits(draw, tau: float) -> None:
+    draw(0, color=GREY, lw=0.7)
+    for limit in (-tau, tau):
+        draw(limit, color=GREY, lw=0.7, ls=(0, (1, 2)))
+
+
+def _limits(table: pd.DataFrame, columns: list[str]) -> tuple[float, float]:
+    """Of an axis that shows these values and 0."""
+    values = table[columns].to_numpy(float)
+    low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
+    pad = 0.06 * (high - low) or 0.1
+    return low - pad, high + pad
 
 
 def _score_panels(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from faultline.base.columns import CLASSES
 from faultline.report import canvas, page
+from faultline.run.plan import Plan
 from faultline.studies.synaptic import figures as draw
+from faultline.studies.synaptic.transfer import moves, pairs
 
 MAX_RANKED_LAYERS = 4
 
@@ -14,7 +17,7 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["layers"]):
         part = canvas.last_epoch(part)
         part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
-        attack = config["retraining"]["attack"]
+        attack = Plan(config).scored_attack()
         rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
         prefix, what = "", f"S_adv ({attack})"
         if rows["value"].isna().all():
@@ -79,8 +82,18 @@ def _tau(config: dict, unit: str) -> str:
 def _choices(config: dict, unit: str) -> str:
     return (
         f"Ours: tau ({_tau(config, unit)}) and the baseline ({config['scores']['baseline']}); "
-        f"intervals are at {config['scores']['confidence']:.0%} over test images."
+        f"intervals are at {config['scores']['confidence']:.0%} over {config['ablation']['split']} "
+        "images."
     )
+
+
+def _crafted(config: dict) -> str:
+    reused = "crafted on the unablated network and reused (transfer)"
+    return {
+        "ablated": "re-crafted on each ablated network",
+        "base": reused,
+        "both": f"re-crafted on each ablated network, and beside it {reused}",
+    }[config["ablation"]["target"]]
 
 
 def _no_sweep(config: dict) -> str:
@@ -98,7 +111,7 @@ def class_maps(tables: dict, config: dict) -> dict:
             name=f"classes-{index}",
             alt=f"Classes of the layers of {run}, by score and seed",
             caption=f"Classes at epoch {last['epoch'].max()}, by the mean of the synaptic filters "
-            f"(combined). {page.n(last)}.",
+            f"(combined). {page.n_ablated(last, config)}.",
             read="One cell is one layer of one seed. Strong colours are decided, pale ones with a "
             "question mark are not: their interval reaches into another class.",
         )
@@ -121,8 +134,69 @@ def class_maps(tables: dict, config: dict) -> dict:
         intro="A layer is fragile where removing its weights, threshold by threshold, costs more "
         "relative accuracy than tau, antifragile where it gains more than tau, robust between, and "
         "untouched where no weight or no output changed. S_clean is about clean images, S_adv "
-        "about "
-        "adversarial ones, S_diff is their difference. " + _choices(config, "layers"),
+        f"about adversarial ones, {_crafted(config)}; S_diff is their difference. "
+        + _choices(config, "layers"),
+        blocks=blocks,
+        empty=_no_sweep(config),
+    )
+
+
+def transfer(tables: dict, config: dict) -> dict | None:
+    """Transfer beside re-crafted attacks; None unless `ablation.target` is both."""
+    if config["ablation"]["target"] != "both":
+        return None
+    attack, blocks = config["retraining"]["attack"], []
+    confidence = f"{config['scores']['confidence']:.0%}"
+    kinds = (
+        ("layers", draw.transfer_by_layer, "A diamond and the dot linked to it are one layer."),
+        (
+            "bands",
+            draw.transfer_by_band,
+            "A dot is one band: its edge has the colour of the class under transfer, its inside "
+            "that of the class when re-crafted. Intervals are cut off at the edge of the panel.",
+        ),
+    )
+    for index, (run, part) in enumerate(page.runs(tables["layers"])):
+        last = {
+            unit: canvas.last_epoch(page.of(tables[unit], part))
+            for unit, *_ in kinds
+            if len(page.of(tables[unit], part))
+        }
+        figures, counts = [], []
+        for unit, figure, read in kinds:
+            found = pairs(last[unit], attack) if unit in last else pd.DataFrame()
+            if len(found):
+                figures.append(
+                    page.figure(
+                        figure(found),
+                        name=f"transfer-{index}-{unit}",
+                        alt=f"S_adv of the {unit} of {run} under transfer and re-crafted",
+                        caption=f"S_adv ({attack}) of {len(found)} {unit} at epoch "
+                        f"{found['epoch'].max()}, counted over seeds. "
+                        f"{page.n_ablated(found, config)}; {confidence} intervals.",
+                        read=read,
+                    )
+                )
+        for name in config["ablation"]["attacks"]:
+            for unit, table in last.items():
+                counted = moves(pairs(table, name))
+                counts.append(counted.assign(unit=unit, attack=name))
+        columns = {"attack": "attack", "of": "unit", "under transfer": "transfer", "n": "units"}
+        columns |= {name: name for name in CLASSES}
+        table = page.table(
+            "Classes under transfer (rows) and when re-crafted (columns), counted over seeds",
+            pd.concat(counts),
+            columns,
+            shown=True,
+        )
+        blocks.append(page.block(run, figures=figures, tables=[table]))
+    return page.section(
+        "transfer",
+        "Transfer beside re-crafted attacks",
+        intro="Adversarial images that were crafted on the unablated network fit the ablated one "
+        "less, so a layer may look robust or antifragile because the attack has missed. Here the "
+        "same networks are judged on such images (transfer) and on images re-crafted on each of "
+        "them. " + _choices(config, "layers"),
         blocks=blocks,
         empty=_no_sweep(config),
     )
@@ -148,7 +222,7 @@ def threshold_curves(tables: dict, config: dict) -> dict:
             name=f"thresholds-{index}",
             alt=f"Accuracy over the threshold of the synaptic filters, by layer, for {run}",
             caption=f"Accuracy under synaptic filters at epoch {last['epoch'].max()}. "
-            f"{page.n(last)}; line: mean over seeds; {band}.",
+            f"{page.n_ablated(last, config)}; line: mean over seeds; {band}.",
             read="The threshold goes from the layer's smallest weight (0) to its largest (1). "
             "high_pass removes all weights up to it, low_pass all from it on, pulse those around "
             "it. "
@@ -181,7 +255,7 @@ def score_maps(tables: dict, config: dict) -> dict:
             name=f"scores-{index}",
             alt=f"Scores of the layers of {run} at every checkpoint epoch",
             caption="Scores (combined over the synaptic filters), mean over seeds. "
-            f"{page.n(part)}.",
+            f"{page.n_ablated(part, config)}.",
             read="Orange: accuracy is lost when the layer is filtered; blue: it is gained; both "
             "colours share one scale, centred at 0.",
         )
@@ -222,9 +296,8 @@ def filter_rankings(tables: dict, config: dict) -> dict:
                     alt=f"Filters of {layer} of {run}, ranked by S_clean",
                     caption=f"{layer}: its {count} filters at epoch {last['epoch'].max()}, one "
                     "removed "
-                    f"at a time. {page.n(of_layer)}; bars: {config['scores']['confidence']:.0%} "
-                    "intervals "
-                    "over images, paired.",
+                    f"at a time. {page.n_ablated(of_layer, config)}; bars: "
+                    f"{config['scores']['confidence']:.0%} intervals over images, paired.",
                     read="Left is what the network misses most. The panels of one row share their "
                     "order, so a matching slope means that clean and adversarial accuracy depend "
                     "on "
@@ -244,7 +317,7 @@ def filter_rankings(tables: dict, config: dict) -> dict:
 
 
 def band_splits(tables: dict, config: dict) -> dict:
-    attack, blocks = config["retraining"]["attack"], []
+    attack, blocks = Plan(config).scored_attack(), []
     for index, (run, part) in enumerate(page.runs(tables["bands"])):
         last = canvas.last_epoch(part)
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
@@ -263,7 +336,7 @@ def band_splits(tables: dict, config: dict) -> dict:
             alt=f"Share of each layer's weights by class of their pulse band, for {run}",
             caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
             "S_adv "
-            f"({attack}). {page.n(chosen)}.",
+            f"({attack}). {page.n_ablated(chosen, config)}.",
             read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
             "bands "
             "of each class; the few weights between two neighbouring bands are left out.",

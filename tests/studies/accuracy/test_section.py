@@ -122,6 +122,6 @@ def test_an_attack_that_scores_rest_on_is_held_against_the_worst_case(made):
 
 def test_a_norm_without_apgd_says_so(made):
     config, found = made
-    line = "l2: the strongest attack run is pgd-l2; APGD was not asked"
+    line = "At l2, the strongest attack run is pgd-l2; APGD was not asked"
     for shown in (said(check_findings(found, config)), said(self_checks(found, config))):
-        assert shown.count(line) == 1 and "linf: the strongest" not in shown
+        assert shown.count(line) == 1 and "At linf, the strongest" not in shown

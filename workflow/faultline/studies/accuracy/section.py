@@ -72,7 +72,7 @@ def _not_asked(config: dict) -> Iterator[str]:
         strongest = f"the strongest attack run is {known[-1]}"
         if not known:
             strongest = f"nothing is known of how strong {page.listed(unknown)} are"
-        yield f"{unit}: {strongest}; APGD was not asked, so what it would find is not known."
+        yield f"At {unit}, {strongest}; APGD was not asked, so what it would find is not known."
 
 
 def under_attack(tables: dict, config: dict) -> dict:

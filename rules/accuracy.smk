@@ -66,6 +66,7 @@ rule tabulate_accuracy:
         study="accuracy",
         settings={
             "attacks": PLAN.attacks(),
+            "judges": config["ablation"]["attacks"],
             "masking": config["robustness"]["masking"],
             "confidence": config["scores"]["confidence"],
         },

@@ -24,7 +24,7 @@ rule evaluate_robustness:
 
 use rule tabulate_accuracy as tabulate_robustness with:
     input:
-        accuracy=of_all_attacks("accuracy.tsv"),
+        accuracy=TABLES["accuracy"],
         tuning=fill(f"{TUNING}/candidates.tsv", PLAN.tuned()),
     output:
         **tables("robustness"),

@@ -5,6 +5,7 @@ from faultline.attacks.checks import (
     CHECK_MEANINGS,
     accuracy_monotone,
     compare_attacks,
+    near_worst_case,
     rise_p_value,
     split_attacks,
 )
@@ -67,3 +68,56 @@ def test_correctness_of_attacks_that_were_run_together_is_split():
         "fgsm": ["0", "0.1"],
         "pgd": ["0"],
     }
+
+
+LINF = {
+    name: {"method": method, "norm": "linf", "normalised_units": False}
+    for name, method in {"fgsm": "fgsm", "pgd": "pgd", "apgd": "apgd", "mine": "a.py:b"}.items()
+}
+
+
+def near(shares, *, judges=(), masking=10, attacks=LINF):
+    """attack -> row; shares: attack -> {eps: the images that it leaves correct, of 100}."""
+    correct = {
+        name: {eps: np.isin(np.arange(100), right) for eps, right in of.items()}
+        for name, of in shares.items()
+    }
+    rows = near_worst_case(correct, attacks=attacks, judges=judges, masking=masking)
+    assert {row["check"] for row in rows} <= {"near_worst_case"} & {*CHECK_MEANINGS}
+    return {row["attack"]: row for row in rows}
+
+
+def test_an_attack_that_leaves_more_than_the_worst_case_is_told():
+    # PGD fools images 50 on, APGD 44 on but for 94 to 99: worst case 44, PGD 6 and APGD 6 above it
+    shares = {
+        "pgd": {"0": range(90), "0.1": range(50)},
+        "apgd": {"0": range(90), "0.1": [*range(44), *range(94, 100)]},
+    }
+    found = near(shares, judges=["pgd"])
+    assert {name: row["status"] for name, row in found.items()} == {"pgd": "warning", "apgd": "ok"}
+    assert found["pgd"]["detail"] == (
+        "At most, accuracy is 50.00 % under pgd and 44.00 % in the worst case over pgd, apgd, at "
+        "linf eps 0.1; told from 5 points on, as scores rest on it."
+    )
+    assert found["apgd"]["detail"].endswith("told from 10 points on.")
+    assert near(shares, judges=["pgd"], masking=12.1)["pgd"]["status"] == "ok"
+    assert near(shares, masking=6)["pgd"]["status"] == "warning"
+
+
+def test_the_largest_gap_over_eps_counts():
+    shares = {
+        "pgd": {"0": range(90), "0.1": range(50), "0.2": range(30), "0.3": range(99)},
+        "apgd": {"0": range(90), "0.1": range(48), "0.2": range(10)},
+    }
+    found = near(shares)
+    assert "at linf eps 0.2" in found["pgd"]["detail"] and found["pgd"]["status"] == "warning"
+
+
+def test_attacks_that_claim_nothing_are_asked_only_where_scores_rest_on_them():
+    shares = {name: {"0.1": range(50)} for name in LINF} | {"apgd": {"0.1": range(10)}}
+    assert near(shares).keys() == {"pgd", "apgd"}
+    found = near(shares, judges=["fgsm", "mine"])
+    assert found.keys() == LINF.keys() and found["mine"]["status"] == "warning"
+    assert near({"pgd": {"0.1": range(50)}}, judges=["pgd"]) == {}
+    apart = LINF | {"apgd": {"method": "apgd", "norm": "l2", "normalised_units": False}}
+    assert near({name: shares[name] for name in ("pgd", "apgd")}, attacks=apart) == {}

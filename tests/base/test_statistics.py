@@ -11,10 +11,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from faultline.base.statistics import (
     benjamini_hochberg,
+    detectable_difference,
     fleiss_kappa,
     mcnemar,
     mean_agreement,
     mean_interval,
+    mean_p_value,
     paired_difference_interval,
     paired_mean_interval,
     paired_ratio_interval,
@@ -100,6 +102,30 @@ def test_mean_interval_of_one_and_of_none():
         (0.5, np.nan, np.nan), nan_ok=True
     )
     assert np.isnan(mean_interval([], confidence=0.95)).all()
+
+
+@pytest.mark.parametrize("values", [[0.0] * 3, [71.4] * 4, [0.1 + 0.2, 0.3]])
+def test_equal_values_tell_nothing_of_their_spread(values):
+    mean, low, high = mean_interval(values, confidence=0.95)
+    assert mean == pytest.approx(values[0]) and np.isnan([low, high]).all()
+    assert np.isnan(mean_p_value(values))
+    assert np.isnan(detectable_difference(values, confidence=0.95))
+
+
+def test_detectable_difference_by_hand():
+    # t(.975, 2) = 4.302653, t(.8, 2) = 1.060660, standard error 1 / sqrt(3)
+    found = detectable_difference([1, 2, 3], confidence=0.95)
+    assert found == pytest.approx((4.302653 + 1.060660) / np.sqrt(3))
+    assert np.isnan(detectable_difference([1], confidence=0.95))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 40])
+def test_a_detectable_difference_is_told_with_its_power(n):
+    values = np.random.default_rng(n).normal(size=n)
+    found = detectable_difference(values, confidence=0.95, power=0.8)
+    noncentral = found / stats.sem(values)
+    power = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, noncentral)
+    assert power == pytest.approx(0.8, abs=0.07)
 
 
 def test_fleiss_kappa_by_hand():

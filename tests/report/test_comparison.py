@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 
 from faultline.report.comparison import compared
@@ -14,7 +15,7 @@ def test_policies_are_told_apart_by_their_intervals_alone():
             *("policy", "level", "seed", "seeds", "difference", "ci_low", "ci_high"),
             *("image_ci_low", "image_ci_high"),
         ],
-    ).assign(accuracy=0.52, reference_accuracy=0.5, reference="regular")
+    ).assign(accuracy=0.52, reference_accuracy=0.5, reference="regular", detectable=0.0125)
 
     def say(rows):
         return compared(rows, policy="selective", reference="regular", control="random freezing")
@@ -24,16 +25,23 @@ def test_policies_are_told_apart_by_their_intervals_alone():
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
     assert "worse than regular" in say(worse)
     unsure = rows.assign(image_ci_low=-0.001)  # certain over seeds, not over images
-    assert "not distinguishable from regular" in say(unsure)
-    flat = rows.assign(ci_low=0.02, ci_high=0.02)  # seeds agree by chance: their t has no width
+    assert "not distinguishable from regular (80 % power from 1.25 points on)." in say(unsure)
+    flat = rows.assign(ci_low=np.nan, ci_high=np.nan)  # seeds agree by chance: no t interval
     assert "[+1.50, +2.50] over images (the same in 2 seeds)" in say(flat)
 
     against = rows.assign(reference="random", difference=0.015, ci_low=-0.01, ci_high=0.04)
     for low, high, words in (
-        (-0.01, 0.04, "+1.50 points [\u22121.00, +4.00], not distinguishable from it."),
+        (
+            *(-0.01, 0.04),
+            "+1.50 points [\u22121.00, +4.00], not distinguishable from it (80 % power from 1.25 "
+            "points on).",
+        ),
         (0.01, 0.02, "+1.50 points [+1.00, +2.00], better than it."),
-        (0.015, 0.015, "+1.50 points in every seed."),
+        (np.nan, np.nan, "+1.50 points in every seed."),
     ):
         both = pd.concat([rows, against.assign(ci_low=low, ci_high=high)])
         assert say(both) == say(rows)[:-1] + f"; less random freezing, {words}"
     assert say(pd.concat([rows, against.assign(seeds=1)])) == say(rows)
+
+    floor = rows.assign(accuracy=0.0, reference_accuracy=0.0)
+    assert say(floor) == "0.0 %, regular 0.0 %: both at 0, a floor that says nothing of either."

@@ -106,6 +106,56 @@ def test_one_seed_says_nothing_of_others():
     assert (table["seeds"] == 1).all() and (table["value"] > 0).all()
 
 
+def fixed_table(accuracies):
+    """accuracies: training -> eps -> of each seed."""
+    rows = [
+        PLACE | {"training": t, "seed": seed, "attack": "apgd", "eps": eps, "n": 100, "accuracy": a}
+        for t, by_eps in accuracies.items()
+        for eps, values in by_eps.items()
+        for seed, a in enumerate(values)
+    ]
+    return rg_scores(pd.DataFrame(rows))
+
+
+def test_intervals_stay_within_what_is_possible():
+    scores = fixed_table(
+        {"base": {0.0: [0.99, 0.9], 0.1: [0.02, 0.1]}, "lr": {0.0: [1, 0.91], 0.1: [0.9, 0.1]}}
+    )
+    table = over_seeds(scores, confidence=0.95).set_index(["training", "eps"])
+    ends = table[["ci_low", "ci_high"]]
+    assert ends.loc[("base", "0"), "ci_high"] == 100 and ends.loc[("base", "0"), "ci_low"] > 0
+    assert ends.loc[("base", "0.1"), "ci_low"] == 0
+    assert list(ends.loc[("lr", "rg_score")]) == [0, 200]
+    changes = differences(scores, {"lr": "base"}, confidence=0.95).set_index("eps")
+    assert list(changes.loc["0.1", ["ci_low", "ci_high"]]) == [-100, 100]
+    assert list(changes.loc["rg_score", ["ci_low", "ci_high"]]) == [-200, 200]
+
+
+def test_both_at_0_is_a_floor_and_equal_differences_have_no_interval():
+    scores = fixed_table(
+        {
+            "base": {0.0: [0.9, 0.8, 0.9], 0.1: [0, 0, 0], 0.2: [0, 0, 0]},
+            "lr": {0.0: [0.8, 0.7, 0.8], 0.1: [0, 0, 0], 0.2: [0, 0, 0.01]},
+        }
+    )
+    table = differences(scores, {"lr": "base"}, confidence=0.95).set_index("eps")
+    assert table["floor"].to_dict() == {"0": False, "0.1": True, "0.2": False, "rg_score": False}
+    unknown = ["ci_low", "ci_high", "p_value", "q_value", "detectable"]
+    assert table.loc[["0", "0.1"], unknown].isna().all(axis=None)  # -10 in every seed, too
+    assert table.loc[["0.2", "rg_score"], unknown].notna().all(axis=None)
+
+
+def test_detectable_is_at_the_level_of_a_lone_difference_after_correction():
+    trainings = {"base": 0.0, "lr-a": 0.02, "lr-b": -0.001, "lr-c": 0.004}
+    scores = rg_scores(accuracy_table(trainings, attacks=["apgd"]))
+    table = differences(scores, dict.fromkeys(["lr-a", "lr-b", "lr-c"], "base"), confidence=0.95)
+    wide = scores.pivot_table(index="eps", columns=["training", "seed"], values="value")
+    for row in table.itertuples():
+        change = wide.loc[row.eps, row.training] - wide.loc[row.eps, "base"]
+        quantiles = stats.t.ppf(1 - 0.05 / 3 / 2, 4) + stats.t.ppf(0.8, 4)
+        assert row.detectable == pytest.approx(quantiles * stats.sem(change))
+
+
 # Gradient masking
 
 
@@ -216,6 +266,62 @@ def test_findings_name_who_is_better_beyond_chance(config):
     config["datasets"]["moons"]["source"] = "digits"
     *_, (_, text) = findings(make_tables(config), config)
     assert text.endswith("The published numbers are for moons, not digits.")
+
+
+def test_what_a_run_could_not_tell_is_said(config):
+    strong, *_ = [text for _, text in findings(make_tables(config), config)]
+    rows = make_tables(config)["robustness_differences"]
+    unsure = rows[(rows["training"] == "at-fgsm-lr-l2") & (rows["eps"] == "rg_score")]
+    size = unsure.loc[unsure["attack"] == "apgd", "detectable"].iloc[0]
+    assert strong.endswith(
+        f" With 80 % power, this run tells differences from {size:.1f} points on."
+    )
+
+
+def test_a_floor_is_no_evidence(config):
+    found = {0.0: [0.9, 0.8, 0.9], 0.1: [0, 0, 0]}
+    scores = fixed_table({"at-fgsm": found, "at-fgsm-lr-l0": found, "at-fgsm-lr-l2": found})
+    names = ["at-fgsm-lr-l0", "at-fgsm-lr-l2"]
+    tables = make_tables(config) | {
+        "robustness": over_seeds(scores, confidence=0.95),
+        "robustness_differences": differences(
+            scores, dict.fromkeys(names, "at-fgsm"), confidence=0.95
+        ),
+    }
+    ((_, text),) = findings(tables, config)
+    assert (
+        "In 2 of 4 comparisons at one eps both are at 0, a floor that says nothing of either (eps "
+        "0.1)." in text
+    )
+    (block,) = section(tables, config)["blocks"]
+    (changes,) = [t for t in block["tables"] if t["title"].startswith("Regularised less")]
+    at = {name: index for index, name in enumerate(changes["columns"])}
+    for row in changes["rows"]:
+        floor, interval = row[at["eps"]] == "0.1", row[at["95% interval"]]
+        assert interval == ("both at 0" if floor else "equal in all seeds")
+        assert row[at["beyond chance"]] == ("both at 0" if floor else "no")
+        assert row[at["detectable"]] == "\u2013"
+    accuracies = block["tables"][1]
+    assert {row[accuracies["columns"].index("0.1")] for row in accuracies["rows"]} == {
+        "0.0 [\u2013]"
+    }
+    assert "both at 0" in block["figures"][-1]["svg"]
+
+
+def test_the_worst_case_judges_in_place_of_the_strongest_attack(config):
+    trainings = {"at-fgsm": 0.02, "at-fgsm-lr-l0": 0.06}
+    attacks = ("worst case", "apgd", "fgsm")
+    scores = rg_scores(accuracy_table(trainings, attacks=attacks))
+    tables = make_tables(config) | {
+        "robustness": over_seeds(scores, beside=["fgsm"], confidence=0.95),
+        "robustness_differences": differences(
+            scores, {"at-fgsm-lr-l0": "at-fgsm"}, confidence=0.95
+        ),
+    }
+    (block,) = section(tables, config)["blocks"]
+    assert block["tables"][0]["columns"] == ["training", "fgsm", "apgd", "worst case"]
+    judged = [heading.rsplit(" under ", 1)[1] for heading, _ in findings(tables, config)]
+    assert judged == ["worst case", "fgsm"]
 
 
 def test_one_seed_is_shown_without_intervals(config):

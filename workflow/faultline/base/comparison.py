@@ -5,13 +5,16 @@ from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from faultline.base.columns import RUN
 from faultline.base.statistics import (
+    POWER,
+    detectable_difference,
     mcnemar,
     mean_interval,
     mean_p_value,
+    normal_quantile,
     paired_mean_interval,
     pseudo_change,
 )
@@ -19,7 +22,7 @@ from faultline.base.statistics import (
 COLUMNS = [
     *("policy", "reference", "level", "seed", "seeds", "draws", "n"),
     *("accuracy", "reference_accuracy"),
-    *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high"),
+    *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high", "detectable"),
 ]
 
 CONTROL = "random"
@@ -46,8 +49,13 @@ def compare(
       Min 2005), p_value McNemar's, exact. Where draws make the changes of images shares, it is the
       same interval on the changes, and its z test.
     - "all seeds": one per policy. difference is the mean over seeds; ci_low, ci_high and p_value
-      are Student's t over seeds (NaN for one seed, which says nothing of others); image_ci_low and
-      image_ci_high are the interval over images of the changes averaged over these very seeds.
+      are Student's t over seeds (NaN for one seed, which says nothing of others, and for equal
+      ones); image_ci_low and image_ci_high are the interval over images of the changes averaged
+      over these very seeds.
+
+    detectable is the smallest true difference that intervals as wide tell from 0 with 80 % power,
+    over images (normal quantiles) or over seeds (`detectable_difference`), for all seeds the larger
+    of the two, as both intervals must exclude 0.
 
     Columns: see COLUMNS; accuracies and differences are shares, draws those of either policy.
     """
@@ -73,6 +81,7 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
     pair, rows = {"policy": policy, "reference": reference}, []
     for seed, count, change in zip(there, draws, changes, strict=True):
         _, low, high = paired_mean_interval(change, confidence=confidence)
+        detectable = _detectable_over_images(low, high, confidence)
         rows.append(
             pair
             | {
@@ -86,10 +95,13 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
                 "ci_low": low,
                 "ci_high": high,
                 "p_value": _p_over_images(change),
+                "detectable": detectable,
             }
         )
     difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
     _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
+    over_images = _detectable_over_images(image_low, image_high, confidence)
+    over_seeds = detectable_difference(changes.mean(1), confidence=confidence)
     whole = {
         "level": "all seeds",
         "seeds": len(there),
@@ -102,8 +114,14 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
         "p_value": mean_p_value(changes.mean(1)),
         "image_ci_low": image_low,
         "image_ci_high": image_high,
+        "detectable": np.fmax(over_images, over_seeds) if len(there) > 1 else np.nan,
     }
     return [*rows, pair | whole]
+
+
+def _detectable_over_images(low: float, high: float, confidence: float) -> float:
+    z = normal_quantile(confidence)
+    return (high - low) / 2 * (1 + ndtri(POWER) / z)
 
 
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

@@ -155,15 +155,21 @@ def wilson_interval(k, n, *, confidence: float):
     return share, np.maximum(centre - margin, 0.0), np.minimum(centre + margin, 1.0)
 
 
+def _vary(values: np.ndarray) -> bool:
+    """Whether values [n] differ by more than the rounding of sums that should be equal."""
+    return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())
+
+
 def mean_interval(values, *, confidence: float):
     """(mean, low, high) of a few values [n], such as seeds: Student's t with n - 1 degrees.
 
-    The interval of one value, and everything of none, is NaN.
+    The interval is NaN for fewer than two values and where all are equal, as then nothing is known
+    of the spread; everything of none is NaN.
     """
     values = np.asarray(values, float)
     n = len(values)
     mean = values.mean() if n else np.nan
-    if n < 2:
+    if not _vary(values):
         return mean, np.nan, np.nan
     margin = stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(n)
     return mean, mean - margin, mean + margin
@@ -175,7 +181,7 @@ def mean_p_value(values) -> float:
     NaN for fewer than two values and where all are equal, as then nothing is known of the spread.
     """
     values = np.asarray(values, float)
-    if len(values) < 2 or not np.ptp(values):
+    if not _vary(values):
         return np.nan
     error = values.std(ddof=1) / np.sqrt(len(values))
     return float(2 * stdtr(len(values) - 1, -abs(values.mean()) / error))
@@ -200,3 +206,21 @@ def mean_agreement(table) -> float:
     table = np.asarray(table, float)
     raters = table.sum(1)
     return float(((table**2).sum(1) - raters).dot(1 / (raters * (raters - 1))) / len(table))
+
+
+POWER = 0.8
+"""With which a difference that counts as detectable is told from 0 (ours)."""
+
+
+def detectable_difference(values, *, confidence: float, power: float = POWER) -> float:
+    """The smallest true mean that values [n] as these would have told from 0.
+
+    (t((1 + confidence) / 2) + t(power)) standard errors, both quantiles Student's t with n - 1
+    degrees (Bloom 1995): a two-sided test at level 1 - confidence tells a mean of this size with
+    probability `power`. NaN where the spread is unknown, as in `mean_interval`.
+    """
+    values = np.asarray(values, float)
+    if not _vary(values):
+        return np.nan
+    quantiles = stdtrit(len(values) - 1, [(1 + confidence) / 2, power])
+    return float(quantiles.sum() * values.std(ddof=1) / np.sqrt(len(values)))

@@ -14,12 +14,14 @@ from faultline.report.page import interval, percent, points
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
 
-def verdict(low: float, high: float, other: str) -> str:
+def verdict(low: float, high: float, other: str, *, detectable: float = np.nan) -> str:
+    """What an interval says; where nothing, from where on it would have."""
     if low > 0:
         return f"better than {other}"
     if high < 0:
         return f"worse than {other}"
-    return f"not distinguishable from {other}"
+    known = "" if np.isnan(detectable) else f" (80 % power from {100 * detectable:.2f} points on)"
+    return f"not distinguishable from {other}{known}"
 
 
 def with_reference(rows: pd.DataFrame) -> pd.DataFrame:
@@ -47,20 +49,23 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -
     seeds = int(whole["seeds"])
     text = percent(whole["accuracy"])
     text += f", {reference} {percent(whole['reference_accuracy'])}: "
+    if not whole["accuracy"] and not whole["reference_accuracy"]:
+        return text + "both at 0, a floor that says nothing of either."
     if seeds == 1:
         one = chosen[chosen["level"] == "seed"].iloc[0]
         text += (
             f"{points(one['difference'])} points {interval(*one[ENDS])} over images, "
-            f"{verdict(one['ci_low'], one['ci_high'], reference)} for this one seed, "
+            f"{verdict(*one[ENDS], reference, detectable=one['detectable'])} for this one seed, "
             "which says nothing of others."
         )
         return text
     said = verdict(
-        min(whole["ci_low"], whole["image_ci_low"]),
-        max(whole["ci_high"], whole["image_ci_high"]),
+        np.fmin(whole["ci_low"], whole["image_ci_low"]),
+        np.fmax(whole["ci_high"], whole["image_ci_high"]),
         reference,
+        detectable=whole["detectable"],
     )
-    flat = np.isclose(whole["ci_low"], whole["ci_high"])  # seeds that agree tell no spread
+    flat = np.isnan(whole["ci_low"])  # seeds that agree tell no spread
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
     text += (
         f"{points(whole['difference'])} points {interval(*whole[IMAGE_ENDS if flat else ENDS])} "
@@ -70,10 +75,11 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -
     if len(against) and against["seeds"].iloc[0] > 1:
         less = against.iloc[0]
         text += f"; less {control}, {points(less['difference'])} points "
-        if np.isclose(less["ci_low"], less["ci_high"]):
+        if np.isnan(less["ci_low"]):
             text += "in every seed"
         else:
-            text += f"{interval(*less[ENDS])}, {verdict(*less[ENDS], 'it')}"
+            said = verdict(*less[ENDS], "it", detectable=less["detectable"])
+            text += f"{interval(*less[ENDS])}, {said}"
     return text + "."
 
 

@@ -18,9 +18,10 @@ from faultline.report.canvas import (
 
 @styled
 def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figure:
-    """Accuracy against eps: a panel per attack, a line per checkpoint epoch, thin lines per seed.
+    """Accuracy against eps: a panel per attack and worst case, a line per checkpoint epoch, thin
+    lines per seed.
 
-    norms: attack -> its norm; panels of one norm share their eps axis.
+    norms: attack or worst case -> its norm; panels of one norm share their eps axis.
     """
     attacks = sorted(accuracy["attack"].unique(), key=lambda a: list(norms).index(a))
     epochs = sorted(accuracy["epoch"].unique())
@@ -51,7 +52,7 @@ def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figur
         ax.set_xlim(0, same.max() * 1.02)
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.set_title(f"{attack} ({norms[attack]})")
+        ax.set_title(attack if norms[attack] in attack else f"{attack} ({norms[attack]})")
         ax.set_xlabel(f"eps ({norms[attack]})")
         share_axis(ax, "accuracy" if index % columns == 0 else None)
     handles = [Line2D([], [], color=colours[e], lw=2, label=f"epoch {e}") for e in epochs]

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.attacks.methods import weakest_first
+from faultline.attacks.worst import by_unit, worst_cases
 from faultline.report import canvas, page
 from faultline.studies.accuracy import figures as draw
 
@@ -25,6 +27,7 @@ def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             if len(at):
                 where = f"{name} (eps {settings['eps']:g}, {settings['norm']})"
                 texts.append(f"{page.span(at['accuracy'])} under {where}")
+        texts += _worst_texts(part, config["attacks"])
         clean = part[part["eps"] == 0].groupby("seed")["accuracy"].first()
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
         yield (
@@ -32,6 +35,18 @@ def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             f"{page.span(clean)} clean; {'; '.join(texts)} (epoch {part['epoch'].max()}, "
             f"{spread}).",
         )
+
+
+def _worst_texts(part: pd.DataFrame, attacks: dict) -> list[str]:
+    """The accuracy in each worst case, at the eps that its attacks are set to."""
+    texts = []
+    for worst, names in worst_cases(attacks).items():
+        for eps in sorted({attacks[name]["eps"] for name in names} - {0}):
+            at = part[(part["attack"] == worst) & np.isclose(part["eps"], eps)]
+            if len(at):
+                where = f"{at['over'].iloc[0]} (eps {eps:g}, {attacks[names[0]]['norm']})"
+                texts.append(f"{page.span(at['accuracy'])} in the worst case over {where}")
+    return texts
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
@@ -44,11 +59,25 @@ def _check_sentence(checks: pd.DataFrame) -> str:
 
 
 def check_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
-    yield "Self-checks", _check_sentence(tables["checks"])
+    yield "Self-checks", " ".join([_check_sentence(tables["checks"]), *_not_asked(config)])
+
+
+def _not_asked(config: dict) -> Iterator[str]:
+    """For each norm without APGD, what stands for the strongest attack there."""
+    attacks = config["attacks"]
+    for unit, names in by_unit(attacks).items():
+        if any(attacks[name]["method"] == "apgd" for name in names):
+            continue
+        known, unknown = weakest_first({name: attacks[name] for name in names})
+        strongest = f"the strongest attack run is {known[-1]}"
+        if not known:
+            strongest = f"nothing is known of how strong {page.listed(unknown)} are"
+        yield f"At {unit}, {strongest}; APGD was not asked, so what it would find is not known."
 
 
 def under_attack(tables: dict, config: dict) -> dict:
     norms = {name: settings["norm"] for name, settings in config["attacks"].items()}
+    norms |= {worst: norms[names[0]] for worst, names in worst_cases(config["attacks"]).items()}
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["accuracy"])):
         figure = page.figure(
@@ -56,7 +85,7 @@ def under_attack(tables: dict, config: dict) -> dict:
             name=f"robustness-{index}",
             alt=f"Accuracy against eps for {run}, by attack and epoch",
             caption=f"Test accuracy under attack. {page.n(part)}; thick: mean over seeds, "
-            "thin: each seed.",
+            "thin: each seed." + _worst_words(part),
             read="The line starts at the clean accuracy (eps 0); the sooner it falls, the less "
             "robust the network. eps of different norms cannot be compared.",
         )
@@ -75,6 +104,17 @@ def under_attack(tables: dict, config: dict) -> dict:
         "the very network that it is tried on. eps is in " + _units(config),
         blocks=blocks,
         empty="No attack was run.",
+    )
+
+
+def _worst_words(part: pd.DataFrame) -> str:
+    """What a worst case is over, where there is one."""
+    over = part.loc[part["over"] != "", "over"] if "over" in part else []
+    if not len(over):
+        return ""
+    return (
+        " Worst case: the share of images that are correct under each of the attacks that share "
+        f"the eps ({'; '.join(dict.fromkeys(over))})."
     )
 
 
@@ -127,7 +167,7 @@ def self_checks(tables: dict, config: dict) -> dict:
             rows.append(row)
         table = pd.DataFrame(rows)
         warned = table["warnings"] > 0
-        notes = [_check_sentence(checks)]
+        notes = [_check_sentence(checks), *_not_asked(config)]
         warnings = page.table("Warnings", table[warned], shown=True, source="checks.tsv")
         passed = table.loc[~warned, ["check", "made"]]
         meanings = passed.assign(

@@ -1,34 +1,61 @@
 """The tables of accuracy, of self-checks and of training."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+import numpy as np
 import pandas as pd
 
 from faultline.ablation.facts import unpack
 from faultline.attacks.checks import attack_order, split_attacks
+from faultline.attacks.worst import worst_case, worst_cases
+from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
 from faultline.base.statistics import wilson_interval
 from faultline.run.paths import gather, place_of
 
 
-def tables(given, *, attacks: dict, masking: float, confidence: float) -> dict[str, pd.DataFrame]:
+def tables(
+    given, *, attacks: dict, judges: Collection[str], masking: float, confidence: float
+) -> dict[str, pd.DataFrame]:
     """given.accuracy, .checks, .correct: files of attacks on their own and of those evaluated
-    together; .history: of each training the last. attacks: their settings; masking: see
-    `attack_order`."""
+    together; .history: of each training the last. attacks: their settings; judges, masking: see
+    `attack_order`. The column `over` of the accuracy names the attacks of a worst case."""
     accuracy, checks = gather(given.accuracy), gather(given.checks)
-    _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=confidence)
     found = list(_hits(given.correct))
-    order = attack_order(
-        [hits for _, hits in found],
-        [place for place, _ in found],
-        attacks=attacks,
-        masking=masking,
-    )
+    places, hits = [place for place, _ in found], [hits for _, hits in found]
+    order = attack_order(hits, places, attacks=attacks, masking=masking, judges=judges)
+    worst = worst_rows(accuracy, hits, places, attacks=attacks)
+    accuracy = pd.concat([accuracy.assign(over=""), worst], ignore_index=True)
+    _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=confidence)
     return {
         "accuracy": accuracy.assign(ci_low=low, ci_high=high),
         "checks": pd.concat([checks, pd.DataFrame(order)], ignore_index=True),
         "history": gather(given.history),
     }
+
+
+def worst_rows(
+    accuracy: pd.DataFrame, correct: list[dict], places: list[dict], *, attacks: dict
+) -> pd.DataFrame:
+    """Rows of the table of accuracies for the worst case over attacks, named instead of an attack.
+
+    correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
+    the attack of each.
+    """
+    checkpoints = {}
+    for hits, place in zip(correct, places, strict=True):
+        key = tuple(place[column] for column in PLACE)
+        checkpoints.setdefault(key, {})[place["attack"]] = hits
+    sizes = {f"{eps:g}": eps for eps in accuracy["eps"]} if len(accuracy) else {}
+    rows = []
+    for key, by_attack in checkpoints.items():
+        for worst, names in worst_cases(attacks).items():
+            chosen = {name: by_attack[name] for name in names if name in by_attack}
+            for eps, (over, hits) in worst_case(chosen).items():
+                row = dict(zip(PLACE, key, strict=True)) | {"attack": worst, "eps": sizes[eps]}
+                row |= {"correct": np.count_nonzero(hits), "n": len(hits)}
+                rows.append(row | {"accuracy": hits.mean(), "over": ", ".join(over)})
+    return pd.DataFrame(rows)
 
 
 def _hits(paths) -> Iterator[tuple[dict, dict]]:

@@ -61,7 +61,9 @@ def relative(change, base, *, chance: float, confidence: float) -> dict[str, flo
     influence = by_image - value * (base - chance)
     pseudo = pseudo_change(by_image @ by_image, np.count_nonzero(by_image))
     error = np.sqrt(influence @ influence + pseudo) / (len(base) + 2) / span
-    margin = np.hypot(value - low, normal_quantile(confidence) * error)
+    # Accuracies that agree in every repeat differ by less than one image, which `error` covers.
+    spread = 0.0 if len(by_repeat) > 1 and np.isnan(low) else value - low
+    margin = np.hypot(spread, normal_quantile(confidence) * error)
     return {
         "value": 1 + value,
         "std": by_repeat.std(ddof=1),

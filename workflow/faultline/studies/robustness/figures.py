@@ -25,6 +25,7 @@ from faultline.report.canvas import (
     label_width,
     legend,
     mesh,
+    patch,
     shortened,
     styled,
 )
@@ -169,7 +170,7 @@ def difference_map(
     differences: pd.DataFrame, families: Mapping[str, Sequence[str]], *, level: float
 ) -> Figure:
     """The same at each eps: trainings down, eps across, a panel per attack; a dot where the
-    adjusted p-value is not below `level`."""
+    adjusted p-value is not below `level`, grey and empty where both are at 0."""
     table = differences[differences["eps"] != "rg_score"]
     there = set(table["training"])
     names = [name for of in families.values() for name in of if name in there]
@@ -189,7 +190,7 @@ def difference_map(
         gap=(0.25, 0),
         least=7.6,
     )
-    found = table.set_index(["training", "attack", "eps"])[["value", "q_value"]]
+    found = table[~table["floor"]].set_index(["training", "attack", "eps"])[["value", "q_value"]]
     for ax, attack in zip(axes[0], attacks, strict=True):
         colours = np.full((len(names), len(grids[attack]), 3), 0.9)
         for y, name in enumerate(names):
@@ -215,20 +216,11 @@ def difference_map(
         mesh(ax, colours, labels, grids[attack], title=attack, xlabel="eps")
     hide_repeated(axes)
     colour_bar(fig, axes[0][-1], scale, label="points")
-    legend(
-        fig,
-        [
-            Line2D(
-                [],
-                [],
-                marker=".",
-                ls="",
-                color=DARK,
-                label=f"not beyond chance (q \u2265 {level:g})",
-            )
-        ],
-        columns=1,
-    )
+    unsure = f"not beyond chance (q \u2265 {level:g})"
+    handles = [Line2D([], [], marker=".", ls="", color=DARK, label=unsure)]
+    if table["floor"].any():
+        handles.append(patch("0.9", "both at 0"))
+    legend(fig, handles, columns=len(handles))
     return fig
 
 

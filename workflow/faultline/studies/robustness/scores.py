@@ -1,7 +1,8 @@
 """Robustness of trainings over seeds: accuracy over eps, R&G score, and what regularising adds.
 
 The R&G score of Khalooei et al. 2022 is the sum of the accuracies in % over the eps grid, eps 0
-included. Everything here is in %, or points of it; intervals are Student's t over seeds. No torch.
+included. Everything here is in %, or points of it; intervals are Student's t over seeds, cut to
+what is possible, and NaN where all seeds are equal. No torch.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +11,12 @@ import numpy as np
 import pandas as pd
 
 from faultline.base.columns import RUN
-from faultline.base.statistics import benjamini_hochberg, mean_interval, mean_p_value
+from faultline.base.statistics import (
+    benjamini_hochberg,
+    detectable_difference,
+    mean_interval,
+    mean_p_value,
+)
 
 CHECKPOINT = [*RUN, "epoch"]
 
@@ -19,15 +25,16 @@ WHAT = ["attack", "eps"]
 
 def rg_scores(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The rows of the table of accuracies in %, and one of the R&G score per checkpoint and attack,
-    whose eps is "rg_score". Columns: checkpoint, seed, attack, eps (text), value, n."""
+    whose eps is "rg_score". Columns: checkpoint, seed, attack, eps (text), value, highest (that it
+    can be), n."""
+    columns = [*CHECKPOINT, "seed", *WHAT, "value", "highest", "n"]
     if not len(accuracy):
-        return pd.DataFrame(columns=[*CHECKPOINT, "seed", *WHAT, "value", "n"])
-    each = accuracy.assign(value=100 * accuracy["accuracy"])
+        return pd.DataFrame(columns=columns)
+    each = accuracy.assign(value=100 * accuracy["accuracy"], highest=100.0)
     total = each.groupby([*CHECKPOINT, "seed", "attack"], sort=False, as_index=False).agg(
-        value=("value", "sum"), n=("n", "first")
+        value=("value", "sum"), highest=("highest", "sum"), n=("n", "first")
     )
     each["eps"] = [f"{eps:g}" for eps in each["eps"]]
-    columns = [*CHECKPOINT, "seed", *WHAT, "value", "n"]
     return pd.concat([each[columns], total.assign(eps="rg_score")[columns]], ignore_index=True)
 
 
@@ -52,7 +59,8 @@ def over_seeds(
     rows = []
     for key, part in scores.groupby([*CHECKPOINT, *WHAT], sort=False):
         head = dict(zip([*CHECKPOINT, *WHAT], key, strict=True))
-        mean, low, high = mean_interval(part["value"], confidence=confidence)
+        mean, *ends = mean_interval(part["value"], confidence=confidence)
+        low, high = np.clip(ends, 0, part["highest"].min())
         place = head["training"], head["network"], head["eps"]
         found = known.get(place, known.get((place[0], None, place[2]), nothing))
         value, dataset = found if head["attack"] in beside else nothing
@@ -80,9 +88,11 @@ def differences(
 
     scores: see `rg_scores`; bases: training -> its base. Columns: base, base_value, value (points,
     mean over seeds), ci_low, ci_high, p_value (t test over seeds, two-sided), q_value (adjusted
-    for the trainings compared at this data set, network, epoch, attack and eps), seeds.
+    for the trainings compared at this data set, network, epoch, attack and eps), detectable (see
+    `detectable_difference`; at the level over their number, as for a lone difference), floor (both
+    have no image correct in any seed, which tells nothing of them), seeds.
     """
-    rows = []
+    rows, changes = [], []
     keys = ["dataset", "network", "epoch", *WHAT]
     for training, base in bases.items():
         pairs = scores[scores["training"] == training].merge(
@@ -90,7 +100,10 @@ def differences(
         )
         for key, part in pairs.groupby(keys, sort=False):
             change = (part["value"] - part["value_base"]).to_numpy()
-            mean, low, high = mean_interval(change, confidence=confidence)
+            mean, *ends = mean_interval(change, confidence=confidence)
+            highest = part["highest"].min()
+            low, high = np.clip(ends, -highest, highest)
+            changes.append(change)
             rows.append(
                 dict(zip(keys, key, strict=True))
                 | {
@@ -101,12 +114,19 @@ def differences(
                     "ci_low": low,
                     "ci_high": high,
                     "p_value": mean_p_value(change),
+                    "floor": not part[["value", "value_base"]].any(axis=None),
                     "seeds": len(change),
                 }
             )
-    columns = ["base", "base_value", "value", "ci_low", "ci_high", "p_value", "q_value", "seeds"]
+    columns = ["base", "base_value", "value", "ci_low", "ci_high", "p_value", "q_value"]
+    columns += ["detectable", "floor", "seeds"]
     table = pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
     if len(table):
         families = table.groupby(keys, sort=False)["p_value"]
         table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+        levels = (1 - confidence) / families.transform("count").clip(lower=1)
+        table["detectable"] = [
+            detectable_difference(change, confidence=1 - level)
+            for change, level in zip(changes, levels, strict=True)
+        ]
     return table

@@ -1,15 +1,20 @@
 """The report's section on the robustness of trainings over seeds. No torch."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from faultline.attacks.methods import weakest_first
+from faultline.attacks.worst import worst_cases
 from faultline.report import page
 from faultline.studies.robustness import figures as draw
 
 PLACE = ["dataset", "network"]
+
+EQUAL = " [\u2013]"
+"""In place of an interval over seeds that are all equal."""
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
@@ -87,8 +92,9 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
         "its base: the same recipe without the regulariser, paired by seed. R&G score: the sum of "
         "the accuracies in % over the eps grid (Khalooei et al. 2022). Their table is for FGSM "
         "only, which gradient masking can deceive, so PGD and APGD judge as well where they are "
-        "run. Ours: optimiser, epochs, training eps and gamma, as none of them is published, and "
-        "the intervals and tests."
+        "run, and the worst case: correct under every attack of a norm that shares the eps. Ours: "
+        "optimiser, epochs, training eps and gamma, as none of them is published, and the "
+        "intervals and tests."
     )
     title = "Robustness of the trainings"
     return page.section("trainings", title, intro=intro, blocks=blocks)
@@ -108,11 +114,13 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             else:
                 sure = rows["q_value"] < level
                 better, worse = (sure & (rows["value"] > 0)), (sure & (rows["value"] < 0))
+                unsure = rows[~sure & ~rows["floor"]]
                 text = (
                     f"of {page.count(rows, 'regularised training')} "
                     f"{_several(rows[better])} a higher R&G score than the base, "
-                    f"{_several(rows[worse])} a lower one, {(~sure).sum()} cannot be told from it "
+                    f"{_several(rows[worse])} a lower one, {len(unsure)} cannot be told from it "
                     f"(q < {level:g}, {_seeds(part)})."
+                    f"{_detectable_words(unsure)}{_floor_words(changes, attack)}"
                 )
                 text = text[0].upper() + text[1:]
             yield f"Regularising layers, {place}, under {attack}", text
@@ -127,12 +135,13 @@ def _compared(robust: pd.DataFrame) -> bool:
 
 def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(name, robustness, differences) of each data set and network, trainings at their last
-    epoch, attacks from the weakest to the strongest, those of unknown strength behind."""
+    epoch, attacks from the weakest to the strongest, those of unknown strength behind, and then the
+    worst cases."""
     robust, changes = tables["robustness"], tables["robustness_differences"]
     if not len(robust) or not _compared(robust):
         return
     known, unknown = weakest_first(config["attacks"])
-    rank = [*known, *unknown].index
+    rank = [*known, *unknown, *worst_cases(config["attacks"])].index
     robust, changes = (
         t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
         for t in (robust, changes)
@@ -160,10 +169,12 @@ def _without(families: Mapping, names) -> dict:
 
 
 def _judges(part: pd.DataFrame, config: dict) -> list[str]:
-    """The strongest attack, the weakest, and those of unknown strength, for which none stands."""
-    there = set(part["attack"])
-    known, unknown = ([a for a in of if a in there] for of in weakest_first(config["attacks"]))
-    return list(dict.fromkeys([*known[-1:], *known[:1], *unknown]))
+    """The worst cases or else the strongest attack, the weakest, and those of unknown strength, for
+    which none stands."""
+    there, attacks = set(part["attack"]), config["attacks"]
+    known, unknown = ([a for a in of if a in there] for of in weakest_first(attacks))
+    strongest = [worst for worst in worst_cases(attacks) if worst in there] or known[-1:]
+    return list(dict.fromkeys([*strongest, *known[:1], *unknown]))
 
 
 def _seeds(part: pd.DataFrame) -> str:
@@ -183,6 +194,28 @@ def _several(rows: pd.DataFrame) -> str:
     return f"{len(rows)} {'has' if len(rows) == 1 else 'have'} ({', '.join(named)}{more})"
 
 
+def _detectable_words(unsure: pd.DataFrame) -> str:
+    """From where on differences would have been told that were not."""
+    sizes = unsure["detectable"].dropna()
+    if not len(sizes):
+        return ""
+    low, high = f"{sizes.min():.1f}", f"{sizes.max():.1f}"
+    span = low if low == high else f"{low} to {high} (by training)"
+    return f" With 80 % power, this run tells differences from {span} points on."
+
+
+def _floor_words(changes: pd.DataFrame, attack: str) -> str:
+    """At which eps there is nothing left to compare."""
+    each = changes[(changes["attack"] == attack) & (changes["eps"] != "rg_score")]
+    floor = each.loc[each["floor"], "eps"]
+    if not len(floor):
+        return ""
+    return (
+        f" In {len(floor)} of {len(each)} comparisons at one eps both are at 0, a floor that says "
+        f"nothing of either (eps {page.listed(sorted(set(floor), key=float))})."
+    )
+
+
 def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
     each, whole = rows[rows["eps"] != "rg_score"], rows[rows["eps"] == "rg_score"]
     attack = rows["attack"].iloc[0]
@@ -191,9 +224,11 @@ def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
         f"Under {attack}, {len(each)} accuracies of {page.count(whole, 'training')} are "
         f"{away.mean():.1f} points from the published ones on average, at most {away.max():.1f}."
     )
-    if each["ci_low"].notna().any():
-        within = each["published"].between(each["ci_low"], each["ci_high"]).sum()
-        text += f" {within} of the published ones are within our intervals over seeds."
+    known = each[each["ci_low"].notna()]
+    if len(known):
+        within = known["published"].between(known["ci_low"], known["ci_high"]).sum()
+        which = "" if len(known) == len(each) else f" (of {len(known)}; else all seeds are equal)"
+        text += f" {within} of the published ones are within our intervals over seeds{which}."
     published = whole.groupby("training")["published"].first()
     pairs = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
     theirs = pairs["training"].map(published) - pairs["base"].map(published)
@@ -244,8 +279,24 @@ def _signed(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else page.minus(text)
 
 
-def _mean(value: float, low: float, high: float) -> str:
-    return f"{value:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
+def _mean(row) -> str:
+    if np.isnan(row.ci_low):
+        return f"{row.value:.1f}" + EQUAL * (row.seeds > 1)
+    return f"{row.value:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]"
+
+
+def _interval(low: float, high: float, floor: bool, seeds: int) -> str:
+    if floor:
+        return "both at 0"
+    if np.isnan(low):
+        return "n/a" if seeds == 1 else "equal in all seeds"
+    return f"[{_signed(low)}, {_signed(high)}]"
+
+
+def _beyond_chance(q: float, value: float, floor: bool, *, level: float) -> str:
+    if floor:
+        return "both at 0"
+    return ("helps" if value > 0 else "harms") if q < level and value else "no"
 
 
 def _ordered(table: pd.DataFrame, families: Mapping) -> pd.DataFrame:
@@ -258,11 +309,11 @@ def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict 
     cells: dict[str, dict] = {}
     for row in rows.itertuples():
         cell = cells.setdefault(row.training, {"training": row.training})
-        cell[row.attack] = _mean(row.value, row.ci_low, row.ci_high)
+        cell[row.attack] = _mean(row)
         if not np.isnan(row.published):
             cell[f"published ({row.attack})"] = f"{row.published:.1f}"
             cell["ours less published"] = _signed(row.value - row.published)
-    title = f"R&G score, mean over seeds [{confidence:.0%} interval]"
+    title = f"R&G score, mean over seeds [{confidence:.0%} interval;{EQUAL}: all seeds equal]"
     table = pd.DataFrame([*cells.values()]).fillna("")
     return page.table(title, table, shown=True, source="robustness.tsv")
 
@@ -273,11 +324,14 @@ def _accuracy_table(part: pd.DataFrame, families: Mapping, confidence: float) ->
     for row in rows.itertuples():
         head = {"training": row.training, "attack": row.attack}
         ours = cells.setdefault((row.training, row.attack, 0), head | {"": "ours"})
-        ours[row.eps] = _mean(row.value, row.ci_low, row.ci_high)
+        ours[row.eps] = _mean(row)
         if not np.isnan(row.published):
             theirs = cells.setdefault((row.training, row.attack, 1), head | {"": "published"})
             theirs[row.eps] = f"{row.published:.1f}"
-    title = f"Accuracy in % at each eps, mean over seeds [{confidence:.0%} interval]"
+    title = (
+        f"Accuracy in % at each eps, mean over seeds [{confidence:.0%} interval;{EQUAL}: all seeds "
+        "equal]"
+    )
     table = pd.DataFrame([*cells.values()]).fillna("")
     return page.table(title, table, source="robustness.tsv")
 
@@ -298,18 +352,22 @@ def _difference_table(
         "of the base": ("base_value", "{:.1f}".format),
         "difference": ("value", _signed),
         f"{confidence:.0%} interval": (
-            *("ci_low", "ci_high"),
-            lambda low, high: "n/a" if np.isnan(low) else f"[{_signed(low)}, {_signed(high)}]",
+            *("ci_low", "ci_high", "floor", "seeds"),
+            _interval,
         ),
+        "detectable": ("detectable", lambda d: "\u2013" if np.isnan(d) else f"{d:.1f}"),
         "p": ("p_value", page.small),
         "q": ("q_value", page.small),
         "seeds": "seeds",
         "beyond chance": (
-            *("q_value", "value"),
-            lambda q, value: ("helps" if value > 0 else "harms") if q < level and value else "no",
+            *("q_value", "value", "floor"),
+            partial(_beyond_chance, level=level),
         ),
     }
-    title = "Regularised less its base, paired by seed; R&G scores first, then points at each eps"
+    title = (
+        "Regularised less its base, paired by seed; R&G scores first, then points at each eps "
+        "(detectable: with 80 % power, after correction)"
+    )
     return page.table(title, rows, columns, source="robustness_differences.tsv")
 
 

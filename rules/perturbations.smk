@@ -50,7 +50,6 @@ rule score_perturbations:
         runtime=60,
     params:
         network_layers=lambda w: network_layers([w.network])[w.network],
-        chance=lambda w: 1 / CLASSES[w.dataset],
         ends=PERTURB["ends"],
         almost_chance=PERTURB["almost_chance"],
         confidence=config["scores"]["confidence"],

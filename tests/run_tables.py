@@ -14,7 +14,13 @@ from faultline.studies import order
 from faultline.studies.checks import resolve
 from faultline.studies.fragile.fragility import association, join, overlaps
 from faultline.studies.synaptic.classes import classify, invariances
-from faultline.studies.synaptic.scores import band_scores, curves, filter_scores, layer_scores
+from faultline.studies.synaptic.scores import (
+    band_scores,
+    base_accuracy,
+    curves,
+    filter_scores,
+    layer_scores,
+)
 from faultline.training.epochs import HISTORY
 
 LAYERS = ["conv1", "conv2", "conv3", "fc"]
@@ -83,15 +89,19 @@ def make_tables(*, seeds=(0, 1), epochs=(1, 3), layers=LAYERS, filters=6, **swee
                     facts, baseline="unfiltered", integration="trapezoid", confidence=0.95
                 )
                 here = place | {"scope": scope, "layer": layer}
+                for baseline in ("unfiltered", "kept_fraction"):
+                    table = scores[scores["filter"] == "combined"]
+                    parts["baselines"].append(table.assign(**here, baseline=baseline))
                 parts["layers"].append(scores.assign(**here))
                 parts["curves"].append(curves(facts, confidence=0.95).assign(**here))
                 if scope == "local":
                     bands = band_scores(facts, baseline="unfiltered", confidence=0.95)
                     parts["bands"].append(bands.assign(**place, layer=layer))
+            parts["base"].append(base_accuracy(facts, confidence=0.95).assign(**place))
             single = filter_scores(nodal(rng, filters), confidence=0.95)
             parts["filters"].append(single.assign(**place, layer=layers[0]))
             eps = np.array([0, 0.1])
-            accuracy = pd.DataFrame({"eps": eps, "n": N, "accuracy": 0.9 - 5 * eps})
+            accuracy = pd.DataFrame({"eps": eps, "n": N, "accuracy": 0.9 - 5 * eps, "ci_low": 0.1})
             parts["accuracy"].append(accuracy.assign(**place, attack="pgd"))
             found = accuracy_monotone({e: rng.uniform(size=N) < 0.9 - e for e in eps})
             parts["checks"].append(pd.DataFrame([found]).assign(**place, attack="pgd"))

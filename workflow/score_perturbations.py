@@ -19,11 +19,11 @@ with job(snakemake):
 
     given, output, params = snakemake.input, snakemake.output, snakemake.params
     where = places(params.network_layers)
-    common = {"chance": params.chance, "confidence": params.confidence}
     made = {"curves": [], "layers": [], "headline": []}
     for path in given.facts:
         layer = place_of(path)["layer"]
         facts = Facts.from_arrays(load_arrays(path))
+        common = {"chance": facts.chance, "confidence": params.confidence}
         tables = {
             "curves": curves(facts, **common),
             "layers": layer_losses(facts, **common),

@@ -138,11 +138,15 @@ def test_where_a_line_first_falls_to_a_level(y, x):
 
 
 def test_top_5_has_its_own_chance():
-    one = facts_of(BY_HAND, BASE, images="clean@2")
+    # five times the same images, as 6 of 8 are not above a chance of 1/2 beyond doubt
+    often = {strength: [hits * 5 for hits in repeats] for strength, repeats in BY_HAND.items()}
+    one = facts_of(often, BASE * 5, images="clean@2")
     table = curves(one, **COMMON)
     assert set(table["images"]) == {"clean"} and set(table["top"]) == {2}
     assert set(table["chance"]) == {0.5}
     assert table["value"].tolist() == [1, 0.5, -1]
+    few = curves(facts_of(BY_HAND, BASE, images="clean@2"), **COMMON)
+    assert few["value"].isna().all()  # Wilson: .41 to .93
 
 
 def many(kept, *, n=2000, base=0.9, repeats=3):

@@ -7,6 +7,7 @@ from run_tables import make_config, make_tables, said
 
 from faultline.base.columns import CLASSES
 from faultline.report import canvas
+from faultline.studies import order
 from faultline.studies.overview import what_was_run
 from faultline.studies.synaptic import section
 from faultline.studies.synaptic.figures import (
@@ -39,6 +40,21 @@ def test_undefined_scores_are_shown_as_such():
     assert "S_adv is undefined here" in said(section.layer_findings(tables, config))
     assert "S_adv (pgd) is undefined" in said(section.band_splits(tables, config))
     assert "66.7 % of the scores are undefined" in said(section.score_maps(tables, config))
+
+
+def test_images_at_chance_are_told_first_with_an_eps_that_leaves_more():
+    tables, config = make_tables(hopeless=True), make_config()
+    (heading, text), *more = section.chance_findings(tables, config)
+    assert heading == "Self-check: at chance, digits · small_conv" and not more
+    assert "classifies 0.0 % correctly under pgd at epoch 3" in text
+    assert text.startswith("Of n = 40 validation images, 2 seeds") and "chance (0.0 %" in text
+    assert text.endswith("Lower attacks.pgd.eps; every eps that was tried is too large.")
+    small = tables["accuracy"][tables["accuracy"]["eps"] > 0].assign(eps=0.05, accuracy=0.6)
+    tables["accuracy"] = pd.concat([tables["accuracy"], small.assign(ci_low=0.4)])
+    [(_, text)] = section.chance_findings(tables, config)
+    assert text.endswith("Lower attacks.pgd.eps: 0.05 leaves 60.0 % of the test images.")
+    assert not list(section.chance_findings(make_tables(), config))
+    assert order.FINDINGS[0] == "synaptic.chance_findings"
 
 
 def test_long_tables_and_many_layers_are_cut_and_say_so():

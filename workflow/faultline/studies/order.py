@@ -24,6 +24,7 @@ SECTIONS = (
     "accuracy.under_attack",
     "synaptic.threshold_curves",
     "synaptic.score_maps",
+    "synaptic.baselines",
     "synaptic.filter_rankings",
     "fragile.targeting",
     "fragile.overlap",
@@ -40,6 +41,7 @@ SECTIONS = (
 """Functions of each study's `section.py`, see `report.render.Section`."""
 
 FINDINGS = (
+    "synaptic.chance_findings",
     "accuracy.accuracy_findings",
     "robustness.findings",
     "synaptic.layer_findings",

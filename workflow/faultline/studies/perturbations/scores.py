@@ -7,7 +7,8 @@ unperturbed network, 0 a guess. Every value is a mean over the repeats of the dr
     ci_low, ci_high   over repeats and images: the margins over repeats (Student's t) and over
                       images (delta method, paired with the base network) added as squares (ours)
 
-and is NaN where the base network is no better than chance. Image sets are told apart as `images`
+and is NaN where the base network is not above chance, its interval at `confidence` (Wilson) not
+above the share of the commonest label. Image sets are told apart as `images`
 ("clean" or an attack) and `top`: the set "clean@5" holds whether the label is among the best five.
 """
 
@@ -19,7 +20,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import mannwhitneyu
 
 from faultline.ablation.facts import Facts
-from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
+from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change, wilson_interval
 
 LOSS = 0.3
 """The loss that the headline of Cheney et al. 2017 is about."""
@@ -53,8 +54,9 @@ def relative(change, base, *, chance: float, confidence: float) -> dict[str, flo
     change: of each image's correctness in each repeat, or a mean of such, [repeats, n], in [-1, 1].
     base: bool [n].
     """
-    span = base.mean() - chance
-    if not span > 0:
+    accuracy, low, _ = wilson_interval(base.sum(), len(base), confidence=confidence)
+    span = accuracy - chance
+    if not low > chance:
         return dict.fromkeys(("value", "std", "ci_low", "ci_high"), np.nan)
     by_repeat, by_image = change.mean(1) / span, change.mean(0)
     value, low, _ = mean_interval(by_repeat, confidence=confidence)
@@ -117,7 +119,8 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
         area = trapezoid(change, x=strengths, axis=0) / width
         found = relative(area, base, chance=by_chance, confidence=confidence)
         span = base.mean() - by_chance
-        curve = 1 + change.mean((1, 2)) / span if span > 0 else np.full(len(strengths), np.nan)
+        known = not np.isnan(found["value"])
+        curve = 1 + change.mean((1, 2)) / span if known else np.full(len(strengths), np.nan)
         rows.append(
             head
             | found

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from faultline.base.columns import CLASSES
 from faultline.report.canvas import (
@@ -224,6 +225,49 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
         ],
         columns=2,
     )
+    return fig
+
+
+BASELINE_COLOURS = {"unfiltered": "#3b3b3b", "kept_fraction": "#0072b2", "random": "#d55e00"}
+
+
+@styled
+def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
+    """Number of layers that are fragile over tau, mean over seeds: a line per baseline, a panel per
+    score and attack (S_diff, which hardly depends on the baseline, is left out).
+
+    layers: rows of one checkpoint epoch, with the column baseline; tau: that of the run.
+    """
+    table = layers[layers["score"] != "S_diff"]
+    panels, seeds = _score_panels(table), table["seed"].nunique()
+    width = min(3.4, (MAX_WIDTH - 0.9) / len(panels) - 0.3)
+    fig, axes = axes_grid(
+        [[width] * len(panels), [2.2]], left=0.65, bottom=0.95, top=0.35, gap=(0.3, 0), least=7.0
+    )
+    grid = np.linspace(0, 1, 201)
+    names = [name for name in BASELINE_COLOURS if name in set(table["baseline"])]
+    for index, (ax, (score, attack)) in enumerate(zip(axes[0], panels, strict=True)):
+        part = table[(table["score"] == score) & (table["attack"] == attack)]
+        for name in names:
+            rows = part[part["baseline"] == name]
+            for column, width in (("family_high", 1.8), ("value", 0.7)):
+                below = rows[column].to_numpy(float)[:, None] < -grid
+                colour = BASELINE_COLOURS[name]
+                ax.plot(grid, below.sum(0) / seeds, color=colour, lw=width, drawstyle="steps-post")
+        ax.axvline(tau[score], color=GREY, lw=0.8, ls=(0, (1, 2)))
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, table["layer"].nunique() + 0.3)
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_title(_score_title(score, attack).replace("\n", ", "))
+        ax.set_xlabel("tau")
+        ax.grid(lw=0.5)
+        if index == 0:
+            ax.set_ylabel("fragile layers")
+        else:
+            ax.tick_params(labelleft=False)
+    handles = [Line2D([], [], color=BASELINE_COLOURS[name], lw=2, label=name) for name in names]
+    handles.append(Line2D([], [], color=GREY, lw=0.8, ls=(0, (1, 2)), label="tau of this run"))
+    legend(fig, handles, columns=len(handles))
     return fig
 
 
@@ -490,14 +534,15 @@ def _points(ax, x, part: pd.DataFrame) -> None:
             value = rows["value"].fillna(0).to_numpy(float)
             colour = strong_colour(name)
             known = rows["ci_low"].notna().to_numpy()
-            ax.vlines(
-                x[chosen][known],
-                rows["ci_low"].to_numpy(float)[known],
-                rows["ci_high"].to_numpy(float)[known],
-                color=colour,
-                lw=0.9,
-                alpha=0.7,
-            )
+            for interval, width in (("family", 0.5), ("ci", 1.3)):
+                ax.vlines(
+                    x[chosen][known],
+                    rows[f"{interval}_low"].to_numpy(float)[known],
+                    rows[f"{interval}_high"].to_numpy(float)[known],
+                    color=colour,
+                    lw=width,
+                    alpha=0.7,
+                )
             if name in ("untouched", "undefined"):
                 ax.plot(x[chosen], value, class_marker(name), ms=4, color=colour)
             else:

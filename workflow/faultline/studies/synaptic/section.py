@@ -13,6 +13,38 @@ from faultline.studies.synaptic.transfer import moves, pairs
 MAX_RANKED_LAYERS = 4
 
 
+def chance_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    for run, part in page.runs(tables["base"]):
+        last = canvas.last_epoch(part)
+        for images, rows in last[~last["above_chance"]].groupby("images", sort=False):
+            text = (
+                f"of {page.n_ablated(rows, config)}, the network that is not ablated classifies "
+                f"{page.span(rows['accuracy'])} correctly "
+                f"{'' if images == 'clean' else f'under {images} '}at epoch {rows['epoch'].max()}, "
+                f"which is not above chance ({page.percent(rows['chance'].max())}: the commonest "
+                f"label). So there is nothing to lose: scores on these images are undefined."
+            )
+            text = text[0].upper() + text[1:]
+            if images != "clean":
+                text += _lower_eps(tables["accuracy"], rows, config)
+            yield f"Self-check: at chance, {run}", text
+
+
+def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: dict) -> str:
+    """The largest smaller eps that was tried and leaves more than chance, in every seed."""
+    attack = rows["images"].iloc[0].removesuffix(" transfer")
+    part = canvas.last_epoch(page.of(accuracy, rows))
+    part = part[(part["attack"] == attack) & (part["eps"] > 0)]
+    part = part[part["eps"] < config["attacks"][attack]["eps"]]
+    lowest = part.groupby("eps")["ci_low"].min()
+    enough = lowest[lowest > rows["chance"].max()]
+    key = f" Lower attacks.{attack}.eps"
+    if not len(enough):
+        return f"{key}; every eps that was tried is too large."
+    left = part.loc[part["eps"] == enough.index.max(), "accuracy"]
+    return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images."
+
+
 def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["layers"]):
         part = canvas.last_epoch(part)
@@ -21,7 +53,7 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
         prefix, what = "", f"S_adv ({attack})"
         if rows["value"].isna().all():
-            prefix = "S_adv is undefined here (no adversarial image is classified correctly). "
+            prefix = "S_adv is undefined here (accuracy under attack is not above chance). "
             rows, what = part[part["score"] == "S_clean"], "S_clean"
         if not len(rows):
             continue
@@ -63,8 +95,9 @@ def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     without = len(parts) - len(judged)
     text = (
         f"{judged['decided'].sum()} of {len(judged)} classes of layers at the last epoch are "
-        f"decided ({page.percent(judged['decided'].mean())}): the interval of the score lies "
-        "within the class."
+        f"decided ({page.percent(judged['decided'].mean())}): the interval of the score that holds "
+        f"for all layers of the network at once lies within the class; each taken alone, "
+        f"{judged['decided_alone'].sum()} would be."
     )
     if without:
         text += f" {without} more are untouched or undefined."
@@ -113,7 +146,8 @@ def class_maps(tables: dict, config: dict) -> dict:
             caption=f"Classes at epoch {last['epoch'].max()}, by the mean of the synaptic filters "
             f"(combined). {page.n_ablated(last, config)}.",
             read="One cell is one layer of one seed. Strong colours are decided, pale ones with a "
-            "question mark are not: their interval reaches into another class.",
+            "question mark are not: their interval, that for all layers at once, reaches into "
+            "another class.",
         )
         chosen = last[last["filter"] == "combined"]
         columns = {
@@ -122,6 +156,7 @@ def class_maps(tables: dict, config: dict) -> dict:
             "seed": "seed",
             "value": ("value", page.number),
             "interval": ("ci_low", "ci_high", page.bracket),
+            "for all at once": ("family_low", "family_high", page.bracket),
             "q-value": ("q_value", page.small),
             "class": "class",
             "decided": ("decided", page.yes),
@@ -247,8 +282,8 @@ def score_maps(tables: dict, config: dict) -> dict:
             notes.append("There is one checkpoint epoch only, so nothing develops here.")
         if (undefined := (part["class"] == "undefined").mean()) > 0:
             notes.append(
-                f"{page.percent(undefined)} of the scores are undefined: the base network "
-                "classifies no image of the set correctly."
+                f"{page.percent(undefined)} of the scores are undefined: the accuracy of the "
+                "unablated network is not above chance there."
             )
         figure = page.figure(
             draw.score_map(part),
@@ -265,6 +300,38 @@ def score_maps(tables: dict, config: dict) -> dict:
         "Scores over layers and epochs",
         intro="How the score of each layer develops as the network trains. "
         + _choices(config, "layers"),
+        blocks=blocks,
+        empty=_no_sweep(config),
+    )
+
+
+def baselines(tables: dict, config: dict) -> dict:
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["baselines"])):
+        last = canvas.last_epoch(part)
+        last = last[last["scope"] == "local"]
+        if not last["value"].notna().any():
+            continue
+        layers = last["layer"].nunique()
+        figure = page.figure(
+            draw.fragile_over_tau(last, tau=config["classes"]["tau"]["layers"]),
+            name=f"baselines-{index}",
+            alt=f"Number of fragile layers of {run} over tau, by baseline",
+            caption=f"How many of {layers} layers are fragile at epoch {last['epoch'].max()} "
+            f"(combined over the synaptic filters), mean over seeds. "
+            f"{page.n_ablated(last, config)}; line: decided, thin: by the score alone.",
+            read="unfiltered: below the network that nothing is removed from. kept_fraction: below "
+            "the share of weights that is kept. random: below what is left when as many weights "
+            "of the layer, drawn at random, are removed, so these very weights matter more than "
+            "their number. Dotted: the tau of this run.",
+        )
+        blocks.append(page.block(run, figures=[figure]))
+    return page.section(
+        "baselines",
+        "Fragile, compared with what",
+        intro="Nearly every layer loses accuracy as all of its weights are removed step by step. "
+        "Which layers count as fragile depends on what that is compared with, and on tau. Classes "
+        f"elsewhere are against the baseline {config['scores']['baseline']}.",
         blocks=blocks,
         empty=_no_sweep(config),
     )
@@ -297,7 +364,8 @@ def filter_rankings(tables: dict, config: dict) -> dict:
                     caption=f"{layer}: its {count} filters at epoch {last['epoch'].max()}, one "
                     "removed "
                     f"at a time. {page.n_ablated(of_layer, config)}; bars: "
-                    f"{config['scores']['confidence']:.0%} intervals over images, paired.",
+                    f"{config['scores']['confidence']:.0%} intervals over images, paired; thin: "
+                    "for all filters of the layer at once.",
                     read="Left is what the network misses most. The panels of one row share their "
                     "order, so a matching slope means that clean and adversarial accuracy depend "
                     "on "
@@ -325,8 +393,8 @@ def band_splits(tables: dict, config: dict) -> dict:
             continue
         if chosen["value"].isna().all():
             note = (
-                f"S_adv ({attack}) is undefined: the base network classifies no adversarial image "
-                "correctly."
+                f"S_adv ({attack}) is undefined: the accuracy of the unablated network under it "
+                "is not above chance."
             )
             blocks.append(page.block(run, notes=[note]))
             continue

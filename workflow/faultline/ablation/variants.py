@@ -124,14 +124,14 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
     what a synaptic filter is compared with that removes as many (ours).
 
     Columns as of `synaptic_variants`: filter "random", no threshold, normalised (the share), draw
-    (0.. `draws` - 1). Within a draw, a larger share removes what a smaller one does, and more.
+    (0.. `draws` - 1). The draws of every share are independent.
     """
     weights = _weights(layers)
     total, variants = _count(weights), []
 
     def masks(draw: int, count: int) -> dict[str, Tensor]:
         flat = torch.cat([weight.flatten() for weight in weights.values()]) != 0
-        generator = torch.Generator().manual_seed(seed_of("random weights", seed, draw))
+        generator = torch.Generator().manual_seed(seed_of("random weights", seed, draw, count))
         order = torch.randperm(total, generator=generator)[count:]
         where = flat.nonzero().flatten()
         flat[where[order.to(flat.device)]] = False

@@ -19,5 +19,5 @@ def check(config: dict, facts: dict) -> None:
     ):
         raise UserError(
             "config key scores.baseline: random needs synaptic_filtering.random_draws of at least "
-            "1 (better 3)"
+            "2; raise it, or choose unfiltered or kept_fraction"
         )

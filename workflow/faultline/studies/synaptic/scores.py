@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.integrate import simpson, trapezoid
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtr, stdtrit
 
 from faultline.ablation.facts import Facts
 from faultline.base.statistics import (
@@ -190,20 +190,31 @@ def _sweeps(facts: Facts) -> dict[str, np.ndarray]:
     }
 
 
-def _at_random(facts: Facts, images: str) -> np.ndarray:
-    """Correctness where as many weights as each variant removes are removed at random, as shares
-    [draws, V, n]: linear between the shares of weights that were tried."""
-    variants, base = facts.variants, facts.base[images]
-    names, draws = np.asarray(variants["filter"]), variants["draw"]
-    kept, found = np.asarray(variants["kept"], float), []
-    for draw in np.unique(draws[names == RANDOM]):
-        tried = np.flatnonzero((names == RANDOM) & (draws == draw))
-        tried = tried[np.argsort(-kept[tried], kind="stable")]
-        share = np.concatenate([[0.0], 1 - kept[tried]])
-        correct = np.concatenate([base[None], facts.correct[images][tried]]).astype(float)
-        weights = [np.interp(1 - kept, share, unit) for unit in np.eye(len(share))]
-        found.append(np.stack(weights, axis=1) @ correct)
-    return np.stack(found)
+class _AtRandom(NamedTuple):
+    """What is left where as many weights as each of V variants removes are removed at random:
+    weights [V, J] of the J shares that were tried (between them it is linear), the mean over draws
+    of each image's correctness [J, n], and the accuracy in each draw [draws, J]."""
+
+    weights: np.ndarray
+    correct: np.ndarray
+    accuracy: np.ndarray
+
+
+def _at_random(facts: Facts, images: str) -> _AtRandom:
+    variants = facts.variants
+    removed, drawn = (
+        1 - np.asarray(variants["kept"], float),
+        np.asarray(variants["filter"]) == RANDOM,
+    )
+    share = np.unique(variants["normalised"][drawn])
+    tried = [np.flatnonzero(drawn & (variants["normalised"] == s)) for s in share]
+    correct = np.stack([facts.correct[images][v] for v in tried]).astype(float)  # [J, draws, n]
+    grid = np.concatenate([[0.0], [removed[v].mean() for v in tried]])
+    weights = np.stack([np.interp(removed, grid, unit) for unit in np.eye(len(grid))], axis=1)
+    base = facts.base[images]
+    means = np.concatenate([base[None], correct.mean(1)])
+    accuracy = np.concatenate([np.full((1, correct.shape[1]), base.mean()), correct.mean(2)]).T
+    return _AtRandom(weights, means, accuracy)
 
 
 class _Effect(NamedTuple):
@@ -211,7 +222,7 @@ class _Effect(NamedTuple):
 
     value [F]; influence [F, n], of each image; moved [F, n], what the change of each image adds;
     unit: what one image that changes wholly adds; base [n], of the images over their mean; drawn
-    [F]: the variance that random draws add.
+    [F, J]: the variance that each of J sets of `draws` random draws adds.
     """
 
     value: np.ndarray
@@ -220,6 +231,7 @@ class _Effect(NamedTuple):
     unit: float
     base: np.ndarray
     drawn: np.ndarray
+    draws: int
 
     def less(self, other: "_Effect") -> "_Effect":
         """This less another one of the same images, which is taken to deviate less."""
@@ -230,16 +242,19 @@ class _Effect(NamedTuple):
             max(self.unit, other.unit),
             self.base,
             self.drawn + other.drawn,
+            self.draws,
         )
 
 
-def _effect(change: np.ndarray, base: np.ndarray, drawn) -> _Effect:
-    """change [F, n]: of each image's correctness; drawn [F]: variance of its mean. Working with
+def _effect(change: np.ndarray, base: np.ndarray, drawn: np.ndarray, draws: int) -> _Effect:
+    """change [F, n]: of each image's correctness; drawn [F, J]: variance of its mean. Working with
     changes, not with accuracies, makes the effect of what changes nothing exactly zero."""
     p0 = base.mean()
     value, n = change.mean(1) / p0, len(base)
     influence = (change - value[:, None] * base) / (n * p0)
-    return _Effect(value, influence, change / (n * p0), 1 / (n * p0), base / p0, drawn / p0**2)
+    return _Effect(
+        value, influence, change / (n * p0), 1 / (n * p0), base / p0, drawn / p0**2, draws
+    )
 
 
 class _Spread:
@@ -252,7 +267,8 @@ class _Spread:
     v: over images, by the delta method, never zero as one image is taken to change beside those
     that did. lump: the effect of one changed image; where all changes go one way, another value
     means other numbers of such changes, which vary by themselves (as Wilson's interval has it of a
-    proportion). c, w: the denominator of the ratio varies as well (Fieller).
+    proportion). c, w: the denominator of the ratio varies as well (Fieller). Random draws are few,
+    so with them the quantiles are Student's t, with degrees of freedom as Satterthwaite's.
     """
 
     def __init__(self, effect: _Effect):
@@ -260,25 +276,30 @@ class _Spread:
         size, squares = np.abs(effect.moved).sum(1), (effect.moved**2).sum(1)
         total = np.abs(effect.moved.sum(1))
         lump = (effect.unit**2 + squares) / (effect.unit + size)
-        self.variance = (effect.influence**2).sum(1) + lump**2 + effect.drawn
+        drawn = effect.drawn.sum(1)
+        self.variance = (effect.influence**2).sum(1) + lump**2 + drawn
+        spread = (effect.drawn**2).sum(1) / max(effect.draws - 1, 1)
+        self.degrees = self.variance**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
         self.linear = lump * (effect.unit + total) / (effect.unit + size)
         self.tilt = -2 * effect.influence @ effect.base / n
         self.square = (effect.base @ effect.base / n - 1) / n
 
-    def z(self, distance: np.ndarray) -> np.ndarray:
-        """How many standard errors a true value is away that lies `distance` [F] above."""
+    def p_value(self, distance: np.ndarray) -> np.ndarray:
+        """Two-sided, of the true value that lies `distance` [F] above."""
         variance = self.variance + np.abs(distance) * self.linear
         variance = variance + distance * self.tilt + distance**2 * self.square
-        return distance / np.sqrt(variance)
+        z = -np.abs(distance) / np.sqrt(variance)
+        return 2 * np.where(np.isnan(self.degrees), ndtr(z), stdtr(self.degrees, z))
 
-    def margin(self, z: float, side: int) -> np.ndarray:
-        """The distance above (side 1) or below (-1) that is z standard errors; infinite where none
-        is so far."""
-        a = 1 - z**2 * self.square
-        b, c = z**2 * (self.linear + side * self.tilt), z**2 * self.variance
-        if a <= 0:
-            return np.full(len(c), np.inf)
-        return (b + np.sqrt(b**2 + 4 * a * c)) / (2 * a)
+    def margin(self, confidence: float, side: int) -> np.ndarray:
+        """How far the interval reaches above (side 1) or below (-1); infinite where it has no end
+        there."""
+        t = stdtrit(self.degrees, (1 + confidence) / 2)
+        z2 = np.where(np.isnan(t), normal_quantile(confidence), t) ** 2
+        a = 1 - z2 * self.square
+        b, c = z2 * (self.linear + side * self.tilt), z2 * self.variance
+        root = np.sqrt(b**2 + 4 * np.maximum(a, 0) * c)
+        return np.where(a > 0, (b + root) / (2 * np.where(a > 0, a, 1)), np.inf)
 
 
 def _score_table(
@@ -308,14 +329,13 @@ def _score_table(
         offset = summed(1 - np.asarray(facts.variants["kept"], float))
 
     def effect(images):
-        correct, drawn = facts.correct[images].astype(float), 0 * offset
+        correct, none = facts.correct[images].astype(float), np.zeros((len(filters), 1))
         if baseline != RANDOM:
-            return _effect(summed(correct - base[images]), base[images], drawn)
-        by_draw = _at_random(facts, images)
-        if len(by_draw) > 1:
-            means = np.stack([summed(draw.mean(1)) for draw in by_draw])
-            drawn = means.var(0, ddof=1) / len(by_draw)
-        return _effect(summed(correct - by_draw.mean(0)), base[images], drawn)
+            return _effect(summed(correct - base[images]), base[images], none, 1)
+        weights, at_random, accuracy = _at_random(facts, images)
+        change, draws = summed(correct - weights @ at_random), len(accuracy)
+        variance = accuracy.var(0, ddof=1) / draws if draws > 1 else np.zeros(accuracy.shape[1])
+        return _effect(change, base[images], summed(weights) ** 2 * variance, draws)
 
     def add(effect, images, attack, score):
         untouched = ~touched.astype(bool) | ~np.any([changed[i] for i in images], axis=0)
@@ -335,10 +355,9 @@ def _score_table(
         spread, value = _Spread(effect), effect.value + shift
         found = {"value": value, "standard_error": np.sqrt(spread.variance)}
         for name, level in (("ci", confidence), ("family", simultaneous)):
-            z = normal_quantile(level)
-            found[f"{name}_low"] = value - spread.margin(z, -1)
-            found[f"{name}_high"] = value + spread.margin(z, 1)
-        return found | {"p_value": 2 * ndtr(-np.abs(spread.z(-value)))}
+            found[f"{name}_low"] = value - spread.margin(level, -1)
+            found[f"{name}_high"] = value + spread.margin(level, 1)
+        return found | {"p_value": spread.p_value(-value)}
 
     def counted(images, shift, simultaneous):
         correct, before = summed(facts.correct[images]), base[images]

@@ -5,8 +5,10 @@ from torch import nn
 
 from faultline.ablation.sweep import sweep
 from faultline.ablation.variants import (
+    RANDOM_SHARES,
     band_of,
     nodal_variants,
+    random_variants,
     removed,
     synaptic_variants,
     thresholds,
@@ -236,3 +238,38 @@ def test_a_weight_lies_in_the_band_whose_pulse_removes_it():
         assert (band[gone] == index).all()
     nearest = (layer.weight.detach().double()[..., None] - torch.as_tensor(alphas)).abs().argmin(-1)
     assert torch.equal(band, nearest)
+
+
+def test_random_variants_remove_a_share_of_the_non_zero_weights_of_all_layers_together():
+    one = layer_of([[0.0, 1.0, 2.0, 3.0, 4.0]] * 20)  # 80 of 100 are not zero
+    two = layer_of([[5.0] * 20])
+    layers = {"one": one, "two": two}
+    variants = random_variants(layers, draws=2, seed=1)
+    assert [v.columns["draw"] for v in variants] == [0] * 9 + [1] * 9
+    assert tuple(v.columns["normalised"] for v in variants[:9]) == RANDOM_SHARES
+    found = []
+    for variant in variants:
+        new = torch.cat([w.flatten() for w in variant.replace().values()])
+        old = torch.cat([one.weight.flatten(), two.weight.flatten()])
+        count = round(100 * variant.columns["normalised"])
+        assert variant.columns["changed_weights"] == count == ((old != 0) & (new == 0)).sum()
+        assert variant.columns["kept"] == pytest.approx(1 - count / 100)
+        assert torch.equal(new[new != 0], old[new != 0]) and variant.columns["filter"] == "random"
+        found.append((new == 0).tolist())
+    assert found[2] != found[11]  # the same share in two draws
+    assert not {i for i, zero in enumerate(found[2]) if zero} < set(np.flatnonzero(found[3]))
+    again = random_variants(layers, draws=2, seed=1)
+    assert [v.key for v in again] == [v.key for v in variants]
+    assert all(
+        torch.equal(a.replace()["one.weight"], b.replace()["one.weight"])
+        for a, b in zip(again, variants, strict=True)
+    )
+    other = random_variants(layers, draws=2, seed=2)[2].replace()["one.weight"]
+    assert not torch.equal(other, variants[2].replace()["one.weight"])
+
+
+def test_all_weights_removed_at_random_are_those_that_a_filter_removes():
+    layers = {"one": layer_of([[0.0, 1.0, -2.0]])}
+    drawn = {v.key for v in random_variants(layers, draws=2, seed=0) if v.columns["kept"] == 0}
+    swept = synaptic_variants(layers, kinds=["high_pass"], count=3)
+    assert len(drawn) == 1 and swept[-1].key in drawn

@@ -9,7 +9,9 @@ import importlib
 _HOMES = {
     "ablation.facts": ["Facts"],
     "ablation.sweep": ["sweep"],
-    "ablation.variants": ["Mask", "Variant", "nodal_variants", "synaptic_variants"],
+    "ablation.variants": [
+        *("Mask", "Variant", "nodal_variants", "random_variants", "synaptic_variants")
+    ],
     "attacks.craft": ["attack_curve", "craft"],
     "attacks.run": ["crafters"],
     "base.errors": ["UserError"],
@@ -21,7 +23,9 @@ _HOMES = {
     "studies.perturbations.variants": ["perturbation_variants"],
     "studies.synaptic.classes": ["classify"],
     "studies.synaptic.figures": ["threshold_curves"],
-    "studies.synaptic.scores": ["band_scores", "curves", "filter_scores", "layer_scores"],
+    "studies.synaptic.scores": [
+        *("band_scores", "base_accuracy", "curves", "filter_scores", "layer_scores")
+    ],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)

@@ -102,6 +102,8 @@ def test_an_attack_that_leaves_more_than_the_worst_case_is_told():
     assert found["apgd"]["detail"].endswith("told from 10 points on.")
     assert near(shares, judges=["pgd"], masking=12.1)["pgd"]["status"] == "ok"
     assert near(shares, masking=6)["pgd"]["status"] == "warning"
+    exact = {"pgd": {"0.1": range(57)}, "apgd": {"0.1": range(52)}}  # 0.57 - 0.52 < 0.05 in floats
+    assert near(exact, judges=["pgd"])["pgd"]["status"] == "warning"
 
 
 def test_the_largest_gap_over_eps_counts():

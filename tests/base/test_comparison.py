@@ -58,6 +58,22 @@ def test_all_seeds_by_hand():
     assert got.image_ci_high == pytest.approx(4 / 36 + margin)
 
 
+def test_what_could_have_been_detected():
+    table = compare(SEEDS, confidence=0.95)
+    one, whole = row(table, seed=1), row(table, level="all seeds")
+    share = (1.959964 + 0.841621) / 1.959964  # normal quantiles of 0.975 and 0.8
+    assert one.detectable == pytest.approx(share * (one.ci_high - one.ci_low) / 2)
+    over_seeds = (4.302653 + 1.060660) * stats.sem([0.3, 0.0, 0.1])  # t with 2 degrees
+    over_images = share * (whole.image_ci_high - whole.image_ci_low) / 2
+    assert whole.detectable == pytest.approx(max(over_seeds, over_images))
+    # seeds that agree tell nothing of their spread: the images' stands alone; one seed: nothing
+    alike = compare({1: SEEDS[1], 2: SEEDS[1]}, confidence=0.95)
+    alike = row(alike, level="all seeds")
+    width = alike.image_ci_high - alike.image_ci_low
+    assert np.isnan(alike.ci_low) and alike.detectable == pytest.approx(share * width / 2)
+    assert np.isnan(row(compare({1: SEEDS[1]}, confidence=0.95), level="all seeds").detectable)
+
+
 def test_image_interval_is_the_paired_one_for_many_images():
     rng = np.random.default_rng(0)
     n = 5000

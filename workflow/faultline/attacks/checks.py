@@ -195,7 +195,7 @@ def near_worst_case(
             if name not in judges and (method.one_step or method.strength is None):
                 continue
             gaps = {
-                eps: 100 * (correct[name][eps].mean() - hits.mean())
+                eps: 100 * np.count_nonzero(correct[name][eps] & ~hits) / len(hits)
                 for eps, (over, hits) in worst.items()
                 if name in over and eps != "0"
             }

@@ -154,7 +154,7 @@ def difference_forest(
             ax.plot(part["value"][chosen], y[chosen], "o", ms=5, mfc=face, mec=DARK)
         ax.axvline(0, color=PUBLISHED, lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
-        ax.set_xlabel("R&G score less that of the base")
+        ax.set_xlabel("R&G less the base's")
 
     dot = {"marker": "o", "ms": 5, "mec": DARK, "color": DARK, "lw": 1.2}
     handles = [

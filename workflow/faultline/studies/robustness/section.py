@@ -200,8 +200,8 @@ def _detectable_words(unsure: pd.DataFrame) -> str:
     if not len(sizes):
         return ""
     low, high = f"{sizes.min():.1f}", f"{sizes.max():.1f}"
-    span = low if low == high else f"{low} to {high} (by training)"
-    return f" With 80 % power, this run tells differences from {span} points on."
+    more = "" if low == high else f" (of some trainings from {high})"
+    return f" With 80 % power, this run tells differences from {low} points on{more}."
 
 
 def _floor_words(changes: pd.DataFrame, attack: str) -> str:

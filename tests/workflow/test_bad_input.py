@@ -167,6 +167,8 @@ MISTAKES = [
     ("attacks.clean", {"method": "fgsm", "eps": 0.1}, ["config key attacks.clean", "rename"]),
     ("retraining.from_epochs", [7], ["config key retraining.from_epochs", "7", "1, 2"]),
     ("retraining.attack", "fgsm", ["config key retraining.attack", "'fgsm'", "pgd"]),
+    ("ablation.attacks", [], ["config key ablation.attacks", "S_adv", "S_clean"]),
+    ("synaptic_filtering.random_draws", 1, ["config key scores.baseline", "random_draws", "2"]),
     ("synaptic_filtering.filters", ["low_pass"], ["config key retraining.by", "pulse"]),
     ("synaptic_filtering.layers", "none", ["config key retraining.from_epochs"]),
     ("synaptic_filtering.global_range", [1, 0], ["synaptic_filtering.global_range", "go up"]),

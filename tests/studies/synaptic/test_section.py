@@ -147,3 +147,16 @@ def test_captions_name_the_split(tables):
     config = make_config(retraining={"from_epochs": []})
     assert "n = 40 test images" in said(section.class_maps(tables, config))
     assert "validation" not in said(section.class_maps(tables, config))
+
+
+def test_a_run_on_clean_images_alone_says_so():
+    tables = make_tables()
+    for name in ("layers", "filters", "bands", "baselines"):
+        tables[name] = tables[name][tables[name]["score"] == "S_clean"]
+    tables["curves"] = tables["curves"][tables["curves"]["images"] == "clean"]
+    config = make_config(ablation={"attacks": []}, retraining={"from_epochs": []})
+    assert "on clean images only" in what_was_run(tables, config)
+    words = said(section.layer_findings(tables, config))
+    assert "fragile by S_clean" in words and "undefined" not in words
+    for part in (section.class_maps, section.threshold_curves, section.baselines):
+        assert part(tables, config)["blocks"]

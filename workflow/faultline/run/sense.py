@@ -236,9 +236,10 @@ def _check_ablation(config: dict, facts: dict[str, Source]) -> None:
 
 
 def chosen_attacks(config: dict, section: str, key: str, *, default=None) -> None:
-    """Checks, or fills in, a list of names of attacks; those of ablation.attacks by default."""
+    """Checks, or fills in, a list of names of attacks; those of ablation.attacks by default, or all
+    where that has none."""
     if default is None:
-        default = list(config["ablation"]["attacks"])
+        default = list(config["ablation"]["attacks"] or config["attacks"])
     for name in config[section].setdefault(key, default):
         if name not in config["attacks"]:
             raise UserError(

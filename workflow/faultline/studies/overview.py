@@ -32,8 +32,12 @@ def what_was_run(tables: dict, config: dict) -> str:
         f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
         f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
         f"judged on {judged}. "
-        f"Attacks: {page.listed(config['attacks'])}. For the scores, adversarial images of "
-        f"{chosen} were {crafted}."
+        f"Attacks: {page.listed(config['attacks'])}. "
+        + (
+            f"For the scores, adversarial images of {chosen} were {crafted}."
+            if chosen
+            else "Ablated networks were judged on clean images only."
+        )
     )
 
 

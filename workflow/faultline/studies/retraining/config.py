@@ -8,7 +8,13 @@ def check(config: dict, facts: dict) -> None:
     retraining = config["retraining"]
     chosen_attacks(config, "retraining", "judged_under")
     attacks = config["ablation"]["attacks"]
-    if retraining.setdefault("attack", attacks[0]) not in attacks:
+    if not attacks and retraining["from_epochs"] and retraining["score"] != "S_clean":
+        raise UserError(
+            f"config key ablation.attacks: none is given, but retraining goes by "
+            f"{retraining['score']}; name one, or set retraining.score to S_clean"
+        )
+    default = attacks[0] if attacks else "none"
+    if retraining.setdefault("attack", default) not in [*attacks, default]:
         raise UserError(
             f"config key retraining.attack: {retraining['attack']!r} is not under "
             f"ablation.attacks; {nearest(retraining['attack'], attacks)}"

@@ -13,10 +13,8 @@ def check(config: dict, facts: dict) -> None:
             f"config key synaptic_filtering.global_range: {limits} does not go up; "
             "expected [low, high]"
         )
-    if (
-        config["scores"]["baseline"] == "random"
-        and not config["synaptic_filtering"]["random_draws"]
-    ):
+    draws = config["synaptic_filtering"]["random_draws"]
+    if config["scores"]["baseline"] == "random" and draws < 2:
         raise UserError(
             "config key scores.baseline: random needs synaptic_filtering.random_draws of at least "
             "2; raise it, or choose unfiltered or kept_fraction"

@@ -52,7 +52,9 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         attack = Plan(config).scored_attack()
         rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
         prefix, what = "", f"S_adv ({attack})"
-        if rows["value"].isna().all():
+        if not config["ablation"]["attacks"]:
+            rows, what = part[part["score"] == "S_clean"], "S_clean"
+        elif rows["value"].isna().all():
             prefix = "S_adv is undefined here (accuracy under attack is not above chance). "
             rows, what = part[part["score"] == "S_clean"], "S_clean"
         if not len(rows):
@@ -120,6 +122,14 @@ def _choices(config: dict, unit: str) -> str:
     )
 
 
+def _against(config: dict) -> str:
+    return {
+        "unfiltered": "the unfiltered network has",
+        "kept_fraction": "the share of weights kept",
+        "random": "removing as many weights of the layer at random",
+    }[config["scores"]["baseline"]]
+
+
 def _crafted(config: dict) -> str:
     reused = "crafted on the unablated network and reused (transfer)"
     return {
@@ -166,11 +176,11 @@ def class_maps(tables: dict, config: dict) -> dict:
     return page.section(
         "classes",
         "The classes at a glance",
-        intro="A layer is fragile where removing its weights, threshold by threshold, costs more "
-        "relative accuracy than tau, antifragile where it gains more than tau, robust between, and "
-        "untouched where no weight or no output changed. S_clean is about clean images, S_adv "
-        f"about adversarial ones, {_crafted(config)}; S_diff is their difference. "
-        + _choices(config, "layers"),
+        intro="A layer is fragile where removing its weights, threshold by threshold, leaves less "
+        f"relative accuracy than {_against(config)}, by more than tau; antifragile where it leaves "
+        "more; robust between, and untouched where no weight or no output changed. S_clean is "
+        f"about clean images, S_adv about adversarial ones, {_crafted(config)}; S_diff is their "
+        "difference. " + _choices(config, "layers"),
         blocks=blocks,
         empty=_no_sweep(config),
     )

@@ -244,7 +244,8 @@ def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
     fig, axes = axes_grid(
         [[width] * len(panels), [2.2]], left=0.65, bottom=0.95, top=0.35, gap=(0.3, 0), least=7.0
     )
-    grid = np.linspace(0, 1, 201)
+    largest = max(1.1 * table["value"].abs().max(), 1.5 * max(tau.values()))
+    grid = np.linspace(0, largest, 201)
     names = [name for name in BASELINE_COLOURS if name in set(table["baseline"])]
     for index, (ax, (score, attack)) in enumerate(zip(axes[0], panels, strict=True)):
         part = table[(table["score"] == score) & (table["attack"] == attack)]
@@ -255,7 +256,7 @@ def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
                 colour = BASELINE_COLOURS[name]
                 ax.plot(grid, below.sum(0) / seeds, color=colour, lw=width, drawstyle="steps-post")
         ax.axvline(tau[score], color=GREY, lw=0.8, ls=(0, (1, 2)))
-        ax.set_xlim(0, 1)
+        ax.set_xlim(0, largest)
         ax.set_ylim(0, table["layer"].nunique() + 0.3)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(_score_title(score, attack).replace("\n", ", "))

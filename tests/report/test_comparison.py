@@ -15,15 +15,19 @@ def test_policies_are_told_apart_by_their_intervals_alone():
             *("policy", "level", "seed", "seeds", "difference", "ci_low", "ci_high"),
             *("image_ci_low", "image_ci_high"),
         ],
-    ).assign(accuracy=0.52, reference_accuracy=0.5, reference="regular", detectable=0.0125)
+    ).assign(
+        accuracy=0.52, reference_accuracy=0.5, reference="regular", detectable=0.0125, q_value=0.03
+    )
 
     def say(rows):
-        return compared(rows, policy="selective", reference="regular", control="random freezing")
+        names = {"policy": "selective", "reference": "regular", "control": "random freezing"}
+        return compared(rows, level=0.05, **names)
 
     assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
     assert "worse than regular" in say(worse)
+    assert "not distinguishable from regular, as q = 0.120 once" in say(rows.assign(q_value=0.12))
     unsure = rows.assign(image_ci_low=-0.001)  # certain over seeds, not over images
     assert "not distinguishable from regular (80 % power from 1.25 points on)." in say(unsure)
     flat = rows.assign(ci_low=np.nan, ci_high=np.nan)  # seeds agree by chance: no t interval

@@ -10,6 +10,7 @@ from scipy.special import ndtr, ndtri
 from faultline.base.columns import RUN
 from faultline.base.statistics import (
     POWER,
+    benjamini_hochberg,
     detectable_difference,
     mcnemar,
     mean_interval,
@@ -146,7 +147,8 @@ def compare_policies(
 ) -> pd.DataFrame:
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
-    correct: image set -> bool [n] under one policy; places: its checkpoint and policy.
+    correct: image set -> bool [n] under one policy; places: its checkpoint and policy. A further
+    column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level.
     """
     groups = {}
     for hits, place in zip(correct, places, strict=True):
@@ -159,4 +161,11 @@ def compare_policies(
         for position, column in enumerate([*RUN, "epoch", "images"]):
             table.insert(position, column, key[position])
         tables.append(table)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["policy"])
+    if not tables:
+        return pd.DataFrame(columns=["policy"])
+    table = pd.concat(tables, ignore_index=True)
+    corrected = table.groupby("level")["p_value"].transform(
+        lambda p: benjamini_hochberg(p.to_numpy(float))
+    )
+    table.insert(table.columns.get_loc("p_value") + 1, "q_value", corrected)
+    return table

@@ -9,18 +9,20 @@ from matplotlib.lines import Line2D
 
 from faultline.base.comparison import CONTROL
 from faultline.report.canvas import GREY, MAX_WIDTH, axes_grid, label_width, legend, styled
-from faultline.report.page import interval, percent, points
+from faultline.report.page import interval, percent, points, small
 
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
 
-def verdict(low: float, high: float, other: str, *, detectable: float = np.nan) -> str:
-    """What an interval says; where nothing, from where on it would have."""
-    if low > 0:
-        return f"better than {other}"
-    if high < 0:
-        return f"worse than {other}"
-    known = "" if np.isnan(detectable) else f" (80 % power from {100 * detectable:.2f} points on)"
+def verdict(row: pd.Series, low: float, high: float, other: str, *, level: float) -> str:
+    """What a row and its interval say, corrected for all rows of its kind (q_value below `level`;
+    NaN where seeds agree, and tell no p-value); where nothing, from where on it would have."""
+    if (low > 0 or high < 0) and not row["q_value"] >= level:
+        return f"{'better' if low > 0 else 'worse'} than {other}"
+    if low > 0 or high < 0:
+        return f"not distinguishable from {other}, as q = {small(row['q_value'])} once corrected"
+    known = row["detectable"]
+    known = "" if np.isnan(known) else f" (80 % power from {100 * known:.2f} points on)"
     return f"not distinguishable from {other}{known}"
 
 
@@ -38,9 +40,9 @@ def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]
     ]
 
 
-def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -> str:
+def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, level: float) -> str:
     """What the comparison of one policy says, in words; reference and control: what they are
-    called."""
+    called. level: the largest corrected p-value that tells them apart."""
     rows = rows[rows["policy"] == policy]
     chosen = with_reference(rows)
     if not len(chosen):
@@ -55,15 +57,16 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -
         one = chosen[chosen["level"] == "seed"].iloc[0]
         text += (
             f"{points(one['difference'])} points {interval(*one[ENDS])} over images, "
-            f"{verdict(*one[ENDS], reference, detectable=one['detectable'])} for this one seed, "
+            f"{verdict(one, *one[ENDS], reference, level=level)} for this one seed, "
             "which says nothing of others."
         )
         return text
     said = verdict(
+        whole,
         np.fmin(whole["ci_low"], whole["image_ci_low"]),
         np.fmax(whole["ci_high"], whole["image_ci_high"]),
         reference,
-        detectable=whole["detectable"],
+        level=level,
     )
     flat = np.isnan(whole["ci_low"])  # seeds that agree tell no spread
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
@@ -78,7 +81,7 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str) -
         if np.isnan(less["ci_low"]):
             text += "in every seed"
         else:
-            said = verdict(*less[ENDS], "it", detectable=less["detectable"])
+            said = verdict(less, *less[ENDS], "it", level=level)
             text += f"{interval(*less[ENDS])}, {said}"
     return text + "."
 

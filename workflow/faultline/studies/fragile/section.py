@@ -34,6 +34,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             policy="fragile",
             reference="no change",
             control="gains dealt at random and tuned alike",
+            level=1 - config["scores"]["confidence"],
         )
         yield f"Remedy, {run}", " ".join(texts)
 
@@ -372,6 +373,7 @@ def _remedy_table(rows: pd.DataFrame) -> dict | None:
         "difference (points)": ("difference", page.points),
         "interval": ("ci_low", "ci_high", page.interval),
         "p": ("p_value", page.small),
+        "corrected": ("q_value", page.small),
         "draws": "draws",
         "n": "n",
     }

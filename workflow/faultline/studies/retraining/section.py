@@ -32,6 +32,7 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             policy="selective",
             reference="regular",
             control="random freezing",
+            level=1 - config["scores"]["confidence"],
         )
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
@@ -81,6 +82,9 @@ def section(tables: dict, config: dict) -> dict:
                 "difference (points)": ("difference", page.points),
                 "over seeds": ("ci_low", "ci_high", page.interval),
                 "over images": ("image_ci_low", "image_ci_high", page.interval),
+                "p": ("p_value", page.small),
+                "corrected": ("q_value", page.small),
+                "detectable": ("detectable", page.points),
                 "seeds": "seeds",
                 "draws": "draws",
             }

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from faultline.ablation.variants import RANDOM_SHARES
 from faultline.attacks.methods import method_of
 from faultline.data.describe import describe
 from faultline.data.sources import Source
@@ -95,7 +96,8 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
         rest = after[layer] if layer else forward
         return images * (rest * (1 + len(plan.transferred())) + forward * anew)
 
-    variants = checkpoints * sweep["thresholds"] * len(sweep["filters"])
+    drawn = sweep["random_draws"] * len(RANDOM_SHARES)
+    variants = checkpoints * (sweep["thresholds"] * len(sweep["filters"]) + drawn)
     curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
     recrafted = 1 + sum(passes(attacks[a], 1) for a in again["judged_under"])
     dropped = sum(

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import false_discovery_control
 
 from faultline.attacks.checks import attack_order
 from faultline.base.comparison import compare_policies
@@ -96,6 +97,10 @@ def test_policies_are_compared_within_a_seed():
     correct, places = (one + other for one, other in zip(first, second, strict=True))
     table = compare_policies(correct, places, confidence=0.95)
     assert list(table.columns[:5]) == ["dataset", "network", "training", "epoch", "images"]
+    for _, level in table.groupby("level"):
+        known = level.dropna(subset="p_value")
+        adjusted = false_discovery_control(known["p_value"])
+        assert known["q_value"].tolist() == pytest.approx(list(adjusted))
     control = table[table["reference"] == "random"]
     assert control["difference"].tolist() == pytest.approx([0.15, 0.02, 0.085])
     table = table[table["reference"] == "regular"]

@@ -19,6 +19,7 @@ from faultline.attacks.craft import craft
 from faultline.attacks.selfchecks import checks
 from faultline.base import plugins
 from faultline.base.files import load_arrays, load_table
+from faultline.base.statistics import benjamini_hochberg
 from faultline.networks import inspect
 from faultline.networks.facts import own_facts
 from faultline.networks.layers import called, layers
@@ -27,6 +28,7 @@ from faultline.networks.weights import load_weights
 from faultline.studies.checks import resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
+from faultline.studies.own.tables import corrected
 
 SMALL = ((1, 8, 8), 10)
 PLAIN = "import torch\nfrom torch import nn\n"
@@ -459,8 +461,11 @@ def test_the_report_shows_the_largest_changes_of_many(tmp_path):
         place = {"dataset": "d", "network": "n", "training": "t", "seed": seed, "epoch": 1}
         found = accuracy_changes(facts, confidence=0.95)
         tables.append(found.assign(**place, layer="fc", ablation="fade"))
-    table = {"ablations": pd.concat(tables, ignore_index=True)}
+    table = {"ablations": corrected(pd.concat(tables, ignore_index=True))}
+    of_set = table["ablations"].query("seed == 0 and images == 'pgd'")
+    assert of_set["q_value"].tolist() == benjamini_hochberg(of_set["p_value"]).tolist()
     config = {"ablations": {"fade": {"function": "f.py:fade"}}, "scores": {"confidence": 0.95}}
+    config["ablation"] = {"split": "test"}
     shown = section(table, config)
     (block,) = shown["blocks"]
     assert "The 60 of 70 variants" in block["notes"][0]

@@ -41,6 +41,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
             "difference (points)": ("difference", page.points),
             f"{confidence:.0%} interval": ("ci_low", "ci_high", page.interval),
             "p (McNemar)": ("p_value", page.small),
+            "corrected": ("q_value", page.small),
             "n": "n",
         }
         table = page.table("Every variant", part, columns, source="ablations.tsv")
@@ -61,15 +62,17 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
     for heading, part in _parts(tables["ablations"]):
         clean = part[part["images"] == "clean"]
         seeds = clean["seed"].nunique()
-        groups = clean.groupby(["layer", "variant"], sort=False)
-        lost = (groups["ci_high"].max() < 0).sum()
+        level = 1 - config["scores"]["confidence"]
+        sure = clean.assign(lost=(clean["difference"] < 0) & (clean["q_value"] < level))
+        groups = sure.groupby(["layer", "variant"], sort=False)
+        lost = groups["lost"].all().sum()
         mean = groups["difference"].mean()
         layer, variant = mean.idxmin()
         every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
         yield (
             heading,
-            f"{lost} of {page.count(mean, 'variant')} cost clean accuracy beyond their interval, "
-            f"{every}; the lowest difference is {page.points(mean.min())} points "
+            f"{lost} of {page.count(mean, 'variant')} cost clean accuracy, {every} (p-values "
+            f"corrected, below {level:g}); the lowest difference is {page.points(mean.min())} points "
             f"({variant} in {layer}).",
         )
 

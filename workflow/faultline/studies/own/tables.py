@@ -5,14 +5,28 @@ from functools import partial
 import pandas as pd
 
 from faultline.ablation.facts import Facts
+from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
+from faultline.base.statistics import benjamini_hochberg
 from faultline.run.paths import gather
 from faultline.studies.own.scores import accuracy_changes
 
 
 def tables(given, *, confidence: float) -> dict[str, pd.DataFrame]:
     """given.ablations: the facts of every layer, checkpoint and ablation."""
-    return {"ablations": gather(given.ablations, partial(_changes, confidence=confidence))}
+    return {
+        "ablations": corrected(gather(given.ablations, partial(_changes, confidence=confidence)))
+    }
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """With q_value: p_value corrected (Benjamini-Hochberg) for all variants and layers of one
+    ablation, checkpoint and image set."""
+    if not len(table):
+        return table
+    families = table.groupby([*PLACE, "ablation", "images"], sort=False)["p_value"]
+    q = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+    return table.assign(q_value=q)
 
 
 def _changes(path, *, confidence: float) -> pd.DataFrame:

@@ -72,8 +72,8 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         yield (
             heading,
             f"{lost} of {page.count(mean, 'variant')} cost clean accuracy, {every} (p-values "
-            f"corrected, below {level:g}); the lowest difference is {page.points(mean.min())} points "
-            f"({variant} in {layer}).",
+            f"corrected, below {level:g}); the lowest difference is "
+            f"{page.points(mean.min())} points ({variant} in {layer}).",
         )
 
 

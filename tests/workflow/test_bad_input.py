@@ -203,6 +203,14 @@ def test_a_list_that_training_uses_must_not_come_from_test_images():
         assert part in message
 
 
+def test_one_random_draw_tells_nothing_of_the_spread():
+    config = yaml.safe_load(TINY)
+    config["scores"] = {"baseline": "unfiltered"}
+    config["synaptic_filtering"]["random_draws"] = 1
+    message = error_of(resolve, config, SCHEMA)
+    assert "config key synaptic_filtering.random_draws" in message and "at least 2" in message
+
+
 def test_the_tiny_config_is_right():
     resolve(yaml.safe_load(TINY), SCHEMA)
 

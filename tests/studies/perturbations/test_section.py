@@ -112,7 +112,9 @@ def test_what_is_undefined_is_said(config):
     shown = section(make_tables(hopeless=True), config)
     (block,) = shown["blocks"]
     assert len(block["figures"]) == 3
-    assert block["notes"] == ["pgd: the network is no better than chance, so nothing is told."]
+    assert block["notes"] == [
+        "pgd: the unperturbed network is not above chance, so nothing is told."
+    ]
     undefined = [row for row in block["tables"][0]["rows"] if row[-2] == "undefined"]
     assert len(undefined) == 3 * 2 and {row[3] for row in undefined} == {"n/a"}
 

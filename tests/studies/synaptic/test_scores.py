@@ -603,6 +603,24 @@ def test_intervals_hold_on_either_side_where_changes_are_few(clean, adversarial,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("draws", [2, 3])
+def test_intervals_hold_on_either_side_where_random_draws_differ(draws):
+    # Draws lose 5 to 25 % of the correct images, the filter 15 %, as much as draws on average: the
+    # score is 0. Of a family of 25, 0.1 % may miss on a side.
+    rng, missed = np.random.default_rng(3), []
+    for _ in range(1000):
+        base, correct = ablated(rng, 500, 1, accuracy=0.9, score=-0.15)
+        facts = layer_of({"clean": (base, correct)}, draws=draws)
+        lost = rng.uniform(0.05, 0.25, size=(draws * len(RANDOM_SHARES), 1))
+        facts.correct["clean"][2:] = base & (rng.uniform(size=(len(lost), 500)) >= lost)
+        row = layer_scores(facts, **{**LAYER, "baseline": "random"}, compared=25).iloc[0]
+        missed.append([row.ci_high < 0, row.ci_low > 0, row.family_high < 0, row.family_low > 0])
+        assert (row.p_value < 0.05) == any(missed[-1][:2])
+    of_family = 0.001 + 3 * np.sqrt(0.001 / 1000)
+    assert (np.mean(missed, axis=0) < [SIDE, SIDE, of_family, of_family]).all()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("score", "churn"), [(0.0, 0.02), (-0.05, 0.0), (-0.05, 0.02)])
 def test_families_hold_no_false_decision_but_in_a_share_alpha(score, churn):
     # 200 networks, each with 12 filters of one score: 0, where robust alone is true, or the limit

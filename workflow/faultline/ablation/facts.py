@@ -44,7 +44,7 @@ class Facts:
     chance:   the accuracy of the best guess without looking: the share of the commonest label.
 
     An image set is "clean" or the name of an attack. n may differ between image sets in principle,
-    but the rows of all sets of one sweep are the same test images in the same order.
+    but the rows of all sets of one sweep are the same images in the same order.
     """
 
     variants: dict[str, np.ndarray]

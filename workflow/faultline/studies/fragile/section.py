@@ -374,6 +374,7 @@ def _remedy_table(rows: pd.DataFrame) -> dict | None:
         "interval": ("ci_low", "ci_high", page.interval),
         "p": ("p_value", page.small),
         "corrected": ("q_value", page.small),
+        "detectable": ("detectable", page.points),
         "draws": "draws",
         "n": "n",
     }

@@ -42,7 +42,9 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             )
         for images, shown in first_best.groupby("images", sort=False):
             if shown["value"].isna().all():
-                notes.append(f"{images}: the network is no better than chance, so nothing is told.")
+                notes.append(
+                    f"{images}: the unperturbed network is not above chance, so nothing is told."
+                )
                 continue
             figures += _figures(shown, f"{index}-{images}", f"{what}, {images} images", n)
         tables_ = [

@@ -98,7 +98,7 @@ def section(tables: dict, config: dict) -> dict:
         "retraining",
         "Retraining compared",
         intro=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of {Plan(config).scored_attack()}, decided on "
+        f"{settings['score']} of {Plan(config).scored_attack()}, from "
         f"{config['ablation']['split']} images), fragile_only all others, random other "
         f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "
         f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "

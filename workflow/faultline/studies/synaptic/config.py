@@ -19,3 +19,8 @@ def check(config: dict, facts: dict) -> None:
             "config key scores.baseline: random needs synaptic_filtering.random_draws of at least "
             "2; raise it, or choose unfiltered or kept_fraction"
         )
+    if draws == 1:
+        raise UserError(
+            "config key synaptic_filtering.random_draws: one draw tells nothing of the spread over "
+            "draws; expected at least 2, or 0 to leave them out"
+        )

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.integrate import simpson, trapezoid
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import ndtr, stdtrit
 
 from faultline.ablation.facts import Facts
 from faultline.base.statistics import (
@@ -268,7 +268,9 @@ class _Spread:
     that did. lump: the effect of one changed image; where all changes go one way, another value
     means other numbers of such changes, which vary by themselves (as Wilson's interval has it of a
     proportion). c, w: the denominator of the ratio varies as well (Fieller). Random draws are few,
-    so with them the quantiles are Student's t, with degrees of freedom as Satterthwaite's.
+    so a margin over them, by Student's t with degrees of freedom as Satterthwaite's, is added as
+    squares. Degrees for both together would promise too much: where the draws happen to agree, they
+    would be many.
     """
 
     def __init__(self, effect: _Effect):
@@ -276,10 +278,10 @@ class _Spread:
         size, squares = np.abs(effect.moved).sum(1), (effect.moved**2).sum(1)
         total = np.abs(effect.moved.sum(1))
         lump = (effect.unit**2 + squares) / (effect.unit + size)
-        drawn = effect.drawn.sum(1)
-        self.variance = (effect.influence**2).sum(1) + lump**2 + drawn
+        self.variance = (effect.influence**2).sum(1) + lump**2
+        self.drawn = effect.drawn.sum(1)
         spread = (effect.drawn**2).sum(1) / max(effect.draws - 1, 1)
-        self.degrees = self.variance**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
+        self.degrees = self.drawn**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
         self.linear = lump * (effect.unit + total) / (effect.unit + size)
         self.tilt = -2 * effect.influence @ effect.base / n
         self.square = (effect.base @ effect.base / n - 1) / n
@@ -288,16 +290,24 @@ class _Spread:
         """Two-sided, of the true value that lies `distance` [F] above."""
         variance = self.variance + np.abs(distance) * self.linear
         variance = variance + distance * self.tilt + distance**2 * self.square
-        z = -np.abs(distance) / np.sqrt(variance)
-        return 2 * np.where(np.isnan(self.degrees), ndtr(z), stdtr(self.degrees, z))
+        low, high = 0 * variance, np.abs(distance) / np.sqrt(variance)
+        for _ in range(60 * self.drawn.any()):  # bisection: the z whose margin is the distance
+            z = (low + high) / 2
+            within = z**2 * variance + self._over_draws(ndtr(-z)) < distance**2
+            low, high = np.where(within, z, low), np.where(within, high, z)
+        return 2 * ndtr(-high)
+
+    def _over_draws(self, tail) -> np.ndarray:
+        """The square of the margin over draws that is missed on a side with this probability."""
+        return np.where(self.drawn > 0, stdtrit(self.degrees, tail) ** 2 * self.drawn, 0.0)
 
     def margin(self, confidence: float, side: int) -> np.ndarray:
         """How far the interval reaches above (side 1) or below (-1); infinite where it has no end
         there."""
-        t = stdtrit(self.degrees, (1 + confidence) / 2)
-        z2 = np.where(np.isnan(t), normal_quantile(confidence), t) ** 2
+        z2 = normal_quantile(confidence) ** 2
         a = 1 - z2 * self.square
-        b, c = z2 * (self.linear + side * self.tilt), z2 * self.variance
+        b = z2 * (self.linear + side * self.tilt)
+        c = z2 * self.variance + self._over_draws((1 - confidence) / 2)
         root = np.sqrt(b**2 + 4 * np.maximum(a, 0) * c)
         return np.where(a > 0, (b + root) / (2 * np.where(a > 0, a, 1)), np.inf)
 
@@ -353,7 +363,7 @@ def _score_table(
 
     def told(effect, shift, simultaneous):
         spread, value = _Spread(effect), effect.value + shift
-        found = {"value": value, "standard_error": np.sqrt(spread.variance)}
+        found = {"value": value, "standard_error": np.sqrt(spread.variance + spread.drawn)}
         for name, level in (("ci", confidence), ("family", simultaneous)):
             found[f"{name}_low"] = value - spread.margin(level, -1)
             found[f"{name}_high"] = value + spread.margin(level, 1)

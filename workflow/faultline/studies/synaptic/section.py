@@ -301,8 +301,9 @@ def score_maps(tables: dict, config: dict) -> dict:
             alt=f"Scores of the layers of {run} at every checkpoint epoch",
             caption="Scores (combined over the synaptic filters), mean over seeds. "
             f"{page.n_ablated(part, config)}.",
-            read="Orange: accuracy is lost when the layer is filtered; blue: it is gained; both "
-            "colours share one scale, centred at 0.",
+            read="Orange: the filtered layer leaves less relative accuracy than "
+            f"{_against(config)}; blue: more; both colours share one scale, centred at 0. S_diff: "
+            "less on adversarial images than on clean ones.",
         )
         blocks.append(page.block(run, figures=[figure], notes=notes))
     return page.section(
@@ -341,7 +342,7 @@ def baselines(tables: dict, config: dict) -> dict:
         "Fragile, compared with what",
         intro="Nearly every layer loses accuracy as all of its weights are removed step by step. "
         "Which layers count as fragile depends on what that is compared with, and on tau. Classes "
-        f"elsewhere are against the baseline {config['scores']['baseline']}.",
+        f"of layers and bands elsewhere are against the baseline {config['scores']['baseline']}.",
         blocks=blocks,
         empty=_no_sweep(config),
     )

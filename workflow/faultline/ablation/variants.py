@@ -132,9 +132,8 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
     def masks(draw: int, count: int) -> dict[str, Tensor]:
         flat = torch.cat([weight.flatten() for weight in weights.values()]) != 0
         generator = torch.Generator().manual_seed(seed_of("random weights", seed, draw, count))
-        order = torch.randperm(total, generator=generator)[count:]
-        where = flat.nonzero().flatten()
-        flat[where[order.to(flat.device)]] = False
+        chosen = torch.randperm(total, generator=generator, dtype=torch.int32) < count
+        flat = flat.masked_scatter(flat, chosen.to(flat.device))
         parts = flat.split([weight.numel() for weight in weights.values()])
         return {
             name: part.reshape(weight.shape)

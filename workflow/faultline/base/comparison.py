@@ -5,17 +5,15 @@ from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from faultline.base.columns import RUN
 from faultline.base.statistics import (
     POWER,
     benjamini_hochberg,
-    detectable_difference,
     mcnemar,
     mean_interval,
     mean_p_value,
-    normal_quantile,
     paired_mean_interval,
     pseudo_change,
 )
@@ -54,9 +52,9 @@ def compare(
       ones); image_ci_low and image_ci_high are the interval over images of the changes averaged
       over these very seeds.
 
-    detectable is the smallest true difference that intervals as wide tell from 0 with 80 % power,
-    over images (normal quantiles) or over seeds (`detectable_difference`), for all seeds the larger
-    of the two, as both intervals must exclude 0.
+    detectable is the smallest true difference that such a spread lets be told from 0 with 80 %
+    power, over images (normal quantiles) or over seeds (as `detectable_difference`), for all seeds
+    the larger of the two, as both intervals must exclude 0.
 
     Columns: see COLUMNS; accuracies and differences are shares, draws those of either policy.
     """
@@ -68,6 +66,8 @@ def compare(
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
     table["accuracy"] = table["reference_accuracy"] + table["difference"]
+    for _, of_level in table.groupby("level"):
+        table.loc[of_level.index, "detectable"] = _detectable(of_level, confidence=confidence)
     return table
 
 
@@ -82,7 +82,6 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
     pair, rows = {"policy": policy, "reference": reference}, []
     for seed, count, change in zip(there, draws, changes, strict=True):
         _, low, high = paired_mean_interval(change, confidence=confidence)
-        detectable = _detectable_over_images(low, high, confidence)
         rows.append(
             pair
             | {
@@ -96,13 +95,10 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
                 "ci_low": low,
                 "ci_high": high,
                 "p_value": _p_over_images(change),
-                "detectable": detectable,
             }
         )
     difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
     _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
-    over_images = _detectable_over_images(image_low, image_high, confidence)
-    over_seeds = detectable_difference(changes.mean(1), confidence=confidence)
     whole = {
         "level": "all seeds",
         "seeds": len(there),
@@ -115,14 +111,24 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
         "p_value": mean_p_value(changes.mean(1)),
         "image_ci_low": image_low,
         "image_ci_high": image_high,
-        "detectable": np.fmax(over_images, over_seeds) if len(there) > 1 else np.nan,
     }
     return [*rows, pair | whole]
 
 
-def _detectable_over_images(low: float, high: float, confidence: float) -> float:
-    z = normal_quantile(confidence)
-    return (high - low) / 2 * (1 + ndtri(POWER) / z)
+def _detectable(table: pd.DataFrame, *, confidence: float, compared: int = 1) -> np.ndarray:
+    """Of rows of one level, in a test at 1 - confidence over `compared`; see `compare`."""
+    upper, corrected = (1 + confidence) / 2, 1 - (1 - confidence) / 2 / compared
+
+    def half(low, high):
+        return (table[high].to_numpy(float) - table[low].to_numpy(float)) / 2
+
+    if (table["level"] == "seed").all():
+        return half("ci_low", "ci_high") * (ndtri(corrected) + ndtri(POWER)) / ndtri(upper)
+    over_images = half("image_ci_low", "image_ci_high") * (1 + ndtri(POWER) / ndtri(upper))
+    degrees = table["seeds"].to_numpy(float) - 1
+    some = np.maximum(degrees, 1)
+    reach = (stdtrit(some, corrected) + stdtrit(some, POWER)) / stdtrit(some, upper)
+    return np.where(degrees > 0, np.fmax(over_images, half("ci_low", "ci_high") * reach), np.nan)
 
 
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -148,7 +154,8 @@ def compare_policies(
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
     correct: image set -> bool [n] under one policy; places: its checkpoint and policy. A further
-    column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level.
+    column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level;
+    detectable is what the correction asks of a lone difference among them.
     """
     groups = {}
     for hits, place in zip(correct, places, strict=True):
@@ -164,8 +171,10 @@ def compare_policies(
     if not tables:
         return pd.DataFrame(columns=["policy"])
     table = pd.concat(tables, ignore_index=True)
-    corrected = table.groupby("level")["p_value"].transform(
-        lambda p: benjamini_hochberg(p.to_numpy(float))
-    )
-    table.insert(table.columns.get_loc("p_value") + 1, "q_value", corrected)
+    table.insert(table.columns.get_loc("p_value") + 1, "q_value", np.nan)
+    for _, rows in table.groupby("level"):
+        known = max(rows["p_value"].count(), 1)
+        detectable = _detectable(rows, confidence=confidence, compared=known)
+        table.loc[rows.index, "q_value"] = benjamini_hochberg(rows["p_value"].to_numpy(float))
+        table.loc[rows.index, "detectable"] = detectable
     return table

@@ -15,15 +15,24 @@ ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
 
 def verdict(row: pd.Series, low: float, high: float, other: str, *, level: float) -> str:
-    """What a row and its interval say, corrected for all rows of its kind (q_value below `level`;
-    NaN where seeds agree, and tell no p-value); where nothing, from where on it would have."""
-    if (low > 0 or high < 0) and not row["q_value"] >= level:
-        return f"{'better' if low > 0 else 'worse'} than {other}"
-    if low > 0 or high < 0:
-        return f"not distinguishable from {other}, as q = {small(row['q_value'])} once corrected"
-    known = row["detectable"]
+    """What a row and its interval say, corrected for all rows of its kind (q_value below `level`);
+    where nothing, from where on it would have. Seeds that agree tell no p-value."""
+    known, q = row["detectable"], row["q_value"]
     known = "" if np.isnan(known) else f" (80 % power from {100 * known:.2f} points on)"
-    return f"not distinguishable from {other}{known}"
+    if not (low > 0 or high < 0):
+        return f"not distinguishable from {other}{known}"
+    if q >= level:
+        return f"not distinguishable from {other}, as q = {small(q)} once corrected{known}"
+    alone = " on these images alone" if np.isnan(q) else ""
+    return f"{'better' if low > 0 else 'worse'} than {other}{alone}"
+
+
+def _both(row: pd.Series) -> tuple[float, float]:
+    """The ends of the intervals over seeds and over images together."""
+    return (
+        np.fmin(row["ci_low"], row["image_ci_low"]),
+        np.fmax(row["ci_high"], row["image_ci_high"]),
+    )
 
 
 def with_reference(rows: pd.DataFrame) -> pd.DataFrame:
@@ -61,13 +70,7 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
             "which says nothing of others."
         )
         return text
-    said = verdict(
-        whole,
-        np.fmin(whole["ci_low"], whole["image_ci_low"]),
-        np.fmax(whole["ci_high"], whole["image_ci_high"]),
-        reference,
-        level=level,
-    )
+    said = verdict(whole, *_both(whole), reference, level=level)
     flat = np.isnan(whole["ci_low"])  # seeds that agree tell no spread
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
     text += (
@@ -81,7 +84,7 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
         if np.isnan(less["ci_low"]):
             text += "in every seed"
         else:
-            said = verdict(less, *less[ENDS], "it", level=level)
+            said = verdict(less, *_both(less), "it", level=level)
             text += f"{interval(*less[ENDS])}, {said}"
     return text + "."
 

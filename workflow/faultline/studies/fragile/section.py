@@ -291,7 +291,7 @@ def _overlap_table(rows: pd.DataFrame) -> dict | None:
         "overlap": ("value", page.number),
         "by chance": ("chance", page.number),
         "interval of chance": ("chance_low", "chance_high", page.bracket),
-        "p (as large)": ("p_value", page.small),
+        "p (as large, uncorrected)": ("p_value", page.small),
         "filters": "n",
         "left out": "left_out",
     }

@@ -83,7 +83,7 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     """
     rows, flips = [], "bit_flip" in facts.variants["kind"]
     for head, strengths, change, base, broken in _curves(facts):
-        by_chance = head["top"] * chance
+        by_chance = min(head["top"] * chance, 1.0)
         for strength, changed, lost in zip(strengths, change, broken, strict=True):
             found = relative(changed, base, chance=by_chance, confidence=confidence)
             if strength == 0:  # the base network itself
@@ -115,7 +115,7 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     """
     rows = []
     for head, strengths, change, base, _ in _curves(facts):
-        by_chance, width = head["top"] * chance, strengths[-1]
+        by_chance, width = min(head["top"] * chance, 1.0), strengths[-1]
         area = trapezoid(change, x=strengths, axis=0) / width
         found = relative(area, base, chance=by_chance, confidence=confidence)
         span = base.mean() - by_chance

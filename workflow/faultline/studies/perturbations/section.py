@@ -166,7 +166,7 @@ def _depth_table(table: pd.DataFrame) -> dict | None:
         "first layers keep": ("first_mean", page.number),
         "last layers keep": ("last_mean", page.number),
         "a last one keeps more": ("value", page.percent),
-        "p (Mann-Whitney)": ("p_value", page.small),
+        "p (Mann-Whitney, uncorrected)": ("p_value", page.small),
         "layers": table["first_layers"].astype(str) + " and " + table["last_layers"].astype(str),
     }
     title = "Do later layers keep more? Mean relative performance over the strengths"

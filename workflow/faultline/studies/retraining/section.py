@@ -129,7 +129,10 @@ def _note(shares: pd.DataFrame) -> str:
     if (share == 0).all():
         return "selective froze nothing, as nothing was fragile: it is regular retraining. "
     if (share == 1).all():
-        return "selective froze everything that can be frozen, as all of it was fragile. "
+        return (
+            "selective froze everything that can be frozen, as all of it was fragile; random could "
+            "draw nothing else. "
+        )
     none, all_of_it = (share == 0).sum(), (share == 1).sum()
     text = ""
     if none:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from faultline.base.files import load_table
+from faultline.report.comparison import policy_comparison
 from faultline.studies.fragile.figures import targeting_scatter
 from faultline.studies.perturbations.figures import perturbation_curves
 from faultline.studies.robustness.figures import accuracy_curves
@@ -38,11 +39,21 @@ PICTURES = {
         ["perturbations"],
         lambda curves: perturbation_curves(of(curves, network="vgg16", images="clean")),
     ),
-    "fragile-neurons-lsa-mnist": (
+    "fragile-neurons-targeting": (
         "fragile-neurons",
         ["targeting", "association"],
         lambda *tables: targeting_scatter(
-            *(of(t, dataset="fashion_mnist", network="lsa_mnist", epoch=8) for t in tables)
+            *(of(t, dataset="digits", network="small_conv", epoch=8) for t in tables)
+        ),
+    ),
+    "fragile-neurons-remedy": (
+        "fragile-neurons",
+        ["remedy"],
+        lambda remedy: policy_comparison(
+            of(remedy, dataset="fashion_mnist", network="small_conv"),
+            notes={},
+            policies=("fragile", "random"),
+            reference="no change",
         ),
     ),
     "lsa-mnist-robustness": (

@@ -55,7 +55,7 @@ InactiveLimit=0
 Prolog={folder}/note
 Epilog={folder}/note
 GresTypes=gpu
-NodeName=faultline NodeHostname={host} NodeAddr=127.0.0.1 Port={node} CPUs=2 RealMemory=32000 Gres=gpu:fake:2 State=UNKNOWN
+NodeName=faultline NodeHostname={host} NodeAddr=127.0.0.1 Port={node} CPUs=8 RealMemory=32000 Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=main Nodes=faultline Default=YES MaxTime=1-0 State=UP PriorityTier=1
 PartitionName=urgent Nodes=faultline MaxTime=1-0 State=UP PriorityTier=10 PreemptMode=OFF
 """  # noqa: E501

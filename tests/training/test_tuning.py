@@ -168,7 +168,7 @@ def test_a_search_is_made_applied_and_told(searched):
 @pytest.mark.slow
 def test_attacks_that_are_evaluated_together_join_the_tables(searched):
     accuracy, checks = table(searched, "accuracy"), table(searched, "checks")
-    assert set(accuracy["attack"]) == {"fgsm", "apgd"}
+    assert set(accuracy["attack"]) == {"fgsm", "apgd", "worst case"}
     assert not (searched.folder / f"{SEARCH}/normal/seed-0/epoch-1/attacks").exists()
     assert {"eps_zero_identity", "inside_ball", "fgsm_near_apgd"} <= set(checks["check"])
     robust, changes = table(searched, "robustness"), table(searched, "robustness_differences")

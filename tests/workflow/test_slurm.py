@@ -20,7 +20,7 @@ pytestmark = [
 # A test has no hours to wait: SLURM is asked at once and often.
 ON_SLURM = [
     *("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1"),
-    *("--seconds-between-status-checks", "1", "--latency-wait", "5"),
+    *("--seconds-between-status-checks", "1"),
 ]
 
 

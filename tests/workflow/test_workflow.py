@@ -270,7 +270,7 @@ def test_order_of_keys_remakes_nothing(rerun):
 @pytest.mark.slow
 def test_defaults_spelled_out_remake_nothing(rerun):
     config = rerun.config()
-    config["scores"] = {"confidence": 0.95, "baseline": "unfiltered"}
+    config["scores"] = {"confidence": 0.95, "baseline": "random"}
     config["trainings"]["standard"]["lr"] = 0.001
     rerun.configure(config)
     assert counts(rerun.announced()) == {}

@@ -69,9 +69,11 @@ def _not_asked(config: dict) -> Iterator[str]:
         if any(attacks[name]["method"] == "apgd" for name in names):
             continue
         known, unknown = weakest_first({name: attacks[name] for name in names})
-        strongest = f"the strongest attack run is {known[-1]}"
-        if not known:
-            strongest = f"nothing is known of how strong {page.listed(unknown)} are"
+        strongest = (
+            f"the strongest attack run is {known[-1]}"
+            if known
+            else f"nothing is known of how strong {page.listed(unknown)} are"
+        )
         yield f"At {unit}, {strongest}; APGD was not asked, so what it would find is not known."
 
 

@@ -175,6 +175,6 @@ def compare_policies(
     for _, rows in table.groupby("level"):
         known = max(rows["p_value"].count(), 1)
         detectable = _detectable(rows, confidence=confidence, compared=known)
-        table.loc[rows.index, "q_value"] = benjamini_hochberg(rows["p_value"].to_numpy(float))
+        table.loc[rows.index, "q_value"] = benjamini_hochberg(rows["p_value"])
         table.loc[rows.index, "detectable"] = detectable
     return table

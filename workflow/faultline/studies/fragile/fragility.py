@@ -135,7 +135,7 @@ def _corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
     if not len(table):
         return table
     families = table.groupby(["level", "epoch"])["p_value"]
-    table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+    table["q_value"] = families.transform(benjamini_hochberg)
     table["tests"] = families.transform("count")
     ranked = table["statistic"].eq("spearman") & table["p_value"].notna()
     table["detectable"] = [

@@ -25,8 +25,7 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
     if not len(table):
         return table
     families = table.groupby([*PLACE, "ablation", "images"], sort=False)["p_value"]
-    q = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
-    return table.assign(q_value=q)
+    return table.assign(q_value=families.transform(benjamini_hochberg))
 
 
 def _changes(path, *, confidence: float) -> pd.DataFrame:

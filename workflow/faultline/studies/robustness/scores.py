@@ -123,7 +123,7 @@ def differences(
     table = pd.DataFrame(rows, columns=[*CHECKPOINT, *WHAT, *columns])
     if len(table):
         families = table.groupby(keys, sort=False)["p_value"]
-        table["q_value"] = families.transform(lambda p: benjamini_hochberg(p.to_numpy(float)))
+        table["q_value"] = families.transform(benjamini_hochberg)
         levels = (1 - confidence) / families.transform("count").clip(lower=1)
         table["detectable"] = [
             detectable_difference(change, confidence=1 - level)

@@ -29,9 +29,7 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
 
     tested = table["p_value"].mask(untouched | value.isna()).astype(float)
     keys = [table[column] for column in by]
-    table["q_value"] = tested.groupby(keys, dropna=False).transform(
-        lambda p: pd.Series(benjamini_hochberg(p), p.index)
-    )
+    table["q_value"] = tested.groupby(keys, dropna=False).transform(benjamini_hochberg)
     table["class"] = np.select(
         [untouched, value.isna(), value < -limit, value > limit],
         ["untouched", "undefined", "fragile", "antifragile"],

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from faultline.base.columns import CLASSES
+from faultline.base.columns import transfer as transferred
 from faultline.report import canvas, page
 from faultline.run.plan import Plan
 from faultline.studies.synaptic import figures as draw
@@ -32,7 +33,8 @@ def chance_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
 
 def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: dict) -> str:
     """The largest smaller eps that was tried and leaves more than chance, in every seed."""
-    attack = rows["images"].iloc[0].removesuffix(" transfer")
+    images = rows["images"].iloc[0]
+    attack = next(name for name in config["attacks"] if images in (name, transferred(name)))
     part = canvas.last_epoch(page.of(accuracy, rows))
     part = part[(part["attack"] == attack) & (part["eps"] > 0)]
     part = part[part["eps"] < config["attacks"][attack]["eps"]]

@@ -31,6 +31,8 @@ ADDRESS = "FAULTLINE_WARM"
 
 MODULES = (
     *("snakemake.script", "numpy", "pandas", "scipy.stats", "scipy.integrate", "torch", "torch.fx"),
+    # torch itself imports these on the first gradient, and for the first optimiser
+    *("torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml"),
 )
 KILLED = 128 + signal.SIGKILL

@@ -23,7 +23,7 @@ from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint
 from faultline.run import paths as results
-from faultline.run import warm
+from faultline.run import console, warm
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -70,6 +70,12 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and HERE and
 # On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
 if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
+
+
+# Another workflow that has this one as a module speaks for itself.
+CONSOLE = (
+    console.install(workflow) if ROOT in Path(workflow.main_snakefile).resolve().parents else None
+)
 
 
 onstart:

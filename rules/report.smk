@@ -24,3 +24,28 @@ rule report:
         ),
     script:
         "../workflow/report.py"
+
+
+PARTIAL = f"{RESULTS}/report.partial.html"
+
+
+onsuccess:
+    Path(PARTIAL).unlink(missing_ok=True)
+    if CONSOLE:
+        print(CONSOLE.end(report=REPORT), file=sys.stderr)
+
+
+# What was made before a job failed is worth a look.
+onerror:
+    report = None
+    if workflow.scheduler.failed:
+        from faultline.studies import partial
+
+        report = partial.write(
+            workflow.dag.jobs,
+            unfinished={*workflow.dag.needrun_jobs()},
+            failed=workflow.scheduler.failed,
+            path=PARTIAL,
+        )
+    if CONSOLE:
+        print(CONSOLE.end(report=report), file=sys.stderr)

@@ -51,12 +51,14 @@ def render(
     config: dict,
     versions: dict[str, str],
     template: str,
+    notes: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page, as HTML; the same input gives the same bytes.
 
     tables: those of `described`, each possibly empty, as made over a run. what: (tables, config) ->
     what was run, in a sentence. sections and findings are shown in their order. described: table ->
     what it holds. config: the resolved one. template: the text of the Jinja template.
+    notes: (heading, text) of what comes before all findings.
     """
     tables = {name: _plain(tables[name]) for name in described}
     made = [section(tables, config) for section in sections]
@@ -67,7 +69,7 @@ def render(
     return environment.from_string(template).render(
         title=f"faultline: {', '.join(config['datasets'])}",
         what=what(tables, config),
-        findings=[found for find in findings for found in find(tables, config)],
+        findings=[*notes, *(found for find in findings for found in find(tables, config))],
         sections=[section for section in made if section],
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,

@@ -1,11 +1,20 @@
 """The page of a run: what the studies say of it."""
 
+from collections.abc import Sequence
+
 from faultline.report.render import Tables, render
 from faultline.studies.order import FINDINGS, SECTIONS, described, functions
 from faultline.studies.overview import what_was_run
 
 
-def report(found: Tables, *, config: dict, versions: dict[str, str], template: str) -> str:
+def report(
+    found: Tables,
+    *,
+    config: dict,
+    versions: dict[str, str],
+    template: str,
+    notes: Sequence[tuple[str, str]] = (),
+) -> str:
     """The page as HTML; found: the tables of all studies. See `report.render.render`."""
     return render(
         found,
@@ -16,4 +25,5 @@ def report(found: Tables, *, config: dict, versions: dict[str, str], template: s
         config=config,
         versions=versions,
         template=template,
+        notes=notes,
     )

@@ -1,0 +1,107 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+from snakemake.logging import DefaultFormatter, LogEvent
+from snakemake.settings.types import ExecMode
+
+from faultline.run.console import Console, duration, install, last_line
+
+WHERE = {"dataset": "digits", "network": "small_conv", "seed": "0", "epoch": "2"}
+
+
+class Run:
+    """A console that is told of jobs, and the lines that it made; its clock is set by hand."""
+
+    def __init__(self, **stats: int):
+        self.now, self.lines = 0.0, []
+        self.console = Console(DefaultFormatter(), clock=lambda: self.now)
+        self.tell(LogEvent.RUN_INFO, stats=stats | {"total": sum(stats.values())})
+
+    def tell(self, event, message="", **more):
+        record = logging.makeLogRecord({"msg": message, "event": event, **more})
+        if self.console.filter(record):
+            self.lines.append(self.console.format(record))
+
+    def start(self, job, rule, wildcards=None):
+        self.tell(LogEvent.JOB_INFO, jobid=job, rule_name=rule, wildcards=wildcards or {})
+
+    def finish(self, job):
+        self.tell(LogEvent.JOB_FINISHED, f"Finished jobid: {job}", job_id=job)
+
+
+def test_one_line_a_job_and_none_of_the_rest():
+    run = Run(train=2, report=1, all=1)
+    run.tell(LogEvent.WORKFLOW_STARTED, "Workflow has started!")
+    run.tell(None, "Select jobs to execute...")
+    run.start(1, "train", WHERE)
+    run.now = 3.2
+    run.finish(1)
+    run.tell(LogEvent.PROGRESS, done=1, total=4)
+    run.start(4, "all")
+    run.finish(4)
+    run.tell(None, "Trying to restart job 2.")
+    assert run.lines == [
+        "3 jobs: 1 report, 2 train",
+        "[1/3] train digits small_conv seed 0 epoch 2 (3.2 s)",
+        "Trying to restart job 2.",
+    ]
+
+
+def test_the_time_left_comes_from_what_each_rule_took_and_how_many_ran_at_once():
+    run = Run(slow=2, quick=10)
+    for job in range(5):  # in pairs of ten seconds each, and a slow one of fifty beside them
+        run.start(job, "quick")
+    run.start(9, "slow")
+    run.now = 10.0
+    for job in range(4):
+        run.finish(job)
+    assert all("left" not in line for line in run.lines)  # too few to tell
+    run.now = 50.0
+    run.finish(9)
+    # work left: 1 slow of 50 s, 6 quick of 10 s; 90 s of work took 50 s
+    assert run.lines[-1] == f"[ 5/12, {duration(110 * 50 / 90)} left] slow (50 s)"
+
+
+def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text("epoch 1\nerror: data.pt: cannot be read\n\n", encoding="utf-8")
+    run = Run(train=3)
+    for job in (1, 2):
+        run.start(job, "train", WHERE)
+        run.tell(LogEvent.JOB_ERROR, jobid=job, rule_name="train", log=[str(log)])
+    assert run.lines[1].splitlines() == [
+        "failed: train digits small_conv seed 0 epoch 2",
+        "    error: data.pt: cannot be read",
+        f"    log: {log}",
+    ]
+    run.now = 61.0
+    assert run.console.end(report="report.partial.html").splitlines() == [
+        "2 of 3 jobs failed:",
+        "    2 with error: data.pt: cannot be read",
+        "report: report.partial.html",
+        "took 1 min 1 s",
+    ]
+    assert last_line(tmp_path / "none.log") == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.97, "10 s"), (59.6, "1 min 0 s"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("asked", [None, "dryrun", "quiet", "verbose", "printshellcmds"])
+def test_whoever_asks_for_another_form_gets_it(asked):
+    handler = logging.StreamHandler()
+    handler.name = "DefaultStreamHandler"
+    handler.setFormatter(DefaultFormatter())
+    flags = ("dryrun", "quiet", "verbose", "printshellcmds", "debug_dag")
+    workflow = SimpleNamespace(
+        output_settings=SimpleNamespace(**{flag: flag == asked for flag in flags}),
+        logger_manager=SimpleNamespace(logger=SimpleNamespace(handlers=[handler])),
+        exec_mode=ExecMode.DEFAULT,
+    )
+    assert (install(workflow) is handler.formatter) == (asked is None)

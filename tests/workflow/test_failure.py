@@ -1,0 +1,30 @@
+"""A run whose jobs fail in part."""
+
+import os
+
+import pytest
+
+CHECKPOINT = "results/digits/small_conv/standard/seed-0/epoch-2/checkpoint.pt"
+
+
+@pytest.mark.slow
+def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
+    checkpoint, page = (rerun.folder / path for path in (CHECKPOINT, "results/report.partial.html"))
+    made = checkpoint.stat()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:3000])
+    os.utime(checkpoint, ns=(made.st_atime_ns, made.st_mtime_ns))  # damaged behind its back
+    before = (rerun.folder / "results/report.html").read_bytes()
+    rerun.edit("config.yaml", "thresholds: 3", "thresholds: 4")
+    done = rerun.snakemake("--cores", "2")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "3 of 17 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
+    said = page.read_text(encoding="utf-8")
+    assert "This run failed in part" in said and f"{CHECKPOINT}: cannot be read" in said
+    assert "1 ablate_global, 2 ablate_layer" in said and "1 score" in said
+    assert "Missing:" not in said  # each study has something to show
+    assert (rerun.folder / "results/report.html").read_bytes() == before
+
+    checkpoint.unlink()
+    rerun.run("--cores", "2")
+    assert not page.exists()
+    assert (rerun.folder / "results/report.html").read_bytes() != before

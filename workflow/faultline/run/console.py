@@ -1,0 +1,135 @@
+"""What Snakemake tells in the terminal: one line a job, with progress and the time that is left.
+
+The long form, with every input and reason, goes to Snakemake's own log file as ever, and to the
+terminal with `--printshellcmds`, `--verbose`, `--quiet` or another logger. No torch.
+"""
+
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+from snakemake.logging import LogEvent
+from snakemake.settings.types import ExecMode
+
+NOISE = (
+    *("Building DAG", "Using shell", "Conda environments", "Select jobs", "Execute ", "Elapsed"),
+    *("Finished jobid", "Assuming unrestricted", "Singularity", "Job rate limit"),
+    "RuleException:\nCalledProcessError",  # the log says why
+)
+SILENT = {
+    *(LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.PROGRESS),
+    *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
+}
+TARGETS = ("total", "all")
+FEW = 5
+"""Finished jobs from which on the time that is left is told."""
+
+
+def install(workflow) -> "Console | None":
+    """Tell less, in the terminal whose user asked for no other form; None where that is so."""
+    told = workflow.output_settings
+    asked = told.dryrun or told.quiet or told.verbose or told.printshellcmds or told.debug_dag
+    if asked or workflow.exec_mode != ExecMode.DEFAULT:
+        return None
+    for handler in workflow.logger_manager.logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            console = Console(handler.formatter)
+            handler.setFormatter(console)
+            handler.addFilter(console)
+            return console
+    return None
+
+
+class Console(logging.Formatter):
+    """The lines of one run, as a filter and a formatter in one. clock: seconds, of any origin."""
+
+    def __init__(self, long: logging.Formatter, clock=time.monotonic):
+        super().__init__()
+        self.long, self.clock = long, clock
+        self.began, self.total, self.done = clock(), Counter(), Counter()
+        self.running: dict[int, tuple[str, str, float]] = {}
+        self.took: Counter = Counter()  # seconds of the finished jobs of each rule
+        self.failed: Counter = Counter()  # by their reasons
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record makes a line."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_INFO:
+            self.running[record.jobid] = record.rule_name, _of(record.wildcards), self.clock()
+        if event == LogEvent.JOB_FINISHED:
+            return self.running.get(record.job_id, ("all",))[0] != "all"
+        return event not in SILENT and not str(record.msg).startswith(NOISE)
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            self.total = Counter({k: n for k, n in record.stats.items() if k not in TARGETS})
+            return f"{self.total.total()} jobs: " + ", ".join(
+                f"{count} {rule}" for rule, count in sorted(self.total.items())
+            )
+        if event == LogEvent.JOB_FINISHED:
+            return self._finished(*self.running.pop(record.job_id))
+        if event == LogEvent.JOB_ERROR:
+            rule, of, _ = self.running.pop(record.jobid, (record.rule_name, "", 0.0))
+            why = next(filter(None, map(last_line, record.log)), "it left no log")
+            self.failed[why] += 1
+            return (
+                f"failed: {rule} {of}".rstrip() + f"\n    {why}\n    log: {', '.join(record.log)}"
+            )
+        return self.long.format(record)
+
+    def end(self, *, report: str | None) -> str:
+        """The last lines: what failed and why, where the report is, how long it took."""
+        lines = []
+        if self.failed:
+            lines.append(f"{self.failed.total()} of {self.total.total()} jobs failed:")
+            lines += [f"    {count} with {why}" for why, count in self.failed.items()]
+        if report:
+            lines.append(f"report: {report}")
+        return "\n".join([*lines, f"took {duration(self.clock() - self.began)}"])
+
+    def _finished(self, rule: str, of: str, start: float) -> str:
+        seconds = self.clock() - start
+        self.took[rule] += seconds
+        self.done[rule] += 1
+        done, total = self.done.total(), self.total.total()
+        return f"[{done:>{len(str(total))}}/{total}{self._left()}] {rule} {of}({duration(seconds)})"
+
+    def _left(self) -> str:
+        """From the mean of the finished jobs of each rule and how many ran at once."""
+        done, elapsed = self.done.total(), self.clock() - self.began
+        if not FEW <= done < self.total.total():
+            return ""
+        every, work = self.took.total() / done, 0.0
+        for rule, count in self.total.items():
+            each = self.took[rule] / self.done[rule] if self.done[rule] else every
+            work += (count - self.done[rule]) * each
+        return f", {duration(work * elapsed / self.took.total())} left"
+
+
+def _of(wildcards: dict) -> str:
+    """A job's wildcards in a few words, with a space behind them."""
+    named = ("seed", "epoch", "first", "last")
+    words = [f"{key} {value}" if key in named else str(value) for key, value in wildcards.items()]
+    return " ".join(words) + " " if words else ""
+
+
+def last_line(log) -> str:
+    """The last line of a log, which says why a job failed; "" where there is none."""
+    try:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def duration(seconds: float) -> str:
+    """In two units at most: 3.2 s, 1 min 20 s, 2 h 5 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,81 @@
+"""The report of a run that failed in part: what there is, what is missing, and why."""
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+from snakemake.iocontainers import InputFiles
+
+from faultline.base.files import load_table, save_text
+from faultline.report.page import count, listed
+from faultline.report.render import versions
+from faultline.run.console import last_line
+from faultline.studies.order import described
+from faultline.studies.report import report
+
+TABULATE = "tabulate_"
+
+
+def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | None:
+    """Write the report of what the finished jobs made, to `path`, and return that; None where no
+    report was asked for. jobs: Snakemake's, all of the run; unfinished: those that should have run
+    and did not, the failed ones among them."""
+    jobs = list(jobs)
+    page = next((job for job in jobs if job.rule.name == "report"), None)
+    if page is None:
+        return None
+    lacking = {str(file) for job in unfinished for file in job.output}
+    found = {name: pd.DataFrame() for name in described()}
+    notes = [("This run failed in part", _what_failed(unfinished, failed))]
+    for job in jobs:
+        if not job.rule.name.startswith(TABULATE):
+            continue
+        study = job.rule.name.removeprefix(TABULATE)
+        try:
+            found |= _tables(job, study, lacking=lacking)
+        except Exception as error:
+            why = (
+                f"Its tables could not be made of what there is ({type(error).__name__}: {error})."
+            )
+            notes.append((f"Missing: {study}", why))
+    html = report(
+        found,
+        config=page.params.config,
+        versions=versions(),
+        template=Path(page.input.template).read_text(encoding="utf-8"),
+        notes=notes,
+    )
+    save_text(html, path)
+    return path
+
+
+def _tables(job, study: str, *, lacking: set[str]) -> dict[str, pd.DataFrame]:
+    """Those of a study: as they were made, or of the files that there are."""
+    if not lacking & {str(file) for file in job.output}:
+        return {name: load_table(file) for name, file in job.output.items()}
+    given = {
+        name: [file for file in map(str, files) if file not in lacking and Path(file).exists()]
+        for name, files in job.input.items()
+    }
+    tables = import_module(f"faultline.studies.{study}.tables").tables
+    return tables(InputFiles(fromdict=given), **job.params.settings)
+
+
+def _what_failed(unfinished: set, failed: set) -> str:
+    """The jobs that failed by their reasons, and how many wait for them."""
+    why: dict[str, list[str]] = {}
+    for job in failed:
+        line = next(filter(None, map(last_line, job.log)), "no log was left")
+        why.setdefault(line, []).append(job.rule.name)
+    reasons = [
+        f"{line} ({listed(f'{n} {rule}' for rule, n in sorted(Counter(rules).items()))})"
+        for line, rules in sorted(why.items())
+    ]
+    waiting = Counter(job.rule.name for job in unfinished - failed)
+    text = f"{count(failed, 'job')} failed: {'; '.join(reasons)}."
+    if waiting:
+        rules = listed(f"{n} {rule}" for rule, n in sorted(waiting.items()) if rule != "all")
+        text += f" Not run, as they need what is missing: {rules}."
+    return f"{text} Below is what there is; run again to make the rest."

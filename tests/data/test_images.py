@@ -57,6 +57,24 @@ def test_square_gives_the_pixels_of_torchvision(sides, mode, channels):
     assert np.array_equal(square(image, size=16, channels=channels), expected)
 
 
+def test_what_is_transparent_becomes_white():
+    pixels = np.full((4, 4, 4), 100, np.uint8)
+    pixels[:, :2, 3], pixels[:, 2:, 3] = 0, 255
+    for channels in (1, 3):
+        made = square(Image.fromarray(pixels, "RGBA"), size=4, channels=channels)
+        assert (made[:, :, :2] == 255).all() and (made[:, :, 2:] == 100).all()
+
+
+def test_images_are_turned_as_their_camera_was(tmp_path):
+    pixels = noise(8, 8, 3)
+    image, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        made = square(turned, size=8, channels=3)
+    assert np.array_equal(made.transpose(1, 2, 0), np.rot90(pixels, -1))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_mode(mode, channels):

@@ -32,6 +32,7 @@ def same(one: dict, other: dict) -> bool:
         STATE,
         {"state_dict": STATE, "epoch": 5, "optimizer": {"lr": 0.1}},
         {"model": STATE, "args": ["--lr", 0.1]},
+        {"model_state_dict": STATE, "optimizer_state_dict": {"lr": 0.1}},
         {"network": STATE},
         {f"module.{name}": tensor for name, tensor in STATE.items()},
         {"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}},
@@ -142,13 +143,22 @@ def test_counts_of_batches_may_be_lacking():
     assert same(net.state_dict(), given.state_dict())
 
 
-def test_our_own_checkpoint_brings_its_normalisation(tmp_path):
+def test_our_own_checkpoint_brings_its_normalisation(tmp_path, capsys):
     given, net = network(seed=5, mean=0.3, std=0.2), network()
     settings = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0}
     state = checkpoint(given, make_optimizer(given, settings), epoch=3, seed=0)
     save_tensors(state, tmp_path / "checkpoint.pt")
     load_weights(net, load_state_dict(tmp_path / "checkpoint.pt"), origin="file")
     assert same(net.state_dict(), given.state_dict())
+    assert not capsys.readouterr().out
+
+
+def test_weights_without_normalisation_are_told_of(capsys):
+    net = network(mean=0.25, std=0.5)
+    load_weights(net, network(seed=5, mean=0.3).body.state_dict(), origin="file")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: file: ") and "normalise.mean [0.25, 0.25, 0.25]" in line
+    assert (net.normalise.mean == 0.25).all()
 
 
 def test_half_precision_becomes_single():

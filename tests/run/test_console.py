@@ -23,8 +23,9 @@ class Run:
         if self.console.filter(record):
             self.lines.append(self.console.format(record))
 
-    def start(self, job, rule, wildcards=None):
-        self.tell(LogEvent.JOB_INFO, jobid=job, rule_name=rule, wildcards=wildcards or {})
+    def start(self, job, rule, wildcards=None, log=()):
+        told = {"jobid": job, "rule_name": rule, "wildcards": wildcards or {}, "log": log}
+        self.tell(LogEvent.JOB_INFO, **told)
 
     def finish(self, job):
         self.tell(LogEvent.JOB_FINISHED, f"Finished jobid: {job}", job_id=job)
@@ -61,6 +62,14 @@ def test_the_time_left_comes_from_what_each_rule_took_and_how_many_ran_at_once()
     run.finish(9)
     # work left: 1 slow of 50 s, 6 quick of 10 s; 90 s of work took 50 s
     assert run.lines[-1] == f"[ 5/12, {duration(110 * 50 / 90)} left] slow (50 s)"
+
+
+def test_warnings_of_a_job_are_shown_below_its_line(tmp_path):
+    (tmp_path / "a.log").write_text("epoch 1\nwarning: no mean\n", encoding="utf-8")
+    run = Run(train=1)
+    run.start(1, "train", log=[tmp_path / "a.log", tmp_path / "none.log"])
+    run.finish(1)
+    assert run.lines[-1] == "[1/1] train (0.0 s)\n    warning: no mean"
 
 
 def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):

@@ -14,4 +14,11 @@ def nearest(name: str, names) -> str:
     """A "did you mean" for `name`, or the list of what there is."""
     names = [str(n) for n in names]
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(names)}"
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {some(names)}"
+
+
+def some(names, most: int = 10) -> str:
+    """Names in a line, the first of them where there are many."""
+    names = list(map(str, names))
+    more = f" and {len(names) - most} more" * (len(names) > most + 1)
+    return ", ".join(names[:most] if more else names) + more

@@ -75,9 +75,9 @@ def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
 def load_state_dict(path) -> dict:
     """Name -> tensor from a user's .safetensors file, or from one of torch.save.
 
-    The latter is a state dict, or holds one under "state_dict", "model" or, as our checkpoints do,
-    "network". The prefix "module." of parallel training is dropped. Raises UserError when it is
-    anything else.
+    The latter is a state dict, or holds one under "state_dict", "model_state_dict", "model" or, as
+    our checkpoints do, "network". The prefix "module." of parallel training is dropped. Raises
+    UserError when it is anything else.
     """
     import torch
 
@@ -94,7 +94,7 @@ def load_state_dict(path) -> dict:
             ) from None
     else:
         state = load_tensors(path, what, remedy=remedy)
-    for key in ("state_dict", "model", "network"):
+    for key in ("state_dict", "model_state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break

@@ -116,15 +116,20 @@ def folder_pools(
 def square(image, *, size: int, channels: int) -> np.ndarray:
     """A PIL image as uint8 [channels, size, size].
 
-    The shorter side is resized to `size`, bilinear with antialiasing, and the centre is cut out of
-    the longer one: the numbers of torchvision's Resize and CenterCrop.
+    It is turned as its EXIF data say, and what is transparent becomes white. The shorter side is
+    then resized to `size`, bilinear with antialiasing, and the centre is cut out of the longer one:
+    the numbers of torchvision's Resize and CenterCrop.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # PIL would clip all above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError("its 32-bit pixels have no known range; expected 8 or 16 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer)
     image = image.convert("L" if channels == 1 else "RGB")
     short = min(image.size)
     width, height = (size * side // short for side in image.size)

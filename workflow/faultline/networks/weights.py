@@ -39,6 +39,13 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
             f"{origin}: the weights do not fit: {'; '.join(odd)}; give those of the same network, "
             "for as many classes and channels as the data set has"
         )
+    if lacking := [n for n in own if n.startswith("normalise.") and n not in given]:
+        values = "; ".join(f"{n} {own[n].flatten().tolist()}" for n in lacking)
+        print(
+            f"warning: {origin}: holds no normalise.mean and normalise.std, so images are "
+            f"normalised by those of the training split ({values}); if the network was trained "
+            "with others, add them to the file"
+        )
     network.load_state_dict(own | given)
 
 

@@ -48,7 +48,7 @@ class Console(logging.Formatter):
         super().__init__()
         self.long, self.clock = long, clock
         self.began, self.total, self.done = clock(), Counter(), Counter()
-        self.running: dict[int, tuple[str, str, float]] = {}
+        self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
 
@@ -56,7 +56,8 @@ class Console(logging.Formatter):
         """Whether a record makes a line."""
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
-            self.running[record.jobid] = record.rule_name, _of(record.wildcards), self.clock()
+            job = record.rule_name, _of(record.wildcards), record.log or [], self.clock()
+            self.running[record.jobid] = job
         if event == LogEvent.JOB_FINISHED:
             return self.running.get(record.job_id, ("all",))[0] != "all"
         return event not in SILENT and not str(record.msg).startswith(NOISE)
@@ -71,7 +72,7 @@ class Console(logging.Formatter):
         if event == LogEvent.JOB_FINISHED:
             return self._finished(*self.running.pop(record.job_id))
         if event == LogEvent.JOB_ERROR:
-            rule, of, _ = self.running.pop(record.jobid, (record.rule_name, "", 0.0))
+            rule, of, *_ = self.running.pop(record.jobid, (record.rule_name, ""))
             why = next(filter(None, map(last_line, record.log)), "it left no log")
             self.failed[why] += 1
             return (
@@ -89,12 +90,15 @@ class Console(logging.Formatter):
             lines.append(f"report: {report}")
         return "\n".join([*lines, f"took {duration(self.clock() - self.began)}"])
 
-    def _finished(self, rule: str, of: str, start: float) -> str:
+    def _finished(self, rule: str, of: str, logs: list, start: float) -> str:
         seconds = self.clock() - start
         self.took[rule] += seconds
         self.done[rule] += 1
         done, total = self.done.total(), self.total.total()
-        return f"[{done:>{len(str(total))}}/{total}{self._left()}] {rule} {of}({duration(seconds)})"
+        progress = f"{done:>{len(str(total))}}/{total}{self._left()}"
+        told = [line for log in logs for line in lines_of(log) if line.startswith("warning: ")]
+        line = f"[{progress}] {rule} {of}({duration(seconds)})"
+        return "\n    ".join([line, *told])
 
     def _left(self) -> str:
         """From the mean of the finished jobs of each rule and how many ran at once."""
@@ -115,13 +119,17 @@ def _of(wildcards: dict) -> str:
     return " ".join(words) + " " if words else ""
 
 
+def lines_of(log) -> list[str]:
+    """The lines of a log; none where there is none."""
+    try:
+        return Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
 def last_line(log) -> str:
     """The last line of a log, which says why a job failed; "" where there is none."""
-    try:
-        lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line for line in reversed(lines) if line.strip()), "")
+    return next((line for line in reversed(lines_of(log)) if line.strip()), "")
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Recipes, regularisation and searches of the config's trainings, checked for sense. No torch."""
 
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, nearest, some
 from faultline.networks.facts import networks
 from faultline.run.plan import has_probe, is_for
 
@@ -38,7 +38,7 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
             if not any(has_probe(network, layer) for layer in chosen["layers"]):
                 raise UserError(
                     f"{key}.layers: none of them is a layer of network {network}; add one of: "
-                    f"{', '.join(names)}"
+                    f"{some(names)}"
                 )
         if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
             raise UserError(f"{key}.gamma: give one for each of layers, or a single number")

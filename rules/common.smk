@@ -21,6 +21,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 from faultline.attacks.methods import one_step
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
+from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
 from faultline.run import paths as results
 from faultline.run import console, warm

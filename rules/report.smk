@@ -1,7 +1,10 @@
+TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
+
+
 rule report:
     input:
         tables=list(TABLES.values()),
-        template=os.path.relpath(ROOT / "workflow/faultline/report/report.html.j2"),
+        template=os.path.relpath(TEMPLATE),
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",
@@ -29,10 +32,30 @@ rule report:
 PARTIAL = f"{RESULTS}/report.partial.html"
 
 
+def end(report):
+    """Write the page on the run itself, and tell where the report is."""
+    from faultline.report import timeline
+    from faultline.report.render import versions
+
+    began = workflow.start_time.timestamp()
+    jobs = timeline.taken(Path(RESULTS))
+    if len(jobs):
+        page = timeline.timeline(
+            jobs,
+            since=began,
+            facts=timeline.about(ROOT, command=sys.argv, began=began),
+            config=config,
+            versions=versions(),
+            template=TEMPLATE.read_text(encoding="utf-8"),
+        )
+        save_text(page, f"{RESULTS}/run.html")
+    if CONSOLE:
+        print(CONSOLE.end(report=report), file=sys.stderr)
+
+
 onsuccess:
     Path(PARTIAL).unlink(missing_ok=True)
-    if CONSOLE:
-        print(CONSOLE.end(report=REPORT), file=sys.stderr)
+    end(REPORT)
 
 
 # What was made before a job failed is worth a look.
@@ -47,5 +70,4 @@ onerror:
             failed=workflow.scheduler.failed,
             path=PARTIAL,
         )
-    if CONSOLE:
-        print(CONSOLE.end(report=report), file=sys.stderr)
+    end(report)

@@ -92,7 +92,7 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
         assert took["rule"] == job["rule"] and took["threads"] == 1 and took["device"] == "cpu"
         assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in jobs for key in FILES for path in job[key]}
-    known |= {used(log) for job in jobs for log in job["log"]}
+    known |= {used(log) for job in jobs for log in job["log"]} | {"results/run.html"}
     there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
     assert there == known  # no unfinished and no temporary file is left
 

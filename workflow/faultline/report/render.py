@@ -62,11 +62,9 @@ def render(
     """
     tables = {name: _plain(tables[name]) for name in described}
     made = [section(tables, config) for section in sections]
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     folder = f"{config['results'].rstrip('/')}/tables"
-    return environment.from_string(template).render(
+    return filled(
+        template,
         title=f"faultline: {', '.join(config['datasets'])}",
         what=what(tables, config),
         findings=[*notes, *(found for find in findings for found in find(tables, config))],
@@ -75,7 +73,16 @@ def render(
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in described.items()],
+        timeline="run.html",
     )
+
+
+def filled(template: str, **parts) -> str:
+    """The template with its parts put in: those of `render`, or of a page of another kind."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(template).render(**parts)
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,207 @@
+"""The page on a run itself: when its jobs ran, and what each stage cost. No torch."""
+
+import heapq
+import os
+import platform
+import shlex
+import socket
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from faultline.report import canvas, page
+from faultline.report.render import filled
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b3b3b"]
+OTHERS = "#c3c9d1"
+MAX_BARS = 1500
+"""Jobs up to which each is drawn."""
+
+
+def taken(results: Path) -> pd.DataFrame:
+    """What every job took: a row of each table that `run.job.used` left below logs/, with the job's
+    own folders as `of`, and start and end as times."""
+    logs, rows = results / "logs", []
+    for path in sorted(logs.rglob("*.used.tsv")):
+        part = pd.read_csv(path, sep="\t")
+        rows.append(part.assign(of=" ".join(path.relative_to(logs).parts[:-1])))
+    if not rows:
+        return pd.DataFrame()
+    found = pd.concat(rows, ignore_index=True)
+    for key in ("start", "end"):
+        found[key] = pd.to_datetime(found[key], format="ISO8601", utc=True)
+    return found.sort_values("start", ignore_index=True)
+
+
+def lanes(jobs: pd.DataFrame) -> list[int]:
+    """For each job, in the order of their starts, the first lane that is free then."""
+    free: list[int] = []
+    busy: list[tuple[pd.Timestamp, int]] = []
+    found = []
+    for start, end in zip(jobs["start"], jobs["end"], strict=True):
+        while busy and busy[0][0] <= start:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        lane = heapq.heappop(free) if free else len(busy)
+        heapq.heappush(busy, (end, lane))
+        found.append(lane)
+    return found
+
+
+@canvas.styled
+def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
+    """Each job as a bar over time, in as many lanes as ran at once. jobs: see `taken`."""
+    lane = pd.Series(lanes(jobs), index=jobs.index)
+    first = jobs["start"].min()
+    begin = (jobs["start"] - first).dt.total_seconds()
+    length = (jobs["end"] - jobs["start"]).dt.total_seconds()
+    unit, name = (60, "minutes") if (begin + length).max() > 180 else (1, "seconds")
+    height = min(0.3 * (lane.max() + 1) + 0.1, 6)
+    fig, axes = canvas.axes_grid([[9.6], [height]], left=0.5, bottom=0.95, top=0.2)
+    ax = axes[0][0]
+    for rule, part in jobs.groupby("rule"):
+        at = part.index
+        ax.bar(
+            begin[at] / unit,
+            0.84,
+            length[at] / unit,
+            lane[at] - 0.42,
+            align="edge",
+            color=colours.get(rule, OTHERS),
+            edgecolor="white",
+            linewidth=0.4,
+        )
+    ax.set_ylim(lane.max() + 0.6, -0.6)
+    ax.set_yticks([])
+    ax.set_xlim(0, None)
+    ax.set_xlabel(f"{name} since the first job began")
+    ax.set_ylabel("jobs at once")
+    shown = [canvas.patch(colour, rule) for rule, colour in colours.items()]
+    if set(jobs["rule"]) - set(colours):
+        shown.append(canvas.patch(OTHERS, "other rules"))
+    canvas.legend(fig, shown, columns=6)
+    return fig
+
+
+def costs(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Per rule, the costliest first: jobs, seconds by the clock, CPU seconds and share of them,
+    peak memory (MB), and GPU seconds, those of jobs on a GPU."""
+    jobs = jobs.assign(gpu_seconds=jobs["seconds"].where(jobs["device"] != "cpu", 0.0))
+    found = jobs.groupby("rule").agg(
+        jobs=("rule", "size"),
+        seconds=("seconds", "sum"),
+        cpu_seconds=("cpu_seconds", "sum"),
+        gpu_seconds=("gpu_seconds", "sum"),
+        peak_mb=("peak_mb", "max"),
+    )
+    found["share"] = found["cpu_seconds"] / found["cpu_seconds"].sum()
+    return found.sort_values("cpu_seconds", ascending=False).reset_index()
+
+
+def about(root: Path, *, command: Sequence[str], began: float) -> dict[str, str]:
+    """What was run, when and where: command, commit, date, machine."""
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    if commit and _git(root, "status", "--porcelain"):
+        commit += ", with changes"
+    return {
+        "command": shlex.join([Path(command[0]).name, *command[1:]]),
+        "commit": commit or "not known: no clone of git",
+        "date": datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "machine": f"{socket.gethostname()}, {os.cpu_count()} cores, {platform.platform()}",
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def timeline(
+    jobs: pd.DataFrame,
+    *,
+    since: float,
+    facts: dict[str, str],
+    config: dict,
+    versions: dict[str, str],
+    template: str,
+) -> str:
+    """The page as HTML. jobs: see `taken`, of all runs whose results are kept; since: the start of
+    this one (seconds since 1970); facts: see `about`."""
+    these = jobs[jobs["start"] >= pd.Timestamp(since, unit="s", tz="UTC")].reset_index(drop=True)
+    spent = costs(jobs)
+    colours = dict(zip(costs(these if len(these) else jobs)["rule"], COLOURS, strict=False))
+    figures = []
+    if 0 < len(these) <= MAX_BARS:
+        figures.append(
+            page.figure(
+                bars(these, colours),
+                name="timeline",
+                alt="Jobs of the run over time",
+                caption=f"{page.count(these, 'job')} of this run, by rule.",
+                read="Each bar is a job; bars above one another ran at the same time.",
+            )
+        )
+    shown = page.cells(
+        spent,
+        {
+            "rule": "rule",
+            "jobs": "jobs",
+            "CPU s": spent["cpu_seconds"].map("{:,.1f}".format),
+            "share": spent["share"].map(page.percent),
+            "s by the clock": spent["seconds"].map("{:,.1f}".format),
+            "GPU s": spent["gpu_seconds"].map("{:,.1f}".format),
+            "peak memory (MB)": spent["peak_mb"].map("{:,.0f}".format),
+        },
+    )
+    longest = these.nlargest(20, "seconds") if len(these) else these
+    tables = [page.table("What each stage cost", shown, shown=True)]
+    if len(longest):
+        columns = {
+            "rule": "rule",
+            "of": "of",
+            "start (UTC)": longest["start"].dt.strftime("%H:%M:%S"),
+            "seconds": longest["seconds"].map("{:,.1f}".format),
+            "CPU s": longest["cpu_seconds"].map("{:,.1f}".format),
+            "threads": "threads",
+            "device": "device",
+            "peak memory (MB)": longest["peak_mb"].map("{:,.0f}".format),
+            "host": "host",
+        }
+        tables.append(page.table("The longest jobs of this run", longest, columns))
+    intro = (
+        "What the jobs say that they took, each in a table beside its log. Costs are those of all "
+        "results that are kept, whichever run made them; the bars are those of the last run."
+    )
+    total, took = spent["cpu_seconds"].sum(), these["end"].max() - these["start"].min()
+    what = f"{page.count(jobs, 'job')} took {total:,.0f} CPU seconds in all. "
+    if len(these):
+        what += (
+            f"The last run took {took.total_seconds():,.0f} s from its first job to its last, for "
+            f"{page.count(these, 'job')} with {these['cpu_seconds'].sum():,.0f} CPU seconds."
+        )
+    return filled(
+        template,
+        title="faultline: the run itself",
+        what=what,
+        findings=[(key.capitalize(), value) for key, value in facts.items()],
+        sections=[
+            page.section(
+                "costs",
+                "Time and costs",
+                intro=intro,
+                blocks=[page.block("", figures=figures, tables=tables)],
+            )
+        ],
+        config=yaml.safe_dump(config, sort_keys=True),
+        versions=versions,
+        seeds=", ".join(map(str, config["seeds"])),
+        tables=[],
+    )

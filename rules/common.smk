@@ -96,6 +96,7 @@ wildcard_constraints:
     policy="[a-z_]+(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
     ablation="[A-Za-z0-9_-]+",
+    unit="layers|filters|bands",
     seed="[0-9]+",
     epoch="[0-9]+",
     first="[0-9]+",

@@ -114,22 +114,18 @@ rule score:
 
 rule classify:
     input:
-        layers=f"{CHECKPOINT}/scores/layers.tsv",
-        filters=f"{CHECKPOINT}/scores/filters.tsv",
-        bands=f"{CHECKPOINT}/scores/bands.tsv",
+        scores=f"{CHECKPOINT}/scores/{{unit}}.tsv",
     output:
-        layers=f"{CHECKPOINT}/classes/layers.tsv",
-        filters=f"{CHECKPOINT}/classes/filters.tsv",
-        bands=f"{CHECKPOINT}/classes/bands.tsv",
+        classes=f"{CHECKPOINT}/classes/{{unit}}.tsv",
     log:
-        f"{LOGS}/classify.log",
+        f"{LOGS}/classify-{{unit}}.log",
     conda:
         "../envs/faultline.yaml"
     resources:
         mem_mb=memory(1000),
         runtime=30,
     params:
-        tau=ordered(config["classes"]["tau"]),
+        tau=lambda w: ordered(config["classes"]["tau"][w.unit]),
         code=code("classify"),
     script:
         "../workflow/classify.py"

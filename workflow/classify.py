@@ -1,4 +1,4 @@
-"""Fragile, robust or antifragile: the classes of one checkpoint's layers, filters and bands."""
+"""Fragile, robust or antifragile: the classes of one checkpoint's layers, filters or bands."""
 
 from faultline.run.job import job
 
@@ -7,13 +7,12 @@ with job(snakemake):
     from faultline.studies.synaptic.classes import classify
 
     # Compared with one another, and so corrected for together, are:
-    families = {
+    family = {
         "layers": ["scope", "filter", "attack", "score"],  # the layers of a network
         "filters": ["layer", "attack", "score"],  # the filters of a layer
         "bands": ["layer", "attack", "score"],  # the bands of a layer
-    }
-    for unit, family in families.items():
-        scores = load_table(snakemake.input[unit])
-        if len(scores):
-            scores = classify(scores, tau=snakemake.params.tau[unit], by=family)
-        save_table(scores, snakemake.output[unit])
+    }[snakemake.wildcards.unit]
+    scores = load_table(snakemake.input.scores)
+    if len(scores):
+        scores = classify(scores, tau=snakemake.params.tau, by=family)
+    save_table(scores, snakemake.output.classes)

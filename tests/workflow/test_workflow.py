@@ -198,8 +198,13 @@ def on(*studies: str) -> dict[str, int]:
 
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations")
 RETRAINED = {"retrain": 4} | on("retraining")
-CLASSES_ON = {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile")
+CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile")
 """`regular` retraining needs no classes."""
+CLASSES_OF = {
+    "layers": {"classify": 2} | on("synaptic"),
+    "filters": {"classify": 2} | on("synaptic", "fragile"),
+    "bands": {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic"),
+}
 SCORES_ON = {"score": 2} | CLASSES_ON
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
@@ -276,13 +281,15 @@ def test_defaults_spelled_out_remake_nothing(rerun):
     assert counts(rerun.announced()) == {}
 
 
-def test_another_tau_remakes_the_classes_and_what_follows(rerun):
+@pytest.mark.parametrize("unit", CLASSES_OF)
+def test_another_tau_remakes_the_classes_of_its_unit_and_what_reads_them(rerun, unit):
     config = rerun.config()
-    config["classes"] = {"tau": {"layers": {"S_adv": 0.2}}}
+    config["classes"] = {"tau": {unit: {"S_adv": 0.2}}}
     rerun.configure(config)
     again = rerun.announced()
-    assert counts(again) == CLASSES_ON
-    assert "regular" not in values(again, "policy")["retrain"]
+    assert counts(again) == CLASSES_OF[unit]
+    assert values(again, "unit") == {"classify": {unit}}
+    assert "regular" not in values(again, "policy").get("retrain", ())
 
 
 @pytest.mark.slow
@@ -354,7 +361,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
-    new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 1}
+    new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)

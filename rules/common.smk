@@ -23,8 +23,8 @@ from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
+from faultline.run import console, kept, warm
 from faultline.run import paths as results
-from faultline.run import console, warm
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -43,6 +43,7 @@ try:
     config = resolve(config, yaml.safe_load(schema))
     PLAN = Plan(config)
     CLASSES = PLAN.classes
+    os.environ[kept.SOURCES] = kept.sources(config)
 except UserError as error:
     sys.exit(f"error: {', '.join(map(str, workflow.configfiles)) or 'config'}: {error}")
 
@@ -80,6 +81,10 @@ CONSOLE = (
 
 
 onstart:
+    # Who forces a job wants it computed again, though its outputs are kept.
+    if config["keep"]["gb"] and not workflow.remote_exec:
+        forced = [job for job in workflow.dag.needrun_jobs() if workflow.dag.reason(job).forced]
+        kept.force(config, [job.output[0] for job in forced if job.output])
     # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
     # that it ever made: half a core after a few hundred jobs.
     workflow.scheduler.job_rate_limiter = None

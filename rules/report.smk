@@ -16,7 +16,7 @@ rule report:
         mem_mb=memory(4000),
         runtime=60,
     params:
-        config=ordered(config),
+        config=ordered({key: part for key, part in config.items() if key != "keep"}),
         code=code(
             "report",
             *(

@@ -2,7 +2,7 @@
 
 from faultline.run.job import job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     from faultline.ablation.run import ablate
     from faultline.ablation.variants import nodal_variants
     from faultline.base.files import save_arrays

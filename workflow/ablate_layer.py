@@ -2,7 +2,7 @@
 
 from faultline.run.job import job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     from faultline.ablation.run import ablate
     from faultline.ablation.variants import random_variants, synaptic_variants
     from faultline.base.columns import PLACE

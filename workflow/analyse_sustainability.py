@@ -2,7 +2,7 @@
 
 from faultline.run.job import job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     from faultline.base.files import save_arrays
     from faultline.run.loading import opened
     from faultline.studies.sustainability.analysis import analyse, perturbers

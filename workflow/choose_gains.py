@@ -2,7 +2,7 @@
 
 from faultline.run.job import free_memory, job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     import pandas as pd
 
     from faultline.attacks.run import crafters

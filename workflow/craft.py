@@ -2,7 +2,7 @@
 
 from faultline.run.job import job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     from faultline.attacks.run import crafters
     from faultline.base.files import save_tensors
     from faultline.run.loading import judging_images, opened

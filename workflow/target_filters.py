@@ -2,7 +2,7 @@
 
 from faultline.run.job import job
 
-with job(snakemake):
+with job(snakemake, kept=True):
     from faultline.base.files import load_tensors, save_table
     from faultline.run.loading import judging_images, opened
     from faultline.studies.fragile.targeting import kernels, targeting

@@ -2,7 +2,7 @@
 
 from faultline.run.job import job, torch_device
 
-with job(snakemake):
+with job(snakemake, kept=True):
     import json
     from pathlib import Path
 

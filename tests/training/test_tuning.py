@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,7 @@ def test_a_killed_search_goes_on_after_its_last_training(searched):
     ]
     for file in ("chosen.json", "candidates.tsv"):
         (copy.folder / target.parent / file).unlink()
+    shutil.rmtree(copy.folder / "results/lsa-cifar10/.kept")
     copy.interrupt(str(target))
     copy.run("--unlock")
     copy.run("--cores", "1", str(target))

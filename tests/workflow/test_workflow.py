@@ -93,7 +93,8 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
         assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in jobs for key in FILES for path in job[key]}
     known |= {used(log) for job in jobs for log in job["log"]} | {"results/run.html"}
-    there = {str(p.relative_to(finished.folder)) for p in finished.files("results")}
+    files = {p.relative_to(finished.folder) for p in finished.files("results")}
+    there = {str(path) for path in files if ".kept" not in path.parts}
     assert there == known  # no unfinished and no temporary file is left
 
     results = finished.folder / "results"
@@ -127,7 +128,8 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 def test_there_are_as_many_rules_as_scripts():
     scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
-    assert set(RULES) - TABULATES == scripts - {"tabulate_study"}
+    for_users = {"kept"}
+    assert set(RULES) - TABULATES == scripts - {"tabulate_study"} - for_users
 
 
 def test_no_script_hides_a_module():
@@ -277,6 +279,14 @@ def test_defaults_spelled_out_remake_nothing(rerun):
     config = rerun.config()
     config["scores"] = {"confidence": 0.95, "baseline": "random"}
     config["trainings"]["standard"]["lr"] = 0.001
+    rerun.configure(config)
+    assert counts(rerun.announced()) == {}
+
+
+@pytest.mark.slow
+def test_where_and_how_much_is_kept_remakes_nothing(rerun):
+    config = rerun.config()
+    config["keep"] = {"folder": "elsewhere", "gb": 0}
     rerun.configure(config)
     assert counts(rerun.announced()) == {}
 
@@ -483,6 +493,64 @@ def test_the_template_of_the_report_remakes_the_report(rerun):
     template = rerun.folder / "workflow/faultline/report/report.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- more -->\n", encoding="utf-8")
     assert counts(rerun.announced()) == {"report": 1}
+
+
+# What is kept of earlier runs
+
+KEPT = {
+    path.stem
+    for path in (ROOT / "workflow").glob("*.py")
+    if "kept=True" in path.read_text(encoding="utf-8")
+}
+
+
+def took(copy: Copy) -> dict[str, tuple]:
+    """Log -> (rule, start, whether it was found) of every job of a run."""
+    rows = {}
+    for path in copy.files("results/logs"):
+        if path.name.endswith(".used.tsv"):
+            (row,) = load_table(path).to_dict("records")
+            rows[str(path)] = (row["rule"], row["start"], bool(row["found"]))
+    return rows
+
+
+@pytest.mark.slow
+def test_a_setting_switched_back_finds_the_earlier_results(rerun):
+    """Another learning rate, eps and tau, and back; then one job is forced."""
+    before = {path: path.read_bytes() for path in rerun.files("results/digits")}
+    first, config = took(rerun), rerun.config()
+    rerun.configure(
+        config
+        | {
+            "attacks": config["attacks"] | {"fgsm": {"method": "fgsm", "eps": 0.2}},
+            "trainings": {"standard": config["trainings"]["standard"] | {"lr": 0.01}},
+            "classes": {"tau": {"bands": {"S_adv": 0.3}}},
+        }
+    )
+    rerun.run("--cores", "2")
+    there = took(rerun)
+    assert not any(found for *_, found in there.values())
+    changed = {rule for log, (rule, start, _) in there.items() if start != first[log][1]}
+    assert changed == set(RULES) - SEARCH - {"prepare_data"}
+
+    rerun.configure(config)
+    rerun.run("--cores", "2")
+    back = {row for log, row in took(rerun).items() if row[1] != there[log][1]}
+    assert {rule for rule, *_ in back} == changed
+    assert {rule for rule, _, found in back if found} == KEPT & changed
+    assert {rule for rule, _, found in back if not found} == changed - KEPT
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+    assert "Nothing to be done" in rerun.run("--cores", "1")
+
+    place = "digits/small_conv/standard/seed-0/epoch-1"
+    accuracy = f"results/{place}/attacks/fgsm/accuracy.tsv"
+    log = str(rerun.folder / f"results/logs/{place}/attack-fgsm.used.tsv")
+    rerun.run("--cores", "1", "--forcerun", "attack", "--", accuracy)
+    assert not took(rerun)[log][2]
+    (rerun.folder / accuracy).unlink()
+    rerun.run("--cores", "1", accuracy)
+    assert took(rerun)[log][2]
 
 
 # Chains and interruptions

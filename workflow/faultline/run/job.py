@@ -17,32 +17,48 @@ from pathlib import Path
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
+from faultline.run.kept import Kept
 from faultline.run.warm import hand_over
 
 _HELD = []  # open lock files: closing one lets its device go
 
 
 @contextmanager
-def job(snakemake):
+def job(snakemake, *, kept=False):
     """Run the block as the job `snakemake` describes.
+
+    kept: whether it is worth a place in what the config key `keep` keeps; then the block runs only
+    where its outputs are not found there, and must make them of the job's inputs, params and
+    wildcards and the user's functions alone.
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
     the log; what the job took goes to a table beside it (see `used`). A UserError, a full disk, a
     lack of memory or SIGTERM ends the job with one line in the log, which Snakemake shows because
     the profile asks for failed logs.
     """
-    hand_over()
-    start, took = time.time(), Path(snakemake.log[0]).with_suffix(".used.tsv")
+    start, log_file = time.time(), Path(snakemake.log[0])
+    took = log_file.with_suffix(".used.tsv")
     took.unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, _stop)
+    store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
+    if store and store.found:
+        save_text(store.found, log_file)
+        save_text(used(snakemake, start, found=True), took)
+        sys.exit(0)
+    hand_over(store.told() if store else None)
     with (
-        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
+        log_file.open("w", buffering=1, encoding="utf-8") as log,
         redirect_stdout(log),
         redirect_stderr(log),
     ):
         signal.signal(signal.SIGTERM, _stop)
         try:
             plugins.NETWORKS.update(snakemake.config["own_networks"])
+            for note in store.notes if store else ():
+                print(note)
             yield
+            if store:
+                store.put(log_file)
             save_text(used(snakemake, start), took)
         except (Exception, SystemExit) as error:
             line = _in_one_line(error)
@@ -53,10 +69,10 @@ def job(snakemake):
             sys.exit(1)
 
 
-def used(snakemake, start: float) -> str:
+def used(snakemake, start: float, *, found: bool = False) -> str:
     """One row on what this process took since `start` (seconds since 1970), with its head line:
     rule, host, device, threads, start and end (UTC), seconds by the clock, cpu_seconds, children
-    included, and at its peak peak_mb and, on a GPU, gpu_mb."""
+    included, at its peak peak_mb and, on a GPU, gpu_mb, and whether the work was found, kept."""
     gpu, times = "", os.times()
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
         gpu = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}"
@@ -71,6 +87,7 @@ def used(snakemake, start: float) -> str:
         "cpu_seconds": f"{sum(times[:4]):.2f}",
         "peak_mb": f"{_peak_memory() / 1e6:.0f}",
         "gpu_mb": gpu,
+        "found": found,
     }
     return "\n".join("\t".join(map(str, line)) for line in (row, row.values())) + "\n"
 

@@ -66,10 +66,11 @@ def start() -> None:
     os.environ[ADDRESS] = address
 
 
-def hand_over() -> None:
+def hand_over(told: dict[str, str] | None = None) -> None:
     """Let the warm process run the script of this one, and end with its exit status.
 
-    Returns where there is none or it does not answer: then this process runs the script itself.
+    told: what the environment of the script holds beside that of this process. Returns where there
+    is no warm process or it does not answer: then this process runs the script itself.
     """
     address = os.environ.pop(ADDRESS, "")
     if address in ("", "off"):
@@ -82,7 +83,7 @@ def hand_over() -> None:
         "path": sys.path,
         "folder": str(Path.cwd()),
         "mask": mask,
-        "environment": dict(os.environ),
+        "environment": {**os.environ, **(told or {})},
     }
     with socket.socket(socket.AF_UNIX) as connection:
         try:

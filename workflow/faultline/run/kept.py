@@ -1,0 +1,331 @@
+"""Work that is done, kept under all that its bytes come from: what is asked for again is found.
+
+In the folder of the config key `keep`, `{rule}/{key}/` holds the outputs of one job as 0, 1, ...
+and `entry.json`, which tells where they went and their digests. An entry appears and goes as a
+whole, and what is read from it is held against its digests: a process killed at any moment, or a
+file that was damaged, costs the work anew and nothing else. Folders with a dot hold marks:
+`.digests` those of large inputs, `.begun` the keys of jobs under way, `.forced` what the user wants
+computed again, whatever is kept. No torch.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from faultline.base import plugins
+from faultline.base.errors import UserError
+from faultline.base.files import atomic
+from faultline.base.fingerprint import PACKAGE
+
+SOURCES = "FAULTLINE_SOURCES"
+"""The environment variable with `sources` of when the workflow was parsed."""
+LOOKED_UP = "FAULTLINE_LOOKED_UP"
+"""The environment variable that tells the process that does the work what was not found."""
+
+PACKAGES = re.compile(r"(torch|torchvision|numpy|pandas|scipy|safetensors|nvidia_\w+)-\d.*-info")
+STEERING = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "TORCH_")
+LARGE = 1e6  # bytes; smaller inputs are read each time
+QUIET = 2e9  # ns; a file that changed within them may change again without its times telling
+TRIM_EVERY, DAY = 60, 86400  # seconds
+
+
+def folder_of(config: dict) -> Path:
+    return Path(config["keep"]["folder"] or f"{config['results'].rstrip('/')}/.kept").expanduser()
+
+
+def sources(config: dict) -> str:
+    """Differs where any file of this code, or the code of a function of the user's, was written
+    to in between."""
+    named = [
+        part.get("function", part.get("method"))
+        for key in ("own_networks", "attacks")
+        for part in config[key].values()
+    ]
+    named += [part["function"] for part in config["ablations"].values()]
+    own = sorted({name for name in named if _is_users(name)})
+    files = sorted(PACKAGE.parent.rglob("*.py"))
+    return _hash([[str(path), _state(path)] for path in files], [[f, plugins.code(f)] for f in own])
+
+
+def force(config: dict, outputs: Iterable[str]) -> None:
+    """Have the jobs that make these files do their work, even if it is kept."""
+    for path in outputs:
+        _write("", _mark(folder_of(config), "forced", path))
+
+
+class Kept:
+    """What is kept of the work of one job, and where its outputs will be.
+
+    snakemake: the object of a job's script. Making one looks for the outputs and puts them into
+    their places; `found` is then what the log of the job that did the work said, and None where the
+    work is to be done. `notes` are for its log.
+    """
+
+    def __init__(self, snakemake):
+        self.job, self.config = snakemake, snakemake.config
+        self.folder = folder_of(self.config)
+        self.found, self.key, self.state, self.notes = None, None, None, []
+        if told := os.environ.pop(LOOKED_UP, ""):  # by the process that waits for this one
+            self.key, self.state, self.notes = json.loads(told)
+            return
+        try:
+            self.found = self._look()
+        except (OSError, UserError) as error:
+            self.notes.append(f"nothing that is kept can be used: {error}")
+
+    def told(self) -> dict[str, str]:
+        """The environment in which another process does the work and keeps it."""
+        return {LOOKED_UP: json.dumps([self.key, self.state, self.notes])}
+
+    def _look(self) -> str | None:
+        job = self.job
+        network = self.config["own_networks"].get(job.wildcards.get("network"), {})
+        if _is_users(network.get("function")):
+            network = network | {"code": plugins.code(network["function"])}
+        where = _hash(network, job.params.device, job.threads, _machine(), _gpu(job))
+        self.state = self._state(os.environ.get(SOURCES))
+        self.key = self._key(where)
+        forced = _mark(self.folder, "forced", job.output[0])
+        if forced.exists():
+            forced.unlink(missing_ok=True)
+        elif self._entry.exists():
+            try:
+                return self._restore()
+            except (FileNotFoundError, ValueError, LookupError) as error:
+                self.notes.append(f"{self._entry}: damaged ({error}), dropped")
+                _drop(self._entry)
+        begun = _mark(self.folder, "begun", job.output[0])
+        if not any(Path(f"{path}.partial").exists() for path in job.output):
+            _write(where, begun)
+        elif not begun.exists() or begun.read_text() != where:
+            _write("elsewhere", begun)  # what goes on here was begun there, so the bits are neither
+            self.key = None
+        return None
+
+    @property
+    def _entry(self) -> Path:
+        return self.folder / self.job.rule / self.key
+
+    def _restore(self) -> str:
+        entry = json.loads((self._entry / "entry.json").read_text(encoding="utf-8"))
+        with contextlib.ExitStack() as whole:
+            for number, (path, file) in enumerate(
+                zip(self.job.output, entry["files"], strict=True)
+            ):
+                kept, temporary = self._entry / str(number), whole.enter_context(atomic(path))
+                shutil.copyfile(kept, temporary)  # a link would share its times with others
+                if _digest(temporary) != file["digest"]:
+                    raise ValueError(f"the bytes of {path} are others")
+                with contextlib.suppress(OSError):  # so that it takes no room of its own
+                    _place(temporary, kept, link=True)
+        with contextlib.suppress(OSError):
+            os.utime(self._entry / "entry.json")  # when it was used last
+        return f"found in {self._entry}, made {entry['made']}. What was said then:\n{entry['log']}"
+
+    def put(self, log: Path) -> None:
+        """Keep the outputs of the work that has just ended, and what it said."""
+        if self.key is None:
+            return
+        try:
+            self._put(log.read_text(encoding="utf-8"))
+        except (OSError, UserError) as error:
+            print(f"not kept: {error}")
+
+    def _put(self, log: str) -> None:
+        torch = sys.modules.get("torch")
+        if bool(torch and torch.cuda.is_initialized()) != bool(_gpu(self.job)):
+            print("not kept: the work was not done where it was expected")
+            return
+        if self._state(sources(self.config)) != self.state:
+            print("not kept: the code or an input was changed since the run began")
+            return
+        files, temporary = [], self._entry.with_name(_temporary())
+        temporary.mkdir(parents=True)
+        try:
+            for number, path in enumerate(self.job.output):
+                _place(Path(path), temporary / str(number))
+                files.append({"path": path, "digest": _digest(temporary / str(number))})
+            entry = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "log": log, "files": files}
+            (temporary / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+            _drop(self._entry)
+            with contextlib.suppress(OSError):  # the same job elsewhere was faster
+                temporary.rename(self._entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _mark(self.folder, "begun", self.job.output[0]).unlink(missing_ok=True)
+        self._trim_now_and_then()
+
+    def _trim_now_and_then(self) -> None:
+        mark = self.folder / ".trimmed"
+        if not mark.exists() or time.time() - mark.stat().st_mtime > TRIM_EVERY:
+            mark.touch()
+            trim(self.folder, self.config["keep"]["gb"] * 1e9)
+
+    def _state(self, code: str | None) -> str:
+        """Differs where code or inputs were written to in between."""
+        return _hash(code, [_state(Path(path)) for path in self.job.input])
+
+    def _key(self, where: str) -> str:
+        """The hash of all that the outputs come from."""
+        job = self.job
+        inputs = {
+            name: [
+                [self._relative(path), _remembered(Path(path), self.folder)]
+                for path in ([value] if isinstance(value, str) else value)
+            ]
+            for name, value in job.input.items()
+        }
+        outputs = [self._relative(path) for path in job.output]
+        settings = [dict(part.items()) for part in (job.wildcards, job.params)]
+        return _hash(job.rule, *settings, inputs, outputs, where)
+
+    def _relative(self, path: str) -> str | None:
+        """The place of a file in the results. Of the user's files, contents count alone."""
+        root = self.config["results"].rstrip("/") + "/"
+        return path.removeprefix(root) if path.startswith(root) else None
+
+
+def _machine() -> list:
+    """What the last bits of a result depend on: packages, processor, variables that steer them."""
+    folders = filter(Path.is_dir, map(Path, {*sys.path}))
+    there = {path.name for folder in folders for path in folder.iterdir()}
+    there = sorted(filter(PACKAGES.match, there))
+    processor = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        processor = [line for line in lines if line.startswith(("model name", "flags"))]
+    steering = {k: v for k, v in os.environ.items() if k.startswith(STEERING)}
+    return [sys.version, there, processor, sorted(steering.items())]
+
+
+def _gpu(job) -> list[str]:
+    """Driver and models of the GPUs of this machine, where the job will take one; else nothing."""
+    if job.params.device == "cpu" or not job.resources.get("gpu"):
+        return []
+    files = [Path("/proc/driver/nvidia/version")]
+    files += sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    texts = [file.read_text() for file in files if file.exists()]
+    found = {line for text in texts for line in text.splitlines() if re.match("NVRM|Model", line)}
+    return ["cuda", *sorted(found)]
+
+
+def _is_users(function) -> bool:
+    return plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
+
+
+def _hash(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _state(path: Path) -> list[int]:
+    """Changes whenever a file is written to; the time of its inode cannot be set back."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(path: Path, folder: Path) -> str:
+    """The digest of a file; of a large one, from the last time unless it was written to since."""
+    now, state = time.time_ns(), _state(path)
+    if state[0] < LARGE:
+        return _digest(path)
+    mark = _mark(folder, "digests", path)
+    with contextlib.suppress(OSError, ValueError):
+        *known, digest = json.loads(mark.read_text())
+        if known == state:
+            return digest
+    digest = _digest(path)
+    if max(state[1:3]) < now - QUIET and _state(path) == state:
+        _write(json.dumps([*state, digest]), mark)
+    return digest
+
+
+def _mark(folder: Path, kind: str, path) -> Path:
+    name = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()
+    return folder / f".{kind}" / name
+
+
+def _temporary() -> str:
+    """A name that no other process takes, on this machine or another."""
+    return f".{os.urandom(8).hex()}"
+
+
+def _write(text: str, path: Path) -> None:
+    temporary = path.with_name(_temporary())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _place(source: Path, target: Path, *, link: bool = False) -> None:
+    """The file once more under another name: one with it where the file system can, else, unless
+    it must be one, a copy."""
+    temporary = target.with_name(_temporary())
+    try:
+        os.link(source, temporary)
+    except OSError:
+        if link:
+            raise
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _drop(entry: Path) -> None:
+    """An entry is whole, or it is not there."""
+    gone = entry.with_name(_temporary())
+    with contextlib.suppress(OSError):
+        entry.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+class Entry(NamedTuple):
+    """What one job left: its folder, its bytes, those that no file of the results shares, and when
+    it was used last (seconds since 1970)."""
+
+    path: Path
+    size: int
+    alone: int
+    used: float
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """All that is kept in a folder."""
+    for path in folder.glob("[!.]*/[!.]*"):
+        with contextlib.suppress(OSError):  # another process dropped it just now
+            found = {file.name: file.stat() for file in path.iterdir()}
+            entry = found.pop("entry.json")
+            sizes = [(part.st_size, part.st_nlink == 1) for part in found.values()]
+            alone = sum(size for size, one in sizes if one)
+            yield Entry(path, sum(size for size, _ in sizes), alone, entry.st_mtime)
+
+
+def trim(folder: Path, limit: float) -> list[Entry]:
+    """Drop the entries that were used longest ago, until those that share no bytes with the results
+    take at most `limit` bytes; what is dropped."""
+    found = sorted((e for e in entries(folder) if e.alone), key=lambda e: e.used)
+    taken, dropped = sum(e.alone for e in found), []
+    for entry in found:
+        if taken <= limit:
+            break
+        _drop(entry.path)
+        dropped.append(entry)
+        taken -= entry.alone
+    for left in folder.glob("*/.*"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return dropped

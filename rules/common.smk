@@ -81,10 +81,12 @@ CONSOLE = (
 
 
 onstart:
-    # Who forces a job wants it computed again, though its outputs are kept.
+    # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:
-        forced = [job for job in workflow.dag.needrun_jobs() if workflow.dag.reason(job).forced]
-        kept.force(config, [job.output[0] for job in forced if job.output])
+        dag = workflow.dag
+        forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
+        following = dag.bfs(dag.depending, *forced)
+        kept.force(config, [job.output[0] for job in following if job.output])
     # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
     # that it ever made: half a core after a few hundred jobs.
     workflow.scheduler.job_rate_limiter = None

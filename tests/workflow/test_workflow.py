@@ -516,7 +516,7 @@ def took(copy: Copy) -> dict[str, tuple]:
 
 @pytest.mark.slow
 def test_a_setting_switched_back_finds_the_earlier_results(rerun):
-    """Another learning rate, eps and tau, and back; then one job is forced."""
+    """Another learning rate, eps and tau, and back; then a training is forced."""
     before = {path: path.read_bytes() for path in rerun.files("results/digits")}
     first, config = took(rerun), rerun.config()
     rerun.configure(
@@ -545,12 +545,16 @@ def test_a_setting_switched_back_finds_the_earlier_results(rerun):
 
     place = "digits/small_conv/standard/seed-0/epoch-1"
     accuracy = f"results/{place}/attacks/fgsm/accuracy.tsv"
-    log = str(rerun.folder / f"results/logs/{place}/attack-fgsm.used.tsv")
-    rerun.run("--cores", "1", "--forcerun", "attack", "--", accuracy)
-    assert not took(rerun)[log][2]
+    logs = [
+        str(rerun.folder / f"results/logs/{place}/{name}.used.tsv")
+        for name in ("train", "attack-fgsm")
+    ]
+    assert all(took(rerun)[log][2] for log in logs)
+    rerun.run("--cores", "1", "--forcerun", "train", "--", accuracy)
+    assert not any(took(rerun)[log][2] for log in logs)  # nor what follows
     (rerun.folder / accuracy).unlink()
     rerun.run("--cores", "1", accuracy)
-    assert took(rerun)[log][2]
+    assert [took(rerun)[log][2] for log in logs] == [False, True]
 
 
 # Chains and interruptions

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,6 +202,7 @@ def in_place(name: str, content: bytes):
 def test_a_damaged_entry_is_dropped_and_made_anew(damage):
     assert done().found is None
     damage(entry_of_one())
+    assert trim(Path("results/.kept"), 1e9) == []
     again = done()
     assert again.found is None and "damaged" in again.notes[0] and "dropped" in again.notes[0]
     assert done().found
@@ -225,16 +227,17 @@ def test_what_is_found_is_a_file_of_its_own_time_and_takes_no_more_room():
     assert path.samefile(entry_of_one() / "0")
 
 
-def test_without_links_it_is_copied(monkeypatch):
-    def refused(*_):
-        raise OSError("no links here")
-
-    monkeypatch.setattr(os, "link", refused)
-    assert done().found is None
-    path = Path(done().job.output[0])
-    assert not path.samefile(entry_of_one() / "0")
-    path.write_bytes(b"mine")
-    assert done().found
+def test_on_another_file_system_it_is_copied():
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == Path.cwd().stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        config = described().config | {"keep": {"folder": folder, "gb": 1}}
+        path = Path(done(config=config).job.output[0])
+        assert path.stat().st_nlink == 1
+        path.write_bytes(b"mine")
+        assert done(config=config).found
+        assert [entry.size for entry in trim(Path(folder), 0)] == [sum(map(len, BYTES.values()))]
 
 
 @pytest.mark.parametrize(("threads", "kept_then"), [(1, True), (2, False)])

@@ -307,10 +307,11 @@ def entries(folder: Path) -> Iterator[Entry]:
     for path in folder.glob("[!.]*/[!.]*"):
         with contextlib.suppress(OSError):  # another process dropped it just now
             found = {file.name: file.stat() for file in path.iterdir()}
-            entry = found.pop("entry.json")
+            entry = found.pop("entry.json", None)
             sizes = [(part.st_size, part.st_nlink == 1) for part in found.values()]
             alone = sum(size for size, one in sizes if one)
-            yield Entry(path, sum(size for size, _ in sizes), alone, entry.st_mtime)
+            used = entry.st_mtime if entry else 0.0
+            yield Entry(path, sum(size for size, _ in sizes), alone, used)
 
 
 def trim(folder: Path, limit: float) -> list[Entry]:

@@ -38,7 +38,7 @@ rule craft:
         gpu=GPU,
     params:
         attack=lambda w: PLAN.attacks([w.attack])[w.attack],
-        images=config["ablation"]["images"],
+        images=lambda w: PLAN.crafted_images(w.attack),
         split=config["ablation"]["split"],
         device=config["device"],
         code=code("craft"),

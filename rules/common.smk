@@ -141,6 +141,11 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
     return fill(f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", names))
 
 
+def chosen_images(wildcards):
+    """The file of the images that ablated networks are judged on, where they are chosen by margin."""
+    return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
+
+
 def standard_errors(wildcards, seeds):
     """The relative errors that lists of most vulnerable layers come from, where one is needed."""
     if (found := PLAN.standard_checkpoint(wildcards.training)) is None:

@@ -3,6 +3,7 @@ rule ablate_own:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         adversarial=adversarial_sets,
+        chosen=chosen_images,
     output:
         facts=OWN_ABLATION,
     log:

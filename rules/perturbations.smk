@@ -6,6 +6,7 @@ rule perturb_layer:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         adversarial=adversarial_sets,
+        chosen=chosen_images,
     output:
         facts=f"{LAYER}/perturbations.npz",
     log:

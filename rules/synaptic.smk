@@ -1,11 +1,35 @@
 FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
 
 
+rule choose_images:
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=adversarial_sets,
+    output:
+        chosen=f"{CHECKPOINT}/chosen-images.npz",
+    log:
+        f"{LOGS}/choose_images.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+        gpu=GPU,
+    params:
+        sets=PLAN.image_sets(),
+        device=config["device"],
+        code=code("choose_images"),
+    script:
+        "../workflow/choose_images.py"
+
+
 rule ablate_layer:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         adversarial=adversarial_sets,
+        chosen=chosen_images,
     output:
         facts=f"{LAYER}/synaptic-filtering.npz",
     log:
@@ -32,6 +56,7 @@ rule ablate_global:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         adversarial=adversarial_sets,
+        chosen=chosen_images,
     output:
         facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
     log:
@@ -59,6 +84,7 @@ rule ablate_filters:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         adversarial=adversarial_sets,
+        chosen=chosen_images,
     output:
         facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",
     log:

@@ -10,7 +10,7 @@ with job(snakemake, kept=True):
     params, given = snakemake.params, snakemake.input
     dataset, network, state, device = opened(snakemake)
     adversarial = {
-        attack: load_tensors(path, "adversarial images", device=device)["images"]
+        attack: load_tensors(path, "adversarial images", device=device)["images"][: params.images]
         for attack, path in zip(params.attacks, given.adversarial, strict=True)
     }
     images, _ = judging_images(dataset, split=params.split, count=params.images)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from faultline.base.sampling import ALIKE, Alike, Strata
+
 
 def pack(correct: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Flat arrays of named correctness vectors, bool [n] each, packed to bits."""
@@ -42,6 +44,8 @@ class Facts:
     nonfinite: image set -> int [V], images whose largest logit is NaN or infinite, which count as
               misclassified. Where there are none, nothing is stored.
     chance:   the accuracy of the best guess without looking: the share of the commonest label.
+    strata:   how the images were drawn, where they do not stand for equally many; n images of each
+              set. Whatever is told of accuracies goes by `design`.
 
     An image set is "clean" or the name of an attack. n may differ between image sets in principle,
     but the rows of all sets of one sweep are the same images in the same order.
@@ -53,6 +57,16 @@ class Facts:
     changed: dict[str, np.ndarray]
     nonfinite: dict[str, np.ndarray] = field(default_factory=dict)
     chance: float = 0.0
+    strata: Strata | None = None
+
+    @property
+    def design(self) -> Alike | Strata:
+        return self.strata or ALIKE
+
+    @property
+    def stands_for(self) -> dict[str, int]:
+        """A column of tables, beside n: the images that these stand for, where not all alike."""
+        return {"stands_for": self.strata.total} if self.strata else {}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat arrays for np.savez: correctness packed to bits along the images."""
@@ -63,13 +77,16 @@ class Facts:
             arrays[f"base:{images}"] = np.packbits(base)
             arrays[f"correct:{images}"] = np.packbits(self.correct[images], axis=1)
             arrays[f"changed:{images}"] = self.changed[images]
+        if self.strata:
+            arrays["strata:stratum"] = self.strata.stratum.astype(np.uint8)
+            arrays["strata:sizes"] = self.strata.sizes
         counts = self.nonfinite.items()
         return arrays | {f"nonfinite:{images}": count for images, count in counts if count.any()}
 
     @classmethod
     def from_arrays(cls, arrays) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
-        names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite")
+        names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite", "strata")
         parts = {part: {} for part in names}
         for key in arrays:
             part, name = key.split(":", 1)
@@ -88,6 +105,7 @@ class Facts:
             changed=changed,
             nonfinite={i: parts["nonfinite"].get(i, 0 * count) for i, count in changed.items()},
             chance=float(parts["chance"][""]),
+            strata=Strata(**parts["strata"]) if parts["strata"] else None,
         )
 
     @classmethod
@@ -102,6 +120,7 @@ class Facts:
             changed={key: join(lambda p: p.changed, key) for key in first.changed},
             nonfinite={key: join(lambda p: p.nonfinite, key) for key in first.nonfinite},
             chance=first.chance,
+            strata=first.strata,
         )
 
 

@@ -15,7 +15,7 @@ from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.seeds import seeded
 
-TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES}
+TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES, "stands_for"}
 """Columns that a variant may not have, as the tables have them already."""
 
 

@@ -111,8 +111,15 @@ def images(table: pd.DataFrame, split: str = "test") -> str:
     """How many images of a split the rows of a table come from."""
     if not len(table):
         return f"no {split} images"
-    low, high = int(table["n"].min()), int(table["n"].max())
-    return f"{low:,} {split} images" if low == high else f"{low:,} to {high:,} {split} images"
+    said = f"{_range(table['n'])} {split} images"
+    if "stands_for" in table:
+        said += f", drawn by margin to stand for {_range(table['stands_for'])}"
+    return said
+
+
+def _range(numbers: pd.Series) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def suffix(attack: pd.Series) -> pd.Series:

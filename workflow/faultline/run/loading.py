@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from faultline.base import plugins
@@ -45,12 +46,15 @@ def load_network(
 
 
 def judging_images(
-    dataset: DataSet, *, split: str, count: int | None
+    dataset: DataSet, *, split: str, count: int | None, index: np.ndarray | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(images in pixel units, labels) that ablated networks are judged on, `count` or all of a
-    split; UserError where a validation split is too small."""
+    """(images in pixel units, labels) that ablated networks are judged on: of a split those of an
+    index, else the first `count` or all; UserError where a validation split is too small."""
     if split == "validation":
         check_enough(dataset.name, len(dataset.splits[split][1]), count)
+    if index is not None:
+        images, labels = (part[index] for part in dataset.splits[split])
+        return dataset.pixels(images), labels
     return images_of(dataset, split, count)
 
 

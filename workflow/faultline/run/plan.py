@@ -211,6 +211,16 @@ class Plan:
             "recrafted": self.attacks([] if ablation["target"] == "base" else ablation["attacks"]),
         }
 
+    def by_margin(self) -> bool:
+        """Whether the images that ablated networks are judged on are chosen by margin."""
+        return self.config["ablation"]["choose"] == "margin"
+
+    def crafted_images(self, attack: str) -> int | None:
+        """How many images the stored set of an attack holds; None: the whole split, of which those
+        that are chosen by margin are any."""
+        whole = self.by_margin() and attack in self.transferred()
+        return None if whole else self.config["ablation"]["images"]
+
     def scored_attack(self) -> str:
         """The attack of retraining's score, as tables call it."""
         attack = self.config["retraining"]["attack"]

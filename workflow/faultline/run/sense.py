@@ -20,6 +20,9 @@ Check = Callable[[dict, dict[str, Source]], None]
 """(config, data set -> what is known of it) -> None; completes a part of the config, or raises
 UserError."""
 
+FEWEST = 100
+"""Images that can be drawn by strata (ours)."""
+
 # Keys of data sets that mean something for one source only.
 _KEYS_OF = {
     "image_folder": {"channels": None, "on_bad_image": "stop"},
@@ -223,6 +226,12 @@ def _check_ablation(config: dict, facts: dict[str, Source]) -> None:
     """Which images ablated networks are judged on: where classes choose what is frozen, none that
     retraining is judged on."""
     ablation, chooses = config["ablation"], bool(config["retraining"]["from_epochs"])
+    if ablation["choose"] == "margin" and (ablation["images"] or 0) < FEWEST:
+        raise UserError(
+            f"config key ablation.images: {ablation['images']}; expected at least {FEWEST} with "
+            "ablation.choose: margin, which draws them from the whole split; give so many, or set "
+            "choose to first"
+        )
     if ablation.setdefault("split", "validation" if chooses else "test") == "validation":
         for name, dataset in config["datasets"].items():
             if dataset["validation"] is not None:  # else the job counts them

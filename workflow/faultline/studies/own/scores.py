@@ -10,8 +10,9 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
     """Accuracy of every variant less that of the base network: one row per variant x image set.
 
     Columns: variant (its columns as a text), those columns, and CHANGES: difference with the paired
-    interval of Agresti & Min 2005 and McNemar's p-value, exact; changed_outputs, images with other
-    logits. Shares, but for the counts.
+    interval of Agresti & Min 2005 and McNemar's p-value, exact (by strata: `Strata.change`);
+    changed_outputs, images with other logits. Shares, but for the counts. Where images were drawn
+    by strata, the last column is stands_for.
     """
     columns = facts.variants
     text = [
@@ -27,11 +28,16 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
     tables = []
     for images, base in facts.base.items():
         correct, n = facts.correct[images], len(base)
-        gained, lost = (correct & ~base).sum(1), (~correct & base).sum(1)
-        difference, low, high = paired_difference_interval(gained, lost, n, confidence=confidence)
-        made = [images, correct.sum(1), n, correct.mean(1), base.mean()]
-        made += [difference, low, high, mcnemar(gained, lost), facts.changed[images]]
+        if facts.strata:
+            change = facts.strata.change(correct.astype(int) - base, confidence=confidence)
+        else:
+            gained, lost = (correct & ~base).sum(1), (~correct & base).sum(1)
+            change = paired_difference_interval(gained, lost, n, confidence=confidence)
+            change = *change, mcnemar(gained, lost)
+        mean = facts.design.mean
+        made = [images, correct.sum(1), n, mean(correct), mean(base), *change]
+        made = dict(zip(CHANGES, [*made, facts.changed[images]], strict=True))
         table = pd.DataFrame({"variant": text, **columns})
         whole = dict.fromkeys(table.select_dtypes("integer"), "Int64")  # also beside missing ones
-        tables.append(table.astype(whole).assign(**dict(zip(CHANGES, made, strict=True))))
+        tables.append(table.astype(whole).assign(**made, **facts.stands_for))
     return pd.concat(tables, ignore_index=True)

@@ -20,7 +20,8 @@ from scipy.integrate import trapezoid
 from scipy.stats import mannwhitneyu
 
 from faultline.ablation.facts import Facts
-from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change, wilson_interval
+from faultline.base.sampling import ALIKE, Alike, Strata
+from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
 
 LOSS = 0.3
 """The loss that the headline of Cheney et al. 2017 is about."""
@@ -48,21 +49,23 @@ def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
     return table.assign(depth=depth, role=list(roles.values()))[["kind", "depth", "role"]]
 
 
-def relative(change, base, *, chance: float, confidence: float) -> dict[str, float]:
+def relative(
+    change, base, *, chance: float, confidence: float, design: Alike | Strata = ALIKE
+) -> dict[str, float]:
     """value, std, ci_low and ci_high of relative performance.
 
     change: of each image's correctness in each repeat, or a mean of such, [repeats, n], in [-1, 1].
-    base: bool [n].
+    base: bool [n]. design: how the images were drawn.
     """
-    accuracy, low, _ = wilson_interval(base.sum(), len(base), confidence=confidence)
+    accuracy, low, _ = design.share_interval(base, confidence=confidence)
     span = accuracy - chance
     if not low > chance:
         return dict.fromkeys(("value", "std", "ci_low", "ci_high"), np.nan)
-    by_repeat, by_image = change.mean(1) / span, change.mean(0)
+    by_repeat, by_image = design.mean(change) / span, change.mean(0)
     value, low, _ = mean_interval(by_repeat, confidence=confidence)
     influence = by_image - value * (base - chance)
     pseudo = pseudo_change(by_image @ by_image, np.count_nonzero(by_image))
-    error = np.sqrt(influence @ influence + pseudo) / (len(base) + 2) / span
+    error = design.error(influence, pseudo) / span
     # Accuracies that agree in every repeat differ by less than one image, which `error` covers.
     spread = 0.0 if len(by_repeat) > 1 and np.isnan(low) else value - low
     margin = np.hypot(spread, normal_quantile(confidence) * error)
@@ -81,14 +84,14 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     repeats), accuracy_std, base_accuracy, chance, repeats, n (images) and, where bits were flipped,
     nonfinite (repeats with an output that is no finite number). chance: of top-1.
     """
-    rows, flips = [], "bit_flip" in facts.variants["kind"]
+    rows, flips, design = [], "bit_flip" in facts.variants["kind"], facts.design
     for head, strengths, change, base, broken in _curves(facts):
         by_chance = min(head["top"] * chance, 1.0)
         for strength, changed, lost in zip(strengths, change, broken, strict=True):
-            found = relative(changed, base, chance=by_chance, confidence=confidence)
+            found = relative(changed, base, chance=by_chance, confidence=confidence, design=design)
             if strength == 0:  # the base network itself
                 found |= dict.fromkeys(("ci_low", "ci_high"), found["value"])
-            accuracy = base.mean() + changed.mean(1)
+            accuracy = design.mean(base) + design.mean(changed)
             rows.append(
                 head
                 | {"strength": strength}
@@ -96,11 +99,12 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
                 | {
                     "accuracy": accuracy.mean(),
                     "accuracy_std": accuracy.std(ddof=1),
-                    "base_accuracy": base.mean(),
+                    "base_accuracy": design.mean(base),
                     "chance": by_chance,
                     "repeats": len(changed),
                     "n": len(base),
                 }
+                | facts.stands_for
                 | ({"nonfinite": int(lost.sum())} if flips else {})
             )
     return pd.DataFrame(rows)
@@ -113,14 +117,15 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     curve (trapezoid) over its width. loss_strength: where the curve first falls to 1 - LOSS,
     interpolated linearly; NaN where it never does. largest: the largest strength.
     """
-    rows = []
+    rows, design = [], facts.design
     for head, strengths, change, base, _ in _curves(facts):
         by_chance, width = min(head["top"] * chance, 1.0), strengths[-1]
         area = trapezoid(change, x=strengths, axis=0) / width
-        found = relative(area, base, chance=by_chance, confidence=confidence)
-        span = base.mean() - by_chance
+        found = relative(area, base, chance=by_chance, confidence=confidence, design=design)
+        span = design.mean(base) - by_chance
         known = not np.isnan(found["value"])
-        curve = 1 + change.mean((1, 2)) / span if known else np.full(len(strengths), np.nan)
+        mean = design.mean(change, (1, 2))
+        curve = 1 + mean / span if known else np.full(len(strengths), np.nan)
         rows.append(
             head
             | found
@@ -130,6 +135,7 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
                 "repeats": change.shape[1],
                 "n": len(base),
             }
+            | facts.stands_for
         )
     return pd.DataFrame(rows)
 
@@ -166,7 +172,9 @@ def headline(
         x0, x1 = strengths[after - 1 : after + 1]
         weight = (KNOCKED_OUT - x0) / (x1 - x0)
         at = (1 - weight) * change[after - 1] + weight * change[after]
-        found = relative(at, base, chance=head["top"] * chance, confidence=confidence)
+        found = relative(
+            at, base, chance=head["top"] * chance, confidence=confidence, design=facts.design
+        )
         low, high = found["ci_low"], found["ci_high"]
         for role in roles:
             if role == "first conv":
@@ -175,9 +183,11 @@ def headline(
                 claim, yes, no = f"loses less than {LOSS:.0%}", low > 1 - LOSS, high <= 1 - LOSS
             seen = "undefined" if np.isnan(low) else "yes" if yes else "no" if no else "undecided"
             end = {"claim": claim, "seen": seen, "repeats": len(at), "n": len(base)}
+            end |= facts.stands_for
             rows.append({"role": role} | head | {"strength": KNOCKED_OUT} | found | end)
     columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high"]
-    return pd.DataFrame(rows, columns=[*columns, "claim", "seen", "repeats", "n"])
+    columns += ["claim", "seen", "repeats", "n", *facts.stands_for]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:

@@ -17,6 +17,10 @@ holds for the whole family at once: Bonferroni over the `compared` units), p_val
 effect), n (images), untouched (no weight or no output changed). All but the first three, n,
 compared and untouched are NaN where there is nothing to lose: where the base network's accuracy on
 the images is not above chance (see `base_accuracy`).
+
+Where images were drawn by strata (`Facts.strata`), means and variances go by these, and all tables
+have one column more, stands_for: the images that the n stand for. Counts (correct, lost, gained)
+are of the n images as they are.
 """
 
 from collections.abc import Callable
@@ -28,12 +32,12 @@ from scipy.integrate import simpson, trapezoid
 from scipy.special import ndtr, stdtrit
 
 from faultline.ablation.facts import Facts
+from faultline.base.sampling import Alike, Strata
 from faultline.base.statistics import (
     mcnemar,
     normal_quantile,
     paired_ratio_interval,
     paired_ratio_tails,
-    wilson_interval,
 )
 
 RULES = {"trapezoid": trapezoid, "simpson": simpson}
@@ -63,10 +67,11 @@ def base_accuracy(facts: Facts, *, confidence: float) -> pd.DataFrame:
     ci_low, ci_high (Wilson), chance, above_chance: whether the interval lies above chance."""
     count = np.array([base.sum() for base in facts.base.values()])
     n = np.array([len(base) for base in facts.base.values()])
-    accuracy, low, high = wilson_interval(count, n, confidence=confidence)
+    intervals = [facts.design.share_interval(b, confidence=confidence) for b in facts.base.values()]
+    accuracy, low, high = np.array(intervals).T
     columns = {"images": list(facts.base), "correct": count, "n": n, "accuracy": accuracy}
     columns |= {"ci_low": low, "ci_high": high, "chance": facts.chance}
-    return pd.DataFrame(columns | {"above_chance": low > facts.chance})
+    return pd.DataFrame(columns | {"above_chance": low > facts.chance} | facts.stands_for)
 
 
 def layer_scores(
@@ -109,20 +114,21 @@ def curves(facts: Facts, *, confidence: float) -> pd.DataFrame:
     tables = []
     for name, v in _sweeps(facts).items():
         for images, base in facts.base.items():
-            count = facts.correct[images][v].sum(1)
-            accuracy, low, high = wilson_interval(count, len(base), confidence=confidence)
+            correct = facts.correct[images][v]
+            accuracy, low, high = facts.design.share_interval(correct, confidence=confidence)
             tables.append(
                 pd.DataFrame(
                     {
                         "filter": name,
                         "images": images,
                         **{k: facts.variants[k][v] for k in ("threshold", "normalised", "kept")},
-                        "correct": count,
+                        "correct": correct.sum(1),
                         "n": len(base),
                         "accuracy": accuracy,
                         "ci_low": low,
                         "ci_high": high,
-                        "base_accuracy": base.mean(),
+                        "base_accuracy": facts.design.mean(base),
+                        **facts.stands_for,
                     }
                 )
             )
@@ -213,7 +219,8 @@ def _at_random(facts: Facts, images: str) -> _AtRandom:
     weights = np.stack([np.interp(removed, grid, unit) for unit in np.eye(len(grid))], axis=1)
     base = facts.base[images]
     means = np.concatenate([base[None], correct.mean(1)])
-    accuracy = np.concatenate([np.full((1, correct.shape[1]), base.mean()), correct.mean(2)]).T
+    whole = np.full((1, correct.shape[1]), facts.design.mean(base))
+    accuracy = np.concatenate([whole, facts.design.mean(correct)]).T
     return _AtRandom(weights, means, accuracy)
 
 
@@ -221,17 +228,18 @@ class _Effect(NamedTuple):
     """A relative change of accuracy of F units, and how it may deviate.
 
     value [F]; influence [F, n], of each image; moved [F, n], what the change of each image adds;
-    unit: what one image that changes wholly adds; base [n], of the images over their mean; drawn
-    [F, J]: the variance that each of J sets of `draws` random draws adds.
+    unit: what one image that changes wholly adds, and its square; base [n], of the images over
+    their mean; drawn [F, J]: the variance that each of J sets of `draws` random draws adds.
     """
 
     value: np.ndarray
     influence: np.ndarray
     moved: np.ndarray
-    unit: float
+    unit: tuple[float, float]
     base: np.ndarray
     drawn: np.ndarray
     draws: int
+    design: Alike | Strata
 
     def less(self, other: "_Effect") -> "_Effect":
         """This less another one of the same images, which is taken to deviate less."""
@@ -243,18 +251,20 @@ class _Effect(NamedTuple):
             self.base,
             self.drawn + other.drawn,
             self.draws,
+            self.design,
         )
 
 
-def _effect(change: np.ndarray, base: np.ndarray, drawn: np.ndarray, draws: int) -> _Effect:
+def _effect(
+    change: np.ndarray, base: np.ndarray, drawn: np.ndarray, draws: int, design: Alike | Strata
+) -> _Effect:
     """change [F, n]: of each image's correctness; drawn [F, J]: variance of its mean. Working with
     changes, not with accuracies, makes the effect of what changes nothing exactly zero."""
-    p0 = base.mean()
-    value, n = change.mean(1) / p0, len(base)
-    influence = (change - value[:, None] * base) / (n * p0)
-    return _Effect(
-        value, influence, change / (n * p0), 1 / (n * p0), base / p0, drawn / p0**2, draws
-    )
+    p0 = design.mean(base)
+    value = design.mean(change) / p0
+    influence = design.parts(change - value[:, None] * base, p0)
+    moved, unit = design.parts(change, p0), design.unit(len(base), p0)
+    return _Effect(value, influence, moved, unit, base / p0, drawn / p0**2, draws, design)
 
 
 class _Spread:
@@ -265,26 +275,26 @@ class _Spread:
         v(d) = v + d * lump * one_sided + 2 d c + d^2 w
 
     v: over images, by the delta method, never zero as one image is taken to change beside those
-    that did. lump: the effect of one changed image; where all changes go one way, another value
-    means other numbers of such changes, which vary by themselves (as Wilson's interval has it of a
-    proportion). c, w: the denominator of the ratio varies as well (Fieller). Random draws are few,
-    so a margin over them, by Student's t with degrees of freedom as Satterthwaite's, is added as
-    squares. Degrees for both together would promise too much: where the draws happen to agree, they
-    would be many.
+    that did. lump: the effect of one changed image (the more others it stands for, the more it
+    counts); where all changes go one way, another value means other numbers of such changes, which
+    vary by themselves (as Wilson's interval has it of a proportion). c, w: the denominator of the
+    ratio varies as well (Fieller). Random draws are few, so a margin over them, by Student's t with
+    degrees of freedom as Satterthwaite's, is added as squares. Degrees for both together would
+    promise too much: where the draws happen to agree, they would be many.
     """
 
     def __init__(self, effect: _Effect):
-        n = effect.influence.shape[1]
+        design, (unit, unit_square) = effect.design, effect.unit
         size, squares = np.abs(effect.moved).sum(1), (effect.moved**2).sum(1)
         total = np.abs(effect.moved.sum(1))
-        lump = (effect.unit**2 + squares) / (effect.unit + size)
-        self.variance = (effect.influence**2).sum(1) + lump**2
+        lump = (unit_square + squares) / (unit + size)
+        self.variance = design.variance(effect.influence) + lump**2
         self.drawn = effect.drawn.sum(1)
         spread = (effect.drawn**2).sum(1) / max(effect.draws - 1, 1)
         self.degrees = self.drawn**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
-        self.linear = lump * (effect.unit + total) / (effect.unit + size)
-        self.tilt = -2 * effect.influence @ effect.base / n
-        self.square = (effect.base @ effect.base / n - 1) / n
+        self.linear = lump * (unit + total) / (unit + size)
+        self.tilt = -2 * design.covariance(effect.influence, effect.base)
+        self.square = design.base_variance(effect.base)
 
     def p_value(self, distance: np.ndarray) -> np.ndarray:
         """Two-sided, of the true value that lies `distance` [F] above."""
@@ -341,11 +351,12 @@ def _score_table(
     def effect(images):
         correct, none = facts.correct[images].astype(float), np.zeros((len(filters), 1))
         if baseline != RANDOM:
-            return _effect(summed(correct - base[images]), base[images], none, 1)
+            return _effect(summed(correct - base[images]), base[images], none, 1, facts.design)
         weights, at_random, accuracy = _at_random(facts, images)
         change, draws = summed(correct - weights @ at_random), len(accuracy)
         variance = accuracy.var(0, ddof=1) / draws if draws > 1 else np.zeros(accuracy.shape[1])
-        return _effect(change, base[images], summed(weights) ** 2 * variance, draws)
+        drawn = summed(weights) ** 2 * variance
+        return _effect(change, base[images], drawn, draws, facts.design)
 
     def add(effect, images, attack, score):
         untouched = ~touched.astype(bool) | ~np.any([changed[i] for i in images], axis=0)
@@ -359,7 +370,7 @@ def _score_table(
             if single and score != "S_diff" and baseline != RANDOM:
                 columns |= counted(images[0], shift, simultaneous)
         end = {"n": n, "compared": family, "untouched": untouched}
-        tables.append(pd.DataFrame(columns | end))
+        tables.append(pd.DataFrame(columns | end | facts.stands_for))
 
     def told(effect, shift, simultaneous):
         spread, value = _Spread(effect), effect.value + shift
@@ -372,6 +383,9 @@ def _score_table(
     def counted(images, shift, simultaneous):
         correct, before = summed(facts.correct[images]), base[images]
         lost, gained = (before & ~correct).sum(1), (~before & correct).sum(1)
+        if facts.strata:  # no whole numbers of images of the set, so by `told`
+            accuracy_lost = facts.design.mean(before.astype(int) - correct)
+            return {"lost": lost, "gained": gained, "accuracy_lost": accuracy_lost}
         counts = (lost, gained, before.sum() + gained)
         levels = np.array([[confidence], [simultaneous]])
         _, low, high = paired_ratio_interval(*counts, confidence=levels)

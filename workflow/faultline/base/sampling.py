@@ -1,0 +1,147 @@
+"""How the images that networks are judged on were drawn: means over them, and how these vary.
+
+`ALIKE`: each stands for as many as any other. `Strata`: drawn at random within strata of a larger
+set, so that an image of a large stratum stands for more. Both answer alike; "parts" are what each
+image adds to a mean, [..., n]. No torch.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import ndtr
+
+from faultline.base.statistics import normal_quantile, wilson_interval
+
+
+class Alike:
+    """A simple random sample, as any first images of a split are."""
+
+    def mean(self, values, axis=-1) -> np.ndarray:
+        """Mean over images, the last of the axes, and over those of the others that are named."""
+        return values.mean(axis)
+
+    def parts(self, values, over: float = 1.0) -> np.ndarray:
+        """What each image adds to the mean of values [..., n] over a number."""
+        return values / (values.shape[-1] * over)
+
+    def unit(self, n: int, over: float) -> tuple[float, float]:
+        """The part of one of n images that changes wholly, and its square."""
+        return 1 / (n * over), (1 / (n * over)) ** 2
+
+    def variance(self, parts) -> np.ndarray:
+        """Of the sums of parts [..., n], where these are 0."""
+        return (parts**2).sum(-1)
+
+    def covariance(self, parts, base) -> np.ndarray:
+        """Of the sums of parts [F, n], where these are 0, and the mean of base [n]."""
+        return parts @ base / parts.shape[1]
+
+    def base_variance(self, base) -> float:
+        """Of the mean of base [n], which is 1."""
+        return (base @ base / len(base) - 1) / len(base)
+
+    def error(self, influence, pseudo: float) -> float:
+        """Of the mean of an influence [n], with the square of an image that was not seen added."""
+        return np.sqrt(influence @ influence + pseudo) / (len(influence) + 2)
+
+    def share_interval(self, hits, *, confidence: float):
+        """(share, low, high) of hits, bool [..., n] (Wilson 1927)."""
+        return wilson_interval(hits.sum(-1), hits.shape[-1], confidence=confidence)
+
+
+ALIKE = Alike()
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Images drawn at random, without replacement, within the strata of a larger set.
+
+    stratum: int [n], that of each image; sizes: int [H], how many images of the set are in each.
+    The set is taken as a sample itself (double sampling for stratification, Cochran 1977, 12.2): an
+    image of stratum h has the weight W_h / n_h, W_h its share of the set, and a mean the variance
+
+        sum over h of W_h^2 s_h^2 / n_h + sum over h of W_h (mean_h - mean)^2 / N
+
+    So strata that are drawn whole leave the uncertainty that the whole set has.
+    """
+
+    stratum: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def total(self) -> int:
+        """N, the images of the set."""
+        return int(self.sizes.sum())
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """n_h, [H]."""
+        return np.bincount(self.stratum, minlength=len(self.sizes))
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """[n], their sum 1."""
+        return (self.sizes / np.maximum(self.drawn, 1) / self.total)[self.stratum]
+
+    @cached_property
+    def _unseen(self) -> float:
+        """Mean square weight of an image."""
+        return float(self.weights @ self.weights / len(self.weights))
+
+    def mean(self, values, axis=-1) -> np.ndarray:
+        means = values @ self.weights
+        others = np.atleast_1d(axis)[:-1]
+        return means.mean(tuple(others)) if len(others) else means
+
+    def parts(self, values, over: float = 1.0) -> np.ndarray:
+        return values * (self.weights / over)
+
+    def unit(self, n: int, over: float) -> tuple[float, float]:
+        """What is not seen may be anywhere, in any stratum at the same rate: of such images the
+        mean weight and the mean square weight are taken (as Tiwari et al. 2006 do)."""
+        return 1 / (n * over), self._unseen / over**2
+
+    def _moments(self, one, other) -> np.ndarray:
+        """Covariance of the sums of two parts, [..., n] and [n] or of the same shape."""
+        inside = np.eye(len(self.sizes))[self.stratum]  # [n, H]
+        weight = self.sizes / np.maximum(self.drawn, 1) / self.total  # [H]
+        sums = one @ inside, other @ inside
+        within = (one * other) @ inside - sums[0] * sums[1] / np.maximum(self.drawn, 1)
+        within = (within * self.drawn / np.maximum(self.drawn - 1, 1)).sum(-1)
+        between = (sums[0] * sums[1] / (np.maximum(self.drawn, 1) * weight)).sum(-1)
+        return within + (between - one.sum(-1) * other.sum(-1)) / self.total
+
+    def variance(self, parts) -> np.ndarray:
+        return np.maximum(self._moments(parts, parts), 0.0)  # 0 but for rounding
+
+    def covariance(self, parts, base) -> np.ndarray:
+        return self._moments(parts, self.parts(base))
+
+    def base_variance(self, base) -> float:
+        return float(self.variance(self.parts(base)))
+
+    def error(self, influence, pseudo: float) -> float:
+        return np.sqrt(self.variance(self.parts(influence)) + pseudo * self._unseen)
+
+    def share_interval(self, hits, *, confidence: float):
+        """(share, low, high) of hits, bool [..., n]: Wilson's interval of as many images as would
+        give this variance, and at most as many as have that of the weights (after Korn & Graubard
+        1998)."""
+        share = self.mean(hits)
+        variance, most = self.variance(self.parts(hits)), 1 / (self.weights @ self.weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            n = np.fmin(np.where(variance > 0, share * (1 - share) / variance, most), most)
+        return wilson_interval(share * n, n, confidence=confidence)
+
+    def change(self, changes, *, confidence: float):
+        """(mean, low, high, p) of each image's change, -1, 0 or 1, [V, n].
+
+        p, two-sided, of no change, is McNemar's test by the weights: the variance is the one that
+        holds if each change might as well have gone the other way. One image that changes is added
+        to each variance, as `unit` has it (ours).
+        """
+        mean, parts = self.mean(changes), self.parts(changes)
+        margin = normal_quantile(confidence) * np.sqrt(self.variance(parts) + self._unseen)
+        p = 2 * ndtr(-np.abs(mean) / np.sqrt((parts**2).sum(-1) + self._unseen))
+        return mean, np.maximum(mean - margin, -1.0), np.minimum(mean + margin, 1.0), p

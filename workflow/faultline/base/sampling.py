@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import gammaincinv, ndtr
 
 from faultline.base.statistics import normal_quantile, wilson_interval
 
@@ -134,14 +134,45 @@ class Strata:
             n = np.fmin(np.where(variance > 0, share * (1 - share) / variance, most), most)
         return wilson_interval(share * n, n, confidence=confidence)
 
-    def change(self, changes, *, confidence: float):
-        """(mean, low, high, p) of each image's change, -1, 0 or 1, [V, n].
+    def change(self, lost, gained, *, confidence, base=None):
+        """(change, low, high, p) of paired shares, from which images are lost and which gained,
+        bool [F, n]; where base [n] is given, over its mean: the ratio of the two less 1.
 
-        p, two-sided, of no change, is McNemar's test by the weights: the variance is the one that
-        holds if each change might as well have gone the other way. One image that changes is added
-        to each variance, as `unit` has it (ours).
+        The limits are those by the variance, in which the parts of lost and of gained images are
+        exchanged for the limits of each alone (as MOVER does, Zou & Donner 2008), so that they hold
+        where either are few (ours). p, two-sided, of no change, is McNemar's by the weights: of the
+        variance that holds if each change might as well have gone the other way, with one image
+        more.
         """
-        mean, parts = self.mean(changes), self.parts(changes)
-        margin = normal_quantile(confidence) * np.sqrt(self.variance(parts) + self._unseen)
-        p = 2 * ndtr(-np.abs(mean) / np.sqrt((parts**2).sum(-1) + self._unseen))
-        return mean, np.maximum(mean - margin, -1.0), np.minimum(mean + margin, 1.0), p
+        z2, n = normal_quantile(confidence) ** 2, lost.shape[-1]
+        minus, fewest_lost, most_lost, spread_lost = self._count(lost, confidence)
+        plus, fewest_gained, most_gained, spread_gained = self._count(gained, confidence)
+        parts, square = self.parts(gained.astype(float) - lost), self.unit(n, 1.0)[1]
+        p = 2 * ndtr(-np.abs(plus - minus) / np.sqrt((parts**2).sum(-1) + square))
+        over, value = 1.0, plus - minus
+        if base is not None:
+            over = self.mean(base)
+            value = value / over
+            parts = parts - value[:, None] * self.parts(base)
+        rest = z2 * (self.variance(parts) - spread_lost - spread_gained)
+        below = (plus - fewest_gained) ** 2 + (most_lost - minus) ** 2
+        above = (most_gained - plus) ** 2 + (minus - fewest_lost) ** 2
+        low, high = (np.sqrt(np.maximum(rest + m, square)) / over for m in (below, above))
+        return value, value - low, value + high, p
+
+    def _count(self, hits, confidence):
+        """(mean, low, high, variance) of hits, bool [F, n]: the limits that gamma distributions
+        give a weighted sum of Poisson numbers (Fay & Feuer 1997), where the weight of one more is
+        the mean (Tiwari et al. 2006)."""
+        tail = (1 - np.asarray(confidence)) / 2
+        mean, variance = self.mean(hits), self.variance(self.parts(hits))
+        unit, square = self.unit(hits.shape[-1], 1.0)
+
+        def limit(mean, variance, p):
+            few = variance / np.maximum(mean, np.finfo(float).tiny)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = few * gammaincinv(mean**2 / variance, p)
+            return np.where(variance > 0, found, mean)
+
+        low, high = limit(mean, variance, tail), limit(mean + unit, variance + square, 1 - tail)
+        return mean, np.minimum(low, mean), np.maximum(high, mean), variance

@@ -29,7 +29,7 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
     for images, base in facts.base.items():
         correct, n = facts.correct[images], len(base)
         if facts.strata:
-            change = facts.strata.change(correct.astype(int) - base, confidence=confidence)
+            change = facts.strata.change(base & ~correct, ~base & correct, confidence=confidence)
         else:
             gained, lost = (correct & ~base).sum(1), (~correct & base).sum(1)
             change = paired_difference_interval(gained, lost, n, confidence=confidence)

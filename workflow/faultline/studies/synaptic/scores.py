@@ -382,10 +382,15 @@ def _score_table(
 
     def counted(images, shift, simultaneous):
         correct, before = summed(facts.correct[images]), base[images]
-        lost, gained = (before & ~correct).sum(1), (~before & correct).sum(1)
-        if facts.strata:  # no whole numbers of images of the set, so by `told`
-            accuracy_lost = facts.design.mean(before.astype(int) - correct)
-            return {"lost": lost, "gained": gained, "accuracy_lost": accuracy_lost}
+        which = before & ~correct, ~before & correct
+        lost, gained = (images.sum(1) for images in which)
+        if facts.strata:
+            found = {"lost": lost, "gained": gained}
+            found["accuracy_lost"] = facts.design.mean(before.astype(int) - correct)
+            for name, level in (("ci", confidence), ("family", simultaneous)):
+                _, low, high, p = facts.strata.change(*which, confidence=level, base=before)
+                found |= {f"{name}_low": low + shift, f"{name}_high": high + shift}
+            return found if shift.any() else found | {"p_value": p}
         counts = (lost, gained, before.sum() + gained)
         levels = np.array([[confidence], [simultaneous]])
         _, low, high = paired_ratio_interval(*counts, confidence=levels)

@@ -1,9 +1,11 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from faultline.ablation.facts import Facts, pack, unpack
+from faultline.base.sampling import ALIKE, Strata
 
 
 def example(n, v=3, seed=0):
@@ -57,6 +59,21 @@ def test_image_sets_may_differ_in_size():
     facts = example(13)
     facts.base["clean"], facts.correct["clean"] = np.ones(5, bool), np.zeros((3, 5), bool)
     assert_equal(Facts.from_arrays(facts.arrays()), facts)
+
+
+def test_strata_are_stored_where_there_are_any():
+    facts = example(13)
+    assert not [key for key in facts.arrays() if key.startswith("strata")]
+    assert facts.design is ALIKE and not facts.stands_for
+    strata = Strata(np.arange(13) % 3, np.array([10, 20, 300]))
+    drawn = replace(facts, strata=strata)
+    for back in (
+        Facts.from_arrays(stored(drawn.arrays())),
+        Facts.concatenate([drawn, drawn]),
+    ):
+        assert np.array_equal(back.strata.stratum, strata.stratum)
+        assert np.array_equal(back.strata.sizes, strata.sizes)
+        assert back.design is back.strata and back.stands_for == {"stands_for": 330}
 
 
 def test_concatenate_keeps_the_order_of_variants():

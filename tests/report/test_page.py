@@ -10,6 +10,7 @@ from support import ROOT
 
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
+from faultline.report.page import images
 from faultline.report.render import resolved_config, versions
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
@@ -161,3 +162,10 @@ def test_resolved_config_reads_back():
     text = resolved_config(config, versions=versions())
     assert yaml.safe_load(text) == config
     assert text.startswith("# faultline") and "matplotlib 3" in text.splitlines()[0]
+
+
+def test_images_are_told_with_those_that_they_stand_for():
+    table = pd.DataFrame({"n": [500, 500], "stands_for": [10_000, 9_800]})
+    said = images(table, "validation")
+    assert said == "500 validation images, drawn by margin to stand for 9,800 to 10,000"
+    assert images(table[["n"]]) == "500 test images"

@@ -5,11 +5,11 @@ import pytest
 import torch
 from support import error_of
 
-from faultline.ablation.run import ablate
+from faultline.ablation.run import ablate, chosen_images
 from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
 from faultline.base.errors import UserError
-from faultline.base.files import save_tensors
+from faultline.base.files import save_arrays, save_tensors
 from faultline.data.splits import images_of, prepare, test_images
 from faultline.networks.evaluation import predict
 from faultline.run.loading import build_network, load_dataset, load_network
@@ -19,6 +19,15 @@ from faultline.training.epochs import make_optimizer
 test_images.__test__ = False  # a function of the library, not a test
 CPU = torch.device("cpu")
 FGSM = {"method": "fgsm", "norm": "linf", "eps": 0.1, "normalised_units": False}
+
+
+PLACE = {"dataset": "d", "network": "small_conv", "training": "t", "seed": "4", "epoch": "0"}
+
+
+class Wildcards(dict):
+    """Of a job: by attribute or by key."""
+
+    __getattr__ = dict.__getitem__
 
 
 @pytest.fixture
@@ -58,7 +67,7 @@ def test_seeds_and_names_give_different_networks(stored):
     assert not torch.equal(weights[0], weights[1])
 
 
-def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test"):
+def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test", chosen=()):
     """adversarial: files of FGSM's images to judge on, beside re-crafted ones or instead."""
     sets = {
         "images": images,
@@ -68,8 +77,8 @@ def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test"):
     }
     given = {"data": folder / "data.pt", "checkpoint": folder / "checkpoint.pt"}
     return SimpleNamespace(
-        input=SimpleNamespace(**given, adversarial=list(adversarial)),
-        wildcards=SimpleNamespace(network="small_conv"),
+        input=SimpleNamespace(**given, adversarial=list(adversarial), chosen=list(chosen)),
+        wildcards=Wildcards(PLACE),
         threads=1,
         resources=SimpleNamespace(mem_mb=2000, gpu=0),
         params=SimpleNamespace(sets=sets, device="cpu"),
@@ -109,6 +118,33 @@ def test_stored_and_recrafted_attacks(stored):
     for name in both.base:
         assert np.array_equal(fewer.base[name], both.base[name][:25])
         assert np.array_equal(fewer.correct[name], both.correct[name][:, :25])
+
+
+def test_images_chosen_by_margin(stored):
+    folder, dataset, network = stored
+    images, labels = test_images(dataset)
+    craft = crafters({"fgsm": FGSM}, dataset, seed=4)["fgsm"]
+    save_tensors({"images": craft(network, images, labels)}, folder / "fgsm.pt")
+    given = {"adversarial": [folder / "fgsm.pt"], "images": 40}
+    found = chosen_images(job_of(folder, **given))
+    index = found["index"]
+    assert len(index) == 40 and found["sizes"].sum() == 60
+    assert found["chance"] == labels.bincount().max().item() / 60
+    again = chosen_images(job_of(folder, **given))
+    assert all(np.array_equal(again[key], found[key]) for key in found)
+    save_arrays(found, folder / "chosen.npz")
+
+    def make(layers):
+        return synaptic_variants(layers, kinds=["high_pass"], count=3)
+
+    sweep = {"layers": ["conv2"], "make": make}
+    every = ablate(job_of(folder, adversarial=given["adversarial"]), **sweep)
+    some = ablate(job_of(folder, **given, chosen=[folder / "chosen.npz"]), **sweep)
+    assert [*some.base] == ["clean", "fgsm transfer", "fgsm"] and some.chance == every.chance
+    for name in every.base:  # FGSM draws nothing, so the same facts
+        assert np.array_equal(some.base[name], every.base[name][index])
+        assert np.array_equal(some.correct[name], every.correct[name][:, index])
+    assert some.strata.total == 60 and every.strata is None
 
 
 def test_validation_images_judge_if_there_are_enough(stored):

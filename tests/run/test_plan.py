@@ -90,6 +90,20 @@ def test_which_network_is_attacked(plan_of, target, stored, recrafted, scored):
     assert (sets["images"], sets["split"]) == (150, "validation")
 
 
+@pytest.mark.parametrize(
+    ("choose", "target", "crafted"),
+    [("first", "base", 150), ("margin", "base", None), ("margin", "ablated", 150)],
+)
+def test_stored_images_of_a_choice_by_margin_are_those_of_the_whole_split(
+    plan_of, choose, target, crafted
+):
+    ablation = {"attacks": ["pgd"], "images": 150, "choose": choose, "target": target}
+    plan = plan_of(ablation=ablation)
+    assert plan.by_margin() == (choose == "margin")
+    assert plan.crafted_images("pgd") == crafted
+    assert plan.crafted_images("fgsm") == 150  # targeting's, which reads the first ones
+
+
 def test_ablated_networks_are_judged_on_images_that_retraining_is_not(plan_of):
     none = {"retraining": {"from_epochs": []}}
     assert plan_of().config["ablation"]["split"] == "validation"

@@ -61,6 +61,9 @@ MISTAKES = [
     ("sustainability", {"epochs": [7]}, ["config key sustainability.epochs", "7", "1, 2"]),
     ("sustainability", {"split": "valid"}, ["sustainability.split", "'valid'", "'validation'"]),
     # missing
+    ("ablation.choose", "margin", ["config key ablation.images", "None", "at least 100"]),
+    ("ablation", {"choose": "margin", "images": 50}, ["ablation.images", "50", "at least 100"]),
+    ("ablation.choose", "margins", ["config key ablation.choose", "'margin'"]),
     (
         "sustainability",
         {"noises": {"dust": {"kind": "pepper"}}},

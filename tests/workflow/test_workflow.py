@@ -23,7 +23,8 @@ from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
 FILES = ("output", "log")
 TABULATES = {f"tabulate_{study}" for study in STUDIES}
-SEARCH = {"tune", "evaluate_robustness"}  # rules that the tiny run does without, see test_tuning
+# rules that the tiny run does without, see test_tuning and below
+SEARCH = {"tune", "evaluate_robustness", "choose_images"}
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -113,6 +114,20 @@ def test_snakemake_report(rerun):
     rerun.run("--report", "page.html")
     page = (rerun.folder / "page.html").read_text(encoding="utf-8")
     assert "prepare_data" in page and "report.html" in page
+
+
+def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_path):
+    copy = copy_workflow(tmp_path / "run")
+    config = copy.config()
+    config["ablation"] |= {"choose": "margin", "images": 150}
+    copy.configure(config)
+    jobs = copy.announced()
+    assert counts(jobs)["choose_images"] == 2
+    for job in jobs:
+        chosen = [path for path in job["input"] if path.endswith("/chosen-images.npz")]
+        sweeps = job["rule"].startswith("ablate_") or job["rule"] == "perturb_layer"
+        assert len(chosen) == sweeps, job["rule"]
+        assert all(f"/epoch-{job['wildcards']['epoch']}/" in path for path in chosen)
 
 
 # How it is written

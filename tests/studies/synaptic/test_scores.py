@@ -6,8 +6,10 @@ import pytest
 from scipy.integrate import simpson
 from scipy.stats import binomtest, norm
 
+from faultline.ablation.choosing import choose, expected_changes
 from faultline.ablation.facts import Facts
 from faultline.ablation.variants import RANDOM_SHARES
+from faultline.base.sampling import Strata
 from faultline.base.statistics import paired_ratio_interval, paired_ratio_tails
 from faultline.studies.synaptic.classes import classify
 from faultline.studies.synaptic.scores import (
@@ -633,3 +635,90 @@ def test_families_hold_no_false_decision_but_in_a_share_alpha(score, churn):
         classes = classify(table, tau={"S_clean": 0.05}, by=["score"])
         false += (classes["decided"] & classes["class"].isin(wrong)).any()
     assert false / repeats < 0.05 + 3 * np.sqrt(0.05 / repeats)
+
+
+# Images drawn by strata
+
+
+def equal_strata(facts):
+    """The same images, said to be drawn from one stratum."""
+    n = len(facts.base["clean"])
+    return replace(facts, strata=Strata(np.zeros(n, int), np.array([10**9])))
+
+
+def test_one_stratum_gives_what_a_simple_random_sample_gives():
+    facts = random_facts(n=2000)
+    for score in (
+        lambda f: layer_scores(f, **LAYER),
+        lambda f: band_scores(f, baseline="kept_fraction", confidence=0.95),
+        lambda f: curves(f, confidence=0.95),
+        lambda f: base_accuracy(f, confidence=0.95),
+    ):
+        by_strata, plain = score(equal_strata(facts)), score(facts)
+        assert (by_strata.pop("stands_for") == 10**9).all()
+        pd.testing.assert_frame_equal(by_strata, plain, rtol=0.02, atol=2e-3)
+
+
+def test_scores_by_strata_by_hand():
+    # Images of two strata of 10 and 30 images: weights .25 / 2 each of the first two, .75 / 2.
+    facts = replace(one_sweep(), strata=Strata(np.array([0, 0, 1, 1]), np.array([10, 30])))
+    # p0 = .25 + .375; each image's correctness, integrated over the threshold: 3/4, 3/4, 1/4, 1/4
+    clean = row(layer_scores(facts, **LAYER), filter="high_pass", score="S_clean")
+    expected = (0.125 * 1.5 + 0.375 * 0.5) / 0.625 - 1
+    assert clean.value == pytest.approx(expected) and (clean.n, clean.stands_for) == (4, 40)
+    base = row(base_accuracy(facts, confidence=0.95), images="clean")
+    assert (base.accuracy, base.correct) == (pytest.approx(0.625), 3)
+    table = curves(facts, confidence=0.95)
+    assert table["accuracy"].tolist()[:3] == pytest.approx([0.625, 0.25, 0.375])
+    one = nodal({"clean": BASE["clean"]}, {"clean": bools("0110")})
+    one = replace(one, strata=facts.strata)
+    found = row(filter_scores(one, confidence=0.95), score="S_clean")
+    assert (found.lost, found.gained) == (1, 0)
+    assert found.accuracy_lost == pytest.approx(0.125) and found.value == pytest.approx(-0.2)
+
+
+def population(rng, near, share, *, n=4000, units=150):
+    """(facts of n images in the order of their margin, true scores) of ablations that change an
+    image the more often the nearer it is to a boundary; near: how near, None: all equally."""
+    rank = (np.arange(n) + 0.5) / n
+    rate = np.ones(n) if near is None else np.exp(-rank / near)
+    rate = np.minimum(share * rate / rate.mean(), 1)
+    base, correct, truth = {}, {}, {}
+    for name, wrong, gains in (("clean", 0.15, 1.0), ("fgsm", 0.45, 0.5)):
+        wrong = np.minimum(wrong * np.exp(-rank / 0.3) / np.exp(-rank / 0.3).mean(), 1)
+        gains = np.minimum(gains * rate, 1)
+        base[name] = rng.random(n) >= wrong
+        correct[name] = rng.random((units, n)) < np.where(base[name], 1 - rate, gains)
+        truth[name] = ((1 - wrong) * (1 - rate) + wrong * gains).sum() / (1 - wrong).sum() - 1
+    scores = {"S_clean": truth["clean"], "S_adv": truth["fgsm"]}
+    return nodal(base, correct), scores | {"S_diff": truth["fgsm"] - truth["clean"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.001, 0.005, 0.03, 0.3])
+@pytest.mark.parametrize("near", [0.03, 0.2, None])
+def test_intervals_of_images_drawn_by_margin_cover_the_score_of_the_population(near, share):
+    # also where few images change, and where the margin says nothing of which
+    rng, missed, times = np.random.default_rng(5), {}, 0
+    for draw in range(20):
+        facts, truth = population(rng, near, share)
+        margins = np.arange(4000.0)
+        index, strata = choose(expected_changes({"clean": margins}), 500, seed=draw)
+        drawn = nodal(
+            {k: base[index] for k, base in facts.base.items()},
+            {k: correct[:, index] for k, correct in facts.correct.items()},
+        )
+        drawn = replace(drawn, strata=strata)
+        times += len(drawn.variants["filter"])
+        for confidence in (0.95, 0.998):
+            table = filter_scores(drawn, confidence=confidence)
+            for score, value in truth.items():
+                part = table[table["score"] == score]
+                counts = [(part["ci_high"] < value).sum(), (part["ci_low"] > value).sum()]
+                key = confidence, score
+                missed[key] = missed.get(key, 0) + np.array(counts)
+    for (confidence, score), counts in missed.items():
+        tail = (1 - confidence) / 2
+        # the units of one population share its images, so their number counts for less
+        slack = 3 * np.sqrt(tail * (1 - tail) / (times / 4))
+        assert (counts / times <= tail + slack).all(), (confidence, score, counts / times)

@@ -9,7 +9,8 @@ margin (`ablation.choose: margin`) and at random, scored and classified as the w
 compared with the whole test set:
 
     variance    how many times less the scores vary over samples than over random ones of as many
-                images: the median over variants, with the 5th and 95th percentile
+                images: the median over variants, with the 5th and 95th percentile (without end
+                where all images that change are in strata that are drawn whole)
     agree       of the classes that the whole set decides, those that a sample decides alike
     contradict  those that it decides otherwise
     covered     intervals (95 %) of a sample that hold the score of the whole set
@@ -150,7 +151,7 @@ def compared(facts: Facts, found: dict, unit: str, *, images: int, draws: int) -
         row = {"scores": len(truth), "decided": sure.sum(), "drawn": name}
         if name == "margin" and len(ratio):
             spread = np.quantile(ratio, [0.5, 0.05, 0.95])
-            row["variance"] = "{:.1f} ({:.1f} to {:.1f})".format(*spread)
+            row["variance"] = "{:.3g} ({:.3g} to {:.3g})".format(*spread)
         row["agree"] = (decided & same)[:, sure].mean() if sure.any() else np.nan
         row["contradict"] = int((decided & ~same)[:, sure].sum())
         rows.append(row | {"covered": inside.mean()})

@@ -11,6 +11,7 @@ from faultline.ablation.variants import Variant
 from faultline.attacks.run import crafters
 from faultline.base.columns import transfer
 from faultline.base.files import load_tensors
+from faultline.base.memory import keep_freed
 from faultline.networks.layers import called
 from faultline.networks.layers import layers as layers_of
 from faultline.run.job import free_memory
@@ -33,6 +34,7 @@ def ablate(
     active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
     the column changed_activations. tops: what `sweep` counts as correct.
     """
+    keep_freed()
     dataset, network, state, device = opened(job)
     sets = job.params.sets
     clean, labels = judging_images(dataset, split=sets["split"], count=sets["images"])

@@ -263,9 +263,10 @@ class _Graph:
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
         self.plain: _Loop | None = None  # evaluates these
-        self.changes = {id(variant): self._change(variant) for variant in variants}
+        self.changes: dict[int, Mask | None] = {}
         self.reads = set()
-        for change in self.changes.values():
+        for variant in variants:
+            change = self.changes[id(variant)] = self._change(variant)
             if change is None or not change.filters:
                 continue
             propagation = self._propagation(change)

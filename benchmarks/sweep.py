@@ -1,6 +1,7 @@
 """How fast the sweep engine is, side by side with what one would write or use instead.
 
     pip install -e .    # once
+    python benchmarks/sweep.py --quick    # less than five minutes on two cores
     python benchmarks/sweep.py
     python benchmarks/sweep.py resnet18 alexnet --repetitions 9
 
@@ -14,17 +15,24 @@ Everything runs on the same weights, images, batch size and threads, in turn, in
     engine     faultline.ablation.sweep
 
 For single filters, a few of every layer are removed; removing all of them takes the set-up of each
-layer, measured, plus its number of filters times the measured time of one. Threshold sweeps (75
-variants a layer) and re-crafted attacks (FGSM, ten filters a layer) are run whole on a few layers.
-Predictions must be the same, image by image and variant by variant, but for ties of the two largest
-logits within rounding, which are counted; if they are not, no ratio is printed. "limit" is what
+layer plus its number of filters times the time of one, both from the same run: the difference of
+two runs would be mostly noise where a set-up takes as long as a thousand filters. Threshold sweeps
+(75 variants a layer) and re-crafted attacks (FGSM, ten filters a layer) are run whole on a few
+layers. Predictions must be the same, image by image and variant by variant, but for ties of the two
+largest logits within rounding, which are counted; else no ratio is printed. "limit" is what
 multiply-accumulates alone would allow an engine that computes every layer from the removed filter
-on, and nothing before. A ratio is a median over repetitions, with the smallest and the largest.
+on, and nothing before; equal networks once; under an attack also the gradient through the whole
+network and the whole network on what was crafted, with the forward of the gradient as the clean
+evaluation. It can be surpassed by what shares more. A ratio is a median over repetitions, with the
+smallest and the largest, of CPU time.
 """
 
 import argparse
 import copy
 import importlib.util
+import os
+import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -43,6 +51,7 @@ from faultline.ablation.sweep import TOLERANCE, logits_of, sweep
 from faultline.ablation.tracing import Traced
 from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
 from faultline.attacks.craft import craft
+from faultline.base.memory import keep_freed
 from faultline.networks.architectures import from_torchvision
 from faultline.networks.layers import layers
 from faultline.networks.registry import REGISTRY, Entry, build
@@ -59,6 +68,7 @@ CASES = {
     "small_conv": ((1, 8, 8), 500, 300),
     "small_resnet": ((1, 8, 8), 500, 300),
 }
+QUICK = ("resnet18", "alexnet", "small_resnet")
 LR = {"vgg11_bn": 1e-4, "squeezenet1_1": 3e-4}
 ATTACK = {"attack": {"method": "fgsm"}, "eps": 0.05, "bounds": (0.0, 1.0), "seed": 0}
 
@@ -209,9 +219,10 @@ def loop_recrafted(network, variants, images, labels, batch_size):
 
 
 def seconds(function, *arguments):
-    began = time.perf_counter()
+    """CPU time of a call and its result: other work on the machine counts for less."""
+    began = time.process_time()
     made = function(*arguments)
-    return time.perf_counter() - began, made
+    return time.process_time() - began, made
 
 
 def engine(network, variants, images, batch_size, attacks=None, labels=None):
@@ -280,13 +291,45 @@ def spread(values) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
+def told(found: dict) -> str:
+    return f"{spread(found['ratio'])}, limit {found['limit']:.1f}"
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    named = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    processor = named[1] if named else platform.processor()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}, {versions}, CPU"
+
+
 def few(count: int, most: int) -> list[int]:
     """Indices spread evenly."""
     return sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)})
 
 
-def limit(network, images) -> float:
-    """Multiply-accumulates of whole forwards over those from each removed filter's layer on."""
+class Timed(list):
+    """Variants that know how long a sweep was busy with them: what it does for each, over all."""
+
+    planned = 0.0
+    begun = ended = None
+
+    def __iter__(self):
+        began = time.process_time()
+        yield from super().__iter__()
+        self.planned += time.process_time() - began
+
+    def __getitem__(self, index):
+        self.ended = time.process_time()
+        self.begun = self.begun or self.ended
+        return super().__getitem__(index)
+
+    def each(self) -> float:
+        return (self.planned + self.ended - self.begun) / len(self)
+
+
+def operations(network, images) -> dict[str, tuple[int, int, int]]:
+    """Layer -> multiply-accumulates of one image in (all layers, this one, those behind it)."""
     counts = {}
     hooks = [
         layer.register_forward_hook(
@@ -300,25 +343,26 @@ def limit(network, images) -> float:
         network(images[:1])
     for hook in hooks:
         hook.remove()
-    whole = suffix = 0
+    found = {}
     for name, layer in layers(network).items():
         after = {n.target for n in Traced(network, [name], images[:2]).after}
         later = {m for n, m in layers(network).items() if f"body.{n}" in after} - {layer}
-        whole += len(layer.weight) * sum(counts.values())
-        suffix += len(layer.weight) * sum(counts[m] for m in later)
-    return whole / suffix
+        found[name] = sum(counts.values()), counts[layer], sum(counts[m] for m in later)
+    return found
 
 
-def single_filters(network, images, batch_size, repetitions) -> dict:
+def single_filters(network, images, batch_size, repetitions, macs, most) -> dict:
     ratios, ties, shown = [], 0, {}
-    plans = []
-    for name, layer in layers(network).items():
+    plans, known = [], layers(network)
+    whole = behind = 0
+    for name in [list(known)[i] for i in few(len(known), most)]:
+        layer = known[name]
+        whole += len(layer.weight) * macs[name][0]
+        behind += len(layer.weight) * macs[name][2]
         count = len(layer.weight)
         # of a small network all, as the noise of few would be multiplied
         chosen = few(count, 64 if count <= 64 and len(images) >= 500 else 8)
-        variants = list(nodal_variants(name, layer, filters=chosen, at="weights"))
-        nothing = [Variant({"layer": name}, key=None)]
-        plans.append((count, variants, nothing))
+        plans.append((count, list(nodal_variants(name, layer, filters=chosen, at="weights"))))
     middle = plans[len(plans) // 2][1][:2]
     others = {"notebook": notebook}
     for way in ("captum", "MRFI"):
@@ -329,13 +373,13 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
     shown = {name: [] for name in others}
     for repetition in range(repetitions):
         slow = fast = 0.0
-        for count, variants, nothing in plans:
+        for count, variants in plans:
             compared = variants[:: max(len(variants) - 1, 1)][:2]
             plain, expected = seconds(loop, network, compared, images, batch_size)
-            setup, _ = seconds(engine, network, nothing, images, batch_size)
-            several, _ = seconds(engine, network, variants, images, batch_size)
+            timed = Timed(variants)
+            several, _ = seconds(engine, network, timed, images, batch_size)
             slow += count * plain / len(compared)
-            fast += setup + count * max(several - setup, 0) / len(variants)
+            fast += several + (count - len(variants)) * timed.each()
             if not repetition:
                 ties += assert_same(network, compared, images, batch_size, expected)
         ratios.append(slow / fast)
@@ -346,12 +390,13 @@ def single_filters(network, images, batch_size, repetitions) -> dict:
                 sys.exit(f"{name} predicts otherwise; no ratio")
             runs = len(middle) + 2 if name == "captum" else len(middle)
             shown[name].append(plain / len(middle) / (taken / runs))
-    return {"ratio": ratios, "ties": ties, "others": shown}
+    return {"ratio": ratios, "ties": ties, "others": shown, "limit": whole / behind}
 
 
-def threshold_sweeps(network, images, batch_size, repetitions) -> dict:
+def threshold_sweeps(network, images, batch_size, repetitions, macs) -> dict:
     known, ratios, ties = layers(network), [], 0
     chosen = [list(known)[i] for i in few(len(known), 3)]
+    plain_macs = least = 0
     for repetition in range(repetitions):
         slow = fast = 0.0
         for name in chosen:
@@ -367,14 +412,19 @@ def threshold_sweeps(network, images, batch_size, repetitions) -> dict:
             slow += len(variants) * plain / len(compared)
             fast += whole
             if not repetition:
+                total, own, behind = macs[name]
+                distinct = len({v.key for v in variants} - {None})
+                plain_macs += len(variants) * total
+                least += total + distinct * (own + behind)
                 ties += assert_same(network, compared, images, batch_size, expected)
         ratios.append(slow / fast)
-    return {"ratio": ratios, "ties": ties}
+    return {"ratio": ratios, "ties": ties, "limit": plain_macs / least}
 
 
-def recrafted(network, images, labels, batch_size, repetitions) -> dict:
+def recrafted(network, images, labels, batch_size, repetitions, macs) -> dict:
     known, ratios, differ, total = layers(network), [], 0, 0
     chosen = [list(known)[i] for i in few(len(known), 3)]
+    plain_macs = least = 0
     for repetition in range(repetitions):
         slow = fast = 0.0
         for name in chosen:
@@ -388,6 +438,10 @@ def recrafted(network, images, labels, batch_size, repetitions) -> dict:
             slow += len(variants) * plain / 2
             fast += whole
             if not repetition:
+                # forward on clean images, twice the plain way, gradient, forward on crafted ones
+                total_macs, own, behind = macs[name]
+                plain_macs += len(variants) * 4 * total_macs
+                least += 3 * total_macs + len(variants) * (own + behind + 2 * total_macs)
                 for index, pair in enumerate(expected):
                     for kind, hits in zip(("clean", "fgsm"), pair, strict=True):
                         differ += int((hits.numpy() != facts.correct[kind][index]).sum())
@@ -396,7 +450,7 @@ def recrafted(network, images, labels, batch_size, repetitions) -> dict:
     # a pixel's gradient that is nearly zero may have either sign, so single images may differ
     if differ > 0.005 * total:
         sys.exit(f"re-crafted: {differ} of {total} decisions differ; no ratio")
-    return {"ratio": ratios, "differ": f"{differ}/{total}"}
+    return {"ratio": ratios, "differ": f"{differ}/{total}", "limit": plain_macs / least}
 
 
 def main() -> None:
@@ -404,31 +458,37 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(CASES)}; all by default")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="few layers of three networks")
+    parser.add_argument("--repetitions", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.peak:
         return print_peak(chosen.networks[0], chosen.peak)
     torch.set_num_threads(chosen.threads)
-    print(f"torch {torch.__version__}, {chosen.threads} thread(s), CPU; x the plain loop")
-    for name in chosen.networks or CASES:
+    keep_freed()
+    repetitions = chosen.repetitions or (3 if chosen.quick else 5)
+    print(f"{machine()}; {chosen.threads} thread(s), {repetitions} repetitions; x the plain loop")
+    for name in chosen.networks or (QUICK if chosen.quick else CASES):
         shape, n, steps = CASES[name]
+        n = min(n, 100) if chosen.quick and shape[1] > 8 else n
         network = trained(name, shape, steps)
         images, labels = (part[:n] for part in digits(shape))
-        most = f"limit {limit(network, images):.1f}"
-        found = single_filters(network, images, n, chosen.repetitions)
-        print(f"{name}, {n} images of {'x'.join(map(str, shape))}, {most}")
-        print(f"  filters     {spread(found['ratio'])}, {found['ties']} ties")
+        macs = operations(network, images)
+        most = 4 if chosen.quick else len(macs)
+        found = single_filters(network, images, n, repetitions, macs, most)
+        print(f"{name}, {n} images of {'x'.join(map(str, shape))}")
+        print(f"  filters     {told(found)}, {found['ties']} ties")
         for other, ratios in found["others"].items():
             print(f"  {other:11} {spread(ratios)}")
-        ways = ["loop", *found["others"], "engine"]
-        print("  peak MB     " + ", ".join(f"{way} {peak(name, way)}" for way in ways))
+        if not chosen.quick:
+            ways = ["loop", *found["others"], "engine"]
+            print("  peak MB     " + ", ".join(f"{way} {peak(name, way)}" for way in ways))
         part = min(n, 100)
-        swept = threshold_sweeps(network, images[:part], part, chosen.repetitions)
-        print(f"  thresholds  {spread(swept['ratio'])}, {swept['ties']} ties, {part} images")
-        again = recrafted(network, images[:part], labels[:part], part, chosen.repetitions)
-        print(f"  re-crafted  {spread(again['ratio'])}, {again['differ']} differ", flush=True)
+        swept = threshold_sweeps(network, images[:part], part, repetitions, macs)
+        print(f"  thresholds  {told(swept)}, {swept['ties']} ties, {part} images")
+        again = recrafted(network, images[:part], labels[:part], part, repetitions, macs)
+        print(f"  re-crafted  {told(again)}, {again['differ']} differ", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from trainings import quiet
 
-from faultline.ablation.sweep import active_images, logits_of, sweep
+from faultline.ablation.sweep import _Graph, active_images, logits_of, sweep
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, nodal_variants, synaptic_variants
 from faultline.attacks.craft import craft
@@ -671,6 +671,73 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
         say=quiet,
     )
     assert max(seen) <= 32
+
+
+def gradients_at(*pieces):
+    """An attack that takes gradients at some pieces of the clean images and changes nothing."""
+
+    def attack(forward, images, labels, *, batch_size):
+        for piece in pieces or [slice(i, i + batch_size) for i in range(0, 11, batch_size)]:
+            leaf = images[piece].clone().requires_grad_()
+            forward(leaf)
+        return images
+
+    return attack
+
+
+@pytest.mark.parametrize(
+    ("pieces", "again"),
+    [
+        ([], False),
+        ([slice(0, 11)], False),
+        ([slice(4), slice(4, 8), slice(8, 11)], False),
+        ([slice(0, 5)], True),
+        ([slice(7, 11), slice(7)], False),
+        ([slice(3, 11), slice(8, 11)], True),  # as many as there are, but not all
+    ],
+)
+def test_clean_images_are_run_once_where_the_attack_runs_them(monkeypatch, pieces, again):
+    network, images, labels = example("small_conv", 8, 11)
+    variants = some_variants(network, "conv2")
+    variants += [Variant({"number": 99}, v.key, v.replace, v.mask) for v in variants[3:5]]
+    given = {"ablated": ["conv2"], "batch_size": 4, "say": quiet}
+    expected = sweep(network, variants, {"clean": images}, labels, **given)
+    fixed, calls = _Graph.fixed, []
+    monkeypatch.setattr(_Graph, "fixed", lambda *given: calls.append(given) or fixed(*given))
+    attacks = {"one": gradients_at(*pieces)}
+    facts = sweep(network, variants, {"clean": images}, labels, attacks=attacks, **given)
+    assert bool(calls) == again
+    for name in ("clean", "one"):
+        assert np.array_equal(facts.base[name], expected.base["clean"])
+        assert np.array_equal(facts.correct[name], expected.correct["clean"])
+        assert np.array_equal(facts.changed[name], expected.changed["clean"])
+
+
+def test_equal_networks_are_evaluated_once():
+    network, images, labels = example("small_conv", 8, 20)
+    made = []
+    weight = network.body.conv2.weight.detach()
+
+    def replace(factor):
+        made.append(factor)
+        return {"conv2.weight": weight * factor}
+
+    factors = [0.5, 2.0, 0.5, 0.5, 1.0]
+    variants = [
+        Variant({"factor": f}, key=f if f != 1 else None, replace=partial(replace, f))
+        for f in factors
+    ]
+    attack = partial(craft, attack=FGSM, eps=0.05, bounds=(0.0, 1.0), seed=0)
+    sets = {"clean": images, "noise": images.flip(0)}
+    facts = sweep(
+        network, variants, sets, labels, ablated=["conv2"], attacks={"fgsm": attack}, say=quiet
+    )
+    assert made.count(1.0) == 0
+    for name in ("clean", "noise", "fgsm"):
+        assert np.array_equal(facts.correct[name][0], facts.correct[name][2])
+        assert np.array_equal(facts.correct[name][4], facts.base[name])
+        assert facts.changed[name][[0, 2, 3]].tolist() == [facts.changed[name][0]] * 3
+        assert facts.changed[name][0] and not facts.changed[name][4]
 
 
 def test_the_best_few_classes_by_hand():

@@ -1,12 +1,18 @@
 """Batches that a GPU has no room for are halved; the results stay."""
 
+import os
+import platform
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import faultline
 from faultline.ablation.sweep import sweep
 from faultline.ablation.variants import nodal_variants
 from faultline.attacks.craft import craft
@@ -87,3 +93,25 @@ def test_sweeps_stay(network, images, crafted):
     for name, correct in whole.correct.items():
         np.testing.assert_array_equal(halved.correct[name], correct)
         assert not correct.all()
+
+
+FAULTS = """
+import resource, torch
+from faultline.base.memory import keep_freed
+keep_freed()
+for _ in range(3):
+    torch.ones(8_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(8_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_kept():
+    path = {"PYTHONPATH": str(Path(faultline.__file__).parents[1])}
+    told = subprocess.run(
+        [sys.executable, "-c", FAULTS], env=os.environ | path, check=True, capture_output=True
+    )
+    assert int(told.stdout) < 7812  # pages of one tensor; ten would be fresh otherwise

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -68,56 +69,78 @@ def sweep(
     crafted = attacks or {}
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
     batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
-    names = [*image_sets, *crafted]
-    n = len(labels)
-    base = {name: np.zeros((len(tops), n), bool) for name in names}
-    correct = {name: np.zeros((len(tops), len(variants), n), bool) for name in names}
-    changed, nonfinite = ({name: np.zeros(len(variants), int) for name in names} for _ in range(2))
-    ties = 0
+    names, n = [*image_sets, *crafted], len(labels)
+    records = {name: _Record(len(tops), len(variants), n) for name in names}
     clock = _Clock(len(variants), n * len(names), say)
-    repeated = {key for key, times in Counter(v.key for v in variants).items() if times > 1}
+    times = Counter(variant.key for variant in variants)
+    first: dict[object, int] = {}  # equal networks are evaluated once
+    for index, variant in enumerate(variants):
+        first.setdefault(variant.key, index)
+
+    def begun(name: str, part: slice, logits: Tensor) -> _Judge:
+        judge = _Judge(logits, labels[part], tops)
+        records[name].put(-1, part, judge.unchanged())
+        if None in first:
+            put(name, first[None], part, judge.unchanged())
+        return judge
+
+    def put(name: str, index: int, part: slice, found) -> None:
+        records[name].put(index, part, found)
+        clock.tick((part.stop - part.start) * times[variants[index].key])
+
+    distinct = [index for key, index in first.items() if key is not None]
+    everything, known = slice(0, n), set()  # variants of which "clean" is known
     with torch.no_grad():
-        for name in names:
+        for name, attack in crafted.items():
             # an attack draws for all images at once, and splits them itself
-            step = n if name in crafted else batch_size
-            for begin in range(0, n, step):
-                part = slice(begin, min(begin + step, n))
-                if name in crafted:
-                    attack = partial(crafted[name], batch_size=batch_size)
-                    evaluate = engine.recrafted(image_sets["clean"], labels, attack, batch_size)
+            evaluate = engine.recrafted(
+                image_sets["clean"], labels, partial(attack, batch_size=batch_size), batch_size
+            )
+            logits, clean = evaluate(None)
+            judge = begun(name, everything, logits)
+            of_clean = None
+            if clean is not None and not known:
+                of_clean = begun("clean", everything, clean)
+                known.add(None)
+            for index in distinct:
+                logits, clean = evaluate(variants[index])
+                put(name, index, everything, judge(None, logits))
+                if of_clean and clean is not None:
+                    put("clean", index, everything, of_clean(None, clean))
+                    known.add(index)
+        for name, images in image_sets.items():
+            left = [index for index in distinct if name != "clean" or index not in known]
+            if name == "clean" and None in known and not left:
+                continue
+            for begin in range(0, n, batch_size):
+                part = slice(begin, min(begin + batch_size, n))
+                evaluate = engine.fixed(images[part])
+                logits = evaluate(None)[1]
+                if name == "clean" and None in known:
+                    judge = _Judge(logits, labels[part], tops)
                 else:
-                    evaluate = engine.fixed(image_sets[name][part])
-                judge = _Judge(evaluate(None)[1], labels[part], tops)
-                base[name][:, part] = judge.base
-                ties += judge.ties
-                known = {None: judge.unchanged()}
-                for index, variant in enumerate(variants):
-                    found = known.get(variant.key)
-                    if found is None:
-                        found = judge(*evaluate(variant))
-                        if variant.key in repeated:
-                            known[variant.key] = found
-                    correct[name][:, index, part], moved, tied, broken = found
-                    changed[name][index] += moved
-                    nonfinite[name][index] += broken
-                    ties += tied
-                    clock.tick(part.stop - begin)
-    if ties:
+                    judge = begun(name, part, logits)
+                for index in left:
+                    put(name, index, part, judge(*evaluate(variants[index])))
+    for index, variant in enumerate(variants):
+        for record in records.values():
+            record.repeat(index, first[variant.key])
+    if ties := sum(record.ties.sum() for record in records.values()):
         say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
-    if broken := sum(counts.sum() for counts in nonfinite.values()):
+    if broken := sum(record.nonfinite[:-1].sum() for record in records.values()):
         say(f"{broken} outputs of {clock.total} are not finite and count as misclassified")
     columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
     sets = {
-        name if top == 1 else f"{name}@{top}": (name, place)
+        name if top == 1 else f"{name}@{top}": (records[name], place)
         for name in names
         for place, top in enumerate(tops)
     }
     return Facts(
         variants=columns,
-        base={key: base[name][place] for key, (name, place) in sets.items()},
-        correct={key: correct[name][place] for key, (name, place) in sets.items()},
-        changed={key: changed[name] for key, (name, _) in sets.items()},
-        nonfinite={key: nonfinite[name] for key, (name, _) in sets.items()},
+        base={key: record.correct[place, -1] for key, (record, place) in sets.items()},
+        correct={key: record.correct[place, :-1] for key, (record, place) in sets.items()},
+        changed={key: record.changed[:-1] for key, (record, _) in sets.items()},
+        nonfinite={key: record.nonfinite[:-1] for key, (record, _) in sets.items()},
         chance=labels.unique(return_counts=True)[1].max().item() / n,
     )
 
@@ -136,6 +159,27 @@ def logits_of(
             if logits is not None:
                 whole[slice(None) if rows is None else rows] = logits
             yield whole
+
+
+class _Record:
+    """What is known of one image set: of every variant, and last of the base network."""
+
+    def __init__(self, tops: int, variants: int, n: int):
+        self.correct = np.zeros((tops, variants + 1, n), bool)
+        self.changed, self.ties, self.nonfinite = np.zeros((3, variants + 1), int)
+
+    def put(self, index: int, part: slice, found: tuple[np.ndarray, int, int, int]) -> None:
+        """found: as a `_Judge` says of some images."""
+        self.correct[:, index, part], changed, ties, nonfinite = found
+        self.changed[index] += changed
+        self.ties[index] += ties
+        self.nonfinite[index] += nonfinite
+
+    def repeat(self, index: int, source: int) -> None:
+        """What is known of one variant holds of another that is equal to it."""
+        self.correct[:, index] = self.correct[:, source]
+        for counts in (self.changed, self.ties, self.nonfinite):
+            counts[index] = counts[source]
 
 
 class _Judge:
@@ -219,9 +263,10 @@ class _Graph:
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
         self.plain: _Loop | None = None  # evaluates these
-        self.changes = {id(variant): self._change(variant) for variant in variants}
+        self.changes: dict[int, Mask | None] = {}
         self.reads = set()
-        for change in self.changes.values():
+        for variant in variants:
+            change = self.changes[id(variant)] = self._change(variant)
             if change is None or not change.filters:
                 continue
             propagation = self._propagation(change)
@@ -297,27 +342,40 @@ class _Graph:
         return evaluate
 
     def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int):
-        """variant -> (None, logits), on images attacked anew for each."""
-        starts = _Starts(self.traced, most=-(-len(images) // batch_size))
+        """variant -> (logits on images attacked anew for each, logits on the clean images).
+
+        The latter are those from which the attack took gradients, None where it took none there.
+        """
+        starts = _Starts(self.traced, images, most=-(-len(images) // batch_size))
         plain = self.plain and self.plain.recrafted(images, labels, attack, batch_size)
 
         def evaluate(variant: Variant | None):
             if id(variant) in self.large:
                 return plain(variant)
-            changes = {}
+            changes, clean = {}, {}
             if variant and variant.mask:
                 places = self.traced.places(variant.mask.layer, variant.mask.at)
                 changes["masked"] = dict.fromkeys(places, partial(self._mask, variant.mask))
             elif variant and variant.replace:
                 changes["replaced"] = self._replaced(variant)
-            forward = _Forward(lambda part: self.traced.finish(starts(part), **changes))
+
+            def run(part: Tensor) -> Tensor:
+                boundary, place = starts(part)
+                logits = self.traced.finish(boundary, **changes)
+                if place is not None:
+                    clean[place] = logits.detach()
+                return logits
+
             with torch.enable_grad():
-                adversarial = attack(forward, images, labels)
+                adversarial = attack(_Forward(run), images, labels)
             logits = [
                 self.traced.finish(self.traced.start(part), **changes)
                 for part in adversarial.split(batch_size)
             ]
-            return None, torch.cat(logits)
+            found = [clean[place] for place in sorted(clean)]
+            begins = [0, *accumulate(map(len, found))]
+            whole = [*sorted(clean), len(images)] == begins
+            return torch.cat(logits), torch.cat(found) if whole else None
 
         return evaluate
 
@@ -385,28 +443,46 @@ class _Starts:
     """What comes before the ablated layers, for attacks that begin at the same images each time.
 
     Values of images that come back are kept with their graph, so that a gradient with respect to
-    the images can be taken from them again and again. most: how many batches are kept.
+    the images can be taken from them again and again. clean: the images that surely do. most: how
+    many batches are kept.
     """
 
-    def __init__(self, traced: Traced, *, most: int):
-        self.traced, self.most = traced, most
+    def __init__(self, traced: Traced, clean: Tensor, *, most: int):
+        self.traced, self.clean, self.most = traced, clean, most
+        self.places: dict[int, dict[bytes, int]] = {}
         self.seen: set[bytes] = set()
         self.kept: dict[bytes, tuple[Tensor, dict]] = {}
 
-    def __call__(self, images: Tensor) -> dict:
+    def __call__(self, images: Tensor) -> tuple[dict, int | None]:
+        """(values at the boundary, the first image's place among the clean ones, which follow one
+        another in batches of this size; None for others and where no gradient is asked for)."""
         if not images.requires_grad:
-            return self.traced.start(images)
-        digest = hashlib.sha256(images.detach().cpu().numpy().tobytes()).digest()
+            return self.traced.start(images), None
+        digest = _digest(images)
+        place = self._places(len(images)).get(digest)
         if digest not in self.kept:
-            if digest not in self.seen or len(self.kept) >= self.most:
+            again = place is not None or digest in self.seen
+            if not again or len(self.kept) >= self.most:
                 self.seen.add(digest)
-                return self.traced.start(images)
+                return self.traced.start(images), place
             leaf = images.detach().clone().requires_grad_()
             self.kept[digest] = leaf, self.traced.start(leaf)
         leaf, boundary = self.kept[digest]
         linked = [n for n, v in boundary.items() if isinstance(v, Tensor) and v.requires_grad]
         values = _Again.apply(images, leaf, *(boundary[node] for node in linked))
-        return boundary | dict(zip(linked, values, strict=True))
+        return boundary | dict(zip(linked, values, strict=True)), place
+
+    def _places(self, size: int) -> dict[bytes, int]:
+        """Batch of so many clean images -> where it begins; the last one may be a smaller rest."""
+        if size not in self.places:
+            last = len(self.clean) - size
+            begins = [*range(0, last + 1, size), last] if last >= 0 else []
+            self.places[size] = {_digest(self.clean[i : i + size]): i for i in begins}
+        return self.places[size]
+
+
+def _digest(images: Tensor) -> bytes:
+    return hashlib.sha256(images.detach().cpu().numpy().tobytes()).digest()
 
 
 class _Again(torch.autograd.Function):
@@ -474,7 +550,7 @@ class _Loop:
                 with torch.enable_grad():
                     adversarial = attack(self.network, images, labels)
                 parts = adversarial.split(batch_size)
-                return None, torch.cat([self.network(part.clone()) for part in parts])
+                return torch.cat([self.network(part.clone()) for part in parts]), None
 
         return evaluate
 

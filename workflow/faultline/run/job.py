@@ -130,6 +130,9 @@ def torch_device(snakemake):
     """
     import torch
 
+    from faultline.base.memory import keep_freed
+
+    keep_freed()
     torch.set_num_threads(snakemake.threads)
     wanted = snakemake.params.device
     if wanted == "cuda" and not torch.cuda.is_available():

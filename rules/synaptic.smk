@@ -24,31 +24,41 @@ rule choose_images:
         "../workflow/choose_images.py"
 
 
-rule ablate_layer:
-    input:
-        data=DATA,
-        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
-        chosen=chosen_images,
-    output:
-        facts=f"{LAYER}/synaptic-filtering.npz",
-    log:
-        f"{LOGS}/layers/{{layer}}/ablate_layer.log",
-    conda:
-        "../envs/faultline.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=240,
-        gpu=GPU,
-    params:
-        sets=PLAN.image_sets(),
-        filters=FILTERING["filters"],
-        thresholds=FILTERING["thresholds"],
-        random_draws=FILTERING["random_draws"],
-        device=config["device"],
-        code=code("ablate_layer"),
-    script:
-        "../workflow/ablate_layer.py"
+# One rule for any layer; or one for each batch of a network's layers, which a job does together.
+for batch in PLAN.layer_batches():
+
+    rule ablate_layer:
+        name:
+            batch["rule"]
+        input:
+            data=DATA,
+            checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+            adversarial=adversarial_sets,
+            chosen=chosen_images,
+        output:
+            facts=[
+                f"{LAYER}/synaptic-filtering.npz".replace("{layer}", layer)
+                for layer in batch["layers"]
+            ],
+        log:
+            f"{LOGS}/{batch['log']}",
+        wildcard_constraints:
+            network=batch["network"],
+        conda:
+            "../envs/faultline.yaml"
+        resources:
+            mem_mb=memory(2000),
+            runtime=240,
+            gpu=GPU,
+        params:
+            sets=PLAN.image_sets(),
+            filters=FILTERING["filters"],
+            thresholds=FILTERING["thresholds"],
+            random_draws=FILTERING["random_draws"],
+            device=config["device"],
+            code=code("ablate_layer"),
+        script:
+            "../workflow/ablate_layer.py"
 
 
 rule ablate_global:

@@ -18,6 +18,7 @@ from trainings import assert_same_bits
 from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
+from faultline.run.paths import place_of
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
@@ -55,9 +56,10 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
     swept = [] if swept == "none" else swept
     for network in settings["networks"]:
         found = {
-            job["wildcards"]["layer"]
+            place_of(path)["layer"]
             for job in jobs
-            if job["rule"] == "ablate_layer" and job["wildcards"]["network"] == network
+            if job["rule"].startswith("ablate_layer") and job["wildcards"]["network"] == network
+            for path in job["output"]
         }
         layers = {name for name, *_ in networks()[network]["layers"]}
         assert found == layers if swept == "all" else found <= layers
@@ -315,6 +317,23 @@ def test_another_tau_remakes_the_classes_of_its_unit_and_what_reads_them(rerun, 
     assert counts(again) == CLASSES_OF[unit]
     assert values(again, "unit") == {"classify": {unit}}
     assert "regular" not in values(again, "policy").get("retrain", ())
+
+
+@pytest.mark.slow
+def test_layers_may_be_shared_out_over_jobs_otherwise(rerun):
+    rerun.edit("config.yaml", "thresholds: 3", "thresholds: 3, layers_per_job: 2")
+    assert counts(rerun.announced()) == {}
+    lost, other = (
+        rerun.folder / f"results/digits/small_conv/standard/seed-0/epoch-1/layers/{layer}/"
+        "synaptic-filtering.npz"
+        for layer in ("conv1", "fc")
+    )
+    before = lost.read_bytes(), other.read_bytes()
+    lost.unlink()
+    (again,) = [job for job in rerun.announced() if "ablate" in job["rule"]]
+    assert again["rule"] == "ablate_layers_small_conv_1" and len(again["output"]) == 2
+    rerun.run("--cores", "1", *again["output"])
+    assert (lost.read_bytes(), other.read_bytes()) == before
 
 
 @pytest.mark.slow

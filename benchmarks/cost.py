@@ -93,7 +93,11 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
     there = {"test": test, "validation": dataset["validation"] or test}[ablation["split"]]
     images = min(ablation["images"] or there, there)
     anew = [passes(attack) - 1 for attack in plan.image_sets()["recrafted"].values()]
-    stored = {*plan.transferred()} | {*(config["targeting"]["attacks"] if targeted else ())}
+    # chosen by margin, they come from the whole split, which is attacked and evaluated once
+    whole = there if ablation.get("choose") == "margin" else images
+    shared = {*plan.transferred()}
+    looked = 1 + len(shared) + sum(passes(a) for a in plan.image_sets()["recrafted"].values())
+    stored = shared | {*(config["targeting"]["attacks"] if targeted else ())}
 
     def judged(layer: str | None = None, *, rest=after) -> int:
         """Of one ablated network; None: of all layers at once."""
@@ -120,7 +124,10 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
         {
             "train": seeds * training["epochs"][-1] * train * training_passes(training) * forward,
             "attack": checkpoints * test * curves * forward,
-            "craft": checkpoints * images * sum(passes(attacks[a]) for a in stored) * forward,
+            "craft": checkpoints
+            * sum((whole if a in shared else images) * passes(attacks[a]) for a in stored)
+            * forward,
+            "choose_images": checkpoints * there * looked * forward * (whole != images),
             "ablate_layer": variants
             * sum(judged(n) for n in select_layers(network, sweep["layers"])),
             "ablate_global": variants * judged() * sweep["global"],
@@ -133,8 +140,7 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
             * forward,
             "bytes of checkpoints": (checkpoints + retrained) * parameters * 12,
             "bytes of adversarial sets": checkpoints
-            * len(stored)
-            * images
+            * sum(whole if a in shared else images for a in stored)
             * 4
             * math.prod(source.shape),
         }

@@ -1,11 +1,18 @@
-"""What `--config` gives, with its types."""
+"""The config completed from the schema, and what `--config` gives, with its types."""
 
 import pytest
 from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 from support import SCHEMA, error_of
 
-from faultline.run.schema import from_command_line
+from faultline.run.schema import from_command_line, with_defaults
+
+
+def test_what_a_mapping_leaves_out_takes_the_defaults_of_that_mapping():
+    tau = {"filters": {"S_adv": 0.02}}
+    found = with_defaults({"classes": {"tau": tau}}, SCHEMA, SCHEMA)["classes"]["tau"]
+    assert found["filters"] == {"S_clean": 0.01, "S_adv": 0.02, "S_diff": 0.01}
+    assert found["bands"]["S_adv"] == 0.05 and found["layers"]["S_adv"] == 0.1
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,8 @@ def with_defaults(value, schema: dict, root: dict):
         for key, part in schema.get("properties", {}).items():
             if key not in value and "default" in part:
                 value[key] = copy.deepcopy(part["default"])
+            elif isinstance(value.get(key), dict) and isinstance(part.get("default"), dict):
+                value[key] = copy.deepcopy(part["default"]) | value[key]
             if key in value:
                 value[key] = with_defaults(value[key], part, root)
         other = schema.get("additionalProperties")

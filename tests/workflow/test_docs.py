@@ -13,6 +13,7 @@ from support import ROOT, SCHEMA, copy_workflow, fenced, ran
 
 import faultline
 from faultline.base.files import load_table
+from faultline.run.schema import check_schema
 
 
 def page(name: str) -> str:
@@ -101,6 +102,37 @@ def test_the_examples_of_the_library_print_what_they_show(capsys):
     (table,) = re.findall(r"^\| to \| call \|\n(.*?)\n\n", page("api.md"), flags=re.M | re.S)
     told = set(re.findall(r"`(\w+)`", table))
     assert {*faultline.__all__} <= told
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub names them."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file):
+    text = file.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"<!--.*?-->", "", text)):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("http:", "https:")):
+            continue
+        target = (file.parent / path) if path else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_is_linked_from_the_first():
+    first = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in (ROOT / "docs").glob("*.md") if f"(docs/{p.name}" not in first] == []
+
+
+def test_the_config_of_the_readme_is_one():
+    ((_, text),) = fenced((ROOT / "README.md").read_text(encoding="utf-8"))
+    check_schema(yaml.safe_load(text), SCHEMA)
 
 
 def test_the_papers_are_cited_alike():

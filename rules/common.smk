@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
 
 if not isinstance(workflow.current_basedir, os.PathLike):
     sys.exit(
@@ -35,17 +36,24 @@ from faultline.run.plan import (
     with_code,
     with_each,
 )
+from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
 
+# Another workflow that has this one as a module speaks for itself, and has a --config of its own.
+ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+given = dict(workflow.config_settings.config) if ALONE else {}
 try:
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    config = resolve(config, yaml.safe_load(schema))
+    update_config(config, from_command_line(given, schema, schema))
+    config = resolve(config, schema)
     PLAN = Plan(config)
     CLASSES = PLAN.classes
     os.environ[kept.SOURCES] = kept.sources(config)
 except UserError as error:
-    sys.exit(f"error: {', '.join(map(str, workflow.configfiles)) or 'config'}: {error}")
+    files = [str(file) for file in workflow.configfiles] or ["config"]
+    origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
+    sys.exit(f"error: {', '.join(origin)}: {error}")
 
 RESULTS = config["results"].rstrip("/")
 there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
@@ -74,10 +82,7 @@ if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
 
-# Another workflow that has this one as a module speaks for itself.
-CONSOLE = (
-    console.install(workflow) if ROOT in Path(workflow.main_snakefile).resolve().parents else None
-)
+CONSOLE = console.install(workflow) if ALONE else None
 
 
 onstart:

@@ -143,7 +143,7 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 def test_there_are_as_many_rules_as_scripts():
     scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
-    for_users = {"kept"}
+    for_users = {"compare", "kept"}
     assert set(RULES) - TABULATES == scripts - {"tabulate_study"} - for_users
 
 

@@ -171,3 +171,14 @@ def policy_comparison(
     ]
     legend(fig, handles, columns=3)
     return fig
+
+
+def told(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
+    """What rows of one policy and image set say together: the row of all seeds, or of the only one;
+    an interval of it, over seeds where there is one; "better", "worse" or "not told apart"."""
+    whole = rows[rows["level"] == "all seeds"].iloc[0]
+    if whole["seeds"] == 1:
+        whole = rows[rows["level"] == "seed"].iloc[0]
+    ends = IMAGE_ENDS if np.isnan(whole["ci_low"]) else ENDS
+    word = verdict(whole, *_both(whole), "it", level=level).split()[0]
+    return whole, tuple(whole[ends]), "not told apart" if word == "not" else word

@@ -64,6 +64,10 @@ REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
+SHOWN = {
+    *("accuracy", "base", "invariance", "comparison", "association", "remedy", "robustness"),
+    *("robustness_differences", "perturbation_headline", "sustainability_lists", "ablations"),
+}  # those that `snakemake --report` shows
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
@@ -124,10 +128,16 @@ def memory(megabytes, *, per_input=0):
 
 
 def tables(study):
-    """The files of a study's tables, of which the report is then made."""
+    """The files of a study's tables, of which the report is then made; those that are small enough
+    are shown by `snakemake --report`, too."""
     names = import_module(f"faultline.studies.{study}").TABLES
     made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
     TABLES.update(made)
+    about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}
+    about["subcategory"] = study
+    for name in set(made) & SHOWN:
+        labels = {"table": name, "holds": names[name]}
+        made[name] = report(made[name], labels=labels, **about)
     return made
 
 

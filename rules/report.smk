@@ -2,11 +2,17 @@ TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 
 
 rule report:
+    """The page of the run, and its config with every default filled in."""
     input:
         tables=list(TABLES.values()),
         template=os.path.relpath(TEMPLATE),
     output:
-        html=report(REPORT, category="faultline"),
+        html=report(
+            REPORT,
+            caption="../workflow/captions/page.rst",
+            category="Page",
+            labels={"page": "report"},
+        ),
         config=f"{RESULTS}/config.resolved.yaml",
     log:
         f"{RESULTS}/logs/report.log",

@@ -25,6 +25,7 @@ rule choose_images:
 
 
 rule ablate_layer:
+    """The synaptic filters of one layer: which images stay correct at every threshold."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -52,6 +53,7 @@ rule ablate_layer:
 
 
 rule ablate_global:
+    """The synaptic filters over all layers at once."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -80,6 +82,7 @@ rule ablate_global:
 
 
 rule ablate_filters:
+    """Nodal dropout of some filters of a layer, one at a time: which images stay correct."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -105,6 +108,7 @@ rule ablate_filters:
 
 
 rule score:
+    """Scores of layers, filters and bands of one checkpoint, from what their ablation left correct."""
     input:
         local=lambda w: [
             f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
@@ -139,6 +143,7 @@ rule score:
 
 
 rule classify:
+    """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters and bands."""
     input:
         scores=f"{CHECKPOINT}/scores/{{unit}}.tsv",
     output:
@@ -158,6 +163,7 @@ rule classify:
 
 
 use rule tabulate_accuracy as tabulate_synaptic with:
+    """The tables that the study synaptic gives to the report."""
     input:
         base=fill(f"{CHECKPOINT}/scores/base.tsv", SCORED),
         baselines=fill(f"{CHECKPOINT}/scores/baselines.tsv", SCORED),

@@ -1,6 +1,7 @@
 """All finished runs below a folder in one table: what they were and what they found."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,9 +162,10 @@ def in_text(table: pd.DataFrame) -> str:
 
 
 def listed_page(
-    runs: list[Finished], found: pd.DataFrame, *, folder: str, versions: dict, template: str
+    runs: list[Finished], found: pd.DataFrame, *, folder: Path, template: str, **parts
 ) -> str:
-    """The page as HTML; found: of `headlines`; folder: where its table lies."""
+    """The page as HTML; found: of `headlines`; folder: where its table lies; template, parts: see
+    `report.render.filled`."""
     columns = {
         **{name: name for name in ("run", *RUN, "seeds", "checkpoints", "epoch")},
         "clean": ("clean", page.percent),
@@ -192,9 +194,9 @@ def listed_page(
         findings=[],
         sections=[section],
         config=yaml.safe_dump({str(run.folder): run.config for run in runs}, sort_keys=False),
-        versions=versions,
         seeds=page.listed(sorted({seed for run in runs for seed in run.config["seeds"]})),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
+        **parts,
     )
 
 

@@ -83,10 +83,11 @@ def compared_page(
     tables: dict[str, pd.DataFrame],
     *,
     folder: Path,
-    versions: dict[str, str],
     template: str,
+    **parts,
 ) -> str:
-    """The page as HTML; tables: of `compared_tables`; folder: where they lie."""
+    """The page as HTML; tables: of `compared_tables`; folder: where they lie; template, parts: see
+    `report.render.filled`."""
     names = names_of(first, second)
     made = [
         _config(tables["config"], names),
@@ -107,9 +108,9 @@ def compared_page(
         findings=[*_findings(tables, first, second, names)],
         sections=[section for section in made if section["blocks"]],
         config=yaml.safe_dump(configs, sort_keys=False),
-        versions=versions,
         seeds=page.listed(seeds),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
+        **parts,
     )
 
 

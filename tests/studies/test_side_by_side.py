@@ -3,6 +3,7 @@
 import html.parser
 import os
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -211,13 +212,20 @@ def test_classes_that_changed(pair):
         assert decided.is_monotonic_decreasing
 
 
-def test_costs(pair):
+def test_costs(pair, tmp_path):
     table = differences.costs(*pair).set_index("rule")
     assert list(table.index) == ["train", "all"]
     for which in ("first", "second"):
         row = [table.loc["all", f"{column}_{which}"] for column in COSTS]
-        assert row == [2, 5.0, 8.0, 101.0]  # jobs, CPU seconds, seconds, peak MB
+        assert row == [2, 5.0, 8.0, 0.0, 101.0]  # jobs, seconds (CPU, clock, GPU), peak MB
     assert pair[0].ended() == "2026-01-02 10:20"
+    bare = finished(shutil.copytree(pair[0].folder, tmp_path / "a"))
+    shutil.rmtree(bare.folder / "logs")
+    assert differences.costs(bare, pair[1])["jobs_first"].isna().all()
+    assert (
+        "costs"
+        not in page_of(bare, finished(shutil.copytree(bare.folder, tmp_path / "b"))).sections
+    )
 
 
 # Pages

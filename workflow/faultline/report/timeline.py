@@ -1,6 +1,7 @@
 """The page on a run itself: when its jobs ran, and what each stage cost. No torch."""
 
 import heapq
+import io
 import os
 import platform
 import shlex
@@ -26,13 +27,14 @@ MAX_BARS = 1500
 def taken(results: Path) -> pd.DataFrame:
     """What every job took: a row of each table that `run.job.used` left below logs/, with the job's
     own folders as `of`, and start and end as times."""
-    logs, rows = results / "logs", []
+    logs, of, lines = results / "logs", [], []
     for path in sorted(logs.rglob("*.used.tsv")):
-        part = pd.read_csv(path, sep="\t")
-        rows.append(part.assign(of=" ".join(path.relative_to(logs).parts[:-1])))
-    if not rows:
+        head, *rows = path.read_text(encoding="utf-8").splitlines()
+        of += [" ".join(path.relative_to(logs).parts[:-1])] * len(rows)
+        lines += rows
+    if not lines:
         return pd.DataFrame()
-    found = pd.concat(rows, ignore_index=True)
+    found = pd.read_csv(io.StringIO("\n".join([head, *lines])), sep="\t").assign(of=of)
     for key in ("start", "end"):
         found[key] = pd.to_datetime(found[key], format="ISO8601", utc=True)
     return found.sort_values("start", ignore_index=True)

@@ -196,8 +196,8 @@ def costs(first: Finished, second: Finished) -> pd.DataFrame:
     tables = []
     for which, run in ((FIRST, first), (SECOND, second)):
         table = run.costs()
-        whole = table.sum() if len(table) else table.sum() * np.nan
-        table.loc["all"] = whole.where(whole.index != "peak_mb", table["peak_mb"].max())
+        whole = table.agg(dict.fromkeys(COSTS, "sum") | {"peak_mb": "max"}).rename("all")
+        table = pd.concat([table, whole.to_frame().T]) if len(table) else table
         tables.append(table.add_suffix(f"_{which}"))
     table = tables[0].join(tables[1], how="outer")
     order = sorted(table.index, key=lambda rule: (rule == "all", rule))

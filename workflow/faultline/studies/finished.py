@@ -1,6 +1,5 @@
 """A finished run, read from the folder that it wrote. No torch, but for the hash of images."""
 
-import csv
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from faultline.attacks.checks import split_attacks
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
+from faultline.report.timeline import costs, taken
 from faultline.run import paths
 
 CONFIG = "config.resolved.yaml"
@@ -23,7 +23,7 @@ CONFIG = "config.resolved.yaml"
 
 NEEDED = {"attacks", "datasets", "networks", "retraining", "scores", "seeds", "trainings"}
 
-COSTS = ["jobs", "cpu_seconds", "seconds", "peak_mb"]
+COSTS = ["jobs", "cpu_seconds", "seconds", "gpu_seconds", "peak_mb"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +76,18 @@ class Finished:
             found.update(part.contiguous().numpy().data)
         return found.hexdigest()
 
-    def jobs(self) -> pd.DataFrame:
-        """What each job took, as `run.job.used` wrote it: the last time that it ran."""
-        rows = []
-        for path in sorted((self.folder / "logs").rglob("*.used.tsv")):
-            with path.open(encoding="utf-8", newline="") as file:
-                rows += csv.DictReader(file, delimiter="\t")
-        table = pd.DataFrame(rows, columns=["rule", "device", "end", *COSTS[1:]])
-        return table.astype(dict.fromkeys(COSTS[1:], float))
-
+    @functools.cache  # noqa: B019
     def costs(self) -> pd.DataFrame:
-        """COSTS by rule, those of its jobs added up; of peak_mb the largest."""
-        by_rule = self.jobs().groupby("rule")
-        table = by_rule[["cpu_seconds", "seconds"]].sum().assign(jobs=by_rule.size())
-        return table.assign(peak_mb=by_rule["peak_mb"].max())[COSTS]
+        """COSTS by rule, as `report.timeline.costs`."""
+        jobs = taken(self.folder)
+        return costs(jobs).set_index("rule")[COSTS] if len(jobs) else pd.DataFrame(columns=COSTS)
 
+    @functools.cache  # noqa: B019
     def ended(self) -> str:
         """When its last job ended (UTC, to the minute); without logs, when the report was made."""
-        ends = self.jobs()["end"]
-        made = datetime.fromtimestamp((self.folder / CONFIG).stat().st_mtime, UTC).isoformat()
-        return (ends.max() if len(ends) else made)[:16].replace("T", " ")
+        jobs = taken(self.folder)
+        made = datetime.fromtimestamp((self.folder / CONFIG).stat().st_mtime, UTC)
+        return f"{jobs['end'].max() if len(jobs) else made:%Y-%m-%d %H:%M}"
 
 
 def _place(row: dict) -> tuple:

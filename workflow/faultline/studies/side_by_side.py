@@ -140,13 +140,11 @@ def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
         )
     if not len(counts):
         yield "Classes", "No layer and no filter was classified in both runs."
-    whole = tables["costs"].iloc[-1]
-    spent = [whole[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
-    if not np.isnan(spent).any():
-        yield (
-            "Costs",
-            f"{spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds ({spent[1] / spent[0]:.2f} times).",
-        )
+    for row in tables["costs"].tail(1).to_dict("records"):
+        spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
+        if not np.isnan(spent).any():
+            text = f"{spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds"
+            yield "Costs", f"{text} ({spent[1] / spent[0]:.2f} times)."
     if len(tables["only_in_one"]):
         yield "Only in one run", _alone_words(tables["only_in_one"], names)
 
@@ -398,10 +396,12 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
         ("jobs", "jobs", _whole),
         ("cpu_seconds", "CPU seconds", tenth),
         ("seconds", "seconds", tenth),
+        ("gpu_seconds", "GPU seconds", tenth),
         ("peak_mb", "peak MB", _whole),
     ):
         for name, which in zip(names, (FIRST, SECOND), strict=True):
-            columns[f"{heading}, {name}"] = (f"{column}_{which}", write)
+            if column != "gpu_seconds" or costs[f"{column}_{which}"].any():
+                columns[f"{heading}, {name}"] = (f"{column}_{which}", write)
     table = page.table("What the jobs took", costs, columns, shown=True, source="costs.tsv")
     return page.section(
         "costs",
@@ -409,7 +409,7 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
         intro="Added up over the jobs of each rule, from what each noted beside its log the last "
         "time that it ran (peak MB: the largest). Seconds by the clock grow with what else the "
         "machine did; jobs that ran beside each other are counted each.",
-        blocks=[page.block("", tables=[table])],
+        blocks=[page.block("", tables=[table])] if table else [],
     )
 
 

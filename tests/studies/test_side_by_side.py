@@ -273,7 +273,10 @@ def test_the_page_of_two_runs(pair):
     assert page.figures == 4
     said = " ".join(page.said)
     assert "faultline: a and b" in said and "Paired: the test images are the same" in said
-    assert re.search(r"clean: [\d.]+ % to [\d.]+ %, [+\u2212]?[\d.]+ points \[", said)
+    (words,) = [text for text in page.said if "paired image by image" in text]
+    assert words.startswith("Epoch 3, n = 40 test images, 2 seeds, paired image by image: ")
+    for images in ("clean", "fgsm, eps 0.1", "pgd, eps 0.1", "worst case, eps 0.1"):
+        assert re.search(rf"{images}(: [\d.]+ % to | \([+\u2212]?\d)", words)
     assert "5 and 5 CPU seconds (1.00 times)" in said
     assert "nan" not in said.lower().split()
     terminal = side_by_side.in_words(*pair, side_by_side.compared_tables(*pair))

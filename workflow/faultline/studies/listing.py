@@ -17,7 +17,7 @@ from faultline.studies.finished import Finished
 DESCRIBED = {"runs": "what each run found, one row a data set, network and training"}
 
 HELPS = {"better": "helps", "worse": "harms", "not told apart": "cannot tell"}
-"""Word of `report.comparison.told` -> whether retraining helps."""
+"""What `report.comparison.told` says -> whether retraining helps."""
 
 COLUMNS = [
     *("run", "ended", *RUN, "seeds", "checkpoints", "attacks", "epoch"),
@@ -99,8 +99,10 @@ def _retraining(comparison: pd.DataFrame, config: dict) -> str:
     rows = rows[rows["policy"] == "selective"]
     level, found = 1 - config["scores"]["confidence"], []
     for images, part in rows.groupby("images", sort=False):
-        row, _, word = told(part, level=level)
-        found.append(f"{images}: {HELPS[word]} ({page.points(row['difference'])})")
+        row, _, said = told(part, level=level)
+        for word, helps in HELPS.items():
+            said = said.replace(word, helps)
+        found.append(f"{images}: {said} ({page.points(row['difference'])})")
     return "; ".join(found)
 
 

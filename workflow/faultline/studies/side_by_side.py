@@ -151,17 +151,25 @@ def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
 
 def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
     """What became of each image set at one epoch, in the order of the rows."""
-    seeds, paired = last["seeds"].max(), last["paired"].all()
-    start = f"Epoch {last['epoch'].max()}, {page.count(range(seeds), 'seed')}, "
+    paired = last["paired"].all()
+    start = f"Epoch {last['epoch'].max()}, {page.n(last)}, "
     start += "paired image by image: " if paired else "unpaired: "
     if paired and not last["changed"].any():
         return start + "both runs are right about the same images, clean and under each attack."
-    texts = []
+    texts, unsure = [], []
     for images, rows in last.groupby("images", sort=False):
-        row, ends, word = told(rows, level=1 - first.config["scores"]["confidence"])
+        row, ends, said = told(rows, level=1 - first.config["scores"]["confidence"])
+        by = page.points(row["difference"])
+        if said == "not told apart":
+            unsure.append(f"{images} ({by})")
+            continue
         before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
-        by = f"{page.points(row['difference'])} points {page.interval(*ends)}"
-        texts.append(f"{images}: {before} to {after}, {by}, {word}")
+        by += f" points {page.interval(*ends)}"
+        if not np.isnan(row["q_value"]):
+            by += f", q = {page.small(row['q_value'])}"
+        texts.append(f"{images}: {before} to {after}, {by}, {said}")
+    if unsure:
+        texts.append(f"not told apart: {page.listed(unsure)}")
     return start + "; ".join(texts) + "."
 
 
@@ -317,9 +325,9 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
         "seeds": "seeds",
     }
     made = []
-    for title, level, own in (
-        ("Mean over seeds", "all seeds", over_images),
-        ("Seed by seed", "seed", {"seed": "seed"}),
+    for title, level, own, shown in (
+        ("Mean over seeds", "all seeds", over_images, True),
+        ("Seed by seed", "seed", {"seed": "seed"}, False),
     ):
         columns = {
             "network": "network",
@@ -338,8 +346,8 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
             "n": "n",
             "paired": ("paired", page.yes),
         }
-        of_level = rows[rows["level"] == level]
-        made.append(page.table(title, of_level, columns, source="differences.tsv"))
+        of_level = rows[rows["level"] == level].sort_values([*RUN, "epoch"], kind="stable")
+        made.append(page.table(title, of_level, columns, shown=shown, source="differences.tsv"))
     return made
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from faultline.base.errors import UserError
 from faultline.base.files import save_table, save_text
 from faultline.report.render import versions
-from faultline.studies.finished import runs_below
+from faultline.studies.finished import CONFIG, runs_below
 from faultline.studies.listing import headlines, in_text, listed, listed_page
 from faultline.studies.side_by_side import compared_page, compared_tables, in_words, two_runs
 
@@ -25,6 +25,8 @@ def main(folders: list[str], out: Path | None) -> None:
     if page.suffix != ".html":
         raise UserError(f"--out {page}: expected the name of a page, such as {page}.html")
     beside = page.with_suffix("")  # a folder of the page's name, for the tables
+    if (beside / CONFIG).exists():
+        raise UserError(f"{page}: its tables would go to {beside}, which is a run; name another")
     given = {
         "folder": beside,
         "versions": versions(),
@@ -53,5 +55,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     try:
         main(given.folder, given.out)
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -183,6 +183,15 @@ def test_seeds_and_attacks_of_one_run_alone_are_listed(pair, tmp_path):
         ["attack", "fgsm", "first"],
         ["attack", "worst case", "first"],
     ]
+    accuracy = second.table("accuracy")
+    later = write_run(tmp_path / "d", hits=hits, attacks=attacks, seeds=[1])
+    table = pd.concat([accuracy, accuracy.assign(seed=2), accuracy.assign(epoch=4)])
+    save_table(table, later.folder / "tables/accuracy.tsv")
+    more = pd.concat([table, accuracy.assign(seed=2, epoch=4)])
+    save_table(more, second.folder / "tables/accuracy.tsv")
+    assert differences.only_in_one(finished(second.folder), later).to_numpy().tolist() == [
+        ["checkpoint", "digits/small_conv/standard/seed-2/epoch-4", "first"]
+    ]
     said = " ".join(page_of(first, second).said)
     assert "Of the same name, but set differently: attacks.pgd.eps." in said
     assert "a: seed 0; attack fgsm, worst case." in said

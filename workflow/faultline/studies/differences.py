@@ -7,6 +7,7 @@ import yaml
 from faultline.attacks.worst import WORST
 from faultline.base.columns import PLACE, RUN
 from faultline.base.comparison import COLUMNS, compare, compare_apart, with_correction
+from faultline.run import paths
 from faultline.studies.finished import COSTS, Finished
 
 FIRST, SECOND = "first", "second"
@@ -145,14 +146,22 @@ def same_images(first: Finished, second: Finished, dataset: str) -> bool:
 
 
 def only_in_one(first: Finished, second: Finished) -> pd.DataFrame:
-    """Rows {what, only in}: data sets, networks, trainings, seeds, epochs and attacks that are
-    under one run's accuracies alone."""
+    """Rows {what, name, only_in}: data sets, networks, trainings, seeds, epochs and attacks that
+    are under one run's accuracies alone, and checkpoints that one lacks for no such reason."""
     one, other = (_named(run.table("accuracy")) for run in (first, second))
     rows = []
     for column in (*PLACE, "attack"):
         for mine, others, which in ((one, other, FIRST), (other, one, SECOND)):
             alone = dict.fromkeys(v for v in mine[column] if v not in set(others[column]))
             rows += [{"what": column, "name": str(name), "only_in": which} for name in alone]
+    known = {(row["what"], row["name"]) for row in rows}
+    for mine, others, which in ((one, other, FIRST), (other, one, SECOND)):
+        there = set(others[PLACE].itertuples(index=False, name=None))
+        for place in dict.fromkeys(mine[PLACE].itertuples(index=False, name=None)):
+            parts = zip(PLACE, map(str, place), strict=True)
+            if place not in there and not known.intersection(parts):
+                name = paths.CHECKPOINT.format(**dict(zip(PLACE, place, strict=True)))
+                rows.append({"what": "checkpoint", "name": name, "only_in": which})
     return pd.DataFrame(rows, columns=["what", "name", "only_in"])
 
 

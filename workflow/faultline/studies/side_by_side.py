@@ -20,7 +20,7 @@ from faultline.studies.finished import Finished, finished
 
 MAX_TRAININGS = 8  # told one by one, else counted
 MAX_CHECKPOINTS = 24  # drawn together, else the last of each training
-MAX_KEYS = 4  # named in a sentence
+MAX_KEYS, MAX_NAMES = 4, 6  # named in a sentence
 
 DESCRIBED = {
     "config": "keys of the config that differ, and versions of packages",
@@ -444,7 +444,10 @@ def _alone_words(alone: pd.DataFrame, names: tuple[str, str]) -> str:
     texts = [
         f"{where[which]}: "
         + "; ".join(
-            f"{what} {page.listed(part['name'])}" for what, part in rows.groupby("what", sort=False)
+            f"{what} {page.listed(part['name'])}"
+            if len(part) <= MAX_NAMES
+            else page.count(part, what)
+            for what, part in rows.groupby("what", sort=False)
         )
         for which, rows in alone.groupby("only_in", sort=False)
     ]

@@ -143,7 +143,7 @@ rule score:
 
 
 rule classify:
-    """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters and bands."""
+    """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters or bands."""
     input:
         scores=f"{CHECKPOINT}/scores/{{unit}}.tsv",
     output:

@@ -26,6 +26,7 @@ PAIR = {
     "ablation": {"attacks": ["pgd"]},
 }
 N = 40
+# what a job took, as it was written before work was kept, and since
 USED = "rule\thost\tdevice\tthreads\tstart\tend\tseconds\tcpu_seconds\tpeak_mb\tgpu_mb\n"
 
 
@@ -63,7 +64,10 @@ def write_run(folder, *, hits, images=0, together=False, tables=None, **changes)
             save_arrays(pack(packed), below / "robustness/correct.npz")
         log = folder / f"logs/digits/small_conv/standard/seed-{seed}/epoch-3/train.used.tsv"
         end = f"2026-01-0{seed + 1}T10:20:30.123+00:00"
-        save_text(f"{USED}train\tvm\tcpu\t1\t{end}\t{end}\t4.00\t2.50\t{100 + seed}\t\n", log)
+        text = f"{USED}train\tvm\tcpu\t1\t{end}\t{end}\t4.00\t2.50\t{100 + seed}\t\n"
+        if seed and not together:
+            text = text.replace("gpu_mb\n", "gpu_mb\tfound\n").replace("\t\n", "\t\tTrue\n")
+        save_text(text, log)
     data = {"test_images": torch.full((N, 1, 2, 2), images), "test_labels": torch.arange(N)}
     save_tensors(data, folder / "digits/data.pt")
     made = {"accuracy": pd.DataFrame(rows)} | (tables or {})
@@ -226,7 +230,7 @@ def test_costs(pair, tmp_path):
     assert list(table.index) == ["train", "all"]
     for which in ("first", "second"):
         row = [table.loc["all", f"{column}_{which}"] for column in COSTS]
-        assert row == [2, 5.0, 8.0, 0.0, 101.0]  # jobs, seconds (CPU, clock, GPU), peak MB
+        assert row == [2, int(which == "first"), 5.0, 8.0, 0.0, 101.0]
     assert pair[0].ended() == "2026-01-02 10:20"
     bare = finished(shutil.copytree(pair[0].folder, tmp_path / "a"))
     shutil.rmtree(bare.folder / "logs")
@@ -286,7 +290,7 @@ def test_the_page_of_two_runs(pair):
     assert words.startswith("Epoch 3, n = 40 test images, 2 seeds, paired image by image: ")
     for images in ("clean", "fgsm, eps 0.1", "pgd, eps 0.1", "worst case, eps 0.1"):
         assert re.search(rf"{images}(: [\d.]+ % to | \([+\u2212]?\d)", words)
-    assert "5 and 5 CPU seconds (1.00 times)" in said
+    assert "5 and 5 CPU seconds (1.00 times). The work of 1 and 0 jobs was kept" in said
     assert "nan" not in said.lower().split()
     terminal = side_by_side.in_words(*pair, side_by_side.compared_tables(*pair))
     assert terminal.startswith("Config: 1 key differs: classes.tau.layers.S_adv.\nAccuracy, digits")

@@ -23,7 +23,7 @@ CONFIG = "config.resolved.yaml"
 
 NEEDED = {"attacks", "datasets", "networks", "retraining", "scores", "seeds", "trainings"}
 
-COSTS = ["jobs", "cpu_seconds", "seconds", "gpu_seconds", "peak_mb"]
+COSTS = ["jobs", "found", "cpu_seconds", "seconds", "gpu_seconds", "peak_mb"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +78,12 @@ class Finished:
 
     @functools.cache  # noqa: B019
     def costs(self) -> pd.DataFrame:
-        """COSTS by rule, as `report.timeline.costs`."""
+        """COSTS by rule, as `report.timeline.costs`; found: the jobs whose work was kept."""
         jobs = taken(self.folder)
-        return costs(jobs).set_index("rule")[COSTS] if len(jobs) else pd.DataFrame(columns=COSTS)
+        if not len(jobs):
+            return pd.DataFrame(columns=COSTS)
+        found = jobs.groupby("rule")["found"].sum()
+        return costs(jobs).set_index("rule").assign(found=found)[COSTS]
 
     @functools.cache  # noqa: B019
     def ended(self) -> str:

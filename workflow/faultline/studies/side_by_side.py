@@ -144,7 +144,11 @@ def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
         spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
         if not np.isnan(spent).any():
             text = f"{spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds"
-            yield "Costs", f"{text} ({spent[1] / spent[0]:.2f} times)."
+            text += f" ({spent[1] / spent[0]:.2f} times)."
+            kept = [row[f"found_{which}"] for which in (FIRST, SECOND)]
+            if any(kept):
+                text += f" The work of {kept[0]:,.0f} and {kept[1]:,.0f} jobs was kept from before."
+            yield "Costs", text
     if len(tables["only_in_one"]):
         yield "Only in one run", _alone_words(tables["only_in_one"], names)
 
@@ -402,13 +406,14 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
     columns = {"rule": "rule"}
     for column, heading, write in (
         ("jobs", "jobs", _whole),
+        ("found", "found", _whole),
         ("cpu_seconds", "CPU seconds", tenth),
         ("seconds", "seconds", tenth),
         ("gpu_seconds", "GPU seconds", tenth),
         ("peak_mb", "peak MB", _whole),
     ):
         for name, which in zip(names, (FIRST, SECOND), strict=True):
-            if column != "gpu_seconds" or costs[f"{column}_{which}"].any():
+            if column not in ("found", "gpu_seconds") or costs[f"{column}_{which}"].any():
                 columns[f"{heading}, {name}"] = (f"{column}_{which}", write)
     table = page.table("What the jobs took", costs, columns, shown=True, source="costs.tsv")
     return page.section(
@@ -416,7 +421,8 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
         "Costs",
         intro="Added up over the jobs of each rule, from what each noted beside its log the last "
         "time that it ran (peak MB: the largest). Seconds by the clock grow with what else the "
-        "machine did; jobs that ran beside each other are counted each.",
+        "machine did; jobs that ran beside each other are counted each. Found: jobs whose work was "
+        "kept from before, which cost next to nothing.",
         blocks=[page.block("", tables=[table])] if table else [],
     )
 

@@ -2,6 +2,7 @@ FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
 
 
 rule choose_images:
+    """The images that all ablated networks of one checkpoint are judged on, chosen by its margins."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",

@@ -70,8 +70,13 @@ OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
 RETRAINING = f"{RESULTS}/{results.RETRAINING}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
+TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
+SHOWN = {
+    *("accuracy", "base", "invariance", "comparison", "association", "remedy", "robustness"),
+    *("robustness_differences", "perturbation_headline", "sustainability_lists", "ablations"),
+}  # those that `snakemake --report` shows
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
@@ -129,10 +134,16 @@ def memory(megabytes, *, per_input=0):
 
 
 def tables(study):
-    """The files of a study's tables, of which the report is then made."""
+    """The files of a study's tables, of which the report is then made; those that are small enough
+    are shown by `snakemake --report`, too."""
     names = import_module(f"faultline.studies.{study}").TABLES
     made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
     TABLES.update(made)
+    about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}
+    about["subcategory"] = study
+    for name in set(made) & SHOWN:
+        labels = {"table": name, "holds": names[name]}
+        made[name] = report(made[name], labels=labels, **about)
     return made
 
 
@@ -172,3 +183,24 @@ def of_all_attacks(file):
     return fill(f"{ATTACK}/{file}", PLAN.attacked()) + fill(
         f"{CHECKPOINT}/robustness/{file}", PLAN.together()
     )
+
+
+def end_run(report):
+    """Write the page on the run itself, and tell where the report is."""
+    from faultline.report import timeline
+    from faultline.report.render import versions
+
+    began = workflow.start_time.timestamp()
+    jobs = timeline.taken(Path(RESULTS))
+    if len(jobs):
+        page = timeline.timeline(
+            jobs,
+            since=began,
+            facts=timeline.about(ROOT, command=sys.argv, began=began),
+            config=config,
+            versions=versions(),
+            template=TEMPLATE.read_text(encoding="utf-8"),
+        )
+        save_text(page, f"{RESULTS}/run.html")
+    if CONSOLE:
+        print(CONSOLE.end(report=report), file=sys.stderr)

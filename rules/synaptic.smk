@@ -2,6 +2,7 @@ FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
 
 
 rule choose_images:
+    """The images that all ablated networks of one checkpoint are judged on, chosen by its margins."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -28,6 +29,7 @@ rule choose_images:
 for batch in PLAN.layer_batches():
 
     rule ablate_layer:
+        """The synaptic filters of a layer: which images stay correct at every threshold."""
         name:
             batch["rule"]
         input:
@@ -62,6 +64,7 @@ for batch in PLAN.layer_batches():
 
 
 rule ablate_global:
+    """The synaptic filters over all layers at once."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -90,6 +93,7 @@ rule ablate_global:
 
 
 rule ablate_filters:
+    """Nodal dropout of some filters of a layer, one at a time: which images stay correct."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -115,6 +119,7 @@ rule ablate_filters:
 
 
 rule score:
+    """Scores of layers, filters and bands of one checkpoint, from what their ablation left correct."""
     input:
         local=lambda w: [
             f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
@@ -149,6 +154,7 @@ rule score:
 
 
 rule classify:
+    """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters or bands."""
     input:
         scores=f"{CHECKPOINT}/scores/{{unit}}.tsv",
     output:
@@ -168,6 +174,7 @@ rule classify:
 
 
 use rule tabulate_accuracy as tabulate_synaptic with:
+    """The tables that the study synaptic gives to the report."""
     input:
         base=fill(f"{CHECKPOINT}/scores/base.tsv", SCORED),
         baselines=fill(f"{CHECKPOINT}/scores/baselines.tsv", SCORED),

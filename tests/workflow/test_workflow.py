@@ -19,7 +19,7 @@ from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
 from faultline.run.paths import place_of
-from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
+from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
 FILES = ("output", "log")
@@ -116,6 +116,10 @@ def test_snakemake_report(rerun):
     rerun.run("--report", "page.html")
     page = (rerun.folder / "page.html").read_text(encoding="utf-8")
     assert "prepare_data" in page and "report.html" in page
+    for shown in ("The page of the run", "One of the tables of the study robustness", "Tables"):
+        assert shown in page
+    tables = described()
+    assert tables["accuracy"] in page and tables["curves"] not in page  # these can be large
 
 
 def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_path):
@@ -145,7 +149,7 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 def test_there_are_as_many_rules_as_scripts():
     scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
-    for_users = {"kept"}
+    for_users = {"compare", "kept"}
     assert set(RULES) - TABULATES == scripts - {"tabulate_study"} - for_users
 
 
@@ -167,6 +171,7 @@ def test_every_study_has_a_rule_file_and_its_folder():
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_complete(rule):
     block = RULES[rule]
+    assert block.startswith('    """')  # what `snakemake --list` says of it
     inherits = rule in TABULATES - {"tabulate_accuracy"}
     own = () if inherits else ("resources", "conda")
     for directive in ("output", "log", "params", *own):

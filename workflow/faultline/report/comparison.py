@@ -171,3 +171,15 @@ def policy_comparison(
     ]
     legend(fig, handles, columns=3)
     return fig
+
+
+def told(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
+    """What rows of one policy and image set say together: the row of all seeds, or of the only one;
+    an interval of it, over seeds where there is one; and the verdict: "not told apart", or "better"
+    or "worse", perhaps "on these images alone"."""
+    whole = rows[rows["level"] == "all seeds"].iloc[0]
+    if whole["seeds"] == 1:
+        whole = rows[rows["level"] == "seed"].iloc[0]
+    ends = IMAGE_ENDS if np.isnan(whole["ci_low"]) else ENDS
+    said = verdict(whole, *_both(whole), "it", level=level).replace(" than it", "")
+    return whole, tuple(whole[ends]), "not told apart" if said.startswith("not") else said

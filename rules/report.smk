@@ -5,6 +5,7 @@ rule report:
     input:
         tables=list(TABLES.values()),
         template=os.path.relpath(TEMPLATE),
+        assets=[os.path.relpath(file) for file in sorted(TEMPLATE.parent.glob("assets/*"))],
     output:
         html=report(REPORT, category="faultline"),
         config=f"{RESULTS}/config.resolved.yaml",
@@ -35,7 +36,7 @@ PARTIAL = f"{RESULTS}/report.partial.html"
 def end(report):
     """Write the page on the run itself, and tell where the report is."""
     from faultline.report import timeline
-    from faultline.report.render import versions
+    from faultline.report.render import load_look, versions
 
     began = workflow.start_time.timestamp()
     jobs = timeline.taken(Path(RESULTS))
@@ -46,7 +47,7 @@ def end(report):
             facts=timeline.about(ROOT, command=sys.argv, began=began),
             config=config,
             versions=versions(),
-            template=TEMPLATE.read_text(encoding="utf-8"),
+            **load_look(TEMPLATE),
         )
         save_text(page, f"{RESULTS}/run.html")
     if CONSOLE:

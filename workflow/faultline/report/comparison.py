@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from faultline.base.comparison import CONTROL
-from faultline.report.canvas import GREY, MAX_WIDTH, axes_grid, label_width, legend, styled
+from faultline.report import page
+from faultline.report.canvas import (
+    GREY,
+    MAX_WIDTH,
+    axes_grid,
+    label_width,
+    last_epoch,
+    legend,
+    styled,
+)
 from faultline.report.page import interval, percent, points, small
 
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
@@ -87,6 +96,51 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
             said = verdict(less, *_both(less), "it", level=level)
             text += f"{interval(*less[ENDS])}, {said}"
     return text + "."
+
+
+def helped(
+    comparison: pd.DataFrame, *, policy: str, reference: str, control: str, level: float, link: str
+) -> dict:
+    """Whether a policy did better than the reference and the control at the last epoch, as a cell:
+    yes, no (worse than one of them) or cannot tell. comparison: of one data set, network and
+    training. Judged under the attack that leaves the reference least, unless it leaves neither
+    anything."""
+    if not len(comparison):
+        return page.cell("not run")
+    rows = last_epoch(comparison)
+    rows = rows[rows["policy"] == policy]
+    whole = with_reference(rows)
+    whole = whole[whole["level"] == "all seeds"]
+    alive = whole[(whole["accuracy"] > 0) | (whole["reference_accuracy"] > 0)]
+    attacked = alive[alive["images"] != "clean"]
+    judged = attacked if len(attacked) else alive
+    if not len(judged):
+        return page.cell("cannot tell", link=link)
+    one = judged.loc[judged["reference_accuracy"].idxmin()]
+    rows = rows[rows["images"] == one["images"]]
+    under = "on clean images" if one["images"] == "clean" else f"under {one['images']}"
+    if one["seeds"] == 1:
+        seed = with_reference(rows[rows["level"] == "seed"]).iloc[0]
+        words = f"{points(seed['difference'])} points {interval(*seed[ENDS])} {under}, one seed"
+        return page.cell("cannot tell", small=words, link=link)
+    flat = np.isnan(one["ci_low"])
+    words = f"{points(one['difference'])} points {interval(*one[IMAGE_ENDS if flat else ENDS])}, "
+    words += f"q {_equals(one['q_value'])}, {under}"
+    less = rows[(rows["reference"] == CONTROL) & (rows["level"] == "all seeds")]
+    pairs = [(one, reference), *((row, control) for _, row in less.iterrows())]
+    for row, other in pairs:
+        said = verdict(row, *_both(row), other, level=level).split()[0]
+        if said == "worse":
+            return page.cell("no", small=f"{words}; worse than {other}", link=link, tone="no")
+        if said == "not":
+            beyond = f"; not told from {control}" if other == control else ""
+            return page.cell("cannot tell", small=words + beyond, link=link)
+    return page.cell("yes", small=words, link=link, tone="yes")
+
+
+def _equals(p: float) -> str:
+    text = small(p)
+    return text if text.startswith(("<", "n")) else f"= {text}"
 
 
 POLICY_ORDER = ("selective", "random", "fragile_only")

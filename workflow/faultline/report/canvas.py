@@ -4,6 +4,7 @@ Sizes are in inches.
 """
 
 import functools
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ CLASS_COLOURS = {
     "robust": "#aab2bd",
     "antifragile": "#0072b2",
     "untouched": "#ffffff",
-    "undefined": "#ffffff",
+    "undefined": "#faf0a8",
 }
 
 CLASS_SYMBOLS = dict(zip(CLASSES, "FRA\u2013\u00d7", strict=True))
@@ -36,6 +37,7 @@ GREY = "#6b7280"
 MAX_WIDTH = 11.0
 
 STYLE = {
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -79,11 +81,56 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[\w.]*_\d+"', "", svg)
-    svg = re.sub(
-        r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]).replace("\n", ""), svg
-    )
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    svg = re.sub(r' d="[^"]*"', lambda d: _short(d[0]), svg)
+    svg = re.sub(r"\n\s+", "\n", _with_tips(svg))
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+
+
+def _short(path: str) -> str:
+    path = re.sub(r"(\.\d\d)\d+", r"\1", path).replace("\n", "")
+    return re.sub(r" ?([MLCQz]) ?", r"\1", path)
+
+
+TIPS = "tips:"
+
+
+def tips(artist, texts: Sequence[str]) -> None:
+    """What the marks of a line, its path if it has none, or the cells of a mesh say when they are
+    pointed at, one after the other. Texts of points that are not finite are left out."""
+    if isinstance(artist, Line2D) and artist.get_marker() != "None":
+        drawn = np.isfinite(np.asarray(artist.get_xydata(), float)).all(axis=1)
+        texts = [text for text, known in zip(texts, drawn, strict=True) if known]
+    artist.set_gid(TIPS + "\n".join(texts))
+
+
+def _with_tips(svg: str) -> str:
+    """The texts of `tips` moved from the ids that carry them to a <title> in each mark."""
+    first, *parts = svg.split(f'<g id="{TIPS}')
+    for part in parts:
+        texts, _, rest = part.partition('">')
+        depth, end = 1, 0
+        for tag in re.finditer(r"<g\b|</g>", rest):
+            depth += 1 if tag[0] == "<g" else -1
+            if not depth:
+                end = tag.start()
+                break
+        said = html.unescape(texts).split("\n")
+        first += f"<g>{_titled(rest[:end], said)}{rest[end:]}"
+    return first
+
+
+def _titled(group: str, texts: list[str]) -> str:
+    """A group whose marks have titles; without, where some marks are off the figure."""
+    kind, said = "use" if "<use" in group else "path", iter(texts)
+    if len(re.findall(rf"<{kind}\b", group)) != len(texts):
+        return group
+    return re.sub(
+        rf"(<{kind}\b[^>]*)/>",
+        lambda mark: f"{mark[1]}><title>{html.escape(next(said))}</title></{kind}>",
+        group,
+    )
 
 
 def last_epoch(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,6 +159,13 @@ def by_seed(table: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
 def class_colour(name: str, decided: bool) -> np.ndarray:
     colour = np.array(to_rgb(CLASS_COLOURS[name]))
     return colour if decided else 1 - 0.28 * (1 - colour)
+
+
+def ink_on(colour) -> str:
+    """White or black, whichever has the larger contrast with a colour (WCAG 2)."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "white" if linear @ [0.2126, 0.7152, 0.0722] < 0.179 else "black"
 
 
 def epoch_colours(epochs: Sequence[int]) -> dict[int, tuple]:
@@ -151,14 +205,17 @@ def axes_grid(sizes, *, left, bottom, top, right=0.2, gap=(0.2, 0.2), least=0.0)
     return fig, axes
 
 
-def mesh(ax, colours, rows, columns, *, title, xlabel) -> None:
-    ax.pcolormesh(
+def mesh(ax, colours, rows, columns, *, title, xlabel, says=None) -> None:
+    """says: the text of each cell for `tips`, [rows][columns]."""
+    cells = ax.pcolormesh(
         np.arange(len(columns) + 1),
         np.arange(len(rows) + 1),
         colours,
         edgecolors="white",
         linewidth=1.2,
     )
+    if says is not None:
+        tips(cells, [text for row in says for text in row])
     ax.set_xlim(0, len(columns))
     ax.set_ylim(len(rows), 0)
     ax.set_xticks(np.arange(len(columns)) + 0.5, [str(c) for c in columns])

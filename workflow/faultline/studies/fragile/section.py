@@ -326,6 +326,10 @@ def remedy(tables: dict, config: dict) -> dict:
                 name: f"gains {rows['gain'].min():.2f} to {rows['gain'].max():.2f}"
                 for name, rows in (("fragile", of_gains[mine]), ("random", of_gains[~mine]))
             }
+            several = of_epoch["seeds"].max() > 1
+            over = (
+                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis)."
+            )
             compared = page.figure(
                 policy_comparison(
                     of_epoch,
@@ -336,8 +340,8 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"remedy-{index}-{epoch}",
                 alt=f"Accuracy of the remedied networks of {run} less no change",
                 caption=f"Test accuracy at epoch {epoch}, attacks crafted anew on every network. "
-                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired); "
-                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis).",
+                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired)"
+                + (f"; {over}" if several else "."),
                 read="Right of the line is better than no change; the remedy works only where it "
                 "is also right of random. Intervals are not corrected for the number of "
                 "comparisons.",
@@ -347,7 +351,7 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"strengths-{index}-{epoch}",
                 alt=f"Validation accuracy over the strength of the remedy for {run}",
                 caption=f"How the strength was chosen: {int(here['n'].max()):,} validation "
-                f"images, {here['seed'].nunique()} seeds; thin: a seed, of the "
+                f"images, {page.count(here['seed'].unique(), 'seed')}; thin: a seed, of the "
                 "control a draw of a seed; thick: their mean.",
                 read="At 0 nothing is changed. The strength with the highest mean over all image "
                 "sets is taken for each thin line by itself, and judged on test images above.",

@@ -102,7 +102,7 @@ def tips(artist, texts: Sequence[str]) -> None:
     if isinstance(artist, Line2D) and artist.get_marker() != "None":
         drawn = np.isfinite(np.asarray(artist.get_xydata(), float)).all(axis=1)
         texts = [text for text, known in zip(texts, drawn, strict=True) if known]
-    artist.set_gid(TIPS + "\n".join(texts))
+    artist.set_gid(TIPS + "\n".join(texts).encode().hex())
 
 
 def _with_tips(svg: str) -> str:
@@ -116,7 +116,7 @@ def _with_tips(svg: str) -> str:
             if not depth:
                 end = tag.start()
                 break
-        said = html.unescape(texts).split("\n")
+        said = bytes.fromhex(texts).decode().split("\n")
         first += f"<g>{_titled(rest[:end], said)}{rest[end:]}"
     return first
 

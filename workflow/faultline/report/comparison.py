@@ -104,22 +104,25 @@ def helped(
 ) -> dict:
     """Whether a policy did better than the reference and the control at the last epoch, as a cell:
     yes, no (worse than one of them) or cannot tell. comparison: of one data set, network and
-    training. Judged under the attack that leaves the reference least, unless it leaves neither
-    anything."""
+    training. Judged under the attack that leaves the reference least, among those that leave either
+    of the two anything."""
     if not len(comparison):
         return page.cell("not run")
     rows = last_epoch(comparison)
     rows = rows[rows["policy"] == policy]
     whole = with_reference(rows)
     whole = whole[whole["level"] == "all seeds"]
-    alive = whole[(whole["accuracy"] > 0) | (whole["reference_accuracy"] > 0)]
-    attacked = alive[alive["images"] != "clean"]
-    judged = attacked if len(attacked) else alive
+    attacked = whole[whole["images"] != "clean"]
+    judged = attacked if len(attacked) else whole
+    judged = judged[(judged["accuracy"] > 0) | (judged["reference_accuracy"] > 0)]
     if not len(judged):
-        return page.cell("cannot tell", link=link)
+        return page.cell("cannot tell", small="both at 0 under every attack", link=link)
     one = judged.loc[judged["reference_accuracy"].idxmin()]
     rows = rows[rows["images"] == one["images"]]
-    under = "on clean images" if one["images"] == "clean" else f"under {one['images']}"
+    under = "on clean images"
+    if one["images"] != "clean":
+        clean = whole.loc[whole["images"] == "clean", "difference"]
+        under = f"under {one['images']}" + "".join(f" (clean {points(of)})" for of in clean)
     if one["seeds"] == 1:
         seed = with_reference(rows[rows["level"] == "seed"]).iloc[0]
         words = f"{points(seed['difference'])} points {interval(*seed[ENDS])} {under}, one seed"

@@ -18,9 +18,6 @@ UNITS = {
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     comparison = tables["comparison"]
-    if not len(comparison):
-        yield "Retraining", "No retraining was run."
-        return
     shares = _frozen(tables["retraining"])
     for run, part in page.runs(comparison):
         part = canvas.last_epoch(part)

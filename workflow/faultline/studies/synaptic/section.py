@@ -123,7 +123,6 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
 def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     layers = tables["layers"]
     if not len(layers):
-        yield "Classes", "No layer was filtered, so there are no classes of layers."
         return
     parts = pd.concat([canvas.last_epoch(part) for _, part in page.runs(layers)])
     parts = parts[(parts["scope"] == "local") & (parts["filter"] == "combined")]

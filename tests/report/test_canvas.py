@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from faultline.report import canvas
+from faultline.report.svg import TIPS
 
 
 def titles(svg):
@@ -29,7 +30,7 @@ def test_marks_and_cells_tell_their_texts_in_order():
         *((text, "path") for text in said),
         *(("first", "use"), ("last", "use"), ("curve", "path")),
     ]
-    assert canvas.TIPS not in svg
+    assert TIPS not in svg
 
 
 def test_marks_that_are_off_the_figure_tell_nothing_rather_than_wrongly():
@@ -39,7 +40,7 @@ def test_marks_that_are_off_the_figure_tell_nothing_rather_than_wrongly():
     ax.set_xlim(0, 1e-9)
     canvas.tips(line, ["here", "far away"])
     svg = canvas.to_svg(figure, name="figure", alt="")
-    assert not titles(svg) and canvas.TIPS not in svg
+    assert not titles(svg) and TIPS not in svg
 
 
 def contrast(one, other):

@@ -4,9 +4,7 @@ Sizes are in inches.
 """
 
 import functools
-import html
 import io
-import re
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -18,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from faultline.base.columns import CLASSES
+from faultline.report.svg import fit, tips_id
 
 # Colours that stay apart with any colour vision (after Okabe & Ito).
 CLASS_COLOURS = {
@@ -76,24 +75,9 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[\w.]*_\d+"', "", svg)
-    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
-    svg = re.sub(r' d="[^"]*"', lambda d: _short(d[0]), svg)
-    svg = re.sub(r"\n\s+", "\n", _with_tips(svg))
+    svg = fit(buffer.getvalue())
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
-
-
-def _short(path: str) -> str:
-    path = re.sub(r"(\.\d\d)\d+", r"\1", path).replace("\n", "")
-    return re.sub(r" ?([MLCQz]) ?", r"\1", path)
-
-
-TIPS = "tips:"
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 def tips(artist, texts: Sequence[str]) -> None:
@@ -102,35 +86,7 @@ def tips(artist, texts: Sequence[str]) -> None:
     if isinstance(artist, Line2D) and artist.get_marker() != "None":
         drawn = np.isfinite(np.asarray(artist.get_xydata(), float)).all(axis=1)
         texts = [text for text, known in zip(texts, drawn, strict=True) if known]
-    artist.set_gid(TIPS + "\n".join(texts).encode().hex())
-
-
-def _with_tips(svg: str) -> str:
-    """The texts of `tips` moved from the ids that carry them to a <title> in each mark."""
-    first, *parts = svg.split(f'<g id="{TIPS}')
-    for part in parts:
-        texts, _, rest = part.partition('">')
-        depth, end = 1, 0
-        for tag in re.finditer(r"<g\b|</g>", rest):
-            depth += 1 if tag[0] == "<g" else -1
-            if not depth:
-                end = tag.start()
-                break
-        said = bytes.fromhex(texts).decode().split("\n")
-        first += f"<g>{_titled(rest[:end], said)}{rest[end:]}"
-    return first
-
-
-def _titled(group: str, texts: list[str]) -> str:
-    """A group whose marks have titles; without, where some marks are off the figure."""
-    kind, said = "use" if "<use" in group else "path", iter(texts)
-    if len(re.findall(rf"<{kind}\b", group)) != len(texts):
-        return group
-    return re.sub(
-        rf"(<{kind}\b[^>]*)/>",
-        lambda mark: f"{mark[1]}><title>{html.escape(next(said))}</title></{kind}>",
-        group,
-    )
+    artist.set_gid(tips_id(texts))
 
 
 def last_epoch(table: pd.DataFrame) -> pd.DataFrame:

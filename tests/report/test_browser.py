@@ -2,13 +2,17 @@
 
 import pytest
 from browser import CHROMIUM, Browser
+from matplotlib.figure import Figure
 from run_tables import make_config, make_tables
 from support import ROOT
 
-from faultline.report.render import load_look
+from faultline.report import page
+from faultline.report.render import filled, load_look, packed
 from faultline.studies.report import report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 
 PRINTED = 1032  # A4 across less its margins, in CSS pixels
 
@@ -22,8 +26,7 @@ ROWS = (
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    look = load_look(ROOT / "workflow/faultline/report/report.html.j2")
-    html = report(make_tables(), config=make_config(), versions={"python": "3"}, **look)
+    html = report(make_tables(), config=make_config(), versions={"python": "3"}, **LOOK)
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
@@ -118,6 +121,25 @@ def test_marks_tell_their_values_and_figures_zoom(browser, path):
     assert zoomed == pytest.approx(75, abs=1)  # 100 pixels are 75 points
     browser.run(f"{svg}.dispatchEvent(new MouseEvent('dblclick'))")
     assert browser.run(f"{svg}.getAttribute('viewBox')") == whole
+
+
+def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
+    figures = [
+        page.figure(Figure(), name=name, alt=f"<{name}>", caption="", read="") for name in "ab"
+    ]
+    sections = [page.section("one", "One", intro="", blocks=[page.block("", figures=figures)])]
+    shown = {"title": "", "what": "", "findings": [], "config": "", "seeds": "", "tables": []}
+    plain = len(figures[0]["svg"])
+    html = filled(sections=packed(sections, plain=plain), versions={}, **shown, **LOOK)
+    path = tmp_path / "packed.html"
+    path.write_text(html, encoding="utf-8")
+    assert html.count("<svg") == 1 and html.count("data-packed=") == 1
+    browser.open(path, width=1400)
+    left = "document.querySelector('[data-packed]')"
+    browser.run(f"new Promise((done) => setInterval(() => {left} || done()))")
+    drawn = "[...document.querySelectorAll('figure svg')].map((svg) => svg.ariaLabel)"
+    assert browser.run(drawn) == ["<a>", "<b>"]
+    assert browser.run("document.querySelectorAll('figure .tools').length") == 2
 
 
 def test_the_dark_page_is_dark_and_its_figures_lie_on_light(browser, path):

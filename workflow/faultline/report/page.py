@@ -38,7 +38,7 @@ def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
     """A figure; name is its own within the page, and what links to it name it by."""
     svg = canvas.to_svg(figure, name=name, alt=alt)
     link = "figure-" + re.sub(r"[^\w.-]+", "-", name)
-    return {"id": link, "svg": Markup(svg), "caption": caption, "read": read}
+    return {"id": link, "svg": Markup(svg), "caption": caption, "read": read, "packed": ""}
 
 
 def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> dict:

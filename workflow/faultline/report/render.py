@@ -1,7 +1,10 @@
 """The report: one self-contained HTML page from the tables of a run. No torch."""
 
+import base64
 import importlib.metadata
 import platform
+import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +33,10 @@ Verdicts = Callable[[Tables, dict], dict | None]
 
 GLANCE = "glance"
 """The section that is the first screen."""
+
+
+PLAIN_BYTES = 1_500_000
+"""Of figures that a page holds as they are."""
 
 
 def load_look(template: Path | str) -> dict:
@@ -96,7 +103,7 @@ def render(
         verdict=verdict(tables, config),
         notes=notes,
         findings=found[GLANCE],
-        sections=[section | {"findings": found[section["id"]]} for section in made],
+        sections=packed([section | {"findings": found[section["id"]]} for section in made]),
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
@@ -117,6 +124,20 @@ def filled(template: str, *, assets: Mapping[str, str], verdict=None, notes=(), 
         notes=notes,
         **parts,
     )
+
+
+def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
+    """Sections whose figures, from the one on that goes beyond `plain` bytes, are compressed: a
+    page of a large grid would be tens of megabytes. A script unpacks them."""
+    for section in sections:
+        for block in section["blocks"]:
+            for figure in block["figures"]:
+                plain -= len(figure["svg"])
+                if plain < 0:
+                    small = zlib.compress(figure["svg"].encode(), 9)
+                    figure["packed"] = base64.b64encode(small).decode()
+                    figure["height"] = re.search(r'height="([\d.]+pt)"', figure["svg"])[1]
+    return sections
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

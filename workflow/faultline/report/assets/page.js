@@ -139,7 +139,7 @@ const zoomable = (svg) => {
   });
 };
 
-for (const figure of document.querySelectorAll("figure[id]")) {
+const equipFigure = (figure) => {
   const svg = figure.querySelector("svg");
   const button = (label, onclick) => make("button", { type: "button", textContent: label, onclick });
   const name = fileName(figure.id);
@@ -151,7 +151,25 @@ for (const figure of document.querySelectorAll("figure[id]")) {
     ),
   );
   zoomable(svg);
-}
+};
+
+const unpack = async (box) => {
+  const bytes = Uint8Array.from(atob(box.dataset.packed), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  box.innerHTML = await new Response(plain).text();
+  delete box.dataset.packed;
+};
+
+// Packed ones one after the other, so that the page is there at once.
+const equipFigures = async () => {
+  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed]))")) equipFigure(figure);
+  for (const box of document.querySelectorAll("[data-packed]")) {
+    await new Promise((resolve) => setTimeout(resolve));
+    await unpack(box);
+    equipFigure(box.parentElement);
+  }
+};
+equipFigures();
 
 // The titles of marks at once, for fingers too. They are taken away meanwhile, or they would show twice.
 const tip = make("div", { id: "tip", hidden: true });

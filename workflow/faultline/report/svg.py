@@ -23,6 +23,7 @@ def fit(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[\w.]*_\d+"', "", svg)
+    svg = re.sub(r"<g\b[^>]*/>", "", svg)  # empty
     svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
     svg = re.sub(r' d="[^"]*"', lambda d: _short(d[0]), svg)
     svg = re.sub(r' (x|y|width|height)="(\d+\.\d\d)\d+"', r' \1="\2"', svg)

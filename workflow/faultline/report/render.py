@@ -35,7 +35,7 @@ GLANCE = "glance"
 """The section that is the first screen."""
 
 
-PLAIN_BYTES = 1_500_000
+PLAIN_BYTES = 1_000_000
 """Of figures that a page holds as they are."""
 
 

@@ -27,6 +27,7 @@ include: "rules/report.smk"
 
 
 rule all:
+    """The whole run, up to its report."""
     default_target: True
     input:
         REPORT,

@@ -4,10 +4,13 @@
     python benchmarks/cost.py configs/synaptic-filtering.yaml --tflops 10
 
 Multiply-accumulates are counted layer by layer on the networks themselves (on torch's meta
-device, which computes nothing). A backward pass counts as two forward passes; a sweep counts only
-what comes from the ablated layer on, as the engine computes no more, and an attack anew on each
-ablated network all of it. `--tflops` is the speed to
-divide by: what the machine sustains on such networks, not its data sheet.
+device, which computes nothing). A backward pass counts as two forward passes in training and as
+one in attacks, which need the gradient of the images alone. A sweep counts what its engine
+computes: from the ablated layer on, and without single filters from the one after the next on, as
+the next changes by a term of low rank; an attack anew on each ablated network shares the first
+forward pass up to the ablated layer. What is saved where only some images change, or where networks
+repeat, is not counted, as it depends on the weights. `--tflops` is the speed to divide by: what the
+machine sustains on such networks, not its data sheet.
 """
 
 import argparse
@@ -47,9 +50,9 @@ def multiply_accumulates(name: str, shape: tuple, classes: int) -> tuple[dict[st
     return counts, sum(p.numel() for p in network.parameters())
 
 
-def passes(attack: dict, strengths: int) -> int:
-    """Forward passes that an attack costs per image: three a step, and one to judge."""
-    return strengths * (3 * (1 if method_of(attack["method"]).one_step else attack["steps"]) + 1)
+def passes(attack: dict, strengths: int = 1) -> int:
+    """Forward passes that an attack costs per image: two a step, and one to judge."""
+    return strengths * (2 * (1 if method_of(attack["method"]).one_step else attack["steps"]) + 1)
 
 
 def training_passes(training: dict) -> int:
@@ -59,7 +62,7 @@ def training_passes(training: dict) -> int:
         return 3
     steps = 1 if base in ("at-fgsm", "at-fast") else training["adversarial"]["steps"]
     both = training["regularisation"] is not None or base == "at-trades"
-    return 3 * (steps + 1 + both)
+    return 2 * steps + 3 * (1 + both)
 
 
 def cost(plan: Plan, name: str, source: Source, network: str, training_name: str) -> Counter:
@@ -74,6 +77,7 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
     counts, parameters = multiply_accumulates(network, source.shape, source.classes)
     forward, names = sum(counts.values()), list(counts)
     after = {name: sum(counts[n] for n in names[i:]) for i, name in enumerate(names)}
+    beyond = {name: sum(counts[n] for n in names[i + 2 :]) for i, name in enumerate(names)}
     test = dataset["test"] or source.test
     train = dataset["train"] or source.train or dataset["samples"]
     if not dataset["train"]:
@@ -88,20 +92,25 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
     retrained = count(plan.of_section("retraining", "from_epochs")) * len(plan.policies())
     there = {"test": test, "validation": dataset["validation"] or test}[ablation["split"]]
     images = min(ablation["images"] or there, there)
-    anew = sum(passes(attacks[a], 1) for a in plan.image_sets()["recrafted"])
-    stored = {*plan.transferred()} | {*(config["targeting"]["attacks"] if targeted else ())}
+    anew = [passes(attack) - 1 for attack in plan.image_sets()["recrafted"].values()]
+    # chosen by margin, they come from the whole split, which is attacked and evaluated once
+    whole = there if ablation.get("choose") == "margin" else images
+    shared = {*plan.transferred()}
+    looked = 1 + len(shared) + sum(passes(a) for a in plan.image_sets()["recrafted"].values())
+    stored = shared | {*(config["targeting"]["attacks"] if targeted else ())}
 
-    def judged(layer: str | None = None) -> int:
+    def judged(layer: str | None = None, *, rest=after) -> int:
         """Of one ablated network; None: of all layers at once."""
-        rest = after[layer] if layer else forward
-        return images * (rest * (1 + len(plan.transferred())) + forward * anew)
+        whole, first = (rest[layer], after[layer]) if layer else (forward, forward)
+        crafted = sum(first + forward * count for count in anew)
+        return images * (whole * (1 + len(plan.transferred())) + crafted)
 
     drawn = sweep["random_draws"] * len(RANDOM_SHARES)
     variants = checkpoints * (sweep["thresholds"] * len(sweep["filters"]) + drawn)
     curves = sum(passes(a, len(a["eps_grid"]) - 1) for a in attacks.values())
-    recrafted = 1 + sum(passes(attacks[a], 1) for a in again["judged_under"])
+    recrafted = 1 + sum(passes(attacks[a]) for a in again["judged_under"])
     dropped = sum(
-        judged(n) * count_filters(network, n, source.classes)
+        judged(n, rest=beyond) * count_filters(network, n, source.classes)
         for n in select_layers(network, dropout["layers"])
     )
     perturb = config["perturbations"]
@@ -115,7 +124,10 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
         {
             "train": seeds * training["epochs"][-1] * train * training_passes(training) * forward,
             "attack": checkpoints * test * curves * forward,
-            "craft": checkpoints * images * sum(passes(attacks[a], 1) for a in stored) * forward,
+            "craft": checkpoints
+            * sum((whole if a in shared else images) * passes(attacks[a]) for a in stored)
+            * forward,
+            "choose_images": checkpoints * there * looked * forward * (whole != images),
             "ablate_layer": variants
             * sum(judged(n) for n in select_layers(network, sweep["layers"])),
             "ablate_global": variants * judged() * sweep["global"],
@@ -128,8 +140,7 @@ def cost(plan: Plan, name: str, source: Source, network: str, training_name: str
             * forward,
             "bytes of checkpoints": (checkpoints + retrained) * parameters * 12,
             "bytes of adversarial sets": checkpoints
-            * len(stored)
-            * images
+            * sum(whole if a in shared else images for a in stored)
             * 4
             * math.prod(source.shape),
         }

@@ -1,4 +1,5 @@
 rule attack:
+    """One attack on one checkpoint: accuracy over eps on test images, with self-checks."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -23,6 +24,7 @@ rule attack:
 
 
 rule craft:
+    """The adversarial images of one attack on one checkpoint, for ablated networks to be judged on."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -48,6 +50,7 @@ rule craft:
 
 # Each study has such a rule: what it gives to the report, as one table of a kind for the whole run.
 rule tabulate_accuracy:
+    """The tables that the study accuracy gives to the report."""
     input:
         accuracy=of_all_attacks("accuracy.tsv"),
         checks=of_all_attacks("checks.tsv"),

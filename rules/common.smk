@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
 
 if not isinstance(workflow.current_basedir, os.PathLike):
     sys.exit(
@@ -35,17 +36,24 @@ from faultline.run.plan import (
     with_code,
     with_each,
 )
+from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
 
+# Another workflow that has this one as a module speaks for itself, and has a --config of its own.
+ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+given = dict(workflow.config_settings.config) if ALONE else {}
 try:
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-    config = resolve(config, yaml.safe_load(schema))
+    update_config(config, from_command_line(given, schema, schema))
+    config = resolve(config, schema)
     PLAN = Plan(config)
     CLASSES = PLAN.classes
     os.environ[kept.SOURCES] = kept.sources(config)
 except UserError as error:
-    sys.exit(f"error: {', '.join(map(str, workflow.configfiles)) or 'config'}: {error}")
+    files = [str(file) for file in workflow.configfiles] or ["config"]
+    origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
+    sys.exit(f"error: {', '.join(origin)}: {error}")
 
 RESULTS = config["results"].rstrip("/")
 there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
@@ -62,8 +70,13 @@ OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
 RETRAINING = f"{RESULTS}/{results.RETRAINING}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
+TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
+SHOWN = {
+    *("accuracy", "base", "invariance", "comparison", "association", "remedy", "robustness"),
+    *("robustness_differences", "perturbation_headline", "sustainability_lists", "ablations"),
+}  # those that `snakemake --report` shows
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
@@ -74,10 +87,7 @@ if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
 
-# Another workflow that has this one as a module speaks for itself.
-CONSOLE = (
-    console.install(workflow) if ROOT in Path(workflow.main_snakefile).resolve().parents else None
-)
+CONSOLE = console.install(workflow) if ALONE else None
 
 
 onstart:
@@ -124,10 +134,16 @@ def memory(megabytes, *, per_input=0):
 
 
 def tables(study):
-    """The files of a study's tables, of which the report is then made."""
+    """The files of a study's tables, of which the report is then made; those that are small enough
+    are shown by `snakemake --report`, too."""
     names = import_module(f"faultline.studies.{study}").TABLES
     made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
     TABLES.update(made)
+    about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}
+    about["subcategory"] = study
+    for name in set(made) & SHOWN:
+        labels = {"table": name, "holds": names[name]}
+        made[name] = report(made[name], labels=labels, **about)
     return made
 
 
@@ -167,3 +183,24 @@ def of_all_attacks(file):
     return fill(f"{ATTACK}/{file}", PLAN.attacked()) + fill(
         f"{CHECKPOINT}/robustness/{file}", PLAN.together()
     )
+
+
+def end_run(report):
+    """Write the page on the run itself, and tell where the report is."""
+    from faultline.report import timeline
+    from faultline.report.render import load_look, versions
+
+    began = workflow.start_time.timestamp()
+    jobs = timeline.taken(Path(RESULTS))
+    if len(jobs):
+        page = timeline.timeline(
+            jobs,
+            since=began,
+            facts=timeline.about(ROOT, command=sys.argv, began=began),
+            config=config,
+            versions=versions(),
+            **load_look(TEMPLATE),
+        )
+        save_text(page, f"{RESULTS}/run.html")
+    if CONSOLE:
+        print(CONSOLE.end(report=report), file=sys.stderr)

@@ -1,4 +1,5 @@
 rule prepare_data:
+    """One seeded split of a data set into train, validation and test."""
     input:
         images=lambda w: PLAN.own_files(w.dataset),
     output:

@@ -3,6 +3,7 @@ TARGETED, MENDED = PLAN.of_section("targeting"), PLAN.of_section("remedy", "from
 
 
 rule target_filters:
+    """How much of each attack falls on each filter of one checkpoint."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -31,6 +32,7 @@ rule target_filters:
 
 
 rule choose_gains:
+    """The gains of the remedy and their strength, chosen on validation images."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -58,6 +60,7 @@ rule choose_gains:
 
 
 rule remedy:
+    """One checkpoint with the gains of one policy, judged on test images."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -83,6 +86,7 @@ rule remedy:
 
 
 use rule tabulate_accuracy as tabulate_fragile with:
+    """The tables that the study fragile gives to the report."""
     input:
         filters=fill(f"{CHECKPOINT}/classes/filters.tsv", SCORED),
         targeting=fill(f"{CHECKPOINT}/targeting/filters.tsv", TARGETED),

@@ -1,4 +1,5 @@
 rule ablate_own:
+    """One ablation of the user's own on one layer."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -24,6 +25,7 @@ rule ablate_own:
 
 
 use rule tabulate_accuracy as tabulate_own with:
+    """The tables that the study own gives to the report."""
     input:
         ablations=fill(OWN_ABLATION, PLAN.own_ablated()),
     output:

@@ -2,6 +2,7 @@ PERTURB, PERTURBED = config["perturbations"], PLAN.of_section("perturbations")
 
 
 rule perturb_layer:
+    """Random internal perturbations of one layer: which images stay correct."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -32,6 +33,7 @@ rule perturb_layer:
 
 
 rule score_perturbations:
+    """Curves and headline of one checkpoint's perturbations."""
     input:
         facts=lambda w: [
             f"{LAYER}/perturbations.npz".format(layer=layer, **w)
@@ -60,6 +62,7 @@ rule score_perturbations:
 
 
 use rule tabulate_accuracy as tabulate_perturbations with:
+    """The tables that the study perturbations gives to the report."""
     input:
         curves=fill(f"{CHECKPOINT}/perturbations/curves.tsv", PERTURBED),
         layers=fill(f"{CHECKPOINT}/perturbations/layers.tsv", PERTURBED),

@@ -1,13 +1,16 @@
-TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
-
-
 rule report:
+    """The page of the run, and its config with every default filled in."""
     input:
         tables=list(TABLES.values()),
         template=os.path.relpath(TEMPLATE),
         assets=[os.path.relpath(file) for file in sorted(TEMPLATE.parent.glob("assets/*"))],
     output:
-        html=report(REPORT, category="faultline"),
+        html=report(
+            REPORT,
+            caption="../workflow/captions/page.rst",
+            category="Page",
+            labels={"page": "report"},
+        ),
         config=f"{RESULTS}/config.resolved.yaml",
     log:
         f"{RESULTS}/logs/report.log",
@@ -33,30 +36,9 @@ rule report:
 PARTIAL = f"{RESULTS}/report.partial.html"
 
 
-def end(report):
-    """Write the page on the run itself, and tell where the report is."""
-    from faultline.report import timeline
-    from faultline.report.render import load_look, versions
-
-    began = workflow.start_time.timestamp()
-    jobs = timeline.taken(Path(RESULTS))
-    if len(jobs):
-        page = timeline.timeline(
-            jobs,
-            since=began,
-            facts=timeline.about(ROOT, command=sys.argv, began=began),
-            config=config,
-            versions=versions(),
-            **load_look(TEMPLATE),
-        )
-        save_text(page, f"{RESULTS}/run.html")
-    if CONSOLE:
-        print(CONSOLE.end(report=report), file=sys.stderr)
-
-
 onsuccess:
     Path(PARTIAL).unlink(missing_ok=True)
-    end(REPORT)
+    end_run(REPORT)
 
 
 # What was made before a job failed is worth a look.
@@ -71,4 +53,4 @@ onerror:
             failed=workflow.scheduler.failed,
             path=PARTIAL,
         )
-    end(report)
+    end_run(report)

@@ -4,6 +4,7 @@ UNIT = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
 
 
 rule retrain:
+    """One checkpoint trained on under one policy, what it freezes, and judged anew."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -41,6 +42,7 @@ rule retrain:
 
 
 use rule tabulate_accuracy as tabulate_retraining with:
+    """The tables that the study retraining gives to the report."""
     input:
         result=fill(f"{RETRAINING}/result.tsv", RETRAINED),
         correct=fill(f"{RETRAINING}/correct.npz", RETRAINED),

@@ -1,4 +1,5 @@
 rule evaluate_robustness:
+    """Several attacks on one checkpoint together, over eps on test images."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -23,6 +24,7 @@ rule evaluate_robustness:
 
 
 use rule tabulate_accuracy as tabulate_robustness with:
+    """The tables that the study robustness gives to the report."""
     input:
         accuracy=TABLES["accuracy"],
         tuning=fill(f"{TUNING}/candidates.tsv", PLAN.tuned()),

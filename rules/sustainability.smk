@@ -2,6 +2,7 @@ SUSTAIN, SUSTAINED = config["sustainability"], PLAN.of_section("sustainability")
 
 
 rule analyse_sustainability:
+    """Relative errors of one checkpoint's layers under every perturber."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -25,6 +26,7 @@ rule analyse_sustainability:
 
 
 rule list_vulnerable:
+    """The most vulnerable layers of one checkpoint."""
     input:
         errors=f"{CHECKPOINT}/sustainability/errors.npz",
     output:
@@ -47,6 +49,7 @@ rule list_vulnerable:
 
 
 use rule tabulate_accuracy as tabulate_sustainability with:
+    """The tables that the study sustainability gives to the report."""
     input:
         probes=fill(f"{CHECKPOINT}/sustainability/probes.tsv", SUSTAINED),
         lists=fill(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),

@@ -2,6 +2,7 @@ FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
 
 
 rule choose_images:
+    """The images that all ablated networks of one checkpoint are judged on, chosen by its margins."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -24,34 +25,46 @@ rule choose_images:
         "../workflow/choose_images.py"
 
 
-rule ablate_layer:
-    input:
-        data=DATA,
-        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
-        chosen=chosen_images,
-    output:
-        facts=f"{LAYER}/synaptic-filtering.npz",
-    log:
-        f"{LOGS}/layers/{{layer}}/ablate_layer.log",
-    conda:
-        "../envs/faultline.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=240,
-        gpu=GPU,
-    params:
-        sets=PLAN.image_sets(),
-        filters=FILTERING["filters"],
-        thresholds=FILTERING["thresholds"],
-        random_draws=FILTERING["random_draws"],
-        device=config["device"],
-        code=code("ablate_layer"),
-    script:
-        "../workflow/ablate_layer.py"
+# One rule for any layer; or one for each batch of a network's layers, which a job does together.
+for batch in PLAN.layer_batches():
+
+    rule ablate_layer:
+        """The synaptic filters of a layer: which images stay correct at every threshold."""
+        name:
+            batch["rule"]
+        input:
+            data=DATA,
+            checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+            adversarial=adversarial_sets,
+            chosen=chosen_images,
+        output:
+            facts=[
+                f"{LAYER}/synaptic-filtering.npz".replace("{layer}", layer)
+                for layer in batch["layers"]
+            ],
+        log:
+            f"{LOGS}/{batch['log']}",
+        wildcard_constraints:
+            network=batch["network"],
+        conda:
+            "../envs/faultline.yaml"
+        resources:
+            mem_mb=memory(2000),
+            runtime=240,
+            gpu=GPU,
+        params:
+            sets=PLAN.image_sets(),
+            filters=FILTERING["filters"],
+            thresholds=FILTERING["thresholds"],
+            random_draws=FILTERING["random_draws"],
+            device=config["device"],
+            code=code("ablate_layer"),
+        script:
+            "../workflow/ablate_layer.py"
 
 
 rule ablate_global:
+    """The synaptic filters over all layers at once."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -80,6 +93,7 @@ rule ablate_global:
 
 
 rule ablate_filters:
+    """Nodal dropout of some filters of a layer, one at a time: which images stay correct."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -105,6 +119,7 @@ rule ablate_filters:
 
 
 rule score:
+    """Scores of layers, filters and bands of one checkpoint, from what their ablation left correct."""
     input:
         local=lambda w: [
             f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
@@ -139,6 +154,7 @@ rule score:
 
 
 rule classify:
+    """Fragile, robust or antifragile: the classes of one checkpoint's layers, filters or bands."""
     input:
         scores=f"{CHECKPOINT}/scores/{{unit}}.tsv",
     output:
@@ -158,6 +174,7 @@ rule classify:
 
 
 use rule tabulate_accuracy as tabulate_synaptic with:
+    """The tables that the study synaptic gives to the report."""
     input:
         base=fill(f"{CHECKPOINT}/scores/base.tsv", SCORED),
         baselines=fill(f"{CHECKPOINT}/scores/baselines.tsv", SCORED),

@@ -1,4 +1,5 @@
 rule tune:
+    """A search for the settings of a training, judged on validation images."""
     input:
         data=DATA,
         taken=lambda w: chosen_settings(w, by=PLAN.taken_from),
@@ -26,6 +27,7 @@ rule tune:
 
 
 rule train:
+    """One segment of a training, from the checkpoint before it to its own."""
     input:
         data=DATA,
         previous=lambda w: [

@@ -27,10 +27,10 @@ UNCOPIED = shutil.ignore_patterns("__pycache__")
 PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
 
 RULES = {
-    rule: block
+    rule: re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
     for file in sorted((ROOT / "rules").glob("*.smk"))
-    for rule, block in re.findall(
-        r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n((?:[ ].*\n|\n)*)",
+    for indent, rule, block in re.findall(
+        r"^( *)(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n((?:\1 .*\n|\n)*)",
         file.read_text(encoding="utf-8"),
         flags=re.MULTILINE,
     )

@@ -1,4 +1,5 @@
-"""Local synaptic filtering: one layer of one checkpoint, over its own range of thresholds."""
+"""Local synaptic filtering: layers of one checkpoint, one by one, each over its own range of
+thresholds."""
 
 from faultline.run.job import job
 
@@ -8,17 +9,19 @@ with job(snakemake, kept=True):
     from faultline.base.columns import PLACE
     from faultline.base.files import save_arrays
     from faultline.base.seeds import seed_of
+    from faultline.run.paths import place_of
 
-    layer = snakemake.wildcards.layer
-    seed = seed_of(*(snakemake.wildcards[key] for key in PLACE), layer)
-    facts = ablate(
-        snakemake,
-        layers=[layer],
-        make=lambda layers: [
-            *synaptic_variants(
-                layers, kinds=snakemake.params.filters, count=snakemake.params.thresholds
-            ),
-            *random_variants(layers, draws=snakemake.params.random_draws, seed=seed),
-        ],
-    )
-    save_arrays(facts.arrays(), snakemake.output.facts)
+    for path in snakemake.output.facts:
+        layer = place_of(path)["layer"]
+        seed = seed_of(*(snakemake.wildcards[key] for key in PLACE), layer)
+        facts = ablate(
+            snakemake,
+            layers=[layer],
+            make=lambda layers, seed=seed: [
+                *synaptic_variants(
+                    layers, kinds=snakemake.params.filters, count=snakemake.params.thresholds
+                ),
+                *random_variants(layers, draws=snakemake.params.random_draws, seed=seed),
+            ],
+        )
+        save_arrays(facts.arrays(), path)

@@ -3,8 +3,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from faultline.base.comparison import compare
-from faultline.base.statistics import paired_difference_interval, paired_mean_interval
+from faultline.base.comparison import compare, compare_apart, with_correction
+from faultline.base.statistics import (
+    difference_interval,
+    paired_difference_interval,
+    paired_mean_interval,
+)
 
 
 def bools(text):
@@ -157,3 +161,24 @@ def test_permuting_images_changes_nothing():
     order = np.random.default_rng(0).permutation(10)
     permuted = {s: {k: v[order] for k, v in of.items()} for s, of in SEEDS.items()}
     pd.testing.assert_frame_equal(compare(permuted, confidence=0.9), compare(SEEDS, confidence=0.9))
+
+
+def test_policies_judged_on_images_of_their_own():
+    counts = {0: {"a": (50, 100), "b": (140, 200)}, 1: {"a": (60, 100), "b": (130, 200)}}
+    table = compare_apart(counts, policy="b", reference="a", confidence=0.95)
+    assert list(table.columns) == list(compare(SEEDS, confidence=0.95).columns)
+    one = row(table, seed=0)
+    assert (one.reference_accuracy, one.accuracy, one.difference) == pytest.approx((0.5, 0.7, 0.2))
+    assert one.p_value == pytest.approx(stats.fisher_exact([[140, 60], [50, 50]]).pvalue)
+    assert one.ci_low < 0.2 < one.ci_high and one.n == 100
+    whole = row(table, level="all seeds")
+    low, high = stats.t.interval(0.95, 1, 0.125, stats.sem([0.2, 0.05]))
+    assert (whole.ci_low, whole.ci_high) == pytest.approx((low, high))
+    assert (whole.reference_accuracy, whole.accuracy) == pytest.approx((0.55, 0.675))
+    _, low, high = difference_interval(0.55, 0.675, 100, 200, confidence=0.95)
+    assert (whole.image_ci_low, whole.image_ci_high) == pytest.approx((low, high))
+    by_seed = with_correction(table, confidence=0.95).query("level == 'seed'")
+    assert list(by_seed["q_value"]) == pytest.approx(
+        stats.false_discovery_control(by_seed["p_value"])
+    )
+    assert not len(compare_apart({}, policy="b", reference="a", confidence=0.95))

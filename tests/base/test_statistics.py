@@ -7,11 +7,12 @@ from scipy.special import xlogy
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from faultline.base.statistics import (
     benjamini_hochberg,
     detectable_difference,
+    difference_interval,
     fleiss_kappa,
     mcnemar,
     mean_agreement,
@@ -50,6 +51,15 @@ def test_mcnemar_is_the_exact_test_of_statsmodels():
     assert np.allclose(mcnemar(c, b), expected)
     assert mcnemar(0, 0) == 1
     assert mcnemar(0, 3) == pytest.approx(2 / 8)  # three coins alike, two-sided
+
+
+def test_difference_interval_is_that_of_newcombe():
+    found = difference_interval(48 / 80, 56 / 70, 80, 70, confidence=0.95)
+    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)  # his table II, method 10
+    for k, n, other, m in ((0, 10, 0, 12), (5, 5, 3, 9), (17, 40, 90, 200)):
+        low, high = confint_proportions_2indep(other, m, k, n, method="newcomb", compare="diff")
+        _, *got = difference_interval(k / n, other / m, n, m, confidence=0.95)
+        assert got == pytest.approx([low, high])
 
 
 def test_paired_difference_interval_by_hand():

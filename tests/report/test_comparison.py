@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from faultline.report.comparison import compared, helped, policy_comparison
+from faultline.report.comparison import compared, helped, policy_comparison, told
 from faultline.report.page import cell
 
 
@@ -50,6 +50,14 @@ def test_policies_are_told_apart_by_their_intervals_alone():
 
     floor = rows.assign(accuracy=0.0, reference_accuracy=0.0)
     assert say(floor) == "0.0 %, regular 0.0 %: both at 0, a floor that says nothing of either."
+
+    row, ends, words = told(rows, level=0.05)
+    assert row["level"] == "all seeds" and ends == (0.01, 0.03) and words == "better"
+    assert told(rows.assign(q_value=0.12), level=0.05)[2] == "not told apart"
+    _, ends, words = told(flat.assign(q_value=np.nan), level=0.05)
+    assert ends == (0.015, 0.025) and words == "better on these images alone"
+    row, ends, _ = told(rows.assign(seeds=1).iloc[[0, 2]], level=0.05)
+    assert row["seed"] == 1 and ends == (0.025, 0.035)
 
 
 def row(images, policy, reference, difference, *, spread=0.01, q=0.01, least=0.5, **more):

@@ -118,6 +118,18 @@ def test_filters_are_shared_out_over_jobs(plan_of):
     assert [tuple(job.values()) for job in jobs] == [*conv, ("fc", 0, 5), ("fc", 6, 9)]
 
 
+def test_layers_are_shared_out_over_rules(plan_of):
+    (any_layer,) = plan_of().layer_batches()
+    assert any_layer["rule"] == "ablate_layer" and any_layer["layers"] == ["{layer}"]
+    swept = {"synaptic_filtering": {"layers_per_job": 3}}
+    batches = plan_of(**swept, networks=["small_conv"]).layer_batches()
+    assert {batch["rule"]: batch["layers"] for batch in batches} == {
+        "ablate_layers_small_conv_1": ["conv1", "conv2", "conv3"],
+        "ablate_layers_small_conv_2": ["fc"],
+    }
+    assert {batch["network"] for batch in batches} == {"small_conv"}
+
+
 def test_scores_need_layers(plan_of):
     none = {"synaptic_filtering": {"layers": "none", "global": False}}
     chosen = {"nodal_dropout": {"layers": ["layer3.*"]}, "retraining": {"from_epochs": []}}

@@ -5,6 +5,7 @@ import gzip
 import math
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -350,8 +351,37 @@ def test_snakemake_shows_the_line(fresh):
     )
 
 
-def test_misspelt_key_on_the_command_line(fresh):
-    assert "did you mean 'seeds'?" in refused(fresh, "-n", "--config", "sedes=[1]")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("sedes=[1]", "error: --config: config key sedes: unknown; did you mean 'seeds'?"),
+        ("seeds=[0", "error: --config: config key seeds: '[0' is no YAML; write it on one line"),
+        ("seeds=3", "error: --config: config key seeds: 3 has the wrong type; expected a list; "),
+        (
+            "attacks={pgd: {eps: -1}}",
+            "error: --config: config key attacks.pgd.eps: -1 is too small; expected at least 0",
+        ),
+        ("attacks={pdg: {eps: 1}}", "config.yaml, --config: config key attacks.pdg.method: miss"),
+    ],
+)
+def test_mistake_on_the_command_line(fresh, given, expected):
+    (line,) = [i for i in refused(fresh, "-n", "--config", given).splitlines() if "error:" in i]
+    assert expected in line
+
+
+def test_mistake_in_the_file_is_not_laid_to_the_command_line(fresh):
+    fresh.edit("config.yaml", "thresholds: 3", "thresholds: 1")
+    said = refused(fresh, "-n", "--config", "seeds=[0]", "synaptic_filtering={random_draws: 2}")
+    assert re.search(r"error: \S*config.yaml, --config: config key synaptic_filtering.thr", said)
+
+
+def test_nested_values_on_the_command_line_are_merged_into_the_file(fresh):
+    nested = ["seeds=[3, 4]", "retraining={by: layer}", "synaptic_filtering={layers: [fc]}"]
+    jobs = fresh.announced("--config", *nested)
+    assert {j["wildcards"]["seed"] for j in jobs if j["rule"] == "train"} == {"3", "4"}
+    assert {j["wildcards"]["layer"] for j in jobs if j["rule"] == "ablate_layer"} == {"fc"}
+    epochs = {j["wildcards"]["epoch"] for j in jobs if j["rule"] == "retrain"}
+    assert epochs == {"2"}  # of the file
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tutorial and the notebook page, run from top to bottom as their readers would."""
+"""The pages with code, run from top to bottom as their readers would; and links."""
 
 import re
 import sys
@@ -11,12 +11,18 @@ import torch
 import yaml
 from support import ROOT, SCHEMA, copy_workflow, fenced, ran
 
+import faultline
 from faultline.base.files import load_table
+from faultline.run.schema import check_schema
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
     """(language, text) of every fenced block of a page of docs/."""
-    return fenced((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return fenced(page(name))
 
 
 def run(copy, *command: str, **environment: str) -> str:
@@ -85,6 +91,48 @@ def test_notebook(rerun):
     path = {"PYTHONPATH": str(rerun.folder / "workflow")}  # as pip install -e
     said = run(rerun, sys.executable, "-c", "\n".join(cells), **path)
     assert "S_adv" in said and "filter 5" in said
+
+
+def test_the_examples_of_the_library_print_what_they_show(capsys):
+    cells, names = blocks("api.md"), {}
+    for (language, text), (kind, shown) in zip(cells, [*cells[1:], ("", "")], strict=True):
+        if language == "python":
+            exec(text, names)
+            assert capsys.readouterr().out == shown * (kind == "text")
+    (table,) = re.findall(r"^\| to \| call \|\n(.*?)\n\n", page("api.md"), flags=re.M | re.S)
+    told = set(re.findall(r"`(\w+)`", table))
+    assert {*faultline.__all__} <= told
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub names them."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file):
+    text = file.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"<!--.*?-->", "", text)):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("http:", "https:")):
+            continue
+        target = (file.parent / path) if path else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_is_linked_from_the_first():
+    first = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in (ROOT / "docs").glob("*.md") if f"(docs/{p.name}" not in first] == []
+
+
+def test_the_config_of_the_readme_is_one():
+    ((_, text),) = fenced((ROOT / "README.md").read_text(encoding="utf-8"))
+    check_schema(yaml.safe_load(text), SCHEMA)
 
 
 def test_the_papers_are_cited_alike():

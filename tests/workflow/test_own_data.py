@@ -1,4 +1,4 @@
-"""A user's own weights and images, through the whole workflow: the config of the README."""
+"""A user's own weights and images, through the whole workflow: the config of docs/own.md."""
 
 import re
 
@@ -60,11 +60,11 @@ def trained(name: str, images: torch.Tensor, labels: torch.Tensor):
 
 
 def run_own(folder) -> None:
-    """The README's config, made small and run for one network; its accuracy as torch says it lies
-    beside."""
+    """The config of docs/own.md, made small and run for one network; its accuracy as torch says it
+    lies beside."""
     copy = copy_workflow(folder, config="")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```yaml\n(datasets:.*?)```", readme, flags=re.DOTALL)
+    page = (ROOT / "docs/own.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(datasets:.*?)```", page, flags=re.DOTALL)
     for theirs, ours in NAMES.items():
         text = text.replace(theirs, ours)
     config = yaml.safe_load(text)

@@ -18,7 +18,8 @@ from trainings import assert_same_bits
 from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
-from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, functions
+from faultline.run.paths import place_of
+from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
 FILES = ("output", "log")
@@ -55,9 +56,10 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
     swept = [] if swept == "none" else swept
     for network in settings["networks"]:
         found = {
-            job["wildcards"]["layer"]
+            place_of(path)["layer"]
             for job in jobs
-            if job["rule"] == "ablate_layer" and job["wildcards"]["network"] == network
+            if job["rule"].startswith("ablate_layer") and job["wildcards"]["network"] == network
+            for path in job["output"]
         }
         layers = {name for name, *_ in networks()[network]["layers"]}
         assert found == layers if swept == "all" else found <= layers
@@ -114,6 +116,10 @@ def test_snakemake_report(rerun):
     rerun.run("--report", "page.html")
     page = (rerun.folder / "page.html").read_text(encoding="utf-8")
     assert "prepare_data" in page and "report.html" in page
+    for shown in ("The page of the run", "One of the tables of the study robustness", "Tables"):
+        assert shown in page
+    tables = described()
+    assert tables["accuracy"] in page and tables["curves"] not in page  # these can be large
 
 
 def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_path):
@@ -143,7 +149,7 @@ def test_snakemake_has_no_limit_of_jobs_per_second(fresh):
 
 def test_there_are_as_many_rules_as_scripts():
     scripts = {path.stem for path in (ROOT / "workflow").glob("*.py")}
-    for_users = {"kept"}
+    for_users = {"compare", "kept"}
     assert set(RULES) - TABULATES == scripts - {"tabulate_study"} - for_users
 
 
@@ -165,6 +171,7 @@ def test_every_study_has_a_rule_file_and_its_folder():
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_complete(rule):
     block = RULES[rule]
+    assert block.startswith('    """')  # what `snakemake --list` says of it
     inherits = rule in TABULATES - {"tabulate_accuracy"}
     own = () if inherits else ("resources", "conda")
     for directive in ("output", "log", "params", *own):
@@ -315,6 +322,22 @@ def test_another_tau_remakes_the_classes_of_its_unit_and_what_reads_them(rerun, 
     assert counts(again) == CLASSES_OF[unit]
     assert values(again, "unit") == {"classify": {unit}}
     assert "regular" not in values(again, "policy").get("retrain", ())
+
+
+@pytest.mark.slow
+def test_layers_may_be_shared_out_over_jobs_otherwise(rerun):
+    rerun.edit("config.yaml", "thresholds: 3", "thresholds: 3, layers_per_job: 2")
+    assert counts(rerun.announced()) == {"report": 1}  # it shows the config
+    lost, other = (
+        f"results/digits/small_conv/standard/seed-0/epoch-1/layers/{layer}/synaptic-filtering.npz"
+        for layer in ("conv1", "fc")
+    )
+    before = [(rerun.folder / file).read_bytes() for file in (lost, other)]
+    (rerun.folder / lost).unlink()
+    (again,) = rerun.announced(lost)
+    assert again["rule"] == "ablate_layers_small_conv_1" and set(again["output"]) == {lost, other}
+    rerun.run("--cores", "1", lost)
+    assert [(rerun.folder / file).read_bytes() for file in (lost, other)] == before
 
 
 @pytest.mark.slow

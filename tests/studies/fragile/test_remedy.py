@@ -268,7 +268,7 @@ def test_where_a_gain_cannot_act(network, layer, reason):
 
 
 def test_layer_that_is_not_there():
-    with pytest.raises(UserError, match="'conv9' is not in the network; did you mean 'conv"):
+    with pytest.raises(UserError, match="'conv9' is not in the network; there are: conv"):
         carrier(chain(conv=conv()), "conv9")
 
 

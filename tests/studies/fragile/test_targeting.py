@@ -200,7 +200,7 @@ def test_the_network_stays_as_it_is(small, at):
 
 def test_layer_that_is_not_there(small):
     network, clean, adversarial = small
-    with pytest.raises(UserError, match="'conv9' is not in the network; did you mean 'conv"):
+    with pytest.raises(UserError, match="'conv9' is not in the network; there are: conv1, conv2"):
         targeting(network, ["conv9"], clean, {"a": adversarial}, at="output", **DRAWN)
 
 

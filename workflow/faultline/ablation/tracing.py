@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, some
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
@@ -53,7 +53,7 @@ class Traced:
             nodes = [n for n in self.graph.nodes if n.target == self.prefix + layer]
             if layer not in known or not nodes:
                 raise UserError(
-                    f"layer {layer!r} is not used by the network; {nearest(layer, known)}"
+                    f"layer {layer!r} is not used by the network; there are: {some(known)}"
                 )
             self.nodes[layer] = nodes
         self._uses = Counter(n.target for n in self.graph.nodes if n.op == "call_module")

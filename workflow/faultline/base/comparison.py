@@ -11,6 +11,7 @@ from faultline.base.columns import RUN
 from faultline.base.statistics import (
     POWER,
     benjamini_hochberg,
+    difference_interval,
     mcnemar,
     mean_interval,
     mean_p_value,
@@ -63,6 +64,72 @@ def compare(
     pairs = [(policy, reference) for policy in policies]
     pairs += [(policy, CONTROL) for policy in policies if policy in CONTROLLED]
     rows = [row for pair in pairs for row in _compared(seeds, *pair, confidence=confidence)]
+    return _tabulated(rows, confidence=confidence)
+
+
+def compare_apart(
+    counts: dict[Hashable, dict[str, tuple[int, int]]],
+    *,
+    policy: str,
+    reference: str,
+    confidence: float,
+) -> pd.DataFrame:
+    """As `compare`, of two policies that were judged on images of their own (ours).
+
+    counts: seed -> policy -> (images classified correctly, of how many). The interval of a seed is
+    Newcombe's (1998), p_value Fisher's, exact. That over images for all seeds is Newcombe's on the
+    mean accuracies, as if of one network: at most too wide. n is the smaller number of images.
+    """
+    from scipy.stats import fisher_exact  # slow to import, and for few stages only
+
+    rows, pair = [], {"policy": policy, "reference": reference, "draws": 1}
+    for seed, of in counts.items():
+        (base, n_base), (hits, n) = of[reference], of[policy]
+        difference, low, high = difference_interval(
+            base / n_base, hits / n, n_base, n, confidence=confidence
+        )
+        rows.append(
+            pair
+            | {
+                "level": "seed",
+                "seed": seed,
+                "seeds": 1,
+                "n": min(n, n_base),
+                "reference_accuracy": base / n_base,
+                "difference": float(difference),
+                "ci_low": float(low),
+                "ci_high": float(high),
+                "p_value": float(fisher_exact([[hits, n - hits], [base, n_base - base]])[1]),
+            }
+        )
+    if not rows:
+        return pd.DataFrame(columns=COLUMNS)
+    base, n_base = (np.array([of[reference][i] for of in counts.values()]) for i in (0, 1))
+    differences = [row["difference"] for row in rows]
+    difference, low, high = mean_interval(differences, confidence=confidence)
+    before = np.mean(base / n_base)
+    sizes = n_base.min(), min(of[policy][1] for of in counts.values())
+    _, image_low, image_high = difference_interval(
+        before, before + difference, *sizes, confidence=confidence
+    )
+    whole = {
+        "level": "all seeds",
+        "seeds": len(rows),
+        "draws": len(rows),
+        "n": min(sizes),
+        "reference_accuracy": before,
+        "difference": difference,
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": mean_p_value(differences),
+        "image_ci_low": float(image_low),
+        "image_ci_high": float(image_high),
+    }
+    return _tabulated([*rows, pair | whole], confidence=confidence)
+
+
+def _tabulated(rows: list[dict], *, confidence: float) -> pd.DataFrame:
+    """Rows of `compare` as a table, with what follows from the others."""
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
     table["accuracy"] = table["reference_accuracy"] + table["difference"]
@@ -170,7 +237,12 @@ def compare_policies(
         tables.append(table)
     if not tables:
         return pd.DataFrame(columns=["policy"])
-    table = pd.concat(tables, ignore_index=True)
+    return with_correction(pd.concat(tables, ignore_index=True), confidence=confidence)
+
+
+def with_correction(table: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """Rows of `compare` with q_value and detectable as in `compare_policies`."""
+    table = table.copy()
     table.insert(table.columns.get_loc("p_value") + 1, "q_value", np.nan)
     for _, rows in table.groupby("level"):
         known = max(rows["p_value"].count(), 1)

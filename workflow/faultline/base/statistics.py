@@ -155,6 +155,23 @@ def wilson_interval(k, n, *, confidence: float):
     return share, np.maximum(centre - margin, 0.0), np.minimum(centre + margin, 1.0)
 
 
+def difference_interval(first, second, n_first, n_second, *, confidence: float):
+    """(difference, low, high) of two proportions on images of their own, second less first.
+
+    first, second: the shares; n_first, n_second: of how many images. The hybrid score interval of
+    Newcombe 1998 (his method 10), from the two intervals of `wilson_interval`.
+    """
+    first, second, n_first, n_second = (
+        np.asarray(x, float) for x in (first, second, n_first, n_second)
+    )
+    _, low, high = wilson_interval(first * n_first, n_first, confidence=confidence)
+    _, second_low, second_high = wilson_interval(second * n_second, n_second, confidence=confidence)
+    difference = second - first
+    below = np.hypot(second - second_low, high - first)
+    above = np.hypot(second_high - second, first - low)
+    return difference, difference - below, difference + above
+
+
 def _vary(values: np.ndarray) -> bool:
     """Whether values [n] differ by more than the rounding of sums that should be equal."""
     return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())

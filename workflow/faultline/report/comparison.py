@@ -215,8 +215,8 @@ def policy_comparison(
                     if beyond:
                         ax.plot(end, here, marker, ms=5, color="#1f2937", clip_on=False)
             diamond = ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
-            told = f"mean over {seeds} seeds: {_said(mean)}, q {_equals(mean['q_value'])}"
-            tips(diamond[0], [told])
+            text = f"mean over {seeds} seeds: {_said(mean)}, q {_equals(mean['q_value'])}"
+            tips(diamond[0], [text])
         ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
         ax.set_ylim(len(policies) - 0.5, -0.5)
@@ -247,3 +247,15 @@ def _said(row: pd.Series) -> str:
     """A difference that is in points already."""
     interval = "" if np.isnan(row["ci_low"]) else f" [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
     return page.minus(f"{row['difference']:+.2f} points{interval}, n = {row['n']:,}")
+
+
+def told(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
+    """What rows of one policy and image set say together: the row of all seeds, or of the only one;
+    an interval of it, over seeds where there is one; and the verdict: "not told apart", or "better"
+    or "worse", perhaps "on these images alone"."""
+    whole = rows[rows["level"] == "all seeds"].iloc[0]
+    if whole["seeds"] == 1:
+        whole = rows[rows["level"] == "seed"].iloc[0]
+    ends = IMAGE_ENDS if np.isnan(whole["ci_low"]) else ENDS
+    said = verdict(whole, *_both(whole), "it", level=level).replace(" than it", "")
+    return whole, tuple(whole[ends]), "not told apart" if said.startswith("not") else said

@@ -1,5 +1,6 @@
 """The page on a run itself: when its jobs ran, and what each stage cost. No torch."""
 
+import csv
 import heapq
 import os
 import platform
@@ -25,16 +26,20 @@ MAX_BARS = 1500
 
 def taken(results: Path) -> pd.DataFrame:
     """What every job took: a row of each table that `run.job.used` left below logs/, with the job's
-    own folders as `of`, and start and end as times."""
+    own folders as `of`, start and end as times, and `found` as bool."""
     logs, rows = results / "logs", []
     for path in sorted(logs.rglob("*.used.tsv")):
-        part = pd.read_csv(path, sep="\t")
-        rows.append(part.assign(of=" ".join(path.relative_to(logs).parts[:-1])))
+        of = " ".join(path.relative_to(logs).parts[:-1])
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += [row | {"of": of} for row in csv.DictReader(file, delimiter="\t")]
     if not rows:
         return pd.DataFrame()
-    found = pd.concat(rows, ignore_index=True)
+    found = pd.DataFrame(rows)
+    for key in ("threads", "seconds", "cpu_seconds", "peak_mb", "gpu_mb"):
+        found[key] = pd.to_numeric(found[key])
     for key in ("start", "end"):
         found[key] = pd.to_datetime(found[key], format="ISO8601", utc=True)
+    found["found"] = found.get("found", pd.Series("", index=found.index)).eq("True")
     return found.sort_values("start", ignore_index=True)
 
 

@@ -231,6 +231,23 @@ class Plan:
     def filtered_layers(self, network: str) -> list[str]:
         return select_layers(network, self.config["synaptic_filtering"]["layers"])
 
+    def layer_batches(self) -> list[dict]:
+        """The rules that sweep layers by themselves: the name of each, its log, and the network (a
+        regular expression) and layers that it is for. One rule does any layer; with layers_per_job,
+        each batch of a network's layers has its own, as Snakemake must know the files of a job."""
+        step = self.config["synaptic_filtering"]["layers_per_job"]
+        if step == 1:
+            log = "layers/{layer}/ablate_layer.log"
+            return [{"rule": "ablate_layer", "log": log, "network": "[^/]+", "layers": ["{layer}"]}]
+        batches = []
+        for network in self.config["networks"]:
+            layers = self.filtered_layers(network)
+            for number, first in enumerate(range(0, len(layers), step), 1):
+                name = f"ablate_layers_{network}_{number}"
+                chosen = {"network": network, "layers": layers[first : first + step]}
+                batches.append({"rule": name, "log": f"ablate_layers_{number}.log"} | chosen)
+        return batches
+
     def dropout_jobs(self, network: str, dataset: str) -> list[dict]:
         """Layer, first and last filter of every nodal dropout job of a checkpoint."""
         settings, jobs = self.config["nodal_dropout"], []

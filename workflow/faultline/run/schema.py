@@ -5,6 +5,7 @@ import math
 import re
 
 import jsonschema
+import yaml
 
 from faultline.base.errors import UserError, nearest
 
@@ -102,17 +103,74 @@ def _wrong_type(value, types) -> str:
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):  # YAML 1.1: a text
         hint = f"; write {value.replace('e', '.0e')}"
+    elif types == "array" and not isinstance(value, dict):
+        hint = f"; write [{value}]"
     return f"{value!r} has the wrong type; expected {_types(types)}{hint}"
 
 
-def with_defaults(value, schema: dict, root: dict):
+def from_command_line(value, schema: dict, root: dict, key: str = ""):
+    """What `--config` gave, with the types that the schema asks for: Snakemake leaves what stands
+    in lists and mappings as text. A text that the schema takes as one stays one.
+
+    Raises UserError for a text that is no YAML.
+    """
+    schema = _followed(schema, root)
+    for option in (options := schema.get("oneOf", schema.get("anyOf", []))):
+        found = from_command_line(value, option, root, key)
+        if _fits(found, option, root) or option is options[-1]:
+            return found
+    if isinstance(value, dict):
+        known, other = schema.get("properties", {}), schema.get("additionalProperties")
+        of = {name: known.get(name, other if isinstance(other, dict) else {}) for name in value}
+        return {
+            name: from_command_line(part, of[name], root, f"{key}.{name}".lstrip("."))
+            for name, part in value.items()
+        }
+    if isinstance(value, list):
+        return [from_command_line(part, schema.get("items", {}), root, key) for part in value]
+    if not isinstance(value, str) or (schema and value != "null" and _fits(value, schema, root)):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(
+            f"config key {key}: {value!r} is no YAML; write it on one line, in quotes, such as "
+            "'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
+        ) from None
+
+
+def told(error: UserError, given: dict) -> bool:
+    """Whether the key that an error names is one of those given."""
+    found = re.match(r"config key ([^:]+):", str(error))
+    for part in found[1].split(".") if found else [""]:
+        if not isinstance(given, dict):
+            break
+        if part not in given:
+            return False
+        given = given[part]
+    return True
+
+
+def _fits(value, schema: dict, root: dict) -> bool:
+    return jsonschema.Draft202012Validator({**schema, "$defs": root["$defs"]}).is_valid(value)
+
+
+def _followed(schema: dict, root: dict) -> dict:
+    """A part of the schema with what it refers to."""
     while "$ref" in schema:
         target = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
         schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    return schema
+
+
+def with_defaults(value, schema: dict, root: dict):
+    schema = _followed(schema, root)
     if isinstance(value, dict):
         for key, part in schema.get("properties", {}).items():
             if key not in value and "default" in part:
                 value[key] = copy.deepcopy(part["default"])
+            elif isinstance(value.get(key), dict) and isinstance(part.get("default"), dict):
+                value[key] = copy.deepcopy(part["default"]) | value[key]
             if key in value:
                 value[key] = with_defaults(value[key], part, root)
         other = schema.get("additionalProperties")

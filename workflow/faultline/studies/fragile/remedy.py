@@ -27,7 +27,7 @@ from faultline.ablation.facts import counted
 from faultline.ablation.sweep import sweep
 from faultline.ablation.variants import nodal_variants
 from faultline.attacks.craft import judge
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import layers as layers_of
@@ -72,7 +72,7 @@ def carrier(network: nn.Module, layer: str) -> Carrier:
     """Where the gains of a layer act. UserError with the reason where they cannot."""
     known = layers_of(network)
     if layer not in known:
-        raise UserError(f"layer {layer!r} is not in the network; {nearest(layer, known)}")
+        raise UserError(f"layer {layer!r} is not in the network; there are: {some(known)}")
 
     def refuse(reason: str):
         raise UserError(

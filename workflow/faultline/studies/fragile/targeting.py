@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.ablation.tracing import Traced, Untraceable
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
@@ -38,7 +38,7 @@ def feature_maps(
     """
     known = layers_of(network)
     if missing := [layer for layer in layers if layer not in known]:
-        raise UserError(f"layer {missing[0]!r} is not in the network; {nearest(missing[0], known)}")
+        raise UserError(f"layer {missing[0]!r} is not in the network; there are: {some(known)}")
     axes = {layer: 1 if isinstance(known[layer], nn.Conv2d) else -1 for layer in layers}
     if at == "activation":
         with torch.no_grad():

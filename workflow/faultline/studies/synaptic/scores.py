@@ -179,7 +179,7 @@ def filter_scores(facts: Facts, *, confidence: float) -> pd.DataFrame:
         facts,
         lambda values: values,
         baseline="unfiltered",
-        touched=(variants["changed_weights"] != 0) & (variants["changed_activations"] != 0),
+        touched=(variants["changed_weights"] != 0) & (variants.get("changed_activations", 1) != 0),
         changed=facts.changed,
         confidence=confidence,
         single=True,

@@ -1,0 +1,59 @@
+"""Two finished runs side by side, or all finished runs below a folder in one table.
+
+python workflow/compare.py results/a results/b
+python workflow/compare.py results
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from faultline.base.errors import UserError
+from faultline.base.files import save_table, save_text
+from faultline.report.render import load_look, versions
+from faultline.studies.finished import CONFIG, runs_below
+from faultline.studies.listing import headlines, in_text, listed, listed_page
+from faultline.studies.side_by_side import compared_page, compared_tables, in_words, two_runs
+
+TEMPLATE = Path(__file__).parent / "faultline/report/report.html.j2"
+
+
+def main(folders: list[str], out: Path | None) -> None:
+    if len(folders) > 2:
+        raise UserError(f"{len(folders)} folders are given; name two runs, or one folder of runs")
+    page = out or Path("results", "compare.html" if len(folders) == 2 else "runs.html")
+    if page.suffix != ".html":
+        raise UserError(f"--out {page}: expected the name of a page, such as {page}.html")
+    beside = page.with_suffix("")  # a folder of the page's name, for the tables
+    if (beside / CONFIG).exists():
+        raise UserError(f"{page}: its tables would go to {beside}, which is a run; name another")
+    given = {
+        "folder": beside,
+        "versions": versions(),
+        **load_look(TEMPLATE),
+    }
+    if len(folders) == 2:
+        runs = two_runs(folders)
+        tables = compared_tables(*runs)
+        html, said = compared_page(*runs, tables, **given), in_words(*runs, tables)
+    else:
+        runs = runs_below(folders[0])
+        tables = {"runs": headlines(runs)}
+        html, said = listed_page(runs, tables["runs"], **given), in_text(listed(tables["runs"]))
+    for name, table in tables.items():
+        save_table(table, beside / f"{name}.tsv")
+    save_text(html, page)
+    print(f"{said}\n\n{page}, and its tables in {beside}/")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="+", help="two runs' results, or one folder of runs")
+    parser.add_argument(
+        "--out", type=Path, help="the page (default: results/compare.html or results/runs.html)"
+    )
+    given = parser.parse_args()
+    try:
+        main(given.folder, given.out)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")

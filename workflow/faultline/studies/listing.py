@@ -1,0 +1,206 @@
+"""All finished runs below a folder in one table: what they were and what they found."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from faultline.attacks.worst import WORST
+from faultline.base.columns import PLACE, RUN, transfer
+from faultline.report import canvas, page
+from faultline.report.comparison import told, with_reference
+from faultline.report.render import filled
+from faultline.studies.finished import Finished
+
+DESCRIBED = {"runs": "what each run found, one row a data set, network and training"}
+
+HELPS = {"better": "helps", "worse": "harms", "not told apart": "cannot tell"}
+"""What `report.comparison.told` says -> whether retraining helps."""
+
+COLUMNS = [
+    *("run", "ended", *RUN, "seeds", "checkpoints", "attacks", "epoch"),
+    *("clean", "worst", "worst_attack", "fragile", "layers", "retraining", "cpu_seconds"),
+]
+
+
+def headlines(runs: Iterable[Finished]) -> pd.DataFrame:
+    """Rows of COLUMNS, one per run, data set, network and training, the runs in the order given.
+
+    epoch: the last one, of which the headline is; clean, worst: accuracies, means over seeds;
+    worst_attack: under which attack, at the eps that the config sets, it is worst; fragile: of so
+    many layers, those that are fragile and decided in every seed, by S_adv of the attack that
+    retraining goes by; retraining: what `selective` brings against `regular`, in points, per image
+    set; cpu_seconds: of the whole run. NaN and "" where a run tells nothing.
+    """
+    rows = [row for run in runs for row in _headlines(run)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _headlines(run: Finished) -> list[dict]:
+    config, accuracy = run.config, run.table("accuracy")
+    common = {
+        "run": str(run.folder),
+        "ended": run.ended(),
+        "attacks": page.listed(config["attacks"]),
+        "cpu_seconds": run.costs()["cpu_seconds"].sum(),
+    }
+    rows = []
+    for place, part in accuracy.groupby(RUN, sort=False) if len(accuracy) else ():
+        last = canvas.last_epoch(part)
+        worst = _under_attack(last, config["attacks"])
+        rows.append(
+            common
+            | dict(zip(RUN, place, strict=True))
+            | {
+                "seeds": part["seed"].nunique(),
+                "checkpoints": len(part.drop_duplicates(PLACE)),
+                "epoch": last["epoch"].max(),
+                "clean": last[last["eps"] == 0].groupby("seed")["accuracy"].first().mean(),
+                "worst": worst.min() if len(worst) else np.nan,
+                "worst_attack": worst.idxmin() if len(worst) else "",
+                "retraining": _retraining(page.of(run.table("comparison"), last), config),
+                **_fragile(page.of(run.table("layers"), last), config),
+            }
+        )
+    return rows or [common]
+
+
+def _under_attack(last: pd.DataFrame, attacks: dict) -> pd.Series:
+    """Attack and its eps, in words -> accuracy, mean over seeds."""
+    sizes = {name: {attack["eps"]} for name, attack in attacks.items()}
+    every = {eps for of in sizes.values() for eps in of}
+    set_so = [
+        bool(eps) and eps in sizes.get(name, every if name.startswith(WORST) else ())
+        for name, eps in zip(last["attack"], last["eps"], strict=True)
+    ]
+    rows = last[set_so]
+    names = rows["attack"] + [f", eps {eps:g}" for eps in rows["eps"]]
+    return rows.groupby(names, sort=False)["accuracy"].mean()
+
+
+def _fragile(layers: pd.DataFrame, config: dict) -> dict:
+    if not len(layers):
+        return {}
+    rows = canvas.last_epoch(layers)
+    attack = config["retraining"]["attack"]
+    names = [attack, transfer(attack)]
+    rows = rows[(rows["scope"] == "local") & (rows["filter"] == "combined")]
+    rows = rows[(rows["score"] == "S_adv") & rows["attack"].isin(names)]
+    sure = (rows["decided"] & (rows["class"] == "fragile")).groupby(rows["layer"]).all()
+    return {"fragile": sure.sum(), "layers": len(sure)} if len(sure) else {}
+
+
+def _retraining(comparison: pd.DataFrame, config: dict) -> str:
+    if not len(comparison) or "q_value" not in comparison:
+        return ""
+    rows = with_reference(canvas.last_epoch(comparison))
+    rows = rows[rows["policy"] == "selective"]
+    level, found = 1 - config["scores"]["confidence"], []
+    for images, part in rows.groupby("images", sort=False):
+        row, _, said = told(part, level=level)
+        for word, helps in HELPS.items():
+            said = said.replace(word, helps)
+        found.append(f"{images}: {said} ({page.points(row['difference'])})")
+    return "; ".join(found)
+
+
+def listed(headlines: pd.DataFrame) -> pd.DataFrame:
+    """One row a run, as text: ranges over its data sets, networks and trainings."""
+    rows = []
+    for run, part in headlines.groupby("run", sort=False):
+        first = part.iloc[0]
+        fragile, layers = part["fragile"].sum(), part["layers"].sum()
+        rows.append(
+            {
+                "run": run,
+                "ended (UTC)": first["ended"],
+                "data sets": _several(part["dataset"]),
+                "networks": _several(part["network"]),
+                "seeds": _range(part["seeds"], "{:.0f}"),
+                "checkpoints": f"{part['checkpoints'].sum():.0f}",
+                "attacks": first["attacks"],
+                "clean (%)": _range(100 * part["clean"], "{:.1f}"),
+                "worst (%)": _range(100 * part["worst"], "{:.1f}"),
+                "fragile layers": f"{fragile:.0f} of {layers:.0f}" if layers else "",
+                "retraining": _counted(part["retraining"]),
+                "CPU s": f"{first['cpu_seconds']:,.0f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _several(names: pd.Series) -> str:
+    names = list(dict.fromkeys(name for name in names.dropna() if name))
+    return (
+        page.listed(names)
+        if len(names) <= 3
+        else f"{page.listed(names[:2])} and {len(names) - 2} more"
+    )
+
+
+def _counted(retraining: pd.Series) -> str:
+    """How often it helps, harms or cannot be told, over trainings and image sets."""
+    said = "; ".join(retraining.fillna(""))
+    times = {word: said.count(f": {word}") for word in HELPS.values()}
+    return ", ".join(f"{word} {n}x" for word, n in times.items() if n)
+
+
+def _range(values: pd.Series, write: str) -> str:
+    values = values.dropna()
+    if not len(values):
+        return ""
+    ends = list(dict.fromkeys(write.format(value) for value in (values.min(), values.max())))
+    return " to ".join(ends)
+
+
+def in_text(table: pd.DataFrame) -> str:
+    """A table of texts in columns, for a terminal; columns without any text are left out."""
+    lines = [list(table), *table.to_numpy().tolist()]
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def listed_page(
+    runs: list[Finished], found: pd.DataFrame, *, folder: Path, template: str, **parts
+) -> str:
+    """The page as HTML; found: of `headlines`; folder: where its table lies; template, parts: see
+    `report.render.filled`."""
+    columns = {
+        **{name: name for name in ("run", *RUN, "seeds", "checkpoints", "epoch")},
+        "clean": ("clean", page.percent),
+        "worst": ("worst", page.percent),
+        "under": "worst_attack",
+        "fragile layers": ("fragile", "layers", _of),
+        "retraining": "retraining",
+    }
+    tables = [
+        page.table("Runs, newest first", listed(found), shown=True, source="runs.tsv"),
+        page.table("Each training", found, columns, shown=True, source="runs.tsv"),
+    ]
+    section = page.section(
+        "runs",
+        "Runs",
+        intro="Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
+        "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
+        "by S_adv. Retraining: selective set against regular, per image set, difference in points. "
+        "Where a run has several data sets, networks or trainings, lowest to highest.",
+        blocks=[page.block("", tables=tables)],
+    )
+    return filled(
+        template,
+        title="faultline: all runs",
+        what=f"{page.count(runs, 'finished run')}, newest first.",
+        findings=[],
+        sections=[section],
+        config=yaml.safe_dump({str(run.folder): run.config for run in runs}, sort_keys=False),
+        seeds=page.listed(sorted({seed for run in runs for seed in run.config["seeds"]})),
+        tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
+        **parts,
+    )
+
+
+def _of(part: float, whole: float) -> str:
+    return "" if np.isnan(whole) else f"{part:.0f} of {whole:.0f}"

@@ -1,0 +1,460 @@
+"""Two finished runs on one page, and as tables."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from faultline.base.columns import RUN
+from faultline.base.errors import UserError
+from faultline.report import canvas, page
+from faultline.report.comparison import policy_comparison, told
+from faultline.report.pairs import class_pairs, dumbbells
+from faultline.report.render import filled
+from faultline.studies import differences as between
+from faultline.studies.differences import FIRST, SECOND
+from faultline.studies.finished import Finished, finished
+
+MAX_TRAININGS = 8  # told one by one, else counted
+MAX_CHECKPOINTS = 24  # drawn together, else the last of each training
+MAX_KEYS, MAX_NAMES = 4, 6  # named in a sentence
+
+DESCRIBED = {
+    "config": "keys of the config that differ, and versions of packages",
+    "accuracy": "accuracies of both runs, side by side",
+    "differences": "accuracy of the second run less the first, with intervals",
+    "layers": "classes of layers that changed",
+    "filters": "classes of filters that changed",
+    "classes": "layers and filters in each pair of classes",
+    "costs": "what the jobs of each rule took",
+    "only_in_one": "data sets, networks, trainings, seeds, epochs, attacks that one run lacks",
+}
+
+
+def two_runs(folders) -> tuple[Finished, Finished]:
+    """The runs in two folders. UserError where they are one, or one is none."""
+    first, second = map(finished, folders)
+    if first.folder.resolve() == second.folder.resolve():
+        raise UserError(f"{first.folder}: is given twice; name two runs")
+    return first, second
+
+
+def names_of(first: Finished, second: Finished) -> tuple[str, str]:
+    """What to call two runs: their folders, without what both begin and end with."""
+    folders = [run.folder.resolve() for run in (first, second)]
+    above = os.path.commonpath([folder.parent for folder in folders])
+    parts = [folder.relative_to(above).parts for folder in folders]
+    while min(map(len, parts)) > 1 and parts[0][-1] == parts[1][-1]:
+        parts = [names[:-1] for names in parts]
+    return tuple("/".join(names) for names in parts)
+
+
+def compared_tables(first: Finished, second: Finished) -> dict[str, pd.DataFrame]:
+    """The tables of `DESCRIBED`; columns and values "first" and "second" are the runs."""
+    classes = {unit: between.classes(first, second, unit) for unit in between.UNITS}
+    counts = [
+        between.class_counts(_headline(found)).assign(unit=unit) for unit, found in classes.items()
+    ]
+    return {
+        "config": between.config_differences(first, second),
+        "accuracy": between.accuracies(first, second),
+        "differences": between.accuracy_differences(first, second),
+        "layers": between.changed(classes["layers"]),
+        "filters": between.changed(classes["filters"]),
+        "classes": pd.concat(counts, ignore_index=True),
+        "costs": between.costs(first, second),
+        "only_in_one": between.only_in_one(first, second),
+    }
+
+
+def _headline(found: pd.DataFrame) -> pd.DataFrame:
+    """Of classes of layers those that the report's maps show: each layer once."""
+    if "scope" not in found or not len(found):
+        return found
+    return found[(found["scope"] == "local") & (found["filter"] == "combined")]
+
+
+def compared_page(
+    first: Finished,
+    second: Finished,
+    tables: dict[str, pd.DataFrame],
+    *,
+    folder: Path,
+    template: str,
+    **parts,
+) -> str:
+    """The page as HTML; tables: of `compared_tables`; folder: where they lie; template, parts: see
+    `report.render.filled`."""
+    names = names_of(first, second)
+    made = [
+        _config(tables["config"], names),
+        _accuracy(tables, first, second, names),
+        _classes(tables, names),
+        _costs(tables["costs"], names),
+        _alone(tables["only_in_one"], names),
+    ]
+    configs = {name: run.config for name, run in zip(names, (first, second), strict=True)}
+    seeds = sorted({*first.config["seeds"], *second.config["seeds"]})
+    return filled(
+        template,
+        title=f"faultline: {names[0]} and {names[1]}",
+        what=f"Two runs side by side: {names[0]} (ended {first.ended()}) and {names[1]} (ended "
+        f"{second.ended()}, UTC). Differences are {names[1]} less {names[0]}. Checkpoints are "
+        "matched by data set, network, training, seed and epoch, and judged under attacks of the "
+        "same name and eps.",
+        findings=[*_findings(tables, first, second, names)],
+        sections=[section for section in made if section["blocks"]],
+        config=yaml.safe_dump(configs, sort_keys=False),
+        seeds=page.listed(seeds),
+        tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
+        **parts,
+    )
+
+
+def in_words(first: Finished, second: Finished, tables: dict[str, pd.DataFrame]) -> str:
+    """What the top of the page says, for a terminal."""
+    found = _findings(tables, first, second, names_of(first, second))
+    return "\n".join(f"{heading}: {text}" for heading, text in found)
+
+
+def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
+    yield "Config", _config_words(tables["config"])
+    rows = tables["differences"]
+    trainings = [*page.runs(rows)]
+    for name, part in trainings if len(trainings) <= MAX_TRAININGS else ():
+        yield f"Accuracy, {name}", _accuracy_words(canvas.last_epoch(part), first)
+    if len(trainings) > MAX_TRAININGS:
+        yield "Accuracy", f"That of {len(trainings)} trainings is in the figures below."
+    if not len(rows):
+        yield "Accuracy", "There is nothing to compare: no checkpoint is in both runs."
+    counts = tables["classes"]
+    for unit, part in counts.groupby("unit", sort=False):
+        moved = part[part[FIRST] != part[SECOND]]
+        yield (
+            f"Classes of {unit}",
+            f"Of {part['count'].sum():,}, by score and checkpoint, {moved['count'].sum():,} "
+            f"changed, {moved['decided'].sum():,} of them decided in both runs.",
+        )
+    if not len(counts):
+        yield "Classes", "No layer and no filter was classified in both runs."
+    for row in tables["costs"].tail(1).to_dict("records"):
+        spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
+        if not np.isnan(spent).any():
+            text = f"{spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds"
+            text += f" ({spent[1] / spent[0]:.2f} times)."
+            kept = [row[f"found_{which}"] for which in (FIRST, SECOND)]
+            if any(kept):
+                text += f" The work of {kept[0]:,.0f} and {kept[1]:,.0f} jobs was kept from before."
+            yield "Costs", text
+    if len(tables["only_in_one"]):
+        yield "Only in one run", _alone_words(tables["only_in_one"], names)
+
+
+def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
+    """What became of each image set at one epoch, in the order of the rows."""
+    paired = last["paired"].all()
+    start = f"Epoch {last['epoch'].max()}, {page.n(last)}, "
+    start += "paired image by image: " if paired else "unpaired: "
+    if paired and not last["changed"].any():
+        return start + "both runs are right about the same images, clean and under each attack."
+    texts, unsure = [], []
+    for images, rows in last.groupby("images", sort=False):
+        row, ends, said = told(rows, level=1 - first.config["scores"]["confidence"])
+        by = page.points(row["difference"])
+        if said == "not told apart":
+            unsure.append(f"{images} ({by})")
+            continue
+        before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
+        by += f" points {page.interval(*ends)}"
+        if not np.isnan(row["q_value"]):
+            by += f", q = {page.small(row['q_value'])}"
+        texts.append(f"{images}: {before} to {after}, {by}, {said}")
+    if unsure:
+        texts.append(f"not told apart: {page.listed(unsure)}")
+    return start + "; ".join(texts) + "."
+
+
+def _config_words(config: pd.DataFrame) -> str:
+    keys = list(config["key"])
+    if not keys:
+        return "The configs are the same, and so are the versions of packages."
+    more = f" and {len(keys) - MAX_KEYS} more" if len(keys) > MAX_KEYS else ""
+    verb = "differs" if len(keys) == 1 else "differ"
+    return f"{page.count(keys, 'key')} {verb}: {page.listed(keys[:MAX_KEYS])}{more}."
+
+
+def _config(config: pd.DataFrame, names: tuple[str, str]) -> dict:
+    columns = {"key": "key", names[0]: FIRST, names[1]: SECOND}
+    table = page.table("Keys that differ", config, columns, shown=True, source="config.tsv")
+    return page.section(
+        "config",
+        "Config differences",
+        intro="Keys whose values differ, every default filled in; lists are compared as a whole. "
+        "not set: the run has no such key.",
+        blocks=[page.block("", tables=[table])] if table else [],
+    )
+
+
+def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str]) -> dict:
+    rows, blocks = tables["differences"], []
+    for dataset, part in rows.groupby("dataset", sort=False):
+        part, left_out = _drawn(part)
+        notes = [_images_words(first, second, dataset, part), *_set_otherwise(tables, part)]
+        if left_out:
+            notes.append("Drawn are the last common checkpoints; the table has all.")
+        figures = [
+            figure
+            for index, labels in enumerate(_alike(part))
+            for figure in _figures(part[part["label"].isin(labels)], names, f"{dataset}-{index}")
+        ]
+        blocks.append(
+            page.block(
+                dataset,
+                figures=figures,
+                notes=notes,
+                tables=_tables(rows[rows["dataset"] == dataset], names),
+            )
+        )
+    return page.section(
+        "accuracy",
+        "Accuracies",
+        intro=f"Test accuracy of {names[1]} set against {names[0]}, clean and under each attack at "
+        "the eps that either run sets it to. Each attack was crafted on the very network that it "
+        "is tried on. Intervals over images are those of Agresti & Min (2005) where paired, else "
+        "of Newcombe (1998); over seeds Student's t. p-values (McNemar's, Fisher's, t) are "
+        "corrected (Benjamini-Hochberg) for all comparisons of a kind on this page.",
+        blocks=blocks,
+    )
+
+
+def _drawn(part: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """The rows to draw, with a label for each checkpoint, and whether others are left out."""
+    several = len(set(part["training"])) > 1
+    labels = part["network"] + (" · " + part["training"] if several else "")
+    labels += ", epoch " + part["epoch"].astype(str)
+    part = part.assign(label=labels)
+    if labels.nunique() <= MAX_CHECKPOINTS:
+        return part, False
+    return pd.concat(canvas.last_epoch(rows) for _, rows in part.groupby(RUN, sort=False)), True
+
+
+def _alike(part: pd.DataFrame) -> list[list[str]]:
+    """Labels of checkpoints that were judged on the same image sets."""
+    groups = {}
+    for label, rows in part.groupby("label", sort=False):
+        groups.setdefault(tuple(sorted(set(rows["images"]))), []).append(label)
+    return list(groups.values())
+
+
+def _figures(part: pd.DataFrame, names: tuple[str, str], name: str) -> list[dict]:
+    labels = list(dict.fromkeys(part["label"]))
+    whole = part[part["level"] == "all seeds"]
+    ns = whole.groupby("label")["n"].min()
+    seeds = whole.groupby("label")["seeds"].min()
+    notes = {
+        label: f"{page.count(range(seeds[label]), 'seed')}, n = {ns[label]}" for label in labels
+    }
+    how = "paired, image by image" if part["paired"].all() else "unpaired where notes say so"
+    accuracies = page.figure(
+        dumbbells(whole, names=names),
+        name=f"dumbbells-{name}",
+        alt=f"Accuracies of {names[0]} and {names[1]}, joined by lines",
+        caption=f"Test accuracy in both runs, mean over seeds. {page.n(part)}.",
+        read="The longer the line, the larger the difference; whether it is more than chance, the "
+        "next figure says.",
+    )
+    intervals = page.figure(
+        policy_comparison(
+            part.assign(policy=part["label"]),
+            notes=notes,
+            policies=labels,
+            reference=_short(names[0]),
+        ),
+        name=f"differences-{name}",
+        alt=f"Accuracy of {names[1]} less that of {names[0]}, with intervals",
+        caption=f"Accuracy of {names[1]} less that of {names[0]}. {page.n(part)}; dot: one seed "
+        f"with its interval over images ({how}); diamond: mean over seeds with its t interval (an "
+        "arrow where it leaves the axis).",
+        read=f"Right of the line {names[1]} is better. An interval that reaches over the line does "
+        "not tell the runs apart. Intervals are not corrected for the number of comparisons.",
+    )
+    return [accuracies, intervals]
+
+
+def _short(name: str) -> str:
+    """What stands below axes that are side by side."""
+    return name if len(name) <= 14 else "the first"
+
+
+def _images_words(first: Finished, second: Finished, dataset: str, part: pd.DataFrame) -> str:
+    """Why differences are paired or not."""
+    ones = [run.test_images(dataset) for run in (first, second)]
+    if None in ones:
+        lacks = first if ones[0] is None else second
+        return (
+            f"Unpaired: {lacks.folder}/{dataset}/data.pt is not there, so whether the test images "
+            "are the same cannot be told."
+        )
+    if ones[0] != ones[1]:
+        return "Unpaired: the runs judged on different test images."
+    if not part["paired"].all():
+        return (
+            "The test images are the same, but of some checkpoints what became of each image is "
+            "no longer stored (correct.npz): these are unpaired."
+        )
+    return f"Paired: the test images are the same (SHA-256 {ones[0][:12]})."
+
+
+def _set_otherwise(tables, part: pd.DataFrame) -> Iterator[str]:
+    """What goes by one name in both runs, but is not the same."""
+    attacks = {name.split(",")[0] for name in part["images"]}
+    named = {"datasets": set(part["dataset"]), "trainings": set(part["training"])}
+    named["attacks"] = attacks
+    keys = [
+        key
+        for key in tables["config"]["key"]
+        for kind, *rest in [key.split(".")]
+        if kind in named and len(rest) > 1 and rest[0] in named[kind] and rest[-1] != "eps_grid"
+    ]
+    if keys:
+        yield f"Of the same name, but set differently: {page.listed(keys)}."
+
+
+def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
+    over_images = {
+        "over images": ("image_ci_low", "image_ci_high", page.interval),
+        "seeds": "seeds",
+    }
+    made = []
+    for title, level, own, shown in (
+        ("Mean over seeds", "all seeds", over_images, True),
+        ("Seed by seed", "seed", {"seed": "seed"}, False),
+    ):
+        columns = {
+            "network": "network",
+            "training": "training",
+            "epoch": "epoch",
+            "images": "images",
+            names[0]: ("reference_accuracy", page.percent),
+            names[1]: ("accuracy", page.percent),
+            "difference (points)": ("difference", page.points),
+            "interval": ("ci_low", "ci_high", page.interval),
+            **own,
+            "p": ("p_value", page.small),
+            "corrected": ("q_value", page.small),
+            "detectable": ("detectable", page.points),
+            "images that changed": ("changed", _whole),
+            "n": "n",
+            "paired": ("paired", page.yes),
+        }
+        of_level = rows[rows["level"] == level].sort_values([*RUN, "epoch"], kind="stable")
+        made.append(page.table(title, of_level, columns, shown=shown, source="differences.tsv"))
+    return made
+
+
+def _classes(tables, names: tuple[str, str]) -> dict:
+    blocks = []
+    for unit, counts in tables["classes"].groupby("unit", sort=False):
+        panels = counts.assign(panel=counts["score"] + page.suffix(counts["attack"]))
+        figure = page.figure(
+            class_pairs(panels, names=names),
+            name=f"classes-{unit}",
+            alt=f"How many {unit} are in each pair of classes",
+            caption=f"Classes of {unit} in both runs, all common checkpoints together; in brackets "
+            "how many were decided in both.",
+            read="Off the diagonal the class changed. Where it was not decided in both runs, that "
+            "may be chance.",
+        )
+        changed = tables[unit]
+        columns = [c for c in between.UNITS[unit] if c != "dataset" or len(set(changed[c])) > 1]
+        shown = dict(zip(columns, columns, strict=True))
+        for name, which in zip(names, (FIRST, SECOND), strict=True):
+            shown |= {
+                name: [
+                    f"{kind}{'' if decided else ' (not decided)'}"
+                    for kind, decided in zip(
+                        changed[f"class_{which}"], changed[f"decided_{which}"], strict=True
+                    )
+                ],
+                f"score, {name}": (f"value_{which}", page.number),
+                f"interval, {name}": (
+                    f"family_low_{which}",
+                    f"family_high_{which}",
+                    page.bracket,
+                ),
+            }
+        title = f"{page.count(changed, 'class').replace('classs', 'classes')} that changed"
+        table = page.table(title, changed, shown, source=f"{unit}.tsv")
+        blocks.append(page.block(unit.capitalize(), figures=[figure], tables=[table]))
+    return page.section(
+        "classes",
+        "Classes that changed",
+        intro="Layers and filters of the checkpoints that both runs have, each judged by its run's "
+        "own thresholds. Counted of layers is the mean over the synaptic filters; the table of "
+        "those that changed has each of them too.",
+        blocks=blocks,
+    )
+
+
+def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
+    def tenth(value):
+        return "" if np.isnan(value) else f"{value:,.1f}"
+
+    columns = {"rule": "rule"}
+    for column, heading, write in (
+        ("jobs", "jobs", _whole),
+        ("found", "found", _whole),
+        ("cpu_seconds", "CPU seconds", tenth),
+        ("seconds", "seconds", tenth),
+        ("gpu_seconds", "GPU seconds", tenth),
+        ("peak_mb", "peak MB", _whole),
+    ):
+        for name, which in zip(names, (FIRST, SECOND), strict=True):
+            if column not in ("found", "gpu_seconds") or costs[f"{column}_{which}"].any():
+                columns[f"{heading}, {name}"] = (f"{column}_{which}", write)
+    table = page.table("What the jobs took", costs, columns, shown=True, source="costs.tsv")
+    return page.section(
+        "costs",
+        "Costs",
+        intro="Added up over the jobs of each rule, from what each noted beside its log the last "
+        "time that it ran (peak MB: the largest). Seconds by the clock grow with what else the "
+        "machine did; jobs that ran beside each other are counted each. Found: jobs whose work was "
+        "kept from before, which cost next to nothing.",
+        blocks=[page.block("", tables=[table])] if table else [],
+    )
+
+
+def _whole(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:,.0f}"
+
+
+def _alone(alone: pd.DataFrame, names: tuple[str, str]) -> dict:
+    where = dict(zip((FIRST, SECOND), names, strict=True))
+    columns = {"what": "what", "name": "name", "only in": alone["only_in"].map(where)}
+    table = page.table("", alone, columns, shown=True, source="only_in_one.tsv")
+    if table:
+        table["title"] = "Without a counterpart"
+    return page.section(
+        "alone",
+        "Only in one run",
+        intro="What is under the accuracies of one run and nowhere under those of the other.",
+        blocks=[page.block("", tables=[table])] if table else [],
+    )
+
+
+def _alone_words(alone: pd.DataFrame, names: tuple[str, str]) -> str:
+    where = dict(zip((FIRST, SECOND), names, strict=True))
+    texts = [
+        f"{where[which]}: "
+        + "; ".join(
+            f"{what} {page.listed(part['name'])}"
+            if len(part) <= MAX_NAMES
+            else page.count(part, what)
+            for what, part in rows.groupby("what", sort=False)
+        )
+        for which, rows in alone.groupby("only_in", sort=False)
+    ]
+    return ". ".join(texts) + "."

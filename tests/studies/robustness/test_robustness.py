@@ -255,7 +255,7 @@ def test_a_page_of_trainings_has_every_section_once(config):
     made = report(tables, config=config, versions={}, **look)
     assert made.count('<section id="trainings"') == 1
     assert made.count("Of 2 regularised trainings") == 2  # under two attacks
-    assert "trained in 17 ways (checkpoints at epochs 25)" in made
+    assert "trained in 17 ways (checkpoint at epoch 25)" in made
 
 
 def test_findings_name_who_is_better_beyond_chance(config):

@@ -35,6 +35,7 @@ from faultline.run.plan import (
     select_layers,
     with_code,
     with_each,
+    with_each_layer,
 )
 from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
@@ -73,6 +74,9 @@ REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
+# Files that no table is read from. A run asks for them, too: where a job failed or a file was lost,
+# Snakemake would otherwise take what was once made of it for up to date.
+BETWEEN = []
 SHOWN = {
     *("accuracy", "base", "invariance", "comparison", "association", "remedy", "robustness"),
     *("robustness_differences", "perturbation_headline", "sustainability_lists", "ablations"),

@@ -16,3 +16,6 @@ rule prepare_data:
         code=code("prepare_data"),
     script:
         "../workflow/prepare_data.py"
+
+
+BETWEEN += [DATA.format(dataset=name) for name in config["datasets"]]

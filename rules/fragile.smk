@@ -105,3 +105,6 @@ use rule tabulate_accuracy as tabulate_fragile with:
             "confidence": config["scores"]["confidence"],
         },
         code=code("tabulate_study", "faultline/studies/fragile/tables"),
+
+
+BETWEEN += fill(f"{ATTACK}/adversarial.pt", with_each(TARGETED, "attack", TARGET["attacks"]))

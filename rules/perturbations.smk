@@ -76,3 +76,6 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         study="perturbations",
         settings={},
         code=code("tabulate_study", "faultline/studies/perturbations/tables"),
+
+
+BETWEEN += fill(f"{LAYER}/perturbations.npz", with_each_layer(PERTURBED, PERTURB["layers"]))

@@ -61,3 +61,6 @@ use rule tabulate_accuracy as tabulate_sustainability with:
         study="sustainability",
         settings={},
         code=code("tabulate_study", "faultline/studies/sustainability/tables"),
+
+
+BETWEEN += fill(f"{CHECKPOINT}/sustainability/errors.npz", SUSTAINED)

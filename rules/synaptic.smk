@@ -190,3 +190,15 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         study="synaptic",
         settings={"network_layers": network_layers(config["networks"])},
         code=code("tabulate_study", "faultline/studies/synaptic/tables"),
+
+
+DROPPED = [
+    place | job for place in SCORED for job in PLAN.dropout_jobs(place["network"], place["dataset"])
+]
+SWEPT = with_each_layer(SCORED, FILTERING["layers"])
+BETWEEN += fill(f"{LAYER}/synaptic-filtering.npz", SWEPT)
+BETWEEN += fill(f"{CHECKPOINT}/global/synaptic-filtering.npz", SCORED * FILTERING["global"])
+BETWEEN += fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", DROPPED)
+BETWEEN += fill(f"{CHECKPOINT}/scores/layers.tsv", SCORED)
+BETWEEN += fill(f"{ATTACK}/adversarial.pt", with_each(SCORED, "attack", PLAN.transferred()))
+BETWEEN += [file for place in SCORED for file in chosen_images(place)]

@@ -56,3 +56,6 @@ rule train:
         code=code("train"),
     script:
         "../workflow/train.py"
+
+
+BETWEEN += fill(f"{CHECKPOINT}/checkpoint.pt", PLAN.checkpoints())

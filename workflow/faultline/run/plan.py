@@ -117,6 +117,15 @@ def with_layers(places: list[dict], wanted) -> list[dict]:
     return [place for place in places if select_layers(place["network"], wanted)]
 
 
+def with_each_layer(places: list[dict], wanted) -> list[dict]:
+    """Each place with each of the wanted layers of its network."""
+    return [
+        place | {"layer": layer}
+        for place in places
+        for layer in select_layers(place["network"], wanted)
+    ]
+
+
 def fill(pattern: str, places: list[dict]) -> list[str]:
     """A pattern of `paths`, filled in for each place."""
     return [pattern.format(**place) for place in places]

@@ -192,7 +192,7 @@ def of_all_attacks(file):
 def end_run(report):
     """Write the page on the run itself, and tell where the report is."""
     from faultline.report import timeline
-    from faultline.report.render import versions
+    from faultline.report.render import load_look, versions
 
     began = workflow.start_time.timestamp()
     jobs = timeline.taken(Path(RESULTS))
@@ -203,7 +203,7 @@ def end_run(report):
             facts=timeline.about(ROOT, command=sys.argv, began=began),
             config=config,
             versions=versions(),
-            template=TEMPLATE.read_text(encoding="utf-8"),
+            **load_look(TEMPLATE),
         )
         save_text(page, f"{RESULTS}/run.html")
     if CONSOLE:

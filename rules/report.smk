@@ -3,6 +3,7 @@ rule report:
     input:
         tables=list(TABLES.values()),
         template=os.path.relpath(TEMPLATE),
+        assets=[os.path.relpath(file) for file in sorted(TEMPLATE.parent.glob("assets/*"))],
     output:
         html=report(
             REPORT,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from faultline.base.errors import UserError
 from faultline.base.files import save_table, save_text
-from faultline.report.render import versions
+from faultline.report.render import load_look, versions
 from faultline.studies.finished import CONFIG, runs_below
 from faultline.studies.listing import headlines, in_text, listed, listed_page
 from faultline.studies.side_by_side import compared_page, compared_tables, in_words, two_runs
@@ -30,7 +30,7 @@ def main(folders: list[str], out: Path | None) -> None:
     given = {
         "folder": beside,
         "versions": versions(),
-        "template": TEMPLATE.read_text(encoding="utf-8"),
+        **load_look(TEMPLATE),
     }
     if len(folders) == 2:
         runs = two_runs(folders)

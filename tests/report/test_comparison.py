@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 
-from faultline.report.comparison import compared, told
+from faultline.report.comparison import compared, helped, policy_comparison, told
+from faultline.report.page import cell
 
 
 def test_policies_are_told_apart_by_their_intervals_alone():
@@ -57,3 +58,69 @@ def test_policies_are_told_apart_by_their_intervals_alone():
     assert ends == (0.015, 0.025) and words == "better on these images alone"
     row, ends, _ = told(rows.assign(seeds=1).iloc[[0, 2]], level=0.05)
     assert row["seed"] == 1 and ends == (0.025, 0.035)
+
+
+def row(images, policy, reference, difference, *, spread=0.01, q=0.01, least=0.5, **more):
+    ends = {"ci_low": difference - spread, "ci_high": difference + spread}
+    ends |= {"image_ci_low": difference - spread, "image_ci_high": difference + spread}
+    rest = {
+        "epoch": 3,
+        "seeds": 3,
+        "n": 400,
+        "detectable": 0.02,
+        "q_value": q,
+        "level": "all seeds",
+    }
+    accuracy = {"accuracy": least + difference, "reference_accuracy": least}
+    named = {"images": images, "policy": policy, "reference": reference, "difference": difference}
+    return named | ends | rest | accuracy | more
+
+
+def test_yes_is_said_only_of_what_beats_reference_and_control_under_the_worst_attack():
+    def answer(*rows):
+        names = {"policy": "selective", "reference": "regular", "control": "random freezing"}
+        found = helped(pd.DataFrame(rows), level=0.05, link="here", **names)
+        return found["text"], found["small"]
+
+    clean = row("clean", "selective", "regular", -0.02, least=0.9)
+    weak = row("fgsm", "selective", "regular", 0.05, least=0.4)
+    floor = row("apgd", "selective", "regular", 0.0, least=0.0)
+    strong = row("pgd", "selective", "regular", 0.03, least=0.2)
+    control = row("pgd", "selective", "random", 0.02, least=0.2)
+    given = [clean, weak, floor, strong, control]
+    assert answer(*given) == (
+        "yes",
+        "+3.00 points [+2.00, +4.00], q = 0.010, under pgd (clean −2.00)",
+    )
+    unsure = row("pgd", "selective", "random", 0.02, q=0.2, least=0.2)
+    text, small = answer(clean, strong, unsure)
+    assert text == "cannot tell" and small.endswith("not told from random freezing")
+    for other in (row("pgd", "selective", "regular", 0.03, q=0.06, least=0.2), floor):
+        assert answer(clean, other)[0] == "cannot tell"
+    worse = row("pgd", "selective", "regular", -0.03, least=0.2)
+    text, small = answer(clean, worse, control)
+    assert text == "no" and small.endswith("worse than regular")
+    one = [strong | {"seeds": 1}, strong | {"seeds": 1, "level": "seed"}]
+    assert answer(*one) == ("cannot tell", "+3.00 points [+2.00, +4.00] under pgd, one seed")
+    assert helped(pd.DataFrame(), policy="", reference="", control="", level=0, link="") == cell(
+        "not run"
+    )
+
+
+def test_with_one_seed_no_mean_repeats_it_and_each_panel_has_its_axis():
+    def figure(seeds):
+        rows = [
+            row(images, "selective", "regular", size, spread=size, level="seed", seed=seed)
+            for images, size in (("clean", 0.002), ("pgd", 0.05))
+            for seed in range(seeds)
+        ]
+        whole = [r | {"level": "all seeds"} for r in rows if r["seed"] == 0]
+        return policy_comparison(pd.DataFrame(rows + whole), notes={})
+
+    for seeds in (1, 2):
+        made = figure(seeds)
+        clean, pgd = made.axes
+        assert clean.get_xlim()[1] < 0.5 and pgd.get_xlim()[1] > 10
+        diamonds = [line for line in clean.lines if line.get_marker() == "D"]
+        labels = [text.get_text() for text in made.legends[0].get_texts()]
+        assert len(diamonds) == ("mean over seeds" in labels) == seeds - 1

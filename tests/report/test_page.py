@@ -11,7 +11,7 @@ from support import ROOT
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
 from faultline.report.page import images
-from faultline.report.render import resolved_config, versions
+from faultline.report.render import load_look, resolved_config, versions
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
 from faultline.studies.report import report
@@ -23,12 +23,12 @@ from faultline.studies.synaptic.figures import (
     threshold_curves,
 )
 
-TEMPLATE = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
+LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 VERSIONS = {"python": "3.11", "torch": "2.13"}
 
 
 def render(tables, config):
-    return report(tables, config=config, versions=VERSIONS, template=TEMPLATE)
+    return report(tables, config=config, versions=VERSIONS, **LOOK)
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,22 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.sections, self.figures, self.open, self.links, self.ids = [], 0, [], [], []
-        self.words = ""
+        self.words, self.scripts = "", []
         self.feed(text)
         assert not self.open
+        assets = LOOK["assets"].items()
+        assert self.scripts == [f"\n{of}\n" for name, of in assets if name.endswith(".js")]
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         if tag == "section":
             self.sections.append(attributes["id"])
         self.figures += tag == "figure"
-        assert tag not in ("script", "link", "img", "iframe")
+        assert tag not in ("link", "img", "iframe")
+        assert not any(name.startswith("on") for name in attributes)
+        if tag == "script":
+            assert not attributes
+            self.scripts.append("")
         self.ids += [attributes["id"]] if "id" in attributes else []
         self.links += [v for k, v in attributes.items() if k in ("href", "src", "xlink:href")]
         if tag not in self.VOID:
@@ -74,7 +80,10 @@ class Page(html.parser.HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words += data
+        if self.open[-1:] == ["script"]:
+            self.scripts[-1] += data
+        elif self.open[-1:] != ["style"]:
+            self.words += data
 
 
 SECTIONS = [
@@ -129,7 +138,8 @@ def test_every_section_without_data_says_why():
 def test_names_are_escaped(tables):
     evil = '<script>alert("x")</script>&$a_b$'
     changed = {
-        name: table.replace({"conv1": evil, "standard": evil}) for name, table in tables.items()
+        name: table.replace(dict.fromkeys(("conv1", "standard", "small_conv"), evil))
+        for name, table in tables.items()
     }
     page = Page(render(changed, make_config()))
     assert "<script>" in page.words  # as text: Page refuses the element itself

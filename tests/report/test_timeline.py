@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from support import ROOT
 
+from faultline.report.render import load_look
 from faultline.report.timeline import about, costs, lanes, taken, timeline
 
 ROW = {"host": "here", "device": "cpu", "threads": 1, "peak_mb": 300, "gpu_mb": ""}
@@ -58,7 +59,7 @@ def test_the_page_tells_of_this_run_and_of_all(results, since):
         facts=about(ROOT, command=["/bin/snakemake", "--cores", "2 <i>"], began=0.0),
         config={"seeds": [0]},
         versions={"python": "3"},
-        template=(ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8"),
+        **load_look(ROOT / "workflow/faultline/report/report.html.j2"),
     )
     assert "4 jobs took 13 CPU seconds" in page and "1970-01-01 00:00:00 UTC" in page
     assert "snakemake --cores" in page and "<i>" not in page and "<b>net" not in page

@@ -17,10 +17,11 @@ from faultline.ablation.facts import pack
 from faultline.base.columns import PLACE
 from faultline.base.files import save_arrays, save_table, save_tensors, save_text
 from faultline.base.statistics import paired_difference_interval
+from faultline.report.render import load_look
 from faultline.studies import differences, listing, side_by_side
 from faultline.studies.finished import COSTS, finished, runs_below
 
-TEMPLATE = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
+LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 PAIR = {
     "attacks": {name: {"method": name, "eps": 0.1} for name in ("fgsm", "pgd")},
     "ablation": {"attacks": ["pgd"]},
@@ -275,7 +276,7 @@ class Page(html.parser.HTMLParser):
 def page_of(first, second) -> Page:
     tables = side_by_side.compared_tables(first, second)
     text = side_by_side.compared_page(
-        first, second, tables, folder="tables", versions={"python": "3.11"}, template=TEMPLATE
+        first, second, tables, folder="tables", versions={"python": "3.11"}, **LOOK
     )
     return Page(text)
 
@@ -337,7 +338,7 @@ def test_all_runs_newest_first(pair, tmp_path):
     )
     text = listing.in_text(listing.listed(found)).splitlines()
     assert len(text) == 4 and text[1].startswith(str(tmp_path / "new"))
-    made = listing.listed_page(runs, found, folder="x", versions={}, template=TEMPLATE)
+    made = listing.listed_page(runs, found, folder="x", versions={}, **LOOK)
     page = Page(made)
     assert page.sections == ["glance", "runs", "run"] and "3 finished runs" in " ".join(page.said)
 

@@ -69,7 +69,8 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(installed):
     library = ROOT / "workflow/faultline"
     files = {path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert held == {path.relative_to(library.parent).as_posix() for path in files}
-    assert {"faultline/networks/networks.json", "faultline/report/report.html.j2"} < held
+    report = {f"faultline/report/{name}" for name in ("report.html.j2", "assets/page.js")}
+    assert report | {"faultline/networks/networks.json"} < held
 
 
 @pytest.mark.slow

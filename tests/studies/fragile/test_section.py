@@ -3,7 +3,12 @@ import pandas as pd
 import pytest
 from run_tables import make_config, make_tables, said
 
-from faultline.studies.fragile.section import findings, remedy, targeting
+from faultline.studies.fragile.section import (
+    remedy,
+    remedy_findings,
+    targeting,
+    targeting_findings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +24,7 @@ def told(tables, **changes):
     table.loc[whole & (table["measure"] == "share"), ["value", "p_value", "q_value"]] = 0.9, 0, 0
     excess = whole & (table["measure"] == "excess")
     table.loc[excess, [*changes]] = [*changes.values()]
-    return said(findings(tables | {"association": table}, make_config()))
+    return said(targeting_findings(tables | {"association": table}, make_config()))
 
 
 def test_that_an_attack_aims_is_said_only_of_a_corrected_excess_over_noise(tables):
@@ -36,7 +41,8 @@ def test_that_an_attack_aims_is_said_only_of_a_corrected_excess_over_noise(table
 
 def test_the_level_is_that_of_the_run(tables):
     table = tables["association"].assign(value=0.5, p_value=0.01, q_value=0.04)
-    shown = findings({**tables, "association": table}, make_config(scores={"confidence": 0.99}))
+    config = make_config(scores={"confidence": 0.99})
+    shown = targeting_findings({**tables, "association": table}, config)
     assert ": it aims" not in said(shown)
 
 
@@ -58,5 +64,5 @@ def test_the_remedy_is_set_beside_its_control(tables):
     assert set(cells.loc[cells["policy"] == "random", "less"]) == {"no change"}
     policies = {row[gains["columns"].index("policy")] for row in gains["rows"]}
     assert policies == {"fragile", "random-0", "random-1"}
-    text = said(findings(tables, make_config()))
+    text = said(remedy_findings(tables, make_config()))
     assert "; less gains dealt at random and tuned alike, " in text

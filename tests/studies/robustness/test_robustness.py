@@ -8,6 +8,7 @@ from support import OWN_CODE, ROOT, SCHEMA
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page
+from faultline.report.render import load_look
 from faultline.studies.checks import resolve
 from faultline.studies.order import described
 from faultline.studies.report import report
@@ -250,11 +251,11 @@ def test_a_page_of_trainings_has_every_section_once(config):
     tables = (
         dict.fromkeys(described(), pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
     )
-    template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
-    made = report(tables, config=config, versions={}, template=template)
+    look = load_look(ROOT / "workflow/faultline/report/report.html.j2")
+    made = report(tables, config=config, versions={}, **look)
     assert made.count('<section id="trainings"') == 1
     assert made.count("Of 2 regularised trainings") == 2  # under two attacks
-    assert "trained in 17 ways (checkpoints at epochs 25)" in made
+    assert "trained in 17 ways (checkpoint at epoch 25)" in made
 
 
 def test_findings_name_who_is_better_beyond_chance(config):
@@ -362,8 +363,8 @@ def test_a_page_of_an_attack_of_the_users_own_alone(own_attack):
         "robustness": over_seeds(rg_scores(accuracy), confidence=0.95),
         "robustness_differences": made,
     }
-    template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
-    made = report(tables, config=own_attack, versions={}, template=template)
+    look = load_look(ROOT / "workflow/faultline/report/report.html.j2")
+    made = report(tables, config=own_attack, versions={}, **look)
     assert "lsa_moons, under mine" in made and "Of 1 regularised training 1 has" in made
 
 

@@ -54,7 +54,7 @@ def test_images_at_chance_are_told_first_with_an_eps_that_leaves_more():
     [(_, text)] = section.chance_findings(tables, config)
     assert text.endswith("Lower attacks.pgd.eps: 0.05 leaves 60.0 % of the test images.")
     assert not list(section.chance_findings(make_tables(), config))
-    assert order.FINDINGS[0] == "synaptic.chance_findings"
+    assert order.FINDINGS["synaptic.chance_findings"] == "glance"
 
 
 def test_long_tables_and_many_layers_are_cut_and_say_so():

@@ -5,7 +5,6 @@ Sizes are in inches.
 
 import functools
 import io
-import re
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -17,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from faultline.base.columns import CLASSES
+from faultline.report.svg import fit, tips_id
 
 # Colours that stay apart with any colour vision (after Okabe & Ito).
 CLASS_COLOURS = {
@@ -24,7 +24,7 @@ CLASS_COLOURS = {
     "robust": "#aab2bd",
     "antifragile": "#0072b2",
     "untouched": "#ffffff",
-    "undefined": "#ffffff",
+    "undefined": "#faf0a8",
 }
 
 CLASS_SYMBOLS = dict(zip(CLASSES, "FRA\u2013\u00d7", strict=True))
@@ -36,6 +36,7 @@ GREY = "#6b7280"
 MAX_WIDTH = 11.0
 
 STYLE = {
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -74,16 +75,18 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[\w.]*_\d+"', "", svg)
-    svg = re.sub(
-        r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]).replace("\n", ""), svg
-    )
+    svg = fit(buffer.getvalue())
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def tips(artist, texts: Sequence[str]) -> None:
+    """What the marks of a line, its path if it has none, or the cells of a mesh say when they are
+    pointed at, one after the other. Texts of points that are not finite are left out."""
+    if isinstance(artist, Line2D) and artist.get_marker() != "None":
+        drawn = np.isfinite(np.asarray(artist.get_xydata(), float)).all(axis=1)
+        texts = [text for text, known in zip(texts, drawn, strict=True) if known]
+    artist.set_gid(tips_id(texts))
 
 
 def last_epoch(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,6 +115,13 @@ def by_seed(table: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
 def class_colour(name: str, decided: bool) -> np.ndarray:
     colour = np.array(to_rgb(CLASS_COLOURS[name]))
     return colour if decided else 1 - 0.28 * (1 - colour)
+
+
+def ink_on(colour) -> str:
+    """White or black, whichever has the larger contrast with a colour (WCAG 2)."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "white" if linear @ [0.2126, 0.7152, 0.0722] < 0.179 else "black"
 
 
 def epoch_colours(epochs: Sequence[int]) -> dict[int, tuple]:
@@ -151,14 +161,17 @@ def axes_grid(sizes, *, left, bottom, top, right=0.2, gap=(0.2, 0.2), least=0.0)
     return fig, axes
 
 
-def mesh(ax, colours, rows, columns, *, title, xlabel) -> None:
-    ax.pcolormesh(
+def mesh(ax, colours, rows, columns, *, title, xlabel, says=None) -> None:
+    """says: the text of each cell for `tips`, [rows][columns]."""
+    cells = ax.pcolormesh(
         np.arange(len(columns) + 1),
         np.arange(len(rows) + 1),
         colours,
         edgecolors="white",
         linewidth=1.2,
     )
+    if says is not None:
+        tips(cells, [text for row in says for text in row])
     ax.set_xlim(0, len(columns))
     ax.set_ylim(len(rows), 0)
     ax.set_xticks(np.arange(len(columns)) + 0.5, [str(c) for c in columns])

@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from faultline.base.comparison import CONTROL
-from faultline.report.canvas import GREY, MAX_WIDTH, axes_grid, label_width, legend, styled
+from faultline.report import page
+from faultline.report.canvas import (
+    GREY,
+    MAX_WIDTH,
+    axes_grid,
+    label_width,
+    last_epoch,
+    legend,
+    styled,
+    tips,
+)
 from faultline.report.page import interval, percent, points, small
 
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
@@ -89,6 +99,54 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
     return text + "."
 
 
+def helped(
+    comparison: pd.DataFrame, *, policy: str, reference: str, control: str, level: float, link: str
+) -> dict:
+    """Whether a policy did better than the reference and the control at the last epoch, as a cell:
+    yes, no (worse than one of them) or cannot tell. comparison: of one data set, network and
+    training. Judged under the attack that leaves the reference least, among those that leave either
+    of the two anything."""
+    if not len(comparison):
+        return page.cell("not run")
+    rows = last_epoch(comparison)
+    rows = rows[rows["policy"] == policy]
+    whole = with_reference(rows)
+    whole = whole[whole["level"] == "all seeds"]
+    attacked = whole[whole["images"] != "clean"]
+    judged = attacked if len(attacked) else whole
+    judged = judged[(judged["accuracy"] > 0) | (judged["reference_accuracy"] > 0)]
+    if not len(judged):
+        return page.cell("cannot tell", small="both at 0 under every attack", link=link)
+    one = judged.loc[judged["reference_accuracy"].idxmin()]
+    rows = rows[rows["images"] == one["images"]]
+    under = "on clean images"
+    if one["images"] != "clean":
+        clean = whole.loc[whole["images"] == "clean", "difference"]
+        under = f"under {one['images']}" + "".join(f" (clean {points(of)})" for of in clean)
+    if one["seeds"] == 1:
+        seed = with_reference(rows[rows["level"] == "seed"]).iloc[0]
+        words = f"{points(seed['difference'])} points {interval(*seed[ENDS])} {under}, one seed"
+        return page.cell("cannot tell", small=words, link=link)
+    flat = np.isnan(one["ci_low"])
+    words = f"{points(one['difference'])} points {interval(*one[IMAGE_ENDS if flat else ENDS])}, "
+    words += f"q {_equals(one['q_value'])}, {under}"
+    less = rows[(rows["reference"] == CONTROL) & (rows["level"] == "all seeds")]
+    pairs = [(one, reference), *((row, control) for _, row in less.iterrows())]
+    for row, other in pairs:
+        said = verdict(row, *_both(row), other, level=level).split()[0]
+        if said == "worse":
+            return page.cell("no", small=f"{words}; worse than {other}", link=link, tone="no")
+        if said == "not":
+            beyond = f"; not told from {control}" if other == control else ""
+            return page.cell("cannot tell", small=words + beyond, link=link)
+    return page.cell("yes", small=words, link=link, tone="yes")
+
+
+def _equals(p: float) -> str:
+    text = small(p)
+    return text if text.startswith(("<", "n")) else f"= {text}"
+
+
 POLICY_ORDER = ("selective", "random", "fragile_only")
 
 
@@ -103,7 +161,8 @@ def policy_comparison(
     """Accuracy of each policy less that of the reference, in percentage points.
 
     comparison: rows of one checkpoint epoch. Dots: seeds with their interval over images; diamonds:
-    the mean over seeds with its t interval. notes: policy -> what it did, in words.
+    the mean over several seeds with its t interval. Each panel has an axis of its own. notes:
+    policy -> what it did, in words.
     """
     comparison = with_reference(comparison)
     images = list(dict.fromkeys(comparison["images"]))
@@ -126,23 +185,25 @@ def policy_comparison(
     points = comparison.assign(
         **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
     )
-    of_seeds = points[points["level"] == "seed"]
-    reach = np.nanmax(np.abs(of_seeds[["ci_low", "ci_high"]].to_numpy()), initial=0.1)
-    wanted = np.nanmax(np.abs(points[["ci_low", "ci_high"]].to_numpy()), initial=reach)
-    limit = 1.08 * min(wanted, 2.5 * reach)
     step = 0.8 / (seeds + 1.5)
     for index, ax in enumerate(axes.flat):
         if index >= len(images):
             ax.set_axis_off()
             continue
         part = points[points["images"] == images[index]]
+        limit = _limit(part)
         for y, policy in enumerate(policies):
             rows_of = part[part["policy"] == policy]
             each = rows_of[rows_of["level"] == "seed"].sort_values("seed")
             mean = rows_of[rows_of["level"] == "all seeds"].iloc[0]
             at = y - 0.4 + step * (np.arange(len(each)) + 0.75)
             ax.hlines(at, each["ci_low"], each["ci_high"], color="#9ca3af", lw=1)
-            ax.plot(each["difference"], at, "o", ms=3.5, color="#6b7280")
+            dots = ax.plot(each["difference"], at, "o", ms=3.5, color="#6b7280")
+            tips(dots[0], [f"seed {row['seed']:.0f}: {_said(row)}" for _, row in each.iterrows()])
+            if y:
+                ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
+            if seeds == 1:
+                continue
             here = y - 0.4 + step * (seeds + 0.85)
             if not np.isnan(mean["ci_low"]):
                 ends = max(mean["ci_low"], -limit), min(mean["ci_high"], limit)
@@ -153,9 +214,9 @@ def policy_comparison(
                 ):
                     if beyond:
                         ax.plot(end, here, marker, ms=5, color="#1f2937", clip_on=False)
-            ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
-            if y:
-                ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
+            diamond = ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
+            text = f"mean over {seeds} seeds: {_said(mean)}, q {_equals(mean['q_value'])}"
+            tips(diamond[0], [text])
         ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
         ax.set_ylim(len(policies) - 0.5, -0.5)
@@ -169,8 +230,23 @@ def policy_comparison(
         Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),
         Line2D([], [], color="#d55e00", lw=0.9, label=f"as {reference}"),
     ]
-    legend(fig, handles, columns=3)
+    if seeds == 1:
+        del handles[1]
+    legend(fig, handles, columns=len(handles))
     return fig
+
+
+def _limit(part: pd.DataFrame) -> float:
+    """Of the axis of a panel: all intervals of seeds, and of those over seeds what is near them."""
+    ends = np.abs(part[ENDS].to_numpy())
+    reach = np.nanmax(ends[part["level"] == "seed"], initial=0.1)
+    return 1.08 * min(np.nanmax(ends, initial=reach), 2.5 * reach)
+
+
+def _said(row: pd.Series) -> str:
+    """A difference that is in points already."""
+    interval = "" if np.isnan(row["ci_low"]) else f" [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
+    return page.minus(f"{row['difference']:+.2f} points{interval}, n = {row['n']:,}")
 
 
 def told(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:

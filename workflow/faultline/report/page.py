@@ -1,5 +1,6 @@
 """The parts of the report: sections, figures, tables, and how words and numbers are written."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -18,6 +19,7 @@ def section(name: str, title: str, *, intro: str, blocks=(), empty: str = "") ->
         "id": name,
         "title": title,
         "intro": intro,
+        "findings": [],
         "blocks": blocks,
         "empty": "" if blocks else empty,
     }
@@ -33,8 +35,16 @@ def block(heading: str, *, figures=(), notes=(), tables=()) -> dict:
 
 
 def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
+    """A figure; name is its own within the page, and what links to it name it by."""
     svg = canvas.to_svg(figure, name=name, alt=alt)
-    return {"svg": Markup(svg), "caption": caption, "read": read}
+    link = "figure-" + re.sub(r"[^\w.-]+", "-", name)
+    return {"id": link, "svg": Markup(svg), "caption": caption, "read": read, "packed": ""}
+
+
+def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> dict:
+    """A cell of a table that says more than a value: small print below it, the id that it links to,
+    and a tone, "yes" or "no"."""
+    return {"text": text, "small": small, "link": link, "tone": tone}
 
 
 def cells(table: pd.DataFrame, columns: Mapping[str, object]) -> pd.DataFrame:

@@ -1,12 +1,17 @@
-"""The report: one self-contained HTML page from the tables of a run. No files, no torch."""
+"""The report: one self-contained HTML page from the tables of a run. No torch."""
 
+import base64
 import importlib.metadata
 import platform
+import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import jinja2
 import pandas as pd
 import yaml
+from markupsafe import Markup
 
 from faultline.base.columns import RUN
 
@@ -21,7 +26,28 @@ Section = Callable[[Tables, dict], dict | None]
 """(tables, config) -> a section as `page.section` makes it; None where it has nothing to say."""
 
 Findings = Callable[[Tables, dict], Iterable[tuple[str, str]]]
-"""(tables, config) -> (heading, text) of what was found, for the top of the report."""
+"""(tables, config) -> (heading, text) of what was found, for one section or the first screen."""
+
+Verdicts = Callable[[Tables, dict], dict | None]
+"""(tables, config) -> a table as `page.table` makes it, for the first screen."""
+
+GLANCE = "glance"
+"""The section that is the first screen."""
+
+
+PLAIN_BYTES = 1_000_000
+"""Of figures that a page holds as they are."""
+
+
+def load_look(template: Path | str) -> dict:
+    """What `render` takes from files: the Jinja template, and beside it the style sheets and
+    scripts of assets/, in the order of their names."""
+    template = Path(template)
+    files = sorted((template.parent / "assets").iterdir())
+    return {
+        "template": template.read_text(encoding="utf-8"),
+        "assets": {file.name: file.read_text(encoding="utf-8") for file in files},
+    }
 
 
 def versions() -> dict[str, str]:
@@ -45,30 +71,39 @@ def render(
     tables: Tables,
     *,
     what: Callable[[Tables, dict], str],
-    findings: Sequence[Findings],
+    verdict: Verdicts,
+    findings: Sequence[tuple[Findings, str]],
     sections: Sequence[Section],
     described: Mapping[str, str],
     config: dict,
     versions: dict[str, str],
     template: str,
+    assets: Mapping[str, str],
     notes: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page, as HTML; the same input gives the same bytes.
 
     tables: those of `described`, each possibly empty, as made over a run. what: (tables, config) ->
-    what was run, in a sentence. sections and findings are shown in their order. described: table ->
-    what it holds. config: the resolved one. template: the text of the Jinja template.
-    notes: (heading, text) of what comes before all findings.
+    what was run, in a sentence. verdict: the table of the first screen. sections are shown in their
+    order, findings in the section beside them, or on the first screen where that was not made.
+    described: table -> what it holds. config: the resolved one. template, assets: see `load_look`.
+    notes: (heading, text) of what comes before all else.
     """
     tables = {name: _plain(tables[name]) for name in described}
-    made = [section(tables, config) for section in sections]
+    made = [section for make in sections if (section := make(tables, config))]
+    found = {name: [] for name in (GLANCE, *(section["id"] for section in made))}
+    for find, name in findings:
+        found[name if name in found else GLANCE] += find(tables, config)
     folder = f"{config['results'].rstrip('/')}/tables"
     return filled(
         template,
+        assets=assets,
         title=f"faultline: {', '.join(config['datasets'])}",
         what=what(tables, config),
-        findings=[*notes, *(found for find in findings for found in find(tables, config))],
-        sections=[section for section in made if section],
+        verdict=verdict(tables, config),
+        notes=notes,
+        findings=found[GLANCE],
+        sections=packed([section | {"findings": found[section["id"]]} for section in made]),
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
@@ -77,12 +112,32 @@ def render(
     )
 
 
-def filled(template: str, **parts) -> str:
+def filled(template: str, *, assets: Mapping[str, str], verdict=None, notes=(), **parts) -> str:
     """The template with its parts put in: those of `render`, or of a page of another kind."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(template).render(**parts)
+    return environment.from_string(template).render(
+        styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
+        scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
+        verdict=verdict,
+        notes=notes,
+        **parts,
+    )
+
+
+def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
+    """Sections whose figures, from the one on that goes beyond `plain` bytes, are compressed: a
+    page of a large grid would be tens of megabytes. A script unpacks them."""
+    for section in sections:
+        for block in section["blocks"]:
+            for figure in block["figures"]:
+                plain -= len(figure["svg"])
+                if plain < 0:
+                    small = zlib.compress(figure["svg"].encode(), 9)
+                    figure["packed"] = base64.b64encode(small).decode()
+                    figure["height"] = re.search(r'height="([\d.]+pt)"', figure["svg"])[1]
+    return sections
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import platform
 import shlex
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -137,6 +137,7 @@ def timeline(
     config: dict,
     versions: dict[str, str],
     template: str,
+    assets: Mapping[str, str],
 ) -> str:
     """The page as HTML. jobs: see `taken`, of all runs whose results are kept; since: the start of
     this one (seconds since 1970); facts: see `about`."""
@@ -194,6 +195,7 @@ def timeline(
         )
     return filled(
         template,
+        assets=assets,
         title="faultline: the run itself",
         what=what,
         findings=[(key.capitalize(), value) for key, value in facts.items()],

@@ -4,6 +4,7 @@ A study is a folder here (its tables in `__init__.py` and `tables.py`, what it a
 `config.py`, its sections in `section.py`) and a rule file of its name in rules/.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 
 STUDIES = (
@@ -40,20 +41,31 @@ SECTIONS = (
 )
 """Functions of each study's `section.py`, see `report.render.Section`."""
 
-FINDINGS = (
-    "synaptic.chance_findings",
-    "accuracy.accuracy_findings",
-    "robustness.findings",
-    "synaptic.layer_findings",
-    "synaptic.decided_findings",
-    "fragile.findings",
-    "perturbations.findings",
-    "sustainability.findings",
-    "own.findings",
-    "retraining.findings",
-    "accuracy.check_findings",
+FINDINGS = {
+    "synaptic.chance_findings": "glance",
+    "accuracy.accuracy_findings": "robustness",
+    "robustness.findings": "trainings",
+    "synaptic.layer_findings": "classes",
+    "synaptic.decided_findings": "classes",
+    "fragile.targeting_findings": "targeting",
+    "fragile.remedy_findings": "remedy",
+    "perturbations.findings": "perturbations",
+    "sustainability.findings": "sustainability",
+    "own.findings": "own",
+    "retraining.findings": "retraining",
+    "accuracy.check_findings": "glance",
+}
+"""Function, see `report.render.Findings` -> the section that shows what it finds."""
+
+VERDICTS = (
+    "accuracy.verdict",
+    "synaptic.verdict",
+    "retraining.verdict",
+    "fragile.verdict",
+    "accuracy.warnings",
 )
-"""The same for the top of the report, see `report.render.Findings`."""
+"""Columns of the table on the first screen: (tables of one data set, network and training, config)
+-> heading -> a value or a `page.cell`."""
 
 
 def described() -> dict[str, str]:
@@ -64,8 +76,8 @@ def described() -> dict[str, str]:
     return found
 
 
-def functions(names: tuple[str, ...]) -> list:
-    """The functions that names of `SECTIONS` or `FINDINGS` stand for."""
+def functions(names: Iterable[str]) -> list:
+    """The functions that names of `SECTIONS`, `FINDINGS` or `VERDICTS` stand for."""
     parts = [name.split(".") for name in names]
     return [
         getattr(import_module(f"faultline.studies.{study}.section"), name) for study, name in parts

@@ -13,7 +13,9 @@ from faultline.report.canvas import (
     legend,
     share_axis,
     styled,
+    tips,
 )
+from faultline.report.page import count, span
 
 
 @styled
@@ -47,7 +49,14 @@ def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figur
             lines = by_seed(part[part["epoch"] == epoch], x="eps", y="accuracy")
             if lines.shape[1] > 1:
                 ax.plot(lines.index, lines, color=colours[epoch], lw=0.6, alpha=0.45)
-            ax.plot(lines.index, lines.mean(axis=1), color=colours[epoch], lw=1.8, marker="o", ms=3)
+            mean = lines.mean(axis=1)
+            drawn = ax.plot(mean.index, mean, color=colours[epoch], lw=1.8, marker="o", ms=3)
+            n = f"n = {part['n'].max():,}, {count(lines.columns, 'seed')}"
+            told = [
+                f"{attack}, epoch {epoch}, eps {eps:g}: {span(lines.loc[eps])}, {n}"
+                for eps in lines.index
+            ]
+            tips(drawn[0], told)
         same = accuracy[accuracy["attack"].map(norms) == norms[attack]]["eps"]
         ax.set_xlim(0, same.max() * 1.02)
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))

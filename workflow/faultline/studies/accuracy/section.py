@@ -49,6 +49,46 @@ def _worst_texts(part: pd.DataFrame, attacks: dict) -> list[str]:
     return texts
 
 
+def verdict(tables: dict, config: dict) -> dict:
+    """Clean accuracy, and the lowest of those under the attacks and in the worst cases."""
+    part = canvas.last_epoch(tables["accuracy"]) if len(tables["accuracy"]) else pd.DataFrame()
+    if not len(part):
+        return {"clean": "", "under the worst attack": ""}
+    attacks, clean = config["attacks"], part[part["eps"] == 0].groupby("seed")["accuracy"].first()
+    sizes = [(name, settings["eps"]) for name, settings in attacks.items()]
+    for worst, names in worst_cases(attacks).items():
+        sizes += [(worst, attacks[name]["eps"]) for name in names]
+    found = []
+    for name, eps in sizes:
+        at = part[(part["attack"] == name) & np.isclose(part["eps"], eps) & (part["eps"] > 0)]
+        if len(at):
+            found.append((at["accuracy"].mean(), at["accuracy"], f"{name}, eps {eps:g}"))
+    cells = {"clean": _spread(clean), "under the worst attack": ""}
+    if found:
+        _, values, where = min(found, key=lambda one: one[0])
+        cells["under the worst attack"] = _spread(values, where)
+    return cells
+
+
+def _spread(values: pd.Series, where: str = "") -> dict:
+    """The mean over seeds, and in small print lowest and highest."""
+    mean, _, ends = page.span(values).partition(" [")
+    small = ", ".join(filter(None, [ends and f"[{ends}", where]))
+    return page.cell(mean, small=small, link="robustness")
+
+
+def warnings(tables: dict, config: dict) -> dict:
+    """How many self-checks gave a warning, and image sets at chance."""
+    checks, base = tables["checks"], tables["base"]
+    count = int((checks["status"] == "warning").sum()) if len(checks) else 0
+    small = f"of {page.count(checks, 'check')}"
+    if len(base) and not (last := canvas.last_epoch(base))["above_chance"].all():
+        names = page.listed(dict.fromkeys(last.loc[~last["above_chance"], "images"]))
+        small += f"; at chance: {names}"
+    cell = page.cell(str(count), small=small, link="checks", tone="no" if count else "")
+    return {"warnings": cell}
+
+
 def _check_sentence(checks: pd.DataFrame) -> str:
     if not len(checks):
         return "No self-check was made."

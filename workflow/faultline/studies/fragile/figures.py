@@ -15,11 +15,15 @@ from faultline.report.canvas import (
     class_colour,
     class_dot,
     epoch_colours,
+    ink_on,
     legend,
     mesh,
     patch,
+    strong_colour,
     styled,
+    tips,
 )
+from faultline.report.page import minus
 
 MAX_PICTURES = 32
 
@@ -148,11 +152,13 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
                 of_seed = part[part["seed"] == seed]
                 marker = SEED_MARKERS[seeds.index(seed) % len(SEED_MARKERS)]
                 for (name, decided), chosen in of_seed.groupby(["class", "decided"], sort=False):
-                    colour = CLASS_COLOURS.get(name, GREY) if name != "untouched" else "#1f2937"
+                    colour = strong_colour(name) if name in CLASS_COLOURS else GREY
                     x, y = 100 * chosen["fragility"], 100 * chosen[measure]
                     ax.vlines(x, 100 * chosen[low], 100 * chosen[high], color=colour, lw=0.8)
                     face = colour if decided else "white"
-                    ax.plot(x, y, marker, ls="", ms=5, mfc=face, mec=colour, mew=1)
+                    dots = ax.plot(x, y, marker, ls="", ms=5, mfc=face, mec=colour, mew=1)
+                    told = chosen.assign(x=x, y=y).to_dict("records")
+                    tips(dots[0], [_said(row, 100 * row[low], 100 * row[high]) for row in told])
             even = 100 / part["filter"].nunique() if measure == "share" else 0
             ax.axhline(even, color=GREY, lw=0.8, ls=(0, (1, 2)))
             ax.axvline(0, color=GREY, lw=0.6)
@@ -170,6 +176,14 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
     )
     legend(fig, handles, columns=len(handles))
     return fig
+
+
+def _said(row: dict, low: float, high: float) -> str:
+    sure = "" if row["decided"] else ", not decided"
+    return minus(
+        f"seed {row['seed']}, filter {row['filter']}: {row['y']:.2f} [{low:.2f}, {high:.2f}], "
+        f"fragility {row['x']:.2f}, {row['class']}{sure}, n = {row['n']:,}"
+    )
 
 
 def _correlation(association: pd.DataFrame, attack: str, measure: str) -> str:
@@ -209,7 +223,9 @@ def fragile_sets(filters: pd.DataFrame) -> Figure:
             colours[y, x] = class_colour(name, sure)
             if cell >= 0.25:
                 mark = CLASS_SYMBOLS[name] + ("" if sure else "?")
-                ax.text(x + 0.5, y + 0.5, mark, ha="center", va="center_baseline", fontsize=6.5)
+                ink = ink_on(colours[y, x])
+                at = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": ink}
+                ax.text(x + 0.5, y + 0.5, mark, **at)
         mesh(ax, colours, names, epochs, title=f"seed {seed}", xlabel="epoch")
         ax.tick_params(axis="y", labelsize=6.5)
     axes[0][0].set_ylabel("filter")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.report.comparison import compared_sets, helped, policy_comparison
 from faultline.studies.fragile import figures as draw
 
 MAX_LAYERS = 2
@@ -14,8 +14,8 @@ MAX_LAYERS = 2
 MAX_FILTERS = 64
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
-    """(heading, text) of what was found, for the top of the report."""
+def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    """Whether attacks aim at the fragile filters of the first layer that was asked for."""
     for run, part in page.runs(tables["association"]):
         last = canvas.last_epoch(part)
         for layer, of_layer in last.groupby("layer", sort=False):
@@ -25,7 +25,10 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
                 for attack, rows in of_layer.groupby("attack", sort=False)
             ]
             yield f"Fragility and targeting, {run}, {layer}", " ".join(texts)
-            break  # the others are in their section
+            break  # the others are in the tables below
+
+
+def remedy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["remedy"]):
         part = canvas.last_epoch(part)
         texts = compared_sets(
@@ -37,6 +40,19 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             level=1 - config["scores"]["confidence"],
         )
         yield f"Remedy, {run}", " ".join(texts)
+
+
+def verdict(tables: dict, config: dict) -> dict:
+    """Whether the remedy helped."""
+    cell = helped(
+        tables["remedy"],
+        policy="fragile",
+        reference="no change",
+        control="gains dealt at random",
+        level=1 - config["scores"]["confidence"],
+        link="remedy",
+    )
+    return {"did the remedy help?": cell}
 
 
 def _associated(attack: str, rows: pd.DataFrame, level: float) -> str:
@@ -310,6 +326,10 @@ def remedy(tables: dict, config: dict) -> dict:
                 name: f"gains {rows['gain'].min():.2f} to {rows['gain'].max():.2f}"
                 for name, rows in (("fragile", of_gains[mine]), ("random", of_gains[~mine]))
             }
+            several = of_epoch["seeds"].max() > 1
+            over = (
+                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis)."
+            )
             compared = page.figure(
                 policy_comparison(
                     of_epoch,
@@ -320,8 +340,8 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"remedy-{index}-{epoch}",
                 alt=f"Accuracy of the remedied networks of {run} less no change",
                 caption=f"Test accuracy at epoch {epoch}, attacks crafted anew on every network. "
-                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired); "
-                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis).",
+                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired)"
+                + (f"; {over}" if several else "."),
                 read="Right of the line is better than no change; the remedy works only where it "
                 "is also right of random. Intervals are not corrected for the number of "
                 "comparisons.",
@@ -331,7 +351,7 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"strengths-{index}-{epoch}",
                 alt=f"Validation accuracy over the strength of the remedy for {run}",
                 caption=f"How the strength was chosen: {int(here['n'].max()):,} validation "
-                f"images, {here['seed'].nunique()} seeds; thin: a seed, of the "
+                f"images, {page.count(here['seed'].unique(), 'seed')}; thin: a seed, of the "
                 "control a draw of a seed; thick: their mean.",
                 read="At 0 nothing is changed. The strength with the highest mean over all image "
                 "sets is taken for each thin line by itself, and judged on test images above.",

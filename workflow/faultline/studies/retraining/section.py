@@ -6,7 +6,7 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, policy_comparison
+from faultline.report.comparison import compared_sets, helped, policy_comparison
 from faultline.run.plan import Plan
 
 UNITS = {
@@ -18,9 +18,6 @@ UNITS = {
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     comparison = tables["comparison"]
-    if not len(comparison):
-        yield "Retraining", "No retraining was run."
-        return
     shares = _frozen(tables["retraining"])
     for run, part in page.runs(comparison):
         part = canvas.last_epoch(part)
@@ -39,6 +36,26 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", start + " ".join(texts)
+
+
+def verdict(tables: dict, config: dict) -> dict:
+    """Whether selective retraining helped."""
+    shares = _frozen(tables["retraining"])
+    if len(shares):
+        shares = canvas.last_epoch(shares)
+    cell = helped(
+        tables["comparison"],
+        policy="selective",
+        reference="regular",
+        control="random freezing",
+        level=1 - config["scores"]["confidence"],
+        link="retraining",
+    )
+    selective = shares.loc[shares["policy"] == "selective", "share"]
+    if len(selective) and (selective == 0).all():
+        small = "nothing was fragile, so nothing was frozen"
+        cell = page.cell("cannot tell", small=small, link="retraining")
+    return {"did retraining help?": cell}
 
 
 def section(tables: dict, config: dict) -> dict:

@@ -24,6 +24,7 @@ from faultline.report.canvas import (
     class_marker,
     colour_bar,
     hide_repeated,
+    ink_on,
     label_width,
     last_epoch,
     layer_order,
@@ -35,7 +36,9 @@ from faultline.report.canvas import (
     signed,
     strong_colour,
     styled,
+    tips,
 )
+from faultline.report.page import bracket, number, percent
 
 ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
 
@@ -69,20 +72,18 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     )
     for ax, (score, attack) in zip(axes[0], panels, strict=True):
         part = table[(table["score"] == score) & (table["attack"] == attack)]
-        found = {
-            (layer, seed): (name, decided)
-            for layer, seed, name, decided in zip(
-                part["layer"], part["seed"], part["class"], part["decided"], strict=True
-            )
-        }
+        found = {(row["layer"], row["seed"]): row for row in part.to_dict("records")}
         colours = np.ones((len(names), len(seeds), 3))
+        says = np.full((len(names), len(seeds)), "not scored", object)
         for y, layer in enumerate(names):
             for x, seed in enumerate(seeds):
                 if (layer, seed) not in found:
                     continue
-                name, decided = found[layer, seed]
-                sure = bool(decided) or name in ("untouched", "undefined")
+                row = found[layer, seed]
+                name = row["class"]
+                sure = bool(row["decided"]) or name in ("untouched", "undefined")
                 colours[y, x] = class_colour(name, sure)
+                says[y, x] = f"{layer}, seed {seed}: {_said(row)}"
                 ax.text(
                     x + 0.5,
                     y + 0.5,
@@ -90,9 +91,10 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
                     ha="center",
                     va="center_baseline",
                     fontsize=7.5,
-                    color="white" if sure and name in ("fragile", "antifragile") else "#1f2937",
+                    color=ink_on(colours[y, x]),
                 )
-        mesh(ax, colours, names, seeds, title=_score_title(score, attack), xlabel="seed")
+        title = _score_title(score, attack)
+        mesh(ax, colours, names, seeds, title=title, xlabel="seed", says=says)
     hide_repeated(axes)
     handles = []
     for name in CLASSES:
@@ -140,7 +142,10 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
                 x = line["normalised"]
                 if several:
                     ax.fill_between(x, line["min"], line["max"], color=colour, alpha=0.15, lw=0)
-                ax.plot(x, line["mean"], color=colour, ls=styles[image_set], lw=1.2)
+                drawn = ax.plot(x, line["mean"], color=colour, ls=styles[image_set], lw=1.2)
+                lowest, at = line["mean"].min(), x.iloc[line["mean"].argmin()]
+                text = f"{layer}, {name}, {image_set}: lowest {percent(lowest)} at {at:.2f}"
+                tips(drawn[0], [f"{text}, base {percent(base[layer, image_set])}"])
         whole = (table.loc[table["layer"] == layer, "scope"] == "global").any()
         ax.set_title(
             f"{layer}, global sweep" if whole else shortened(layer, int(width * 13)),
@@ -193,16 +198,20 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
         part = table[(table["score"] == score) & (table["attack"] == attack)]
         groups = part.groupby(["layer", "epoch"])
         mean, decided = groups["value"].mean(), groups["decided"].all()
+        ends, seeds = groups["value"].agg(["min", "max"]), groups["seed"].nunique()
         colours = np.full((len(names), len(epochs), 3), to_rgb("#e5e7eb"))
+        says = np.full((len(names), len(epochs)), "not scored", object)
         for y, layer in enumerate(names):
             for x, epoch in enumerate(epochs):
                 if (layer, epoch) not in mean.index:
                     continue
-                value = mean[layer, epoch]
+                value, one = mean[layer, epoch], (layer, epoch)
+                says[y, x] = f"{layer}, epoch {epoch}: {number(value)}, seeds from " + (
+                    f"{number(ends['min'][one])} to {number(ends['max'][one])} (n = {seeds[one]})"
+                )
                 if not np.isnan(value):
                     colours[y, x] = DIVERGING(scale(value))[:3]
                 if cell >= 0.36:
-                    dark = not np.isnan(value) and abs(value) > 0.6 * largest
                     ax.text(
                         x + 0.5,
                         y + 0.5,
@@ -210,11 +219,12 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
                         ha="center",
                         va="center_baseline",
                         fontsize=7 if cell >= 0.42 else 6,
-                        color="white" if dark else "#1f2937",
+                        color=ink_on(colours[y, x]),
                     )
                 if not decided[layer, epoch]:
                     ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color="#1f2937")
-        mesh(ax, colours, names, epochs, title=_score_title(score, attack), xlabel="epoch")
+        title = _score_title(score, attack)
+        mesh(ax, colours, names, epochs, title=title, xlabel="epoch", says=says)
     hide_repeated(axes)
     colour_bar(fig, axes[0][-1], scale, label="score")
     legend(
@@ -398,6 +408,9 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
         handles.append(patch(class_colour(name, True), name))
         handles.append(patch(class_colour(name, False), f"{name}, not decided"))
     handles.append(patch(class_colour("untouched", True), "untouched"))
+    undefined = patch(class_colour("undefined", True), "undefined")
+    undefined.set_hatch("xxxx")
+    handles.append(undefined)
     legend(fig, handles, columns=4)
     return fig
 
@@ -525,6 +538,13 @@ def _score_title(score: str, attack: str) -> str:
     return score if attack == "none" else f"{score}\n{attack}"
 
 
+def _said(row: dict) -> str:
+    """A score with its interval, class and n."""
+    sure = "" if row["decided"] else ", not decided"
+    interval = bracket(row["ci_low"], row["ci_high"])
+    return f"{number(row['value'])} {interval}, {row['class']}{sure}, n = {row['n']:,}"
+
+
 def _points(ax, x, part: pd.DataFrame) -> None:
     for name in CLASSES:
         for decided in (True, False):
@@ -545,7 +565,14 @@ def _points(ax, x, part: pd.DataFrame) -> None:
                     alpha=0.7,
                 )
             if name in ("untouched", "undefined"):
-                ax.plot(x[chosen], value, class_marker(name), ms=4, color=colour)
+                dots = ax.plot(x[chosen], value, class_marker(name), ms=4, color=colour)
             else:
                 face = colour if decided else "white"
-                ax.plot(x[chosen], value, "o", ms=4, mfc=face, mec=colour, mew=1)
+                dots = ax.plot(x[chosen], value, "o", ms=4, mfc=face, mec=colour, mew=1)
+            tips(
+                dots[0],
+                [
+                    f"filter {row['filter']}: {_said(row)}"
+                    for row in rows.reset_index().to_dict("records")
+                ],
+            )

@@ -13,6 +13,8 @@ from faultline.studies.synaptic.transfer import moves, pairs
 
 MAX_RANKED_LAYERS = 4
 
+MOST_NAMED = 3  # fragile layers, on the first screen
+
 
 def chance_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["base"]):
@@ -47,23 +49,53 @@ def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: dict) -> str:
     return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images."
 
 
+def _judged(part: pd.DataFrame, config: dict) -> tuple[pd.DataFrame, str, str]:
+    """The rows of the score that judges layers at the last epoch, S_adv where it is defined; what
+    that score is, and a sentence where it is not S_adv as asked."""
+    part = canvas.last_epoch(part)
+    part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
+    attack = Plan(config).scored_attack()
+    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
+    clean = part[part["score"] == "S_clean"]
+    if not config["ablation"]["attacks"]:
+        return clean, "S_clean", ""
+    if rows["value"].isna().all():
+        why = "S_adv is undefined here (accuracy under attack is not above chance). "
+        return clean, "S_clean", why
+    return rows, f"S_adv ({attack})", ""
+
+
+def _decided(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Layer -> mean score and whether it is of a class, decided in every seed; lowest first."""
+    groups = rows.assign(sure=rows["decided"] & (rows["class"] == name)).groupby("layer")
+    found = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
+    return found.sort_values("mean", kind="stable")
+
+
+def verdict(tables: dict, config: dict) -> dict:
+    """How many layers are of each class, decided in every seed."""
+    cells = dict.fromkeys(("fragile layers", "robust", "antifragile"), "")
+    if not len(tables["layers"]):
+        return cells
+    rows, what, _ = _judged(tables["layers"], config)
+    for heading in cells if len(rows) else ():
+        found = _decided(rows, heading.removesuffix(" layers"))
+        names = list(found.index[found["sure"]])
+        small = ""
+        if heading == "fragile layers":
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            named = f": {page.listed(names[:MOST_NAMED])}{more}" if names else ""
+            small = f"of {len(found)} by {what}{named}"
+        cells[heading] = page.cell(str(len(names)), small=small, link="classes")
+    return cells
+
+
 def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["layers"]):
-        part = canvas.last_epoch(part)
-        part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
-        attack = Plan(config).scored_attack()
-        rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
-        prefix, what = "", f"S_adv ({attack})"
-        if not config["ablation"]["attacks"]:
-            rows, what = part[part["score"] == "S_clean"], "S_clean"
-        elif rows["value"].isna().all():
-            prefix = "S_adv is undefined here (accuracy under attack is not above chance). "
-            rows, what = part[part["score"] == "S_clean"], "S_clean"
+        rows, what, prefix = _judged(part, config)
         if not len(rows):
             continue
-        groups = rows.assign(sure=rows["decided"] & (rows["class"] == "fragile")).groupby("layer")
-        found = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
-        found = found.sort_values("mean", kind="stable")
+        found = _decided(rows, "fragile")
         fragile, total = found[found["sure"]], len(found)
         seeds = rows["seed"].nunique()
         every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
@@ -91,7 +123,6 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
 def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     layers = tables["layers"]
     if not len(layers):
-        yield "Classes", "No layer was filtered, so there are no classes of layers."
         return
     parts = pd.concat([canvas.last_epoch(part) for _, part in page.runs(layers)])
     parts = parts[(parts["scope"] == "local") & (parts["filter"] == "combined")]

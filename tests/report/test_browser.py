@@ -1,0 +1,167 @@
+"""The page in a real browser: on a screen, on a phone, in the dark, in print."""
+
+import pytest
+from browser import CHROMIUM, Browser
+from matplotlib.figure import Figure
+from run_tables import make_config, make_tables
+from support import ROOT
+
+from faultline.report import page
+from faultline.report.render import filled, load_look, packed
+from faultline.studies.report import report
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
+
+PRINTED = 1032  # A4 across less its margins, in CSS pixels
+
+TABLE = "document.querySelector('#classes table')"
+
+ROWS = (
+    f"[...{TABLE}.tBodies[0].rows].filter((row) => !row.hidden)"
+    ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    html = report(make_tables(), config=make_config(), versions={"python": "3"}, **LOOK)
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+def open_all(browser):
+    browser.run("document.querySelectorAll('details').forEach(d => (d.open = true))")
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_first_screen_answers_and_nothing_sticks_out(browser, path, width):
+    browser.open(path, width=width)
+    open_all(browser)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    answers = browser.run(
+        "[...document.querySelectorAll('.verdict td')].map(cell => {"
+        "  const box = cell.getBoundingClientRect();"
+        "  return [cell.dataset.label, cell.innerText, box.bottom, box.right];"
+        "})"
+    )
+    shown = {
+        label: text for label, text, bottom, right in answers if bottom < 900 and right <= width
+    }
+    assert shown["clean"].startswith("90.0 %")
+    assert shown["under the worst attack"].startswith("40.0 %")
+    helped = shown["did retraining help?"]
+    assert helped.startswith("cannot tell") and "points [" in helped and "q = " in helped
+    assert {"fragile layers", "robust", "antifragile", "did the remedy help?", "warnings"} < {
+        *shown
+    }
+    smallest = browser.run(
+        "Math.min(...[...document.querySelectorAll('figure svg')].map(svg => "
+        "svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"
+    )
+    assert smallest > 1.3  # points as large as points: nothing shrinks, what is wide scrolls
+    assert browser.run("getComputedStyle(document.querySelector('nav')).position") == "sticky"
+
+
+def test_tables_sort_filter_and_copy(browser, path):
+    browser.open(path, width=1400)
+    open_all(browser)
+    headings = browser.run(f"[...{TABLE}.tHead.rows[0].cells].map(c => c.textContent)")
+    column = headings.index("value")
+
+    def values():
+        return [float(row[column].replace("\u2212", "-")) for row in browser.run(ROWS)]
+
+    before = values()
+    for expected in (sorted(before), sorted(before, reverse=True)):
+        browser.run(f"{TABLE}.tHead.rows[0].cells[{column}].querySelector('button').click()")
+        assert values() == expected != before
+    browser.run(
+        "const field = document.querySelector('#classes .tools input');"
+        "field.value = 'conv2 clean'; field.dispatchEvent(new Event('input'))"
+    )
+    rows = browser.run(ROWS)
+    assert len(rows) == 2 and all(row[0] == "conv2" and "S_clean" in row[1] for row in rows)
+    copied = browser.run(
+        "new Promise(resolve => {"
+        "  navigator.clipboard.writeText = async (words) => resolve(words);"
+        "  const buttons = [...document.querySelectorAll('#classes .tools button')];"
+        "  buttons.find((button) => button.textContent === 'Copy').click();"
+        "})"
+    )
+    assert copied.splitlines() == ["\t".join(row) for row in [headings, *rows]]
+
+
+def test_marks_tell_their_values_and_figures_zoom(browser, path):
+    browser.open(path, width=1400)
+    mark = "document.querySelector('#classes figure svg path > title').parentElement"
+    title = browser.run(f"{mark}.textContent")
+    assert "n = 40" in title and "[" in title and "seed" in title
+    browser.run(f"{mark}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))")
+    assert browser.run("document.querySelector('#tip').innerText") == title
+    svg = "document.querySelector('#thresholds svg')"
+    whole = browser.run(f"{svg}.getAttribute('viewBox')")
+    browser.run(
+        f"for (const [kind, at] of [['pointerdown', 50], ['pointerup', 150]]) {{"
+        f"  const {{ x, y }} = {svg}.getBoundingClientRect();"
+        f"  const where = {{ clientX: x + at, clientY: y + at, pointerType: 'mouse', button: 0 }};"
+        f"  {svg}.dispatchEvent(new PointerEvent(kind, where));"
+        f"}}"
+    )
+    zoomed = browser.run(f"{svg}.viewBox.baseVal.width")
+    assert zoomed == pytest.approx(75, abs=1)  # 100 pixels are 75 points
+    browser.run(f"{svg}.dispatchEvent(new MouseEvent('dblclick'))")
+    assert browser.run(f"{svg}.getAttribute('viewBox')") == whole
+
+
+def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
+    figures = [
+        page.figure(Figure(), name=name, alt=f"<{name}>", caption="", read="") for name in "ab"
+    ]
+    sections = [page.section("one", "One", intro="", blocks=[page.block("", figures=figures)])]
+    shown = {"title": "", "what": "", "findings": [], "config": "", "seeds": "", "tables": []}
+    plain = len(figures[0]["svg"])
+    html = filled(sections=packed(sections, plain=plain), versions={}, **shown, **LOOK)
+    path = tmp_path / "packed.html"
+    path.write_text(html, encoding="utf-8")
+    assert html.count("<svg") == 1 and html.count("data-packed=") == 1
+    browser.open(path, width=1400)
+    left = "document.querySelector('[data-packed]')"
+    browser.run(f"new Promise((done) => setInterval(() => {left} || done()))")
+    drawn = "[...document.querySelectorAll('figure svg')].map((svg) => svg.ariaLabel)"
+    assert browser.run(drawn) == ["<a>", "<b>"]
+    assert browser.run("document.querySelectorAll('figure .tools').length") == 2
+
+
+def test_the_dark_page_is_dark_and_its_figures_lie_on_light(browser, path):
+    browser.open(path, width=1400, dark=True)
+    colour = "getComputedStyle(document.querySelector('{}')).backgroundColor"
+    assert browser.run(colour.format("body")) == "rgb(20, 23, 28)"
+    assert browser.run(colour.format("figure > .wide")) == "rgb(253, 253, 252)"
+
+
+def test_print_opens_everything_and_cuts_nothing(browser, path):
+    browser.open(path, width=PRINTED, media="print", dark=True)
+    assert browser.run("document.querySelectorAll('details:not([open])').length") > 5
+    every = "[...document.querySelectorAll('table, pre')]"
+    assert browser.run(f"{every}.every((element) => element.checkVisibility())")
+    wide = "[...document.querySelectorAll('.wide, pre, svg, body')]"
+    cut = f"e.scrollWidth > Math.min({PRINTED}, e.clientWidth + 1)"
+    assert browser.run(f"{wide}.filter((e) => {cut}).length") == 0
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.pdf().startswith(b"%PDF")
+
+
+def test_the_page_asks_for_nothing(browser, path):
+    browser.requests.clear()
+    browser.open(path, width=1400)
+    assert browser.requests == [path.as_uri()]

@@ -1,0 +1,213 @@
+"use strict";
+
+// Everything here is an addition: without it the page reads, prints and hovers by itself.
+
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+const tools = (...children) => make("div", { className: "tools" }, ...children);
+
+const save = (name, blob) => {
+  const link = make("a", { download: name, href: URL.createObjectURL(blob) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+
+const saveUrl = (name, href) => make("a", { download: name, href }).click();
+
+const fileName = (text) => text.toLowerCase().replace(/[^\w.]+/g, "-").replace(/^-+|-+$/g, "");
+
+// Tables: sort, filter, copy, save
+
+const number = (words) => {
+  const found = words.replaceAll("\u2212", "-").replaceAll(",", "").match(/^[[<\s]*([+-]?[\d.]+(e[+-]?\d+)?)/i);
+  return found ? parseFloat(found[1]) : NaN;
+};
+
+// Numbers by size, other words after them.
+const compare = (a, b) => {
+  const [x, y] = [number(a), number(b)];
+  if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y) || a.localeCompare(b, "en", { numeric: true });
+  return x - y;
+};
+
+const sortBy = (table, column, heading) => {
+  const down = heading.ariaSort === "ascending";
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const rows = [...table.tBodies[0].rows].map((row) => [row.cells[column].textContent.trim(), row]);
+  rows.sort(([a], [b]) => (down ? compare(b, a) : compare(a, b)));
+  table.tBodies[0].append(...rows.map(([, row]) => row));
+};
+
+// What is shown, in its order.
+const tsv = (table) =>
+  [...table.rows]
+    .filter((row) => !row.hidden)
+    .map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " ")).join("\t"))
+    .join("\n") + "\n";
+
+const copy = async (words) => {
+  try {
+    await navigator.clipboard.writeText(words);
+  } catch {
+    const area = make("textarea", { value: words });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+};
+
+const equip = (table) => {
+  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    const button = make("button", { type: "button", title: "Sort" }, heading.textContent);
+    button.onclick = () => sortBy(table, column, heading);
+    heading.replaceChildren(button);
+  });
+  const filter = make("input", { type: "search", placeholder: "Filter rows" });
+  filter.setAttribute("aria-label", "Filter rows");
+  filter.oninput = () => {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    for (const row of table.tBodies[0].rows) {
+      const cells = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => cells.includes(word));
+    }
+  };
+  const copied = make("button", { type: "button", textContent: "Copy" });
+  copied.onclick = async () => {
+    await copy(tsv(table));
+    copied.textContent = "Copied";
+    setTimeout(() => (copied.textContent = "Copy"), 1500);
+  };
+  const saved = make("button", { type: "button", textContent: "TSV" });
+  const name = fileName(table.closest("section").id + " " + table.dataset.title) + ".tsv";
+  saved.onclick = () => save(name, new Blob([tsv(table)], { type: "text/tab-separated-values" }));
+  const many = table.tBodies[0].rows.length > 3;
+  table.parentElement.before(tools(...(many ? [filter] : []), copied, saved));
+};
+
+for (const table of document.querySelectorAll("table[data-title]")) equip(table);
+
+// Figures: save, zoom, hover
+
+const asText = (svg) => {
+  const whole = svg.cloneNode(true);
+  whole.setAttribute("style", "background: #fdfdfc");
+  return new XMLSerializer().serializeToString(whole);
+};
+
+const savePng = (svg, name) => {
+  const image = new Image();
+  image.onload = () => {
+    const { width, height } = svg.viewBox.baseVal;
+    const canvas = make("canvas", { width: 3 * width, height: 3 * height });
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fdfdfc";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    saveUrl(name, canvas.toDataURL("image/png"));
+  };
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(asText(svg));
+};
+
+// Drag over a part to see it larger, double-click to see all.
+const zoomable = (svg) => {
+  const all = svg.getAttribute("viewBox");
+  const at = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+  let start = null;
+  svg.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "mouse" && event.button === 0) start = at(event);
+  });
+  svg.addEventListener("pointerup", (event) => {
+    if (!start) return;
+    const end = at(event);
+    const [width, height] = [Math.abs(end.x - start.x), Math.abs(end.y - start.y)];
+    if (width > 8 && height > 8) {
+      svg.setAttribute("viewBox", [Math.min(start.x, end.x), Math.min(start.y, end.y), width, height].join(" "));
+      svg.classList.add("zoomed");
+      getSelection().removeAllRanges();
+    }
+    start = null;
+  });
+  svg.addEventListener("dblclick", () => {
+    svg.setAttribute("viewBox", all);
+    svg.classList.remove("zoomed");
+  });
+};
+
+const equipFigure = (figure) => {
+  const svg = figure.querySelector("svg");
+  const button = (label, onclick) => make("button", { type: "button", textContent: label, onclick });
+  const name = fileName(figure.id);
+  figure.append(
+    tools(
+      button("SVG", () => save(`${name}.svg`, new Blob([asText(svg)], { type: "image/svg+xml" }))),
+      button("PNG", () => savePng(svg, `${name}.png`)),
+      make("span", { className: "small" }, "drag over a part: zoom; double-click: all"),
+    ),
+  );
+  zoomable(svg);
+};
+
+const unpack = async (box) => {
+  const bytes = Uint8Array.from(atob(box.dataset.packed), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  box.innerHTML = await new Response(plain).text();
+  delete box.dataset.packed;
+};
+
+// Packed ones one after the other, so that the page is there at once.
+const equipFigures = async () => {
+  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed]))")) equipFigure(figure);
+  for (const box of document.querySelectorAll("[data-packed]")) {
+    await new Promise((resolve) => setTimeout(resolve));
+    await unpack(box);
+    equipFigure(box.parentElement);
+  }
+};
+equipFigures();
+
+// The titles of marks at once, for fingers too. They are taken away meanwhile, or they would show twice.
+const tip = make("div", { id: "tip", hidden: true });
+document.body.append(tip);
+let told = null;
+document.addEventListener("pointerover", (event) => {
+  if (told) {
+    told.mark.append(told.title);
+    told = null;
+  }
+  const mark = event.target.closest("svg *");
+  const title = mark && [...mark.children].find((child) => child.localName === "title");
+  tip.hidden = !title;
+  if (!title) return;
+  told = { mark, title };
+  title.remove();
+  tip.textContent = title.textContent;
+  const box = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 4))}px`;
+  tip.style.top = `${Math.max(4, event.clientY - box.height - 10)}px`;
+});
+
+// Contents: where one is
+
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(target.id)?.setAttribute("aria-current", "true");
+    }
+  },
+  { rootMargin: "-10% 0px -85% 0px" },
+);
+for (const section of document.querySelectorAll("main > section")) seen.observe(section);
+
+// Browsers whose style sheets cannot open details in print.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

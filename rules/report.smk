@@ -3,6 +3,10 @@ rule report:
     input:
         tables=list(TABLES.values()),
         template=os.path.relpath(TEMPLATE),
+        assets=[
+            os.path.relpath(file)
+            for file in sorted((ROOT / "workflow/faultline/report/assets").iterdir())
+        ],
     output:
         html=report(
             REPORT,

@@ -28,7 +28,7 @@ VERSIONS = {"python": "3.11", "torch": "2.13"}
 
 
 def render(tables, config):
-    return report(tables, config=config, versions=VERSIONS, template=TEMPLATE)
+    return report(tables, config=config, versions=VERSIONS, template=TEMPLATE, assets={})
 
 
 @pytest.fixture(scope="module")

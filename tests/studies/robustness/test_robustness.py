@@ -251,7 +251,7 @@ def test_a_page_of_trainings_has_every_section_once(config):
         dict.fromkeys(described(), pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
     )
     template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
-    made = report(tables, config=config, versions={}, template=template)
+    made = report(tables, config=config, versions={}, template=template, assets={})
     assert made.count('<section id="trainings"') == 1
     assert made.count("Of 2 regularised trainings") == 2  # under two attacks
     assert "trained in 17 ways (checkpoints at epochs 25)" in made
@@ -363,7 +363,7 @@ def test_a_page_of_an_attack_of_the_users_own_alone(own_attack):
         "robustness_differences": made,
     }
     template = (ROOT / "workflow/faultline/report/report.html.j2").read_text(encoding="utf-8")
-    made = report(tables, config=own_attack, versions={}, template=template)
+    made = report(tables, config=own_attack, versions={}, template=template, assets={})
     assert "lsa_moons, under mine" in made and "Of 1 regularised training 1 has" in made
 
 

@@ -1,12 +1,14 @@
-"""The report: one self-contained HTML page from the tables of a run. No files, no torch."""
+"""The report: one self-contained HTML page from the tables of a run. No torch."""
 
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import jinja2
 import pandas as pd
 import yaml
+from markupsafe import Markup
 
 from faultline.base.columns import RUN
 
@@ -22,6 +24,17 @@ Section = Callable[[Tables, dict], dict | None]
 
 Findings = Callable[[Tables, dict], Iterable[tuple[str, str]]]
 """(tables, config) -> (heading, text) of what was found, for the top of the report."""
+
+
+def load_look(template: Path | str) -> dict:
+    """What `render` takes from files: the Jinja template, and beside it the style sheets and
+    scripts of assets/, in the order of their names."""
+    template = Path(template)
+    files = sorted((template.parent / "assets").iterdir())
+    return {
+        "template": template.read_text(encoding="utf-8"),
+        "assets": {file.name: file.read_text(encoding="utf-8") for file in files},
+    }
 
 
 def versions() -> dict[str, str]:
@@ -51,6 +64,7 @@ def render(
     config: dict,
     versions: dict[str, str],
     template: str,
+    assets: Mapping[str, str],
     notes: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page, as HTML; the same input gives the same bytes.
@@ -71,6 +85,8 @@ def render(
         sections=[section for section in made if section],
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
+        styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
+        scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
         seeds=", ".join(map(str, config["seeds"])),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in described.items()],
         timeline="run.html",

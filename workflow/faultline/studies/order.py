@@ -14,10 +14,12 @@ STUDIES = (
     "perturbations",
     "sustainability",
     "robustness",
+    "map",
     "own",
 )
 
 SECTIONS = (
+    "map.fault_maps",
     "synaptic.class_maps",
     "synaptic.transfer",
     "robustness.section",
@@ -26,6 +28,7 @@ SECTIONS = (
     "synaptic.score_maps",
     "synaptic.baselines",
     "synaptic.filter_rankings",
+    "map.methods",
     "fragile.targeting",
     "fragile.overlap",
     "fragile.remedy",
@@ -49,6 +52,7 @@ FINDINGS = (
     "fragile.findings",
     "perturbations.findings",
     "sustainability.findings",
+    "map.findings",
     "own.findings",
     "retraining.findings",
     "accuracy.check_findings",

@@ -10,7 +10,7 @@ from snakemake.iocontainers import InputFiles
 
 from faultline.base.files import load_table, save_text
 from faultline.report.page import count, listed
-from faultline.report.render import versions
+from faultline.report.render import load_look, versions
 from faultline.run.console import last_line
 from faultline.studies.order import described
 from faultline.studies.report import report
@@ -44,7 +44,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
         found,
         config=page.params.config,
         versions=versions(),
-        template=Path(page.input.template).read_text(encoding="utf-8"),
+        **load_look(page.input.template),
         notes=notes,
     )
     save_text(html, path)

@@ -1,6 +1,6 @@
 """The page of a run: what the studies say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from faultline.report.render import Tables, render
 from faultline.studies.order import FINDINGS, SECTIONS, described, functions
@@ -13,6 +13,7 @@ def report(
     config: dict,
     versions: dict[str, str],
     template: str,
+    assets: Mapping[str, str],
     notes: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page as HTML; found: the tables of all studies. See `report.render.render`."""
@@ -25,5 +26,6 @@ def report(
         config=config,
         versions=versions,
         template=template,
+        assets=assets,
         notes=notes,
     )

@@ -8,7 +8,7 @@ import torch
 
 from faultline.ablation.graph import graph
 from faultline.networks.registry import build, entry_of
-from faultline.studies.map.layout import PAGE, TALLEST, Given, layout
+from faultline.studies.map.layout import APART, PAGE, TALLEST, Given, layout
 
 NETWORKS = {
     "small_conv": (1, 8, 8),
@@ -141,9 +141,9 @@ def test_blocks_are_framed_by_the_module_that_they_are_in():
 def test_parts_fit_on_a_page_and_on_a_phone():
     for name in NETWORKS:
         parts = layout(nodes_of(name))
-        assert all(part.width <= 336 and part.height <= TALLEST for part in parts), name
-        assert len(parts) * parts[0].width + (len(parts) - 1) * 24 <= PAGE
-    assert len(layout(nodes_of("resnet50"))) == 3
+        assert all(part.width <= 320 and part.height <= TALLEST for part in parts), name
+    assert 3 * parts[0].width + 2 * APART <= PAGE
+    assert len(layout(nodes_of("resnet18"))) == 3 and len(layout(nodes_of("resnet50"))) == 6
 
 
 def test_the_longest_branch_keeps_to_the_left():

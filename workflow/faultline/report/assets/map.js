@@ -1,4 +1,4 @@
-// Switches each fault map between its scores, epochs and seeds. It draws what
+// Switches each fault map between its scores, epochs and seeds, and saves it. It draws what
 // faultline/studies/map/drawing.py draws; the data stand in the page beside each map.
 for (const map of document.querySelectorAll(".faultmap")) {
   const data = JSON.parse(map.querySelector("script").textContent);
@@ -51,6 +51,10 @@ for (const map of document.querySelectorAll(".faultmap")) {
     return made;
   };
 
+  // Where a title shows at once, it is taken out of its mark meanwhile.
+  const titles = new Map(
+    [...map.querySelectorAll(".layer")].map((layer) => [layer, layer.querySelector("title")]));
+
   const show = ([s, e, d]) => {
     const view = data.views[s][e][d];
     const seed = data.seeds[d] === "all" ? "all seeds" : `seed ${data.seeds[d]}`;
@@ -61,7 +65,7 @@ for (const map of document.querySelectorAll(".faultmap")) {
       const letter = view.classes[i] || ".";
       const value = view.value[i] ?? null;
       const wide = Number(layer.querySelector(".body").getAttribute("width"));
-      const title = layer.querySelector("title");
+      const title = titles.get(layer);
       const holder = layer.querySelector(".strip");
       layer.setAttribute("class", `layer ${letter === "." ? "N" : letter}`);
       title.textContent = `${title.textContent.split("\n")[0]}\n${line(view, data.scores[s], i)}`;
@@ -72,6 +76,33 @@ for (const map of document.querySelectorAll(".faultmap")) {
       layer.querySelector(".score").textContent = value === null ? "" : signed(value, 10, 2);
       holder.replaceChildren(...strip(view.strips[i], Number(holder.dataset.width)));
     }
+  };
+
+  // The parts as they stand, in one file.
+  const whole = () => {
+    const parts = map.querySelector(".parts").getBoundingClientRect();
+    const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])
+      .filter((rule) => rule.selectorText?.includes(".faultmap")).map((rule) => rule.cssText);
+    const inner = [...map.querySelectorAll(".part svg")].map((svg) => {
+      const [copy, box] = [svg.cloneNode(true), svg.getBoundingClientRect()];
+      copy.setAttribute("x", box.x - parts.x);
+      copy.setAttribute("y", box.y - parts.y + 24);
+      return new XMLSerializer().serializeToString(copy);
+    });
+    const head = document.createElement("b");
+    head.textContent = map.querySelector(".shown").textContent;
+    return `<svg xmlns="http://www.w3.org/2000/svg" class="faultmap" width="${parts.width}" ` +
+      `height="${parts.height + 24}" style="${map.getAttribute("style")};color:#1f2937;` +
+      `background:#fff;--paper:#fff"><style>${rules.join("\n").replaceAll("<", "\\3c ")}</style>` +
+      `<text y="14" font-size="12">${head.innerHTML}</text>${inner.join("")}</svg>`;
+  };
+  const save = () => {
+    const link = document.createElement("a");
+    const name = (map.closest("figure")?.id || "fault-map") + ".svg";
+    Object.assign(link, { download: name,
+      href: URL.createObjectURL(new Blob([whole()], { type: "image/svg+xml" })) });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
   const chosen = [...data.chosen];
@@ -89,5 +120,8 @@ for (const map of document.querySelectorAll(".faultmap")) {
     label.append(`${name} `, select);
     bar.append(label);
   });
+  const button = Object.assign(document.createElement("button"), { type: "button", onclick: save });
+  button.append("SVG");
+  bar.append(button);
   map.insertBefore(bar, map.querySelector(".shown"));
 }

@@ -25,7 +25,6 @@ JOIN_MARKS = {
     "concat": "M-2-4V4M2-4V4",
     "join": "M-1 0H1",
 }
-JOIN_WORDS = {"add": "sum", "multiply": "product", "concat": "concatenation", "join": "join"}
 
 
 def fault_map(parts: Sequence[Part], views: Views, *, told: Mapping[str, str], alt: str) -> Markup:
@@ -67,9 +66,8 @@ def _key() -> str:
     ]
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')
     keys += [
-        f'<li><svg width="16" height="16" viewBox="-8 -8 16 16" class="join" aria-hidden="true">'
-        f'<circle r="7"/><path d="{JOIN_MARKS[kind]}"/></svg> {JOIN_WORDS[kind]}</li>'
-        for kind in ("add", "concat")
+        f'<li><b class="mark">{mark}</b> {word}</li>'
+        for mark, word in (("+", "sum"), ("\u00d7", "product"), ("\u2225", "concatenation"))
     ]
     return f'<ul class="key">{"".join(keys)}</ul>'
 
@@ -111,10 +109,11 @@ class _Drawn:
         if box.kind in ("input", "output"):
             w, h = box.width, box.height
             return (
-                f'{head}{at}{title}<rect x="{_n(-w / 2)}" y="{_n(-h / 2)}" width="{_n(w)}" '
-                f'height="{_n(h)}" rx="9"/><text y="3.5">{_text(box.label, 16)}</text></g>'
+                f'{head}{at}<rect x="{_n(-w / 2)}" y="{_n(-h / 2)}" width="{_n(w)}" '
+                f'height="{_n(h)}" rx="9">{title}</rect>'
+                f'<text y="3.5">{_text(box.label, 16)}</text></g>'
             )
-        return f'{head}{at}{title}<circle r="7"/><path d="{JOIN_MARKS[box.kind]}"/></g>'
+        return f'{head}{at}<circle r="7">{title}</circle><path d="{JOIN_MARKS[box.kind]}"/></g>'
 
     def layer(self, box: Box) -> str:
         layer = box.node.split(":")[0]
@@ -127,8 +126,9 @@ class _Drawn:
         title = self.told[box.node] + "\n" + self.line(i)
         return (
             f'<g class="layer {letter if letter != "." else "N"}" data-layer="{i}" '
-            f'transform="translate({_n(box.x)} {_n(box.y)})"><title>{escape(title)}</title>'
-            f'<rect class="body" width="{_n(box.width)}" height="{_n(box.height)}" rx="4"/>'
+            f'transform="translate({_n(box.x)} {_n(box.y)})"><rect class="body" '
+            f'width="{_n(box.width)}" height="{_n(box.height)}" rx="4">'
+            f"<title>{escape(title)}</title></rect>"
             f'<rect class="bar" x="{CHIP}" width="{_n(long)}" height="{_n(box.height)}"/>'
             f'<path class="chip" d="M{CHIP} 0H4Q0 0 0 4V{_n(box.height - 4)}Q0 {_n(box.height)} '
             f'4 {_n(box.height)}H{CHIP}z"/>'

@@ -20,7 +20,7 @@ GAP, MARGIN, TRACK = 10.0, 3.0, 9.0
 LABEL, FRAME = 14.0, 5.0
 """Room above what stands in a frame, and on its other sides."""
 
-WIDTHS, BETWEEN = {1: 240.0, 2: 148.0}, 10.0
+WIDTHS, BETWEEN = {1: 240.0, 2: 142.0}, 10.0
 """Width of a layer by the number of lanes, and what lies between these."""
 
 MANY = 166.0
@@ -29,8 +29,8 @@ MANY = 166.0
 PAGE, APART = 1056.0, 24.0
 """The width that parts share on a wide page, and what lies between them."""
 
-TALLEST, SMALLEST = 920.0, 320.0
-"""Heights of a part: at most, which is that of a printed page, and where splitting begins."""
+TALLEST, SMALLEST = 660.0, 320.0
+"""Heights of a part: at most, which fits on a printed page, and where splitting begins."""
 
 Span = tuple[int, int]
 

@@ -18,7 +18,7 @@ def fault_maps(tables: dict, config: dict) -> dict | None:
     blocks, layers = [], tables["layers"]
     if len(layers):
         layers = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
-    for run, part in page.runs(layers):
+    for index, (run, part) in enumerate(page.runs(layers)):
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
             continue
@@ -29,7 +29,6 @@ def fault_maps(tables: dict, config: dict) -> dict | None:
             single,
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
             shown=chosen,
-            split=config["ablation"]["split"],
         )
         given = [
             Given(row["node"], row["kind"], tuple(filter(None, row["sources"].split(","))))
@@ -44,6 +43,7 @@ def fault_maps(tables: dict, config: dict) -> dict | None:
         if found.seeds == ["all"]:
             notes.append("Single seeds are left out here, as the page would grow too large.")
         figure = {
+            "id": f"figure-map-{index}",
             "svg": fault_map(
                 layout(given),
                 found,

@@ -9,13 +9,14 @@ from faultline.studies.map.measures import layer_correlations, layer_measures
 def tables(given, *, attack: str) -> dict[str, pd.DataFrame]:
     """given.graph, .norms: files of every network on every data set; .layers, .perturbed, .errors,
     .targeting: tables of other studies. attack: that of the scores."""
-    graph, norms = (_together(paths) for paths in (given.graph, given.norms))
-    names = ("layers", "perturbed", "errors", "targeting")
-    others = {name: load_table(given[name]) for name in names}
-    measures = layer_measures(graph=graph, norms=norms, attack=attack, **others)
+    names = ("graph", "norms", "layers", "perturbed", "errors", "targeting")
+    found = {name: _together(given[name]) for name in names}
+    measures, graph = layer_measures(**found, attack=attack), found["graph"]
     correlations = layer_correlations(measures)
     return {"graph": graph, "layer_measures": measures, "layer_correlations": correlations}
 
 
-def _together(paths) -> pd.DataFrame:
-    return pd.concat(map(load_table, paths), ignore_index=True) if len(paths) else pd.DataFrame()
+def _together(files) -> pd.DataFrame:
+    """One table of several files, or of one."""
+    parts = [load_table(file) for file in ([files] if isinstance(files, str) else files)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -5,18 +5,17 @@ does with one, `drawing` does in Python for the first.
 """
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from faultline.base.columns import CLASSES
-from faultline.report import page
 
 LETTERS = dict(zip(CLASSES, "FRAUX", strict=True))
 """Of the classes; small where a class is not decided, "." where there is no score."""
 
-STRIP_ORDER = "FfXURrAa"
+STRIP_ORDER = "FfXURraA"
 """In which the filters of a layer stand beside each other, the fragile ones first."""
 
 MAX_CELLS = 6000
@@ -51,25 +50,28 @@ class Views(NamedTuple):
 
 
 def views(
-    layers: pd.DataFrame, filters: pd.DataFrame, *, names: list[str], shown: tuple[str, str], split
+    layers: pd.DataFrame, filters: pd.DataFrame, *, names: list[str], shown: tuple[str, str]
 ) -> Views:
     """layers, filters: the tables of one data set, network and training, the scores combined over
     the synaptic filters alone. names: the layers of the network. shown: the score and attack of the
-    first view, of the last epoch. split: of the images, in words."""
+    first view, of the last epoch."""
     pairs = list(dict.fromkeys(zip(layers["score"], layers["attack"], strict=True)))
     epochs, seeds = sorted(layers["epoch"].unique()), sorted(layers["seed"].unique())
     chosen = ["all", *seeds] if len(seeds) > 1 else seeds
     if len(names) * len(pairs) * len(epochs) * len(chosen) > MAX_CELLS:
         chosen = chosen[:1]
-    of_layers = dict(list(layers.groupby(["score", "attack", "epoch"])))
-    of_filters = dict(list(filters.groupby(["score", "attack", "epoch"]))) if len(filters) else {}
-    made = []
-    for pair in pairs:
-        made.append([])
-        for epoch in epochs:
-            found, single = (of.get((*pair, epoch)) for of in (of_layers, of_filters))
-            row = [_view(found, single, names, seed, split) for seed in chosen]
-            made[-1].append(row)
+    found = _by(layers, ["score", "attack", "epoch"])
+    single = _by(filters, ["score", "attack", "epoch"])
+    made = [
+        [
+            [
+                _view(found.get((*pair, epoch), []), single.get((*pair, epoch), []), names, seed)
+                for seed in chosen
+            ]
+            for epoch in epochs
+        ]
+        for pair in pairs
+    ]
     first = pairs.index(shown) if shown in pairs else 0
     sizes = [abs(v) for of in made for row in of for view in row for v in view.value if v]
     return Views(
@@ -83,55 +85,63 @@ def views(
     )
 
 
-def _view(layers, filters, names: list[str], seed, split: str) -> View:
-    whole = seed == "all"
-    if layers is None:
-        return View([None] * len(names), [None] * len(names), [None] * len(names), "", {}, "")
-    if not whole:
-        layers = layers[layers["seed"] == seed]
-        filters = None if filters is None else filters[filters["seed"] == seed]
-    rows, cells = dict(list(layers.groupby("layer"))), []
-    for name in names:
-        cells.append(_cell(rows.get(name), whole))
-    strips = {}
-    for name, part in filters.groupby("layer") if filters is not None else ():
-        if name in names:
-            letters = [letter(*pair) for pair in zip(part["class"], part["decided"], strict=True)]
-            strips[names.index(name)] = [letters.count(one) for one in STRIP_ORDER]
-    n = page.images(layers, split)
-    count = layers["seed"].nunique()
-    value, low, high, classes = zip(*cells, strict=True) if cells else ((), (), (), ())
+def _by(table: pd.DataFrame, columns: list[str]) -> dict[tuple, list[dict]]:
+    """The rows of a table by what they are in some columns."""
+    found: dict[tuple, list[dict]] = {}
+    for row in table.to_dict("records"):
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
+def _view(layers: list[dict], filters: list[dict], names: list[str], seed) -> View:
+    whole, place = seed == "all", {name: i for i, name in enumerate(names)}
+    rows: dict[str, list[dict]] = {name: [] for name in names}
+    for row in layers:
+        if (whole or row["seed"] == seed) and row["layer"] in rows:
+            rows[row["layer"]].append(row)
+    strips: dict[int, list[int]] = {}
+    for row in filters:
+        if (whole or row["seed"] == seed) and row["layer"] in place:
+            counts = strips.setdefault(place[row["layer"]], [0] * len(STRIP_ORDER))
+            counts[STRIP_ORDER.index(letter(row["class"], row["decided"]))] += 1
+    cells = [_cell(of, whole) for of in rows.values()]
+    n = sorted({row["n"] for of in rows.values() for row in of})
+    seeds = len({row["seed"] for row in layers})
     return View(
-        value=list(value),
-        low=list(low),
-        high=list(high),
-        classes="".join(classes),
-        strips=strips,
-        n=f"mean and range of {count} seeds, {n} each" if whole else n,
+        *([cell[k] for cell in cells] for k in range(3)),
+        classes="".join(cell[3] for cell in cells),
+        strips=dict(sorted(strips.items())),
+        n=(f"mean and range of {seeds} seeds, {_n(n)} each" if whole else _n(n)) if n else "",
     )
 
 
-def _cell(rows: pd.DataFrame | None, whole: bool):
+def _n(counts: list[int]) -> str:
+    low, high = counts[0], counts[-1]
+    return f"{low:,} images" if low == high else f"{low:,} to {high:,} images"
+
+
+def _cell(rows: list[dict], whole: bool):
     """(value, low, high, letter) of a layer: over seeds mean and range, else with its interval."""
-    if rows is None:
+    if not rows:
         return None, None, None, "."
     if not whole:
-        (row,) = rows.to_dict("records")
+        (row,) = rows
         ends = row["value"], row["ci_low"], row["ci_high"]
         return *map(_thousandths, ends), letter(row["class"], row["decided"])
     name, unanimous = majority(rows)
-    value = rows["value"]
-    ends = value.mean(), value.min(), value.max()
-    return *map(_thousandths, ends), letter(name, unanimous and rows["decided"].all())
+    known = [row["value"] for row in rows if not math.isnan(row["value"])]
+    ends = (sum(known) / len(known), min(known), max(known)) if known else (math.nan,) * 3
+    return *map(_thousandths, ends), letter(name, unanimous and all(r["decided"] for r in rows))
 
 
-def majority(rows: pd.DataFrame) -> tuple[str, bool]:
+def majority(rows: list[dict]) -> tuple[str, bool]:
     """(class that most seeds give a layer, whether all do); of several that as many seeds give, the
     class of the mean score."""
-    counts = rows["class"].value_counts()
-    most = [name for name in CLASSES if counts.get(name, 0) == counts.max()]
+    counts = Counter(row["class"] for row in rows)
+    most = [name for name in CLASSES if counts[name] == max(counts.values())]
     if len(most) > 1:
-        mean, tau = rows["value"].mean(), rows["tau"].iloc[0]
+        known = [row["value"] for row in rows if not math.isnan(row["value"])]
+        mean, tau = sum(known) / max(len(known), 1), rows[0]["tau"]
         of_mean = "fragile" if mean < -tau else "antifragile" if mean > tau else "robust"
         most = [of_mean] if of_mean in most else most
     return most[0], len(counts) == 1
@@ -143,4 +153,4 @@ def letter(name: str, decided) -> str:
 
 
 def _thousandths(value: float) -> int | None:
-    return None if value is None or math.isnan(value) else int(np.rint(1000 * value))
+    return None if math.isnan(value) else round(1000 * value)

@@ -34,11 +34,10 @@ def rank_map(measures: pd.DataFrame) -> Figure:
     groups = [group for group in groups if group]
     names = list(table.index)
     widest = max(0.62, min(1.0, 0.075 * max(len(part) for c in table for part in _lines(c))))
-    cell = cell_width(len(table.columns), names, gap=1.2, widest=widest)
+    cell = cell_width(len(table.columns), names, gap=0.45, widest=widest)
     fig, axes = axes_grid(
         [[cell * len(group) for group in groups], [0.22 * len(names)]],
         left=label_width(names),
-        right=0.95,
         bottom=0.1,
         top=0.62,
         gap=(0.25, 0),
@@ -53,7 +52,6 @@ def rank_map(measures: pd.DataFrame) -> Figure:
         ax.xaxis.tick_top()
         ax.tick_params(length=0, labelleft=index == 0)
         _write(ax, found, scale, "{:g}".format)
-    colour_bar(fig, axes[0][-1], scale, label="rank")
     return fig
 
 

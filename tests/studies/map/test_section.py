@@ -248,3 +248,23 @@ def test_the_map_is_legible_on_a_phone_and_on_a_wide_page(width, tmp_path):
     dom = opened(around, tmp_path, "--window-size=1600,1000")
     smallest, scaled, out = map(float, re.search(r'data-found="(.*?)"', dom)[1].split())
     assert smallest >= 10 and not scaled and not out
+
+
+SAVE = """<script>
+URL.createObjectURL = (blob) => { blob.text().then((text) => {
+  const svg = new DOMParser().parseFromString(text, "image/svg+xml");
+  const count = (what) => svg.querySelectorAll(what).length;
+  const found = [count("parsererror, script"), count(".layer")];
+  found.push(svg.querySelector("style").textContent.includes(".faultmap .layer"));
+  document.body.dataset.found = found.join(" ");
+  document.body.dataset.saved = text;
+}); return "#"; };
+document.querySelector(".faultmap .switch button").click();
+</script>"""
+
+
+@browser
+def test_the_map_is_saved_whole(tmp_path):
+    page = make_page(make_tables("squeezenet1_1", seeds=(0,)), make_config(seeds=[0]))
+    dom = opened(page.replace("</body>", f"{SAVE}</body>"), tmp_path)
+    assert re.search(r'data-found="(.*?)"', dom)[1] == "0 26 true"

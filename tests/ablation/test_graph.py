@@ -199,4 +199,4 @@ def test_norms_are_those_of_the_weights():
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
         network[2].weight.copy_(torch.tensor([[3.0, 4.0]]))
-    assert weight_norms(network).to_dict("list") == {"layer": ["0", "2"], "norm": [5.0, 5.0]}
+    assert weight_norms(network).to_dict("list") == {"layer": ["0", "2"], "value": [5.0, 5.0]}

@@ -23,7 +23,7 @@ def graph(names=NAMES) -> pd.DataFrame:
 def norms(names=NAMES, *, seeds=(0, 1), epoch=3) -> pd.DataFrame:
     rng = np.random.default_rng(1)
     rows = [RUN | {"seed": seed, "epoch": epoch, "layer": n} for seed in seeds for n in names]
-    return pd.DataFrame(rows).assign(norm=rng.uniform(size=len(rows)))
+    return pd.DataFrame(rows).assign(value=rng.uniform(size=len(rows)))
 
 
 def measured(names=NAMES, **tables) -> pd.DataFrame:

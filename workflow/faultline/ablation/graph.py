@@ -63,9 +63,9 @@ def graph_table(network: nn.Module, nodes: list[Node], *, traced: bool) -> pd.Da
 
 
 def weight_norms(network: nn.Module) -> pd.DataFrame:
-    """A row per layer: layer and norm, the Euclidean norm of its weights, without biases."""
+    """A row per layer: layer and value, the Euclidean norm of its weights, without biases."""
     rows = [
-        {"layer": name, "norm": torch.linalg.vector_norm(layer.weight.detach().double()).item()}
+        {"layer": name, "value": torch.linalg.vector_norm(layer.weight.detach().double()).item()}
         for name, layer in layers_of(network).items()
     ]
     return pd.DataFrame(rows)

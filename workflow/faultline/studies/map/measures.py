@@ -93,7 +93,7 @@ def _controls(graph: pd.DataFrame, norms: pd.DataFrame) -> Iterator[tuple[str, p
     depth = nodes.groupby(["dataset", "network"]).cumcount()
     nodes = nodes[["dataset", "network", "layer", "weights"]].assign(depth=depth)
     each = norms.merge(nodes, on=["dataset", "network", "layer"])
-    for name, column in zip(CONTROLS, ("depth", "weights", "norm"), strict=True):
+    for name, column in zip(CONTROLS, ("depth", "weights", "value"), strict=True):
         yield name, each.assign(value=each[column].astype(float))
 
 

@@ -63,6 +63,7 @@ if not (there.is_dir() and os.access(there, os.W_OK)):
         f"error: config key results: {there} is no folder that can be written to; name another"
     )
 DATA = f"{RESULTS}/{results.DATA}"
+NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
 CHECKPOINT = f"{RESULTS}/{results.CHECKPOINT}"
 ATTACK = f"{RESULTS}/{results.ATTACK}"

@@ -216,7 +216,9 @@ def test_linters_find_nothing(command):
 
 
 def on(*studies: str) -> dict[str, int]:
-    """The report again, with the tables of some studies."""
+    """The report again, with the tables of some studies, and of the map that is made of theirs."""
+    mapped = {"synaptic", "fragile", "perturbations", "sustainability"} & {*studies}
+    studies = {*studies} | ({"map"} if mapped else set())
     return {f"tabulate_{study}": 1 for study in studies} | {"report": 1}
 
 
@@ -239,6 +241,7 @@ LISTS_ON = {"list_vulnerable": 1} | on("sustainability")
 SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
 REMEDY = {"choose_gains": 1, "remedy": 3} | on("fragile")
 OWN = {"ablate_own": 1} | on("own")  # at the last epoch only
+MAP = {"map_network": 1} | on("map")
 SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 EVERYTHING_ON = SWEEPS_ON | STORED | REMEDY | SUSTAINABILITY | RETRAINED
 
@@ -410,6 +413,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
+    new |= MAP  # its norms are of last checkpoints
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)
@@ -430,7 +434,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
         section["epochs"] = []
     config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
-    assert counts(rerun.announced()) == on(*STUDIES)
+    assert counts(rerun.announced()) == on(*STUDIES) | MAP
 
 
 @pytest.mark.slow
@@ -474,11 +478,15 @@ CHANGES = {
     "studies/own/scores.accuracy_changes": on("own"),
     "ablation/plugins.own_variants": OWN,
     "studies/retraining/frozen.frozen": RETRAINED,
-    "attacks/ascent.pgd": {"train": 2} | ATTACKED | EVERYTHING_ON,  # recipes train against it
+    # recipes train against it
+    "attacks/ascent.pgd": {"train": 2} | ATTACKED | EVERYTHING_ON | MAP,
     "studies/sustainability/analysis.analyse": SUSTAINABILITY,
     "studies/sustainability/lists.list_table": LISTS_ON,
     "studies/sustainability/lists.agreement": on("sustainability"),
     "studies/sustainability/section.section": {"report": 1},
+    "ablation/graph.graph": MAP,
+    "studies/map/drawing.fault_map": {"report": 1},
+    "studies/map/measures.layer_correlations": on("map"),
     "studies/robustness/section.section": {"report": 1},
     "studies/robustness/scores.differences": on("robustness"),
     "attacks/selfchecks.checks": ATTACKED,
@@ -489,7 +497,7 @@ CHANGES = {
     "studies/fragile/targeting.kernels": TARGETING,
     "studies/fragile/fragility.overlaps": on("fragile"),
     "studies/fragile/remedy.gains": REMEDY,
-    "training/epochs.train_epochs": {"train": 2} | ATTACKED | EVERYTHING_ON,
+    "training/epochs.train_epochs": {"train": 2} | ATTACKED | EVERYTHING_ON | MAP,
 }
 """Function of the library -> jobs of each rule that a change of it remakes."""
 

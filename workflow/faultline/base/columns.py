@@ -5,6 +5,7 @@ PLACE = [*RUN, "seed", "epoch"]
 """What names a checkpoint."""
 
 NAMES = [*RUN, "layer", "attack", "policy", "probe", "images", "ablation", "variant"]
+NAMES += ["node", "shape", "sources"]
 """Columns of names: text, whatever they look like."""
 
 

@@ -133,10 +133,11 @@ def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
         for block in section["blocks"]:
             for figure in block["figures"]:
                 plain -= len(figure["svg"])
-                if plain < 0:
+                height = re.search(r'height="([\d.]+pt)"', figure["svg"])
+                if plain < 0 and height:
                     small = zlib.compress(figure["svg"].encode(), 9)
                     figure["packed"] = base64.b64encode(small).decode()
-                    figure["height"] = re.search(r'height="([\d.]+pt)"', figure["svg"])[1]
+                    figure["height"] = height[1]
     return sections
 
 

@@ -8,6 +8,7 @@ from faultline.base.columns import RUN
 from faultline.base.files import load_table
 
 DATA = "{dataset}/data.pt"
+NETWORK = "{dataset}/{network}"
 OF_RUN = "/".join(f"{{{name}}}" for name in RUN)
 TUNING = f"{OF_RUN}/tuning"
 CHECKPOINT = f"{OF_RUN}/seed-{{seed}}/epoch-{{epoch}}"

@@ -15,10 +15,12 @@ STUDIES = (
     "perturbations",
     "sustainability",
     "robustness",
+    "map",
     "own",
 )
 
 SECTIONS = (
+    "map.fault_maps",
     "synaptic.class_maps",
     "synaptic.transfer",
     "robustness.section",
@@ -27,6 +29,7 @@ SECTIONS = (
     "synaptic.score_maps",
     "synaptic.baselines",
     "synaptic.filter_rankings",
+    "map.methods",
     "fragile.targeting",
     "fragile.overlap",
     "fragile.remedy",
@@ -51,6 +54,7 @@ FINDINGS = {
     "fragile.remedy_findings": "remedy",
     "perturbations.findings": "perturbations",
     "sustainability.findings": "sustainability",
+    "map.findings": "methods",
     "own.findings": "own",
     "retraining.findings": "retraining",
     "accuracy.check_findings": "glance",

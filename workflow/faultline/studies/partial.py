@@ -55,10 +55,12 @@ def _tables(job, study: str, *, lacking: set[str]) -> dict[str, pd.DataFrame]:
     """Those of a study: as they were made, or of the files that there are."""
     if not lacking & {str(file) for file in job.output}:
         return {name: load_table(file) for name, file in job.output.items()}
-    given = {
-        name: [file for file in map(str, files) if file not in lacking and Path(file).exists()]
-        for name, files in job.input.items()
-    }
+    given = {}
+    for name, files in job.input.items():
+        one = isinstance(files, str)
+        there = [str(file) for file in ([files] if one else files)]
+        there = [file for file in there if file not in lacking and Path(file).exists()]
+        given[name] = there[0] if one and there else there
     tables = import_module(f"faultline.studies.{study}.tables").tables
     return tables(InputFiles(fromdict=given), **job.params.settings)
 

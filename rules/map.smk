@@ -1,0 +1,53 @@
+JUDGED = (SCORED, TARGETED, PERTURBED, SUSTAINED)
+# Where any method tells of layers, the network is drawn.
+MAPPED = [
+    {"dataset": dataset, "network": network}
+    for dataset, network in sorted(
+        {(place["dataset"], place["network"]) for of in JUDGED for place in of}
+    )
+]
+
+
+rule map_network:
+    input:
+        data=DATA,
+        checkpoints=lambda w: fill(
+            f"{CHECKPOINT}/checkpoint.pt",
+            [
+                place
+                for place in PLAN.checkpoints("last")
+                if (place["dataset"], place["network"]) == (w.dataset, w.network)
+            ],
+        ),
+    output:
+        graph=f"{NETWORK}/graph.tsv",
+        norms=f"{NETWORK}/norms.tsv",
+    log:
+        f"{RESULTS}/logs/{results.NETWORK}/map_network.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000, per_input=3),  # checkpoints are read one by one
+        runtime=60,
+    params:
+        code=code("map_network"),
+    script:
+        "../workflow/map_network.py"
+
+
+use rule tabulate_accuracy as tabulate_map with:
+    input:
+        graph=fill(f"{NETWORK}/graph.tsv", MAPPED),
+        norms=fill(f"{NETWORK}/norms.tsv", MAPPED),
+        layers=TABLES["layers"],
+        perturbed=TABLES["perturbation_layers"],
+        errors=TABLES["sustainability"],
+        targeting=TABLES["targeting"],
+    output:
+        **tables("map"),
+    log:
+        f"{RESULTS}/logs/tabulate_map.log",
+    params:
+        study="map",
+        settings={"attack": PLAN.scored_attack()},
+        code=code("tabulate_study", "faultline/studies/map/tables"),

@@ -1,0 +1,234 @@
+"""The fault map as HTML: SVG for each part of the network, and the data to switch between views.
+
+Colours and strokes are in assets/map.css, switching is in assets/map.js; without it the first view
+stays.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from faultline.base.columns import CLASSES
+from faultline.report.canvas import CLASS_COLOURS, CLASS_SYMBOLS, shortened
+from faultline.report.page import minus
+from faultline.studies.map.layout import Box, Frame, Part
+from faultline.studies.map.views import LETTERS, STRIP_ORDER, View, Views
+
+CHIP, PAD = 20, 4
+STRIP_Y, STRIP_HEIGHT = 18.5, 3.5
+SIGNS = {LETTERS[name]: CLASS_SYMBOLS[name] for name in CLASSES}
+WORDS = {LETTERS[name]: name for name in CLASSES}
+JOIN_MARKS = {
+    "add": "M-4 0H4M0-4V4",
+    "multiply": "M-3-3 3 3M3-3-3 3",
+    "concat": "M-2-4V4M2-4V4",
+    "join": "M-1 0H1",
+}
+
+
+def fault_map(parts: Sequence[Part], views: Views, *, told: Mapping[str, str], alt: str) -> Markup:
+    """The map of one network, as an element to put into a page.
+
+    told: node -> what the page tells of it, whatever is shown. alt: what the whole is, in words.
+    """
+    score, epoch, seed = views.chosen
+    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], told)
+    colours = ";".join(f"--{LETTERS[name]}:{CLASS_COLOURS[name]}" for name in CLASSES[:3])
+    svg = "\n".join(drawn.part(part, f"{alt}, part {i}") for i, part in enumerate(parts, 1))
+    data = views._asdict() | {"strip": STRIP_ORDER, "signs": SIGNS, "words": WORDS}
+    data["views"] = [[[v._asdict() for v in row] for row in of] for of in views.views]
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
+        text = text.replace(mark, safe)
+    return Markup(
+        f'<div class="faultmap" style="{colours}">\n{_key()}\n'
+        f'<p class="shown">{escape(_shown(views))}</p>\n<div class="parts">\n{svg}\n</div>\n'
+        f'<script type="application/json">{text}</script>\n</div>'
+    )
+
+
+def _shown(views: Views) -> str:
+    score, epoch, seed = views.chosen
+    seed = views.seeds[seed]
+    return (
+        f"{views.scores[score]} at epoch {views.epochs[epoch]}, "
+        + ("all seeds" if seed == "all" else f"seed {seed}")
+        + f": {views.views[score][epoch][views.chosen[2]].n}"
+    )
+
+
+def _key() -> str:
+    """What letters and marks stand for."""
+    keys = [
+        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
+        for name in CLASSES
+    ]
+    keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')
+    keys += [
+        f'<li><b class="mark">{mark}</b> {word}</li>'
+        for mark, word in (("+", "sum"), ("\u00d7", "product"), ("\u2225", "concatenation"))
+    ]
+    return f'<ul class="key">{"".join(keys)}</ul>'
+
+
+class _Drawn:
+    """The parts of a map, drawn for one view."""
+
+    def __init__(self, views: Views, view: View, score: str, told: Mapping[str, str]):
+        self.views, self.view, self.score, self.told = views, view, score, told
+        self.number = {name: i for i, name in enumerate(views.layers)}
+
+    def part(self, part: Part, alt: str) -> str:
+        width, height, x = part.width, part.height + (12 if part.after else 0), part.spine
+        ways = "".join(map(_way, part.ways))
+        fits, ends = int((width - x - 8) / 5.8), ""
+        if part.before:
+            text = _text(f"from {part.before}", fits)
+            ends += f'<text class="far" x="{_n(x + 8)}" y="14">{text}</text>'
+        if part.after:
+            low, text = part.boxes[-1].y + part.boxes[-1].height, _text(f"to {part.after}", fits)
+            ends += (
+                f'<path class="way" d="M{_n(x)} {_n(low)}V{_n(height - 3)}m-4-5 4 5 4-5"/>'
+                f'<text class="far" x="{_n(x + 8)}" y="{_n(height - 3)}">{text}</text>'
+            )
+        body = "\n".join(map(self.box, part.boxes))
+        frames = "".join(map(_frame, part.frames))
+        return (
+            f'<div class="part"><svg role="img" aria-label="{escape(alt)}" width="{_n(width)}" '
+            f'height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}">\n{frames}\n'
+            f'<path class="way" d="{ways}"/>{ends}\n{body}\n</svg></div>'
+        )
+
+    def box(self, box: Box) -> str:
+        if box.kind in ("conv", "linear"):
+            return self.layer(box)
+        head = f'<g class="{"end" if box.kind in ("input", "output") else "join"}"'
+        at = f' transform="translate({_n(box.x + box.width / 2)} {_n(box.y + box.height / 2)})">'
+        title = f"<title>{escape(self.told[box.node])}</title>"
+        if box.kind in ("input", "output"):
+            w, h = box.width, box.height
+            return (
+                f'{head}{at}<rect x="{_n(-w / 2)}" y="{_n(-h / 2)}" width="{_n(w)}" '
+                f'height="{_n(h)}" rx="9">{title}</rect>'
+                f'<text y="3.5">{_text(box.label, 16)}</text></g>'
+            )
+        return f'{head}{at}<circle r="7">{title}</circle><path d="{JOIN_MARKS[box.kind]}"/></g>'
+
+    def layer(self, box: Box) -> str:
+        layer = box.node.split(":")[0]
+        i = self.number[layer]
+        letter = self.view.classes[i : i + 1] or "."
+        value, inner = self.view.value[i], box.width - CHIP - PAD
+        long = 0 if value is None else (box.width - CHIP) * abs(value) / self.views.scale
+        sign = SIGNS.get(letter.upper(), "") + ("?" if letter.islower() else "")
+        name = _text(box.label, int((inner - 34) / 6.6))
+        title = self.told[box.node] + "\n" + self.line(i)
+        return (
+            f'<g class="layer {letter if letter != "." else "N"}" data-layer="{i}" '
+            f'transform="translate({_n(box.x)} {_n(box.y)})"><rect class="body" '
+            f'width="{_n(box.width)}" height="{_n(box.height)}" rx="4">'
+            f"<title>{escape(title)}</title></rect>"
+            f'<rect class="bar" x="{CHIP}" width="{_n(long)}" height="{_n(box.height)}"/>'
+            f'<path class="chip" d="M{CHIP} 0H4Q0 0 0 4V{_n(box.height - 4)}Q0 {_n(box.height)} '
+            f'4 {_n(box.height)}H{CHIP}z"/>'
+            f'<text class="letter" x="10" y="16">{sign}</text>'
+            f'<text class="name" x="{CHIP + 5}" y="13.5">{name}</text>'
+            f'<text class="score" x="{_n(box.width - PAD)}" y="13.5">{_short(value)}</text>'
+            f'<g class="strip" transform="translate({CHIP + PAD} {STRIP_Y})" '
+            f'data-width="{_n(inner - PAD)}">{_strip(self.view.strips.get(i), inner - PAD)}</g></g>'
+        )
+
+    def line(self, i: int) -> str:
+        """What the view tells of a layer."""
+        letter = self.view.classes[i : i + 1] or "."
+        if letter == ".":
+            return f"{self.score}: none"
+        view, text = self.view, f"{self.score}: "
+        if view.value[i] is not None:
+            text += f"{_long(view.value[i])} [{_long(view.low[i])}, {_long(view.high[i])}], "
+        text += WORDS[letter.upper()] + (", not decided" if letter.islower() else "")
+        text += f"; {view.n}"
+        if counts := view.strips.get(i):
+            said = [
+                f"{count} {WORDS[one.upper()]}{'' if one.isupper() else ' (not decided)'}"
+                for one, count in zip(STRIP_ORDER, counts, strict=True)
+                if count
+            ]
+            text += "\nfilters: " + ", ".join(said)
+        return text
+
+
+def _strip(counts: Sequence[int] | None, width: float) -> str:
+    """One cell per filter, the fragile first; one grey cell where no filter was judged."""
+    if not counts:
+        return f'<path class="N" d="M0 0h{_n(width)}v{STRIP_HEIGHT}H0z"/>'
+    size, done, made = width / sum(counts), 0, ""
+    gap = 0.5 if size >= 2.5 else 0.0
+    for letter, count in zip(STRIP_ORDER, counts, strict=True):
+        if not count:
+            continue
+        cells = [(done + k, 1) for k in range(count)] if gap else [(done, count)]
+        d = "".join(
+            f"M{_n(first * size)} 0h{_n(many * size - gap)}v{STRIP_HEIGHT}H{_n(first * size)}z"
+            for first, many in cells
+        )
+        made += f'<path class="{letter}" d="{d}"/>'
+        done += count
+    return made
+
+
+def _frame(frame: Frame) -> str:
+    return (
+        f'<rect class="frame" x="{_n(frame.x)}" y="{_n(frame.y)}" width="{_n(frame.width)}" '
+        f'height="{_n(frame.height)}" rx="6"/>'
+        f'<text class="block" x="{_n(frame.x + frame.width - 6)}" y="{_n(frame.y + 11)}">'
+        f"{_text(frame.label, 40)}</text>"
+    )
+
+
+def _way(corners: Sequence[tuple[float, float]]) -> str:
+    """A line with rounded corners."""
+    (x, y), *inner, last = corners
+    d = f"M{_n(x)} {_n(y)}"
+    for (cx, cy), (nx, ny) in zip(inner, [*inner, last][1:], strict=True):
+        r = min(4.0, _far(x, y, cx, cy) / 2, _far(cx, cy, nx, ny) / 2)
+        ax, ay = _towards(cx, cy, x, y, r)
+        bx, by = _towards(cx, cy, nx, ny, r)
+        d += f"L{_n(ax)} {_n(ay)}Q{_n(cx)} {_n(cy)} {_n(bx)} {_n(by)}"
+        x, y = cx, cy
+    return d + f"L{_n(last[0])} {_n(last[1])}"
+
+
+def _far(x, y, to_x, to_y) -> float:
+    return abs(to_x - x) + abs(to_y - y)  # ways run along the axes
+
+
+def _towards(x, y, to_x, to_y, by) -> tuple[float, float]:
+    far = _far(x, y, to_x, to_y)
+    return x + (to_x - x) * by / far, y + (to_y - y) * by / far
+
+
+def _text(text: str, length: int) -> str:
+    return str(escape(shortened(text, max(length, 4))))
+
+
+def _n(value: float) -> str:
+    """A coordinate in tenths of a pixel, halves upwards as JavaScript rounds them."""
+    tenths = int(value * 10 + 0.5) if value >= 0 else -int(-value * 10 + 0.5)
+    return f"{tenths / 10:g}"
+
+
+def _short(value: int | None) -> str:
+    return "" if value is None else _signed(value, 10, 2)
+
+
+def _long(value: int) -> str:
+    return _signed(value, 1, 3)
+
+
+def _signed(thousandths: int, step: int, digits: int) -> str:
+    """A number with its sign; of halves, the one farther from 0, as JavaScript rounds below."""
+    size = (abs(thousandths) + step // 2) // step
+    text = f"{size / 10**digits:.{digits}f}"
+    return text if not size else ("+" if thousandths > 0 else minus("-")) + text

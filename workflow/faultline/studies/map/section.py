@@ -1,0 +1,174 @@
+"""The fault map, and all methods in one picture."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from faultline.report import page
+from faultline.run.plan import Plan
+from faultline.studies.map import figures as draw
+from faultline.studies.map.drawing import fault_map
+from faultline.studies.map.layout import Given, layout
+from faultline.studies.map.measures import CONTROLS
+from faultline.studies.map.views import views
+
+
+def fault_maps(tables: dict, config: dict) -> dict | None:
+    """The network drawn as it is, its layers in their classes; None where none has scores."""
+    blocks, layers = [], tables["layers"]
+    if len(layers):
+        layers = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
+    for index, (run, part) in enumerate(page.runs(layers)):
+        nodes = page.of(tables["graph"], part, ("dataset", "network"))
+        if not len(nodes):
+            continue
+        chosen = _shown(part, Plan(config).scored_attack())
+        single = page.of(tables["filters"], part)
+        found = views(
+            part,
+            single,
+            names=[name for name in dict.fromkeys(nodes["layer"]) if name],
+            shown=chosen,
+        )
+        given = [
+            Given(row["node"], row["kind"], tuple(filter(None, row["sources"].split(","))))
+            for row in nodes.to_dict("records")
+        ]
+        notes = []
+        if not nodes["traced"].all():
+            notes.append(
+                "This network cannot be traced (why not is in the log of map_network), so its "
+                "layers stand in the order in which they are called, without branches and skips."
+            )
+        if found.seeds == ["all"]:
+            notes.append("Single seeds are left out here, as the page would grow too large.")
+        figure = {
+            "id": f"figure-map-{index}",
+            "packed": "",
+            "svg": fault_map(
+                layout(given),
+                found,
+                told={row["node"]: _told(row) for row in nodes.to_dict("records")},
+                alt=f"Fault map of {run}",
+            ),
+            "caption": f"{run}: {len(found.layers)} layers, coloured by their class, the score in "
+            f"numbers. {page.n_ablated(part, config)}.",
+            "read": "The network runs downwards. A box is a layer: its letter and colour are the "
+            "class, a dashed box with a question mark is not decided, and the bar is the size of "
+            f"the score, as wide as the box for {found.scale / 1000:.2f}. The strip at its foot is "
+            "its filters, a cell each, the fragile ones first; it is grey where single filters "
+            "were not removed. Over several seeds: the class that most give, decided where all "
+            "agree, and the mean score. Point at anything for its numbers.",
+        }
+        blocks.append(page.block(run, figures=[figure], notes=notes))
+    if not blocks:
+        return None
+    return page.section(
+        "map",
+        "Fault map",
+        intro="Where it breaks: the network as it is, with its branches, skips and joins, traced "
+        "from its code. What is neither a layer nor a join (activations, normalisation, pooling) "
+        "is left out.",
+        blocks=blocks,
+    )
+
+
+def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
+    """Score and attack of the first view: S_adv under the scored attack if there is any."""
+    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
+    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
+
+
+def _told(row: dict) -> str:
+    shape = row["shape"].replace("x", "\u00d7")
+    if row["layer"]:
+        return (
+            f"{row['node']}: {row['kind']}, {row['filters']:,} filters, {row['weights']:,} "
+            f"weights, output {shape}"
+        )
+    return f"{row['node']}: {shape}"
+
+
+def methods(tables: dict, config: dict) -> dict | None:
+    """All methods side by side; None where none ranks layers."""
+    level = 1 - config["scores"]["confidence"]
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["layer_measures"])):
+        if set(part["measure"]) <= {*CONTROLS}:
+            continue
+        found = page.of(tables["layer_correlations"], part)
+        seeds = part["seed"].nunique()
+        n = f"n = {part['layer'].nunique()} layers, {seeds} seed{'' if seeds == 1 else 's'}"
+        first = next(iter(part["measure"]))
+        figures = [
+            page.figure(
+                draw.rank_map(part),
+                name=f"methods-{index}",
+                alt=f"Ranks of the layers of {run} by every method",
+                caption=f"Layers of {run} at epoch {part['epoch'].max()}, ranked by the mean over "
+                f"seeds and sorted by {first}. {n}.",
+                read="A row is a layer, a column a method, the cell its rank: 1 is the layer that "
+                "the method calls the most fragile. Where columns look alike, methods agree. On "
+                "the right what is known without removing anything: how early the layer comes, how "
+                "few weights it has, how small their norm is. A column of scores that looks like "
+                "one of these may say no more than it does.",
+            )
+        ]
+        if len(found):
+            figures.append(
+                page.figure(
+                    draw.correlation_map(found, level=level),
+                    name=f"methods-correlations-{index}",
+                    alt=f"Rank correlations of the methods over the layers of {run}",
+                    caption=f"Spearman's rank correlations over layers. {n}; * q < {level:.2g} "
+                    f"(Kendall's test, Benjamini-Hochberg over {len(found)} pairs).",
+                    read="Blue: what the one calls fragile the other calls fragile, too; with "
+                    "depth: early layers are the fragile ones, with weights and their norm: small "
+                    "ones. Behind the line are the controls. Without a star the correlation may be "
+                    "chance.",
+                )
+            )
+        columns = {
+            "of": "measure",
+            "and": "other",
+            "layers": "layers",
+            "Spearman": ("spearman", page.number),
+            "range over seeds": ("seed_low", "seed_high", page.bracket),
+            "Kendall": ("kendall", page.number),
+            "p-value": ("p_value", page.small),
+            "q-value": ("q_value", page.small),
+        }
+        table = page.table("The numbers", found, columns, source="layer_correlations.tsv")
+        blocks.append(page.block(run, figures=figures, tables=[table]))
+    if not blocks:
+        return None
+    return page.section(
+        "methods",
+        "All methods in one picture",
+        intro="Do the methods agree on which layers are fragile, and do they say more than how "
+        "deep a layer lies and how large it is? Knockout is the mean relative performance while "
+        "synapses are knocked out; relative error and targeting are how far the attack moves what "
+        "a layer puts out. Methods that ranked fewer than three layers are left out. Ours: the "
+        "measures, and that layers are ranked by their mean over seeds. Layers of one network are "
+        "no random sample, so a star is about this network only.",
+        blocks=blocks,
+    )
+
+
+def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+    """Where the score goes with what is known without it, as depth."""
+    level, attack = 1 - config["scores"]["confidence"], Plan(config).scored_attack()
+    for run, rows in page.runs(tables["layer_correlations"]):
+        score = f"S_adv ({attack})" if f"S_adv ({attack})" in set(rows["measure"]) else "S_clean"
+        rows = rows[(rows["measure"] == score) & rows["other"].isin(CONTROLS)]
+        said = [
+            f"{row['other']} ({page.number(row['spearman'])}, q "
+            f"{'' if row['q_value'] < 0.001 else '= '}{page.small(row['q_value'])})"
+            for row in rows[rows["q_value"] < level].to_dict("records")
+        ]
+        if said:
+            yield (
+                f"Scores against depth and size, {run}",
+                f"{score} ranks the {rows['layers'].max()} layers much as these do, which need no "
+                f"ablation (Spearman): {'; '.join(said)}.",
+            )

@@ -1,0 +1,156 @@
+"""What the fault map shows of the layers: one view per score, epoch and seed.
+
+A view is small, so that a page holds all of them and `assets/map.js` switches between them; what it
+does with one, `drawing` does in Python for the first.
+"""
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import pandas as pd
+
+from faultline.base.columns import CLASSES
+
+LETTERS = dict(zip(CLASSES, "FRAUX", strict=True))
+"""Of the classes; small where a class is not decided, "." where there is no score."""
+
+STRIP_ORDER = "FfXURraA"
+"""In which the filters of a layer stand beside each other, the fragile ones first."""
+
+MAX_CELLS = 6000
+"""Layers times views that a page holds; where there are more, only those over all seeds."""
+
+
+class View(NamedTuple):
+    """value, low, high: of each layer in thousandths, None where undefined. classes: a letter
+    each. strips: layer number -> counts of its filters' classes in STRIP_ORDER. n: what stands
+    behind it, in words."""
+
+    value: list[int | None]
+    low: list[int | None]
+    high: list[int | None]
+    classes: str
+    strips: dict[int, list[int]]
+    n: str
+
+
+class Views(NamedTuple):
+    """views: [score][epoch][seed]; seeds begin with "all" where there are several, and end with it
+    where the page would else be too large. chosen: the numbers of what is shown first. scale: the
+    largest size of a value, in thousandths."""
+
+    layers: list[str]
+    scores: list[str]
+    epochs: list[int]
+    seeds: list[str]
+    views: list[list[list[View]]]
+    chosen: tuple[int, int, int]
+    scale: int
+
+
+def views(
+    layers: pd.DataFrame, filters: pd.DataFrame, *, names: list[str], shown: tuple[str, str]
+) -> Views:
+    """layers, filters: the tables of one data set, network and training, the scores combined over
+    the synaptic filters alone. names: the layers of the network. shown: the score and attack of the
+    first view, of the last epoch."""
+    pairs = list(dict.fromkeys(zip(layers["score"], layers["attack"], strict=True)))
+    epochs, seeds = sorted(layers["epoch"].unique()), sorted(layers["seed"].unique())
+    chosen = ["all", *seeds] if len(seeds) > 1 else seeds
+    if len(names) * len(pairs) * len(epochs) * len(chosen) > MAX_CELLS:
+        chosen = chosen[:1]
+    found = _by(layers, ["score", "attack", "epoch"])
+    single = _by(filters, ["score", "attack", "epoch"])
+    made = [
+        [
+            [
+                _view(found.get((*pair, epoch), []), single.get((*pair, epoch), []), names, seed)
+                for seed in chosen
+            ]
+            for epoch in epochs
+        ]
+        for pair in pairs
+    ]
+    first = pairs.index(shown) if shown in pairs else 0
+    sizes = [abs(v) for of in made for row in of for view in row for v in view.value if v]
+    return Views(
+        layers=names,
+        scores=[score + (f" ({attack})" if attack != "none" else "") for score, attack in pairs],
+        epochs=[int(epoch) for epoch in epochs],
+        seeds=[str(seed) for seed in chosen],
+        views=made,
+        chosen=(first, len(epochs) - 1, 0),
+        scale=max(sizes, default=1),
+    )
+
+
+def _by(table: pd.DataFrame, columns: list[str]) -> dict[tuple, list[dict]]:
+    """The rows of a table by what they are in some columns."""
+    found: dict[tuple, list[dict]] = {}
+    for row in table.to_dict("records"):
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
+def _view(layers: list[dict], filters: list[dict], names: list[str], seed) -> View:
+    whole, place = seed == "all", {name: i for i, name in enumerate(names)}
+    rows: dict[str, list[dict]] = {name: [] for name in names}
+    for row in layers:
+        if (whole or row["seed"] == seed) and row["layer"] in rows:
+            rows[row["layer"]].append(row)
+    strips: dict[int, list[int]] = {}
+    for row in filters:
+        if (whole or row["seed"] == seed) and row["layer"] in place:
+            counts = strips.setdefault(place[row["layer"]], [0] * len(STRIP_ORDER))
+            counts[STRIP_ORDER.index(letter(row["class"], row["decided"]))] += 1
+    cells = [_cell(of, whole) for of in rows.values()]
+    n = sorted({row["n"] for of in rows.values() for row in of})
+    seeds = len({row["seed"] for row in layers})
+    return View(
+        *([cell[k] for cell in cells] for k in range(3)),
+        classes="".join(cell[3] for cell in cells),
+        strips=dict(sorted(strips.items())),
+        n=(f"mean and range of {seeds} seeds, {_n(n)} each" if whole else _n(n)) if n else "",
+    )
+
+
+def _n(counts: list[int]) -> str:
+    low, high = counts[0], counts[-1]
+    return f"{low:,} images" if low == high else f"{low:,} to {high:,} images"
+
+
+def _cell(rows: list[dict], whole: bool):
+    """(value, low, high, letter) of a layer: over seeds mean and range, else with its interval."""
+    if not rows:
+        return None, None, None, "."
+    if not whole:
+        (row,) = rows
+        ends = row["value"], row["ci_low"], row["ci_high"]
+        return *map(_thousandths, ends), letter(row["class"], row["decided"])
+    name, unanimous = majority(rows)
+    known = [row["value"] for row in rows if not math.isnan(row["value"])]
+    ends = (sum(known) / len(known), min(known), max(known)) if known else (math.nan,) * 3
+    return *map(_thousandths, ends), letter(name, unanimous and all(r["decided"] for r in rows))
+
+
+def majority(rows: list[dict]) -> tuple[str, bool]:
+    """(class that most seeds give a layer, whether all do); of several that as many seeds give, the
+    class of the mean score."""
+    counts = Counter(row["class"] for row in rows)
+    most = [name for name in CLASSES if counts[name] == max(counts.values())]
+    if len(most) > 1:
+        known = [row["value"] for row in rows if not math.isnan(row["value"])]
+        mean, tau = sum(known) / max(len(known), 1), rows[0]["tau"]
+        of_mean = "fragile" if mean < -tau else "antifragile" if mean > tau else "robust"
+        most = [of_mean] if of_mean in most else most
+    return most[0], len(counts) == 1
+
+
+def letter(name: str, decided) -> str:
+    sure = decided or name in ("untouched", "undefined")
+    return LETTERS[name] if sure else LETTERS[name].lower()
+
+
+def _thousandths(value: float) -> int | None:
+    return None if math.isnan(value) else round(1000 * value)

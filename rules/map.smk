@@ -9,6 +9,7 @@ MAPPED = [
 
 
 rule map_network:
+    """The graph of a network's layers and joins, and the norms of its weights, for the fault map."""
     input:
         data=DATA,
         checkpoints=lambda w: fill(
@@ -36,6 +37,7 @@ rule map_network:
 
 
 use rule tabulate_accuracy as tabulate_map with:
+    """The tables that the study map gives to the report."""
     input:
         graph=fill(f"{NETWORK}/graph.tsv", MAPPED),
         norms=fill(f"{NETWORK}/norms.tsv", MAPPED),

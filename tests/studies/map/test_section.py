@@ -59,7 +59,8 @@ def make_page(tables: dict, config: dict) -> str:
     return render(
         tables,
         what=lambda *_: "",
-        findings=[findings],
+        verdict=lambda *_: None,
+        findings=[(findings, "methods")],
         sections=[fault_maps, methods],
         described=dict.fromkeys(tables, ""),
         config=config,

@@ -92,7 +92,15 @@ if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
 
 
+# What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
+CHAIN = 1
+
 CONSOLE = console.install(workflow) if ALONE else None
+
+# On one machine, jobs start from a process that has imported what they all need; it does so while
+# Snakemake works out what to run.
+if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings.deployment_method):
+    warm.start()
 
 
 onstart:
@@ -105,9 +113,6 @@ onstart:
     # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
     # that it ever made: half a core after a few hundred jobs.
     workflow.scheduler.job_rate_limiter = None
-    # On one machine, jobs start from a process that has imported what they all need.
-    if HERE and not workflow.deployment_settings.deployment_method:
-        warm.start()
 
 
 wildcard_constraints:

@@ -19,6 +19,7 @@ rule retrain:
         network=f"{RETRAINING}/network.pt",
     log:
         f"{LOGS}/retrain-{{policy}}.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:

@@ -46,6 +46,7 @@ for batch in PLAN.layer_batches():
             f"{LOGS}/{batch['log']}",
         wildcard_constraints:
             network=batch["network"],
+        priority: CHAIN
         conda:
             "../envs/faultline.yaml"
         resources:
@@ -74,6 +75,7 @@ rule ablate_global:
         facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
     log:
         f"{LOGS}/ablate_global.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -103,6 +105,7 @@ rule ablate_filters:
         facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",
     log:
         f"{LOGS}/layers/{{layer}}/ablate_filters-{{first}}-{{last}}.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -139,6 +142,7 @@ rule score:
         curves=f"{CHECKPOINT}/scores/curves.tsv",
     log:
         f"{LOGS}/score.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -161,6 +165,7 @@ rule classify:
         classes=f"{CHECKPOINT}/classes/{{unit}}.tsv",
     log:
         f"{LOGS}/classify-{{unit}}.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:

@@ -43,6 +43,7 @@ rule train:
         history=f"{CHECKPOINT}/history.tsv",
     log:
         f"{LOGS}/train.log",
+    priority: CHAIN
     conda:
         "../envs/faultline.yaml"
     resources:

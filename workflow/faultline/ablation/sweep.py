@@ -21,6 +21,7 @@ from faultline.ablation.facts import Facts
 from faultline.ablation.propagation import Batch, Propagation
 from faultline.ablation.tracing import Traced, Untraceable, holds_tensor
 from faultline.ablation.variants import Mask, Variant
+from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.networks.layers import layers as layers_of
@@ -631,6 +632,7 @@ class _Clock:
 
     def tick(self, amount: int) -> None:
         self.done += amount
+        pace.passed(amount)
         now = time.monotonic()
         if now - self.last >= self.every:
             self.last = now

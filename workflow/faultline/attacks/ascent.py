@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from faultline.base import pace
 from faultline.networks.evaluation import evaluation
 
 Bounds = tuple[float, float] | None
@@ -26,6 +27,7 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
 
 def _logits_and_gradient(network, images, labels, rise) -> tuple[Tensor, Tensor]:
     """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
+    pace.passed(len(images))
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = network(images)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from faultline.base import memory
+from faultline.base import memory, pace
 from faultline.base.memory import halving
 
 
@@ -31,6 +31,7 @@ def evaluation(network: nn.Module) -> Iterator[None]:
 def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
     """Logits [n, classes] of the network in eval mode; smaller batches for large images."""
     batch_size = memory.batch_size(batch_size, images.shape[1:])
+    pace.passed(len(images))
     with evaluation(network), torch.inference_mode():
         logits = [network(batch) for batch in images.split(batch_size)]
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor

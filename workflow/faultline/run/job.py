@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
-from faultline.base import plugins
+from faultline.base import pace, plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.run.kept import Kept
@@ -72,10 +72,13 @@ def job(snakemake, *, kept=False):
 def used(snakemake, start: float, *, found: bool = False) -> str:
     """One row on what this process took since `start` (seconds since 1970), with its head line:
     rule, host, device, threads, start and end (UTC), seconds by the clock, cpu_seconds, children
-    included, at its peak peak_mb and, on a GPU, gpu_mb, and whether the work was found, kept."""
+    included, at its peak peak_mb and, on a GPU, gpu_mb, images_per_second where images went through
+    networks (see `base.pace`), and whether the work was found, kept."""
     gpu, times = "", os.times()
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
         gpu = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}"
+    seconds = time.time() - start
+    rate = f"{pace.images() / seconds:.0f}" if pace.images() else ""
     row = {
         "rule": snakemake.rule,
         "host": socket.gethostname(),
@@ -83,10 +86,11 @@ def used(snakemake, start: float, *, found: bool = False) -> str:
         "threads": snakemake.threads,
         "start": _utc(start),
         "end": _utc(time.time()),
-        "seconds": f"{time.time() - start:.2f}",
+        "seconds": f"{seconds:.2f}",
         "cpu_seconds": f"{sum(times[:4]):.2f}",
         "peak_mb": f"{_peak_memory() / 1e6:.0f}",
         "gpu_mb": gpu,
+        "images_per_second": rate,
         "found": found,
     }
     return "\n".join("\t".join(map(str, line)) for line in (row, row.values())) + "\n"

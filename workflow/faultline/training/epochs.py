@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from faultline.base import memory
+from faultline.base import memory, pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
@@ -126,6 +126,7 @@ def train_epochs(
             correct += _hits(clean, target)
             resisted += _hits(adversarial, target)
             seen += len(chosen)
+            pace.passed(len(chosen))
         network.eval()
         validation_loss, validation_accuracy = evaluate(network, dataset, split="validation")
         _check_loss(validation_loss, f"epoch {epoch + 1}, on validation images", regularised)

@@ -1,0 +1,12 @@
+"""How many images this process has put through networks, which a job tells of itself."""
+
+_passed = [0]
+
+
+def passed(images: int) -> None:
+    """Count the forward passes of some images; in a sweep, each image judged under each variant."""
+    _passed[0] += images
+
+
+def images() -> int:
+    return _passed[0]

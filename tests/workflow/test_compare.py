@@ -40,7 +40,7 @@ def test_two_runs_of_which_one_key_differs(rerun):
         shown = layers.query("scope == 'local' and filter == 'combined'")
         assert of.groupby(which)["count"].sum().to_dict() == shown["class"].value_counts().to_dict()
     html = (results / "compare.html").read_text(encoding="utf-8")
-    assert html.rstrip().endswith("</html>") and html.count("<figure>") == 4
+    assert html.rstrip().endswith("</html>") and html.count("<figure id=") == 4
     assert (tables["costs"]["jobs_first"] == tables["costs"]["jobs_second"]).all()
 
     done = compare(rerun, "results", "--out", "all.html")

@@ -36,6 +36,7 @@ MODULES = (
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml"),
 )
 KILLED = 128 + signal.SIGKILL
+PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 _running = []  # as long as its end of a pipe is open here, the process lives
 
@@ -86,22 +87,33 @@ def hand_over(told: dict[str, str] | None = None) -> None:
         "environment": {**os.environ, **(told or {})},
     }
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(address)
-            text = json.dumps(request).encode()
-            socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
-            connection.sendall(text)
-            job = _received(connection)
-        except OSError:
-            return
-        if job is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, functools.partial(_pass_on, job))
+        with _held_back():  # the script may begin before this process knows whom to pass them on to
+            try:
+                connection.connect(address)
+                text = json.dumps(request).encode()
+                socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
+                connection.sendall(text)
+                job = _received(connection)
+            except OSError:
+                return
+            if job is None:
+                return
+            for number in PASSED_ON:
+                signal.signal(number, functools.partial(_pass_on, job))
         code = _received(connection)
     if code is None:
         print("the job was killed, by the system if memory ran out", file=sys.stderr, flush=True)
     os._exit(KILLED if code is None else code)
+
+
+@contextlib.contextmanager
+def _held_back():
+    """Signals that are passed on arrive at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pass_on(job: int, number: int, _) -> None:

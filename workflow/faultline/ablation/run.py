@@ -23,21 +23,17 @@ from faultline.run.job import free_memory
 from faultline.run.loading import judging_images, opened
 
 
-def ablate(
-    job,
-    *,
-    layers: list[str] | None,
-    make: Callable[[dict[str, nn.Module]], list[Variant]],
-    active_at: str | None = None,
-    tops: Sequence[int] = (1,),
-) -> Facts:
-    """Sweep the variants of some layers (None: all in use) of the checkpoint that a job names.
+def ablate(job, **what) -> Facts:
+    """One sweep of the checkpoint that a job names; see `ablations`."""
+    return ablations(job)(**what)
+
+
+def ablations(job) -> Callable[..., Facts]:
+    """A function that sweeps layers of the checkpoint that a job names, which is opened once.
 
     job: as for `opened`, with params.sets (see `Plan.image_sets`), input.adversarial (the stored
     sets, in the order of sets["transferred"]), input.chosen (what `chosen_images` made, if any) and
-    resources.mem_mb. make: layers by name -> variants.
-    active_at: for nodal dropout, where to count the images that a filter is active for; it becomes
-    the column changed_activations. tops: what `sweep` counts as correct.
+    resources.mem_mb.
     """
     dataset, network, state, device = opened(job)
     sets = job.params.sets
@@ -48,34 +44,50 @@ def ablate(
     images = {"clean": clean}
     for name, stored in _stored(job, device).items():
         images[name] = stored[sample["index"]] if sample else stored
+    attacks = crafters(sets["recrafted"], dataset, seed=state["seed"])
     known = layers_of(network)
-    if layers is None:
-        used = called(network, clean[:1])
-        layers = [name for name in known if name in used]
-    chosen = {name: known[name] for name in layers}
-    facts = sweep(
-        network,
-        make(chosen),
-        images,
-        labels,
-        ablated=list(chosen),
-        attacks=crafters(sets["recrafted"], dataset, seed=state["seed"]),
-        tops=tops,
-        memory=free_memory(job, device),
-    )
-    if active_at:
-        active = active_images(
+
+    def ablate(
+        *,
+        layers: list[str] | None,
+        make: Callable[[dict[str, nn.Module]], list[Variant]],
+        active_at: str | None = None,
+        tops: Sequence[int] = (1,),
+    ) -> Facts:
+        """Sweep the variants of some layers (None: all in use). make: layers by name -> variants.
+
+        active_at: for nodal dropout, where to count the images that a filter is active for; it
+        becomes the column changed_activations. tops: what `sweep` counts as correct.
+        """
+        if layers is None:
+            used = called(network, clean[:1])
+            layers = [name for name in known if name in used]
+        chosen = {name: known[name] for name in layers}
+        facts = sweep(
             network,
-            layers[0],
-            torch.cat([*images.values()]),
-            at=active_at,
+            make(chosen),
+            images,
+            labels,
+            ablated=list(chosen),
+            attacks=attacks,
+            tops=tops,
             memory=free_memory(job, device),
         )
-        facts.variants["changed_activations"] = active[facts.variants["filter"]]
-    if sample:
-        strata = Strata(sample["stratum"], sample["sizes"])
-        return replace(facts, strata=strata, chance=float(sample["chance"]))
-    return facts
+        if active_at:
+            active = active_images(
+                network,
+                layers[0],
+                torch.cat([*images.values()]),
+                at=active_at,
+                memory=free_memory(job, device),
+            )
+            facts.variants["changed_activations"] = active[facts.variants["filter"]]
+        if sample:
+            strata = Strata(sample["stratum"], sample["sizes"])
+            return replace(facts, strata=strata, chance=float(sample["chance"]))
+        return facts
+
+    return ablate
 
 
 def _stored(job, device: torch.device) -> dict[str, torch.Tensor]:
@@ -90,8 +102,8 @@ def chosen_images(job) -> dict[str, np.ndarray]:
     """Which images of the split all ablated networks of a checkpoint are judged on, where they are
     chosen by margin: index and stratum [n], sizes [strata], and chance over the whole split.
 
-    job: as for `ablate`, but for input.chosen. The margins are those of the network itself, on all
-    images of the split, clean and under every attack that it is judged under.
+    job: as for `ablations`, but for input.chosen. The margins are those of the network itself, on
+    all images of the split, clean and under every attack that it is judged under.
     """
     dataset, network, state, device = opened(job)
     sets = job.params.sets

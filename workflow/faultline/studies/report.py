@@ -1,22 +1,13 @@
 """The page of a run: what the studies say of it."""
 
-from collections.abc import Mapping, Sequence
-
 from faultline.report.render import Tables, render
 from faultline.studies.order import FINDINGS, SECTIONS, described, functions
 from faultline.studies.overview import verdict, what_was_run
 
 
-def report(
-    found: Tables,
-    *,
-    config: dict,
-    versions: dict[str, str],
-    template: str,
-    assets: Mapping[str, str],
-    notes: Sequence[tuple[str, str]] = (),
-) -> str:
-    """The page as HTML; found: the tables of all studies. See `report.render.render`."""
+def report(found: Tables, *, config: dict, **page) -> str:
+    """The page as HTML; found: the tables of all studies; page: what else `report.render.render`
+    takes, which the studies do not give."""
     return render(
         found,
         what=what_was_run,
@@ -25,8 +16,5 @@ def report(
         sections=functions(SECTIONS),
         described=described(),
         config=config,
-        versions=versions,
-        template=template,
-        assets=assets,
-        notes=notes,
+        **page,
     )

@@ -38,7 +38,7 @@ PARTIAL = f"{RESULTS}/report.partial.html"
 
 onsuccess:
     Path(PARTIAL).unlink(missing_ok=True)
-    end_run(REPORT)
+    end_run(REPORT if any(REPORT in job.output for job in workflow.dag.jobs) else None)
 
 
 # What was made before a job failed is worth a look.

@@ -88,20 +88,9 @@ def compare_apart(
         difference, low, high = difference_interval(
             base / n_base, hits / n, n_base, n, confidence=confidence
         )
-        rows.append(
-            pair
-            | {
-                "level": "seed",
-                "seed": seed,
-                "seeds": 1,
-                "n": min(n, n_base),
-                "reference_accuracy": base / n_base,
-                "difference": float(difference),
-                "ci_low": float(low),
-                "ci_high": float(high),
-                "p_value": float(fisher_exact([[hits, n - hits], [base, n_base - base]])[1]),
-            }
-        )
+        estimate = float(difference), float(low), float(high)
+        p_value = float(fisher_exact([[hits, n - hits], [base, n_base - base]])[1])
+        rows.append(pair | _of_seed(seed, min(n, n_base), base / n_base, estimate, p_value))
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
     base, n_base = (np.array([of[reference][i] for of in counts.values()]) for i in (0, 1))
@@ -138,6 +127,19 @@ def _tabulated(rows: list[dict], *, confidence: float) -> pd.DataFrame:
     return table
 
 
+def _of_seed(seed, n, reference_accuracy, estimate, p_value) -> dict:
+    """A row of one seed; estimate: (difference, low, high)."""
+    return {
+        "level": "seed",
+        "seed": seed,
+        "seeds": 1,
+        "n": n,
+        "reference_accuracy": reference_accuracy,
+        **dict(zip(("difference", "ci_low", "ci_high"), estimate, strict=True)),
+        "p_value": p_value,
+    }
+
+
 def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) -> list[dict]:
     """The rows of one pair of policies; seeds: seed -> policy -> draws, bool [n] each."""
     there = [seed for seed, of in seeds.items() if policy in of and reference in of]
@@ -149,21 +151,9 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
     pair, rows = {"policy": policy, "reference": reference}, []
     for seed, count, change in zip(there, draws, changes, strict=True):
         _, low, high = paired_mean_interval(change, confidence=confidence)
-        rows.append(
-            pair
-            | {
-                "level": "seed",
-                "seed": seed,
-                "seeds": 1,
-                "draws": count,
-                "n": len(change),
-                "reference_accuracy": base[seed].mean(),
-                "difference": change.mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "p_value": _p_over_images(change),
-            }
-        )
+        estimate = change.mean(), low, high
+        of_seed = _of_seed(seed, len(change), base[seed].mean(), estimate, _p_over_images(change))
+        rows.append(pair | of_seed | {"draws": count})
     difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
     _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
     whole = {

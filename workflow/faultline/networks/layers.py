@@ -1,26 +1,66 @@
-"""The layers of a network: every Conv2d and Linear, by its module path."""
+"""The layers of a network, their kinds, and what of their parameters belongs to each unit.
+
+A unit is what can be removed of a layer: a filter, a neuron, an attention head, a column of an
+embedding, a hidden unit of a recurrent layer, a channel of a normalisation.
+"""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
-def layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Every Conv2d and Linear by its module path, in the order of definition.
+_KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED),
+    "linear": (nn.Linear,),
+    "attention": (nn.MultiheadAttention,),
+    "embedding": (nn.Embedding, nn.EmbeddingBag),
+    "recurrent": (nn.RNNBase, nn.RNNCellBase),
+    "norm": (
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm),
+        *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.RMSNorm),
+    ),
+}
 
-    Paths are relative to `network.body` where there is one, else to `network`.
+UNITS = {
+    "conv": "filter",
+    "linear": "neuron",
+    "attention": "head",
+    "embedding": "column",
+    "recurrent": "hidden unit",
+    "norm": "channel",
+}
+"""Kind of layer -> what one unit of it is called."""
+
+
+def kind(module: nn.Module) -> str | None:
+    """The kind of a layer, one of `UNITS`; None for a module that is no layer."""
+    found = next((name for name, types in _KINDS.items() if isinstance(module, types)), None)
+    return None if found == "norm" and next(module.parameters(), None) is None else found
+
+
+def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
+    """Every layer by its module path, in the order of definition; of normalisations if asked for.
+
+    Paths are relative to `network.body` where there is one, else to `network`. A module inside of
+    a layer, such as the output projection of an attention, is a part of it.
     """
-    body = getattr(network, "body", network)
-    return {
-        path: module
-        for path, module in body.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
+    body, found = getattr(network, "body", network), {}
+    for path, module in body.named_modules():
+        parents = path.split(".")
+        if any(".".join(parents[:depth]) in found for depth in range(1, len(parents))):
+            continue
+        of = kind(module)
+        if of and (norms or of != "norm"):
+            found[path] = module
+    return found
 
 
 def called(network: nn.Module, images: Tensor) -> set[str]:
-    """Names of the layers that a network calls on images: others have no output to ablate."""
+    """Names of the layers that a network calls on images: others have no output to watch."""
     seen, hooks = set(), []
-    for name, layer in layers(network).items():
+    for name, layer in layers(network, norms=True).items():
         hooks.append(layer.register_forward_hook(lambda *_, name=name: seen.add(name)))
     with torch.no_grad():
         network(images)
@@ -29,5 +69,115 @@ def called(network: nn.Module, images: Tensor) -> set[str]:
     return seen
 
 
+def used(network: nn.Module, images: Tensor) -> set[str]:
+    """Names of the layers that the logits depend on: those that are called, and those whose
+    parameters are read by another module."""
+    found = called(network, images)
+    parameters = list(network.parameters())
+    asked = [parameter.requires_grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            logits = network(images).sum()
+        reached = parameters if logits.requires_grad else []
+        gradients = torch.autograd.grad(logits, reached, allow_unused=True) if reached else []
+    finally:
+        for parameter, before in zip(parameters, asked, strict=True):
+            parameter.requires_grad_(before)
+    touched = {id(p) for p, g in zip(reached, gradients, strict=True) if g is not None}
+    return found | {
+        name
+        for name, layer in layers(network, norms=True).items()
+        if any(id(parameter) in touched for parameter in layer.parameters())
+    }
+
+
 def filters(layer: nn.Module) -> int:
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+    """How many units a layer has.
+
+    Of a recurrent layer they are counted depth by depth, the backward direction after the forward
+    one.
+    """
+    of = kind(layer)
+    if of == "conv":
+        return layer.out_channels
+    if of == "linear":
+        return layer.out_features
+    if of == "attention":
+        return layer.num_heads
+    if of == "embedding":
+        return layer.embedding_dim
+    if of == "recurrent":
+        return layer.hidden_size * len(_passes(layer))
+    return next(layer.parameters()).numel()
+
+
+def weights(layer: nn.Module) -> dict[str, Tensor]:
+    """The weights of a layer by their names in it, all that is no bias; detached."""
+    return {
+        name: parameter.detach()
+        for name, parameter in layer.named_parameters()
+        if "bias" not in name
+    }
+
+
+def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:
+    """Parameter of a layer -> bool mask in its shape: what belongs to these units.
+
+    Set to 0, it makes a filter, neuron, column or channel give 0, a head add nothing to the output
+    of its attention, and a hidden unit that starts at 0 stay there.
+    """
+    masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in layer.named_parameters()}
+    units, of = list(units), kind(layer)
+    if of == "attention":
+        _mark_heads(layer, units, masks)
+    elif of == "recurrent":
+        _mark_hidden(layer, units, masks)
+    elif of == "embedding":
+        masks["weight"][:, units] = True
+    elif isinstance(layer, _TRANSPOSED):  # its weight is [inputs, outputs / groups, ...]
+        inputs, outputs = (c // layer.groups for c in (layer.in_channels, layer.out_channels))
+        for unit in units:
+            group, place = divmod(unit, outputs)
+            masks["weight"][group * inputs : (group + 1) * inputs, place] = True
+        if "bias" in masks:
+            masks["bias"][units] = True
+    else:
+        for mask in masks.values():
+            (mask.view(-1) if of == "norm" else mask)[units] = True
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _mark_heads(layer: nn.MultiheadAttention, units: list[int], masks: dict[str, Tensor]) -> None:
+    """Rows of query, key and value, and columns of the output."""
+    size = layer.head_dim
+    for unit in units:
+        part = slice(unit * size, (unit + 1) * size)
+        for name, mask in masks.items():
+            if name == "out_proj.weight":
+                mask[:, part] = True
+            elif name.startswith("in_proj"):
+                mask.view(3, layer.embed_dim, *mask.shape[1:])[:, part] = True
+            elif name in ("bias_k", "bias_v"):
+                mask[..., part] = True
+            elif name != "out_proj.bias":
+                mask[part] = True
+
+
+def _mark_hidden(layer: nn.Module, units: list[int], masks: dict[str, Tensor]) -> None:
+    """Rows of every gate."""
+    for unit in units:
+        place, row = divmod(unit, layer.hidden_size)
+        ending = _passes(layer)[place]
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            if (mask := masks.get(name + ending)) is not None:
+                mask[row :: layer.hidden_size] = True
+
+
+def _passes(layer: nn.Module) -> list[str]:
+    """How the names of a recurrent layer's parameters end, one for each pass over the input."""
+    if isinstance(layer, nn.RNNCellBase):
+        return [""]
+    ways = ("", "_reverse") if layer.bidirectional else ("",)
+    return [f"_l{depth}{way}" for depth in range(layer.num_layers) for way in ways]

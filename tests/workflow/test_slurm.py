@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from contextlib import contextmanager
@@ -42,9 +43,14 @@ def submitted() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def away(node, tmp_path_factory) -> Copy:
-    """The tiny run on the cluster, each job of two of its rules with a GPU."""
-    copy = copy_workflow(tmp_path_factory.mktemp("away") / "run")
+def away(node, finished, tmp_path_factory) -> Copy:
+    """The tiny run, made at home up to its first epoch and from there on the cluster, each job of
+    two of its rules with a GPU."""
+    copy = finished.duplicate(tmp_path_factory.mktemp("away") / "run")
+    results = copy.folder / "results"
+    made = [*results.glob("digits/*/*/*/epoch-2"), *map(results.joinpath, ("tables", ".kept"))]
+    for folder in made:
+        shutil.rmtree(folder)
     copy.run(*ON_SLURM, "--set-resources", "ablate_layer:gpu=1", "attack:gpu=1")
     return copy
 
@@ -107,7 +113,7 @@ def checkpoint(training: str) -> str:
 @pytest.fixture(scope="module")
 def trainings(node, tmp_path_factory) -> Copy:
     """Trainings that differ in name only, of a network that waits in its sixth epoch for as long
-    as there is a file `wait`. The whole one was trained at home."""
+    as there is a file `wait`. The data are prepared there, the whole one is trained at home."""
     copy = copy_workflow(tmp_path_factory.mktemp("trainings") / "run")
     (copy.folder / "my_networks.py").write_text(WAITING, encoding="utf-8")
     training = {"batch_size": 50, "epochs": [40]}
@@ -121,6 +127,7 @@ def trainings(node, tmp_path_factory) -> Copy:
             "retraining": {"from_epochs": []},
         }
     )
+    copy.run(*ON_SLURM, "results/digits/data.pt")
     copy.run("--cores", "1", checkpoint("whole"))
     return copy
 

@@ -172,6 +172,13 @@ def chosen_images(wildcards):
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
 
 
+def dropout_facts(wildcards):
+    """What nodal dropout found out about a checkpoint."""
+    jobs = PLAN.dropout_jobs(wildcards.network, wildcards.dataset)
+    places = [place(wildcards) | job for job in jobs]
+    return fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", places)
+
+
 def standard_errors(wildcards, seeds):
     """The relative errors that lists of most vulnerable layers come from, where one is needed."""
     if (found := PLAN.standard_checkpoint(wildcards.training)) is None:

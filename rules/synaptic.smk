@@ -129,10 +129,7 @@ rule score:
             for layer in PLAN.filtered_layers(w.network)
         ],
         all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING["global"],
-        nodal=lambda w: [
-            f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz".format(**job, **w)
-            for job in PLAN.dropout_jobs(w.network, w.dataset)
-        ],
+        nodal=dropout_facts,
     output:
         base=f"{CHECKPOINT}/scores/base.tsv",
         baselines=f"{CHECKPOINT}/scores/baselines.tsv",

@@ -131,7 +131,8 @@ def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_pa
     assert counts(jobs)["choose_images"] == 2
     for job in jobs:
         chosen = [path for path in job["input"] if path.endswith("/chosen-images.npz")]
-        sweeps = job["rule"].startswith("ablate_") or job["rule"] == "perturb_layer"
+        sweeps = job["rule"].startswith("ablate_")
+        sweeps |= job["rule"] in ("perturb_layer", "craft_examples")
         assert len(chosen) == sweeps, job["rule"]
         assert all(f"/epoch-{job['wildcards']['epoch']}/" in path for path in chosen)
 
@@ -222,13 +223,14 @@ def on(*studies: str) -> dict[str, int]:
     return {f"tabulate_{study}": 1 for study in studies} | {"report": 1}
 
 
+EXAMPLES = {"craft_examples": 1} | on("examples")  # at the last epoch only
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations")
 RETRAINED = {"retrain": 4} | on("retraining")
-CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile")
+CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile") | EXAMPLES
 """`regular` retraining needs no classes."""
 CLASSES_OF = {
     "layers": {"classify": 2} | on("synaptic"),
-    "filters": {"classify": 2} | on("synaptic", "fragile"),
+    "filters": {"classify": 2} | on("synaptic", "fragile") | EXAMPLES,
     "bands": {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic"),
 }
 SCORES_ON = {"score": 2} | CLASSES_ON
@@ -381,7 +383,7 @@ def test_another_eps_remakes_its_attack_only(rerun):
     config["attacks"]["fgsm"]["eps"] = 0.2
     rerun.configure(config)
     again = rerun.announced()
-    assert counts(again) == ATTACKED | {"attack": 2}
+    assert counts(again) == ATTACKED | {"attack": 2} | EXAMPLES
     assert values(again, "attack") == {"attack": {"fgsm"}}
 
 
@@ -413,7 +415,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
-    new |= MAP  # its norms are of last checkpoints
+    new |= EXAMPLES | MAP  # its norms are of last checkpoints
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)
@@ -434,7 +436,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
         section["epochs"] = []
     config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
-    assert counts(rerun.announced()) == on(*STUDIES) | MAP
+    assert counts(rerun.announced()) == on(*STUDIES) | MAP | EXAMPLES
 
 
 @pytest.mark.slow
@@ -454,7 +456,8 @@ def test_a_further_seed_remakes_no_other(rerun):
     config["seeds"] = [0, 1]
     rerun.configure(config)
     again = rerun.announced()
-    assert set(counts(again)) == set(RULES) - SEARCH - {"prepare_data"}
+    first = {"craft_examples", "tabulate_examples"}  # of the first seed only
+    assert set(counts(again)) == set(RULES) - SEARCH - {"prepare_data"} - first
     assert set().union(*values(again, "seed").values()) == {"1"}
 
 

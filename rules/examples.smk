@@ -38,7 +38,11 @@ use rule tabulate_accuracy as tabulate_examples with:
         examples=fill(f"{CHECKPOINT}/examples/examples.tsv", ILLUSTRATED),
         lost=fill(f"{CHECKPOINT}/examples/lost.tsv", ILLUSTRATED),
     output:
-        **tables("examples"),
+        **tables(
+            "examples",
+            examples=ILLUSTRATED,
+            lost_images=ILLUSTRATED and DROPPED,
+        ),
     log:
         f"{RESULTS}/logs/tabulate_examples.log",
     params:

@@ -57,7 +57,7 @@ rule tabulate_accuracy:
         correct=of_all_attacks("correct.npz"),
         history=fill(f"{CHECKPOINT}/history.tsv", PLAN.checkpoints("last")),
     output:
-        **tables("accuracy"),
+        **tables("accuracy", history=any(place["epoch"] for place in PLAN.checkpoints("last"))),
     log:
         f"{RESULTS}/logs/tabulate_accuracy.log",
     conda:

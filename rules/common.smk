@@ -20,7 +20,7 @@ searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.attacks.methods import one_step
-from faultline.base.columns import PLACE
+from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
@@ -143,10 +143,12 @@ def memory(megabytes, *, per_input=0):
     )
 
 
-def tables(study):
+def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
-    are shown by `snakemake --report`, too."""
+    are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is
+    nothing, there is no such table."""
     names = import_module(f"faultline.studies.{study}").TABLES
+    names = {name: about for name, about in names.items() if sources.get(name, True)}
     made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
     TABLES.update(made)
     about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}
@@ -172,6 +174,13 @@ def chosen_images(wildcards):
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
 
 
+def dropout_facts(wildcards):
+    """What nodal dropout found out about a checkpoint."""
+    jobs = PLAN.dropout_jobs(wildcards.network, wildcards.dataset)
+    places = [place(wildcards) | job for job in jobs]
+    return fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", places)
+
+
 def standard_errors(wildcards, seeds):
     """The relative errors that lists of most vulnerable layers come from, where one is needed."""
     if (found := PLAN.standard_checkpoint(wildcards.training)) is None:
@@ -186,6 +195,12 @@ def chosen_settings(wildcards, by=PLAN.chosen_by):
     """The settings that a search chose for a training, if any did."""
     training = by(wildcards.training)
     return fill(f"{TUNING}/chosen.json", [{**wildcards, "training": training}] * bool(training))
+
+
+def several(places):
+    """Whether any network in any training has more than one of the checkpoints."""
+    checkpoints, runs = ({tuple(p[key] for key in of) for p in places} for of in (PLACE, RUN))
+    return len(checkpoints) > len(runs)
 
 
 def of_all_attacks(file):

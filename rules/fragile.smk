@@ -95,7 +95,13 @@ use rule tabulate_accuracy as tabulate_fragile with:
         strengths=fill(f"{CHECKPOINT}/remedy/strengths.tsv", MENDED),
         correct=fill(f"{REMEDY}/correct.npz", with_each(MENDED, "policy", PLAN.remedies())),
     output:
-        **tables("fragile"),
+        **tables(
+            "fragile",
+            **dict.fromkeys(("targeting", "kernels"), TARGETED),
+            **dict.fromkeys(("gains", "strengths", "remedy"), MENDED),
+            association=TARGETED and DROPPED,
+            fragile_overlap=several(DROPPED),
+        ),
     log:
         f"{RESULTS}/logs/tabulate_fragile.log",
     params:

@@ -41,12 +41,12 @@ use rule tabulate_accuracy as tabulate_map with:
     input:
         graph=fill(f"{NETWORK}/graph.tsv", MAPPED),
         norms=fill(f"{NETWORK}/norms.tsv", MAPPED),
-        layers=TABLES["layers"],
-        perturbed=TABLES["perturbation_layers"],
-        errors=TABLES["sustainability"],
-        targeting=TABLES["targeting"],
+        layers=TABLES.get("layers", []),
+        perturbed=TABLES.get("perturbation_layers", []),
+        errors=TABLES.get("sustainability", []),
+        targeting=TABLES.get("targeting", []),
     output:
-        **tables("map"),
+        **tables("map", graph=MAPPED, layer_measures=MAPPED, layer_correlations=MAPPED),
     log:
         f"{RESULTS}/logs/tabulate_map.log",
     params:

@@ -29,7 +29,7 @@ use rule tabulate_accuracy as tabulate_own with:
     input:
         ablations=fill(OWN_ABLATION, PLAN.own_ablated()),
     output:
-        **tables("own"),
+        **tables("own", ablations=PLAN.own_ablated()),
     log:
         f"{RESULTS}/logs/tabulate_own.log",
     params:

@@ -69,7 +69,13 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         headline=fill(f"{CHECKPOINT}/perturbations/headline.tsv", PERTURBED),
         depth=fill(f"{CHECKPOINT}/perturbations/depth.tsv", PERTURBED),
     output:
-        **tables("perturbations"),
+        **tables(
+            "perturbations",
+            perturbations=PERTURBED,
+            perturbation_layers=PERTURBED,
+            perturbation_headline=PERTURBED,
+            perturbation_depth=PERTURBED,
+        ),
     log:
         f"{RESULTS}/logs/tabulate_perturbations.log",
     params:

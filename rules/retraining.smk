@@ -48,7 +48,7 @@ use rule tabulate_accuracy as tabulate_retraining with:
         result=fill(f"{RETRAINING}/result.tsv", RETRAINED),
         correct=fill(f"{RETRAINING}/correct.npz", RETRAINED),
     output:
-        **tables("retraining"),
+        **tables("retraining", retraining=RETRAINED, comparison=RETRAINED),
     log:
         f"{RESULTS}/logs/tabulate_retraining.log",
     params:

@@ -29,7 +29,7 @@ use rule tabulate_accuracy as tabulate_robustness with:
         accuracy=TABLES["accuracy"],
         tuning=fill(f"{TUNING}/candidates.tsv", PLAN.tuned()),
     output:
-        **tables("robustness"),
+        **tables("robustness", robustness_differences=PLAN.bases(), tuning=PLAN.tuned()),
     log:
         f"{RESULTS}/logs/tabulate_robustness.log",
     params:

@@ -54,7 +54,12 @@ use rule tabulate_accuracy as tabulate_sustainability with:
         probes=fill(f"{CHECKPOINT}/sustainability/probes.tsv", SUSTAINED),
         lists=fill(f"{CHECKPOINT}/sustainability/lists.tsv", SUSTAINED),
     output:
-        **tables("sustainability"),
+        **tables(
+            "sustainability",
+            sustainability=SUSTAINED,
+            sustainability_lists=SUSTAINED,
+            sustainability_agreement=SUSTAINED,
+        ),
     log:
         f"{RESULTS}/logs/tabulate_sustainability.log",
     params:

@@ -129,10 +129,7 @@ rule score:
             for layer in PLAN.filtered_layers(w.network)
         ],
         all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING["global"],
-        nodal=lambda w: [
-            f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz".format(**job, **w)
-            for job in PLAN.dropout_jobs(w.network, w.dataset)
-        ],
+        nodal=dropout_facts,
     output:
         base=f"{CHECKPOINT}/scores/base.tsv",
         baselines=f"{CHECKPOINT}/scores/baselines.tsv",
@@ -178,6 +175,13 @@ rule classify:
         "../workflow/classify.py"
 
 
+DROPPED = [
+    place | job for place in SCORED for job in PLAN.dropout_jobs(place["network"], place["dataset"])
+]
+SWEPT = with_each_layer(SCORED, FILTERING["layers"])
+CURVED = SWEPT or SCORED * FILTERING["global"]
+
+
 use rule tabulate_accuracy as tabulate_synaptic with:
     """The tables that the study synaptic gives to the report."""
     input:
@@ -188,7 +192,14 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         filters=fill(f"{CHECKPOINT}/classes/filters.tsv", SCORED),
         bands=fill(f"{CHECKPOINT}/classes/bands.tsv", SCORED),
     output:
-        **tables("synaptic"),
+        **tables(
+            "synaptic",
+            **dict.fromkeys(("curves", "layers", "baselines"), CURVED),
+            base=SCORED,
+            filters=DROPPED,
+            bands="pulse" in FILTERING["filters"] and SWEPT,
+            invariance=SWEPT and (several(SWEPT) or len({p["network"] for p in SWEPT}) > 1),
+        ),
     log:
         f"{RESULTS}/logs/tabulate_synaptic.log",
     params:
@@ -197,10 +208,6 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         code=code("tabulate_study", "faultline/studies/synaptic/tables"),
 
 
-DROPPED = [
-    place | job for place in SCORED for job in PLAN.dropout_jobs(place["network"], place["dataset"])
-]
-SWEPT = with_each_layer(SCORED, FILTERING["layers"])
 BETWEEN += fill(f"{LAYER}/synaptic-filtering.npz", SWEPT)
 BETWEEN += fill(f"{CHECKPOINT}/global/synaptic-filtering.npz", SCORED * FILTERING["global"])
 BETWEEN += fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", DROPPED)

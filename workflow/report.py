@@ -7,11 +7,15 @@ with job(snakemake):
 
     from faultline.base.files import load_table, save_text
     from faultline.report.render import load_look, resolved_config, versions
+    from faultline.studies.order import described
     from faultline.studies.report import report
 
     config, given, found = snakemake.params.config, snakemake.input, versions()
+    tables = {Path(path).stem: load_table(path) for path in given.tables}
+    for name in {*described()} - {*tables}:  # left by an earlier config
+        Path(given.tables[0]).with_name(f"{name}.tsv").unlink(missing_ok=True)
     html = report(
-        {Path(path).stem: load_table(path) for path in given.tables},
+        tables,
         config=config,
         versions=found,
         **load_look(given.template),

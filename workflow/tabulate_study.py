@@ -9,5 +9,6 @@ with job(snakemake):
 
     params = snakemake.params
     study = import_module(f"faultline.studies.{params.study}.tables")
-    for name, table in study.tables(snakemake.input, **params.settings).items():
-        save_table(table, snakemake.output[name])
+    made = study.tables(snakemake.input, **params.settings)
+    for name, path in snakemake.output.items():
+        save_table(made[name], path)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from run_tables import make_config, make_tables
-from support import ROOT
+from support import ROOT, SCHEMA
 
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
@@ -88,7 +88,7 @@ class Page(html.parser.HTMLParser):
 
 SECTIONS = [
     *("glance", "classes", "robustness", "thresholds", "scores", "baselines", "filters"),
-    *("targeting", "overlap", "remedy", "bands", "perturbations"),
+    *("targeting", "overlap", "remedy", "bands"),
     *("retraining", "invariance", "training", "checks", "run"),
 ]
 
@@ -108,7 +108,7 @@ def test_the_same_tables_give_the_same_bytes(page, tables):
     assert page == render({name: table.copy() for name, table in tables.items()}, make_config())
 
 
-def test_every_section_without_data_says_why():
+def test_sections_that_the_run_has_nothing_of_are_named_with_what_switches_them_on():
     config = make_config(
         seeds=[0],
         trainings={"standard": {"epochs": [0]}},
@@ -117,22 +117,40 @@ def test_every_section_without_data_says_why():
         targeting={"layers": "none"},
         retraining={"from_epochs": []},
     )
-    page = Page(render({name: pd.DataFrame() for name in order.described()}, config))
-    assert page.sections == SECTIONS and page.figures == 0
-    for reason in (
-        "synaptic_filtering.layers is none",
-        "nodal_dropout.layers is none",
-        "retraining.from_epochs is empty",
-        "one seed, one epoch",
-        "No epoch was trained",
-        "No self-check was made",
-        "pulse filter",
-        "No attack was run",
-        "targeting.layers is none",
-        "There is nothing to compare: no nodal dropout",
-        "remedy.layers is none",
+    page = Page(render({}, config))
+    assert page.sections == ["glance", "run"] and page.figures == 0
+    assert "tab-separated" not in page.words  # no table is offered
+    line = " ".join(page.words.split())
+    for title, keys in (
+        ("Fault map", "synaptic_filtering.layers"),
+        ("Filters ranked", "nodal_dropout.layers"),
+        ("Retraining compared", "retraining.from_epochs"),
+        ("Invariance", "synaptic_filtering.layers, seeds, trainings.*.epochs"),
+        ("Training curves", "trainings.*.epochs"),
+        ("Self-checks of the attacks", "attacks"),
+        ("Parameters by pulse band", "synaptic_filtering.filters"),
+        ("Fragile filters and what attacks target", "targeting.layers, targeting.epochs"),
+        ("The remedy", "remedy.layers, remedy.from_epochs"),
+        ("Random internal perturbations", "perturbations.layers, perturbations.epochs"),
+        ("Layer sustainability", "sustainability.epochs"),
+        ("Ablations of your own", "ablations"),
     ):
-        assert reason in page.words
+        assert f"{title} ({keys})" in line
+    assert "Examples" not in line  # no key would show any
+
+
+def test_what_switches_a_section_on_is_a_key_of_the_config():
+    def there(path: str, schema: dict) -> bool:
+        schema = SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+        key, _, rest = path.partition(".")
+        part = schema["additionalProperties"] if key == "*" else schema["properties"].get(key)
+        return part is not None and (not rest or there(rest, part))
+
+    empty = dict.fromkeys(order.described(), pd.DataFrame())
+    made = [make(empty, make_config()) for make in order.functions(order.SECTIONS)]
+    needs = {section["id"]: section["needs"] for section in filter(None, made)}
+    assert len(needs) == len(order.SECTIONS) - 1  # without the examples
+    assert all(there(key, SCHEMA) for keys in needs.values() for key in keys.split(", "))
 
 
 def test_names_are_escaped(tables):

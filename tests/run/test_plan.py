@@ -55,6 +55,21 @@ def test_checkpoints_by_hand(plan_of):
     assert list(plan.checkpoints()[0]) == ["dataset", "network", "training", "seed", "epoch"]
 
 
+def test_examples_are_of_the_first_seed_and_of_a_standard_training(plan_of):
+    found = short(plan_of().illustrated())
+    assert {*found} == {("small_resnet", "standard", 3, 5), ("small_conv", "given", 3, 1)}
+    trainings = {
+        "at": {"recipe": "at-fgsm", "adversarial": {"eps": 0.1}, "epochs": [1]},
+        "b": {"epochs": [2]},
+        "c": {"epochs": [2, 4]},
+    }
+    found = plan_of(trainings=trainings).illustrated()
+    assert {place["training"] for place in found} == {"b"} and len(found) == 2
+    moons = {"datasets": {"moons": {"test": 50}}, "networks": ["lsa_moons"]}
+    moons |= {"nodal_dropout": {"layers": "none"}, "trainings": {"a": {"epochs": [1]}}}
+    assert plan_of(**moons).illustrated() == []
+
+
 def test_segments_follow_one_another(plan_of):
     plan = plan_of()
     assert [plan.previous_epoch("standard", epoch) for epoch in (0, 2, 5)] == [None, 0, 2]

@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from importlib.metadata import packages_distributions
 
-import pandas as pd
 import pytest
 import yaml
 from support import ROOT, RULES, Copy, add_statement, copy_code, copy_workflow, fingerprints, ran
@@ -24,6 +23,12 @@ from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, func
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]
 FILES = ("output", "log")
 TABULATES = {f"tabulate_{study}" for study in STUDIES}
+MAKES = {
+    **{"synaptic": "score", "retraining": "retrain", "perturbations": "perturb_layer"},
+    **{"sustainability": "list_vulnerable", "map": "map_network", "own": "ablate_own"},
+    **{"examples": "craft_examples"},
+}
+"""Study -> a rule that makes what it tabulates."""
 # rules that the tiny run does without, see test_tuning and below
 SEARCH = {"tune", "evaluate_robustness", "choose_images"}
 
@@ -64,7 +69,9 @@ def test_dry_run_names_every_layer_and_needs_no_torch(config, tmp_path):
         layers = {name for name, *_ in networks()[network]["layers"]}
         assert found == layers if swept == "all" else found <= layers
     made = {job["rule"] for job in jobs}
-    assert {"prepare_data", "train", "report", *TABULATES} <= made
+    assert {"prepare_data", "train", "report", "tabulate_accuracy", "tabulate_robustness"} <= made
+    for study, rule in MAKES.items():  # no study that is not run has tables
+        assert (f"tabulate_{study}" in made) == (rule in made), study
     assert made & {"attack", "evaluate_robustness"}
     if not swept and settings.get("nodal_dropout", {}).get("layers") == "none":
         assert not made & {"score", "classify", "ablate_filters"}  # there is nothing to score
@@ -105,8 +112,9 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
     assert html.lstrip().lower().startswith("<!doctype html") and html.rstrip().endswith("</html>")
     assert yaml.safe_load((results / "config.resolved.yaml").read_text(encoding="utf-8"))
     for table in (results / "tables").iterdir():
-        if table.stem not in ("tuning", "robustness_differences"):
-            assert len(pd.read_csv(table, sep="\t")), f"{table.name} is empty"
+        assert len(load_table(table)), f"{table.name} is empty"
+    for table in described():
+        assert (f"tables/{table}.tsv" in html) == (results / f"tables/{table}.tsv").exists()
 
     assert "Nothing to be done" in rerun.run("--cores", "2")
 
@@ -131,7 +139,8 @@ def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_pa
     assert counts(jobs)["choose_images"] == 2
     for job in jobs:
         chosen = [path for path in job["input"] if path.endswith("/chosen-images.npz")]
-        sweeps = job["rule"].startswith("ablate_") or job["rule"] == "perturb_layer"
+        sweeps = job["rule"].startswith("ablate_")
+        sweeps |= job["rule"] in ("perturb_layer", "craft_examples")
         assert len(chosen) == sweeps, job["rule"]
         assert all(f"/epoch-{job['wildcards']['epoch']}/" in path for path in chosen)
 
@@ -183,7 +192,7 @@ def test_rule_is_complete(rule):
     assert inherits or f'script:\n        "../workflow/{script}.py"' in block
     if rule in TABULATES:
         assert f'code=code("tabulate_study", "faultline/studies/{study}/tables")' in block
-        assert f'study="{study}"' in block and f'**tables("{study}")' in block
+        assert f'study="{study}"' in block and re.search(rf'\*\*tables\(\s*"{study}"', block)
     else:
         assert re.search(rf'code=code\(\s*"{rule}"', block)
     if "device=" in block:  # what can use a GPU asks for one
@@ -222,13 +231,14 @@ def on(*studies: str) -> dict[str, int]:
     return {f"tabulate_{study}": 1 for study in studies} | {"report": 1}
 
 
+EXAMPLES = {"craft_examples": 1} | on("examples")  # at the last epoch only
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations")
 RETRAINED = {"retrain": 4} | on("retraining")
-CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile")
+CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile") | EXAMPLES
 """`regular` retraining needs no classes."""
 CLASSES_OF = {
     "layers": {"classify": 2} | on("synaptic"),
-    "filters": {"classify": 2} | on("synaptic", "fragile"),
+    "filters": {"classify": 2} | on("synaptic", "fragile") | EXAMPLES,
     "bands": {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic"),
 }
 SCORES_ON = {"score": 2} | CLASSES_ON
@@ -381,7 +391,7 @@ def test_another_eps_remakes_its_attack_only(rerun):
     config["attacks"]["fgsm"]["eps"] = 0.2
     rerun.configure(config)
     again = rerun.announced()
-    assert counts(again) == ATTACKED | {"attack": 2}
+    assert counts(again) == ATTACKED | {"attack": 2} | EXAMPLES
     assert values(again, "attack") == {"attack": {"fgsm"}}
 
 
@@ -413,7 +423,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
-    new |= MAP  # its norms are of last checkpoints
+    new |= EXAMPLES | MAP  # its norms are of last checkpoints
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)
@@ -434,7 +444,28 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
         section["epochs"] = []
     config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
-    assert counts(rerun.announced()) == on(*STUDIES) | MAP
+    left = {*STUDIES} - {"retraining", "perturbations", "sustainability", "own"}
+    assert counts(rerun.announced()) == on(*left) | MAP | EXAMPLES
+
+
+@pytest.mark.slow
+def test_what_is_switched_off_leaves_no_table_and_is_named(rerun):
+    """Where a study is, and where one of several of its tables is; then both again."""
+    tables, config = rerun.folder / "results/tables", rerun.config()
+    before = {path.name: path.read_bytes() for path in tables.iterdir()}
+    off = {"retraining": {"from_epochs": []}, "remedy": {"layers": "none"}}
+    off |= {"ablation": config["ablation"] | {"split": "validation"}}  # as before
+    rerun.configure(config | off)
+    rerun.run("--cores", "2")
+    gone = {f"{name}.tsv" for name in ("retraining", "comparison", "gains", "strengths", "remedy")}
+    assert {path.name for path in tables.iterdir()} == before.keys() - gone
+    page = (rerun.folder / "results/report.html").read_text(encoding="utf-8")
+    assert 'id="retraining"' not in page and "tables/remedy.tsv" not in page
+    assert "Retraining compared (<code>retraining.from_epochs</code>)" in page
+    assert "Nothing to be done" in rerun.run("--cores", "1")
+    rerun.configure(config)
+    rerun.run("--cores", "2")
+    assert {path.name: path.read_bytes() for path in tables.iterdir()} == before
 
 
 @pytest.mark.slow
@@ -454,7 +485,8 @@ def test_a_further_seed_remakes_no_other(rerun):
     config["seeds"] = [0, 1]
     rerun.configure(config)
     again = rerun.announced()
-    assert set(counts(again)) == set(RULES) - SEARCH - {"prepare_data"}
+    first = {"craft_examples", "tabulate_examples"}  # of the first seed only
+    assert set(counts(again)) == set(RULES) - SEARCH - {"prepare_data"} - first
     assert set().union(*values(again, "seed").values()) == {"1"}
 
 

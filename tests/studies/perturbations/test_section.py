@@ -146,5 +146,5 @@ def test_flipped_bits_that_broke_outputs_are_told(config):
 def test_nothing_perturbed(config):
     tables = {name: pd.DataFrame() for name in TABLES}
     shown = section(tables, config)
-    assert shown["blocks"] == [] and "perturbations.layers is none" in shown["empty"]
+    assert shown["blocks"] == [] and "perturbations.layers" in shown["needs"]
     assert list(findings(tables, config)) == []

@@ -94,7 +94,7 @@ def test_findings_name_what_every_seed_lists(config):
 
 def test_nothing_analysed(config):
     tables = {name: pd.DataFrame() for name in TABLES}
-    assert section(tables, config) is None
+    assert section(tables, config)["blocks"] == []
     assert list(findings(tables, config)) == []
 
 

@@ -13,15 +13,15 @@ from faultline.report import canvas
 MAX_ROWS = 400
 
 
-def section(name: str, title: str, *, intro: str, blocks=(), empty: str = "") -> dict:
-    blocks = list(blocks)
+def section(name: str, title: str, *, intro: str = "", blocks=(), needs: str = "") -> dict:
+    """needs: the config keys that it goes by, told where it has no block and is left out."""
     return {
         "id": name,
         "title": title,
         "intro": intro,
         "findings": [],
-        "blocks": blocks,
-        "empty": "" if blocks else empty,
+        "blocks": list(blocks),
+        "needs": needs,
     }
 
 

@@ -23,7 +23,8 @@ PACKAGES = [
 Tables = dict[str, pd.DataFrame]
 
 Section = Callable[[Tables, dict], dict | None]
-"""(tables, config) -> a section as `page.section` makes it; None where it has nothing to say."""
+"""(tables, config) -> a section as `page.section` makes it, left out and named where it has no
+block; None where no config would give it anything to say."""
 
 Findings = Callable[[Tables, dict], Iterable[tuple[str, str]]]
 """(tables, config) -> (heading, text) of what was found, for one section or the first screen."""
@@ -83,14 +84,15 @@ def render(
 ) -> str:
     """The page, as HTML; the same input gives the same bytes.
 
-    tables: those of `described`, each possibly empty, as made over a run. what: (tables, config) ->
-    what was run, in a sentence. verdict: the table of the first screen. sections are shown in their
-    order, findings in the section beside them, or on the first screen where that was not made.
-    described: table -> what it holds. config: the resolved one. template, assets: see `load_look`.
-    notes: (heading, text) of what comes before all else.
+    tables: those of `described` that there are, each possibly empty, as made over a run. what:
+    (tables, config) -> what was run, in a sentence. verdict: the table of the first screen.
+    sections are shown in their order, findings in the section beside them, or on the first screen
+    where that was not made. described: table -> what it holds. config: the resolved one. template,
+    assets: see `load_look`. notes: (heading, text) of what comes before all else.
     """
-    tables = {name: _plain(tables[name]) for name in described}
-    made = [section for make in sections if (section := make(tables, config))]
+    tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
+    every = [section for make in sections if (section := make(tables, config))]
+    made = [section for section in every if section["blocks"]]
     found = {name: [] for name in (GLANCE, *(section["id"] for section in made))}
     for find, name in findings:
         found[name if name in found else GLANCE] += find(tables, config)
@@ -107,12 +109,17 @@ def render(
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
-        tables=[(f"{folder}/{name}.tsv", text) for name, text in described.items()],
+        absent=[section for section in every if not section["blocks"]],
+        tables=[
+            (f"{folder}/{name}.tsv", text) for name, text in described.items() if len(tables[name])
+        ],
         timeline="run.html",
     )
 
 
-def filled(template: str, *, assets: Mapping[str, str], verdict=None, notes=(), **parts) -> str:
+def filled(
+    template: str, *, assets: Mapping[str, str], verdict=None, notes=(), absent=(), **parts
+) -> str:
     """The template with its parts put in: those of `render`, or of a page of another kind."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -122,6 +129,7 @@ def filled(template: str, *, assets: Mapping[str, str], verdict=None, notes=(), 
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
         verdict=verdict,
         notes=notes,
+        absent=absent,
         **parts,
     )
 

@@ -175,6 +175,17 @@ class Plan:
             or (isinstance(epochs, list) and epoch in epochs)
         ]
 
+    def illustrated(self) -> list[dict]:
+        """The checkpoint that examples come from, of each network on each data set of images: the
+        last one of the first seed, and of the first training by name, a standard one before others.
+        """
+        found = {}
+        others = lambda place: self.training(place["training"])["recipe"] != "standard"  # noqa: E731
+        for place in sorted(self.checkpoints("last"), key=others):
+            if networks()[place["network"]]["input"] == "image":
+                found.setdefault((place["dataset"], place["network"]), place)
+        return [*found.values()]
+
     def of_section(self, section: str, key: str = "epochs") -> list[dict]:
         """The checkpoints that a section's key chooses, whose network has its layers if it has any
         key for them."""

@@ -17,6 +17,7 @@ STUDIES = (
     "robustness",
     "map",
     "own",
+    "examples",
 )
 
 SECTIONS = (
@@ -25,6 +26,7 @@ SECTIONS = (
     "synaptic.transfer",
     "robustness.section",
     "accuracy.under_attack",
+    "examples.section",
     "synaptic.threshold_curves",
     "synaptic.score_maps",
     "synaptic.baselines",

@@ -162,7 +162,7 @@ const unpack = async (box) => {
 
 // Packed ones one after the other, so that the page is there at once.
 const equipFigures = async () => {
-  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed], .faultmap))")) equipFigure(figure);
+  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed], .faultmap, .pictures))")) equipFigure(figure);
   for (const box of document.querySelectorAll("[data-packed]")) {
     await new Promise((resolve) => setTimeout(resolve));
     await unpack(box);

@@ -145,7 +145,7 @@ def under_attack(tables: dict, config: dict) -> dict:
         "crafted on "
         "the very network that it is tried on. eps is in " + _units(config),
         blocks=blocks,
-        empty="No attack was run.",
+        needs="attacks",
     )
 
 
@@ -187,7 +187,7 @@ def training(tables: dict, config: dict) -> dict:
         intro="Loss and accuracy after every epoch: on training images the loss that the recipe "
         "minimises, on validation images the cross-entropy of clean ones.",
         blocks=blocks,
-        empty="No epoch was trained: the only checkpoint is that of epoch 0.",
+        needs="trainings.*.epochs",
     )
 
 
@@ -222,5 +222,5 @@ def self_checks(tables: dict, config: dict) -> dict:
         "Self-checks of the attacks",
         intro="Each attack tests itself on every checkpoint; a warning says what not to trust.",
         blocks=blocks,
-        empty="No self-check was made, as no attack was run.",
+        needs="attacks",
     )

@@ -168,7 +168,7 @@ def targeting(tables: dict, config: dict) -> dict:
         "Spearman's correlation (t approximation) at that level over the number of tests. Filters "
         "whose removal changed nothing are counted as untouched and left out.",
         blocks=blocks,
-        empty="No targeting was measured: targeting.layers is none, or targeting.epochs is empty.",
+        needs="targeting.layers, targeting.epochs",
     )
 
 
@@ -291,7 +291,7 @@ def overlap(tables: dict, config: dict) -> dict:
         intro="The filters of a layer that are fragile by S_clean (decided or not), compared "
         "between checkpoints: Jaccard overlap, both fragile / either fragile (ours).",
         blocks=blocks,
-        empty="There is nothing to compare: no nodal dropout, or one epoch and one seed.",
+        needs="nodal_dropout.layers, seeds, trainings.*.epochs",
     )
 
 
@@ -374,7 +374,7 @@ def remedy(tables: dict, config: dict) -> dict:
         f"({settings['random_draws']} draws, averaged), same energy, and for each draw its own "
         "strength, chosen as that of the remedy.",
         blocks=blocks,
-        empty="No remedy was tried: remedy.layers is none, or remedy.from_epochs is empty.",
+        needs="remedy.layers, remedy.from_epochs",
     )
 
 

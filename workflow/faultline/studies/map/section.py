@@ -13,8 +13,8 @@ from faultline.studies.map.measures import CONTROLS
 from faultline.studies.map.views import views
 
 
-def fault_maps(tables: dict, config: dict) -> dict | None:
-    """The network drawn as it is, its layers in their classes; None where none has scores."""
+def fault_maps(tables: dict, config: dict) -> dict:
+    """The network drawn as it is, its layers in their classes."""
     blocks, layers = [], tables["layers"]
     if len(layers):
         layers = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
@@ -61,8 +61,6 @@ def fault_maps(tables: dict, config: dict) -> dict | None:
             "agree, and the mean score. Point at anything for its numbers.",
         }
         blocks.append(page.block(run, figures=[figure], notes=notes))
-    if not blocks:
-        return None
     return page.section(
         "map",
         "Fault map",
@@ -70,6 +68,7 @@ def fault_maps(tables: dict, config: dict) -> dict | None:
         "from its code. What is neither a layer nor a join (activations, normalisation, pooling) "
         "is left out.",
         blocks=blocks,
+        needs="synaptic_filtering.layers",
     )
 
 
@@ -89,8 +88,8 @@ def _told(row: dict) -> str:
     return f"{row['node']}: {shape}"
 
 
-def methods(tables: dict, config: dict) -> dict | None:
-    """All methods side by side; None where none ranks layers."""
+def methods(tables: dict, config: dict) -> dict:
+    """All methods side by side, where any ranks layers."""
     level = 1 - config["scores"]["confidence"]
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["layer_measures"])):
@@ -140,8 +139,6 @@ def methods(tables: dict, config: dict) -> dict | None:
         }
         table = page.table("The numbers", found, columns, source="layer_correlations.tsv")
         blocks.append(page.block(run, figures=figures, tables=[table]))
-    if not blocks:
-        return None
     return page.section(
         "methods",
         "All methods in one picture",
@@ -152,6 +149,7 @@ def methods(tables: dict, config: dict) -> dict | None:
         "measures, and that layers are ranked by their mean over seeds. Layers of one network are "
         "no random sample, so a star is about this network only.",
         blocks=blocks,
+        needs="synaptic_filtering.layers",
     )
 
 

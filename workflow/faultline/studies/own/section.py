@@ -8,10 +8,7 @@ from faultline.report import canvas, page
 from faultline.studies.own import figures as draw
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
-    """The section; None where the config has no ablation of one's own."""
-    if not config["ablations"]:
-        return None
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     confidence, blocks = config["scores"]["confidence"], []
     for index, (heading, part) in enumerate(_parts(tables["ablations"])):
         rows, notes = len(draw.rows(part)), []
@@ -53,7 +50,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
         intro=f"Each variant that these functions yield, one layer at a time: "
         f"{page.listed(functions)}.",
         blocks=blocks,
-        empty="No layer and no epoch was chosen for them.",
+        needs="ablations",
     )
 
 

@@ -65,7 +65,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         f"({settings['almost_chance']:g}), and which layers are first and last (within "
         f"{settings['ends']:g} of the depth from either end).",
         blocks=blocks,
-        empty="No layer was perturbed: perturbations.layers is none, or no epoch was chosen.",
+        needs="perturbations.layers, perturbations.epochs",
     )
 
 

@@ -122,7 +122,7 @@ def section(tables: dict, config: dict) -> dict:
         "equally long on the same order of data, and are attacked anew afterwards. Shares are of "
         "the parameters that can be frozen.",
         blocks=blocks,
-        empty="No retraining was run: retraining.from_epochs is empty.",
+        needs="retraining.from_epochs",
     )
 
 

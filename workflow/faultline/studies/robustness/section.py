@@ -17,11 +17,12 @@ EQUAL = " [\u2013]"
 """In place of an interval over seeds that are all equal."""
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
-    """The section; None where one training alone has nothing to be compared with."""
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """The section, without a block where one training alone has nothing to be compared with."""
+    title, needs = "Robustness of the trainings", "trainings"
     robust, confidence = tables["robustness"], config["scores"]["confidence"]
     if not len(robust) or not _compared(robust):
-        return None
+        return page.section("trainings", title, needs=needs)
     level, blocks = 1 - confidence, []
     for index, (place, part, changes) in enumerate(_places(tables, config)):
         families = _families(part, config)
@@ -96,7 +97,6 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
         "optimiser, epochs, training eps and gamma, as none of them is published, and the "
         "intervals and tests."
     )
-    title = "Robustness of the trainings"
     return page.section("trainings", title, intro=intro, blocks=blocks)
 
 

@@ -9,11 +9,12 @@ from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import listed_layers
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
-    """The section; None where nothing was analysed. tables as in `TABLES`."""
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """The section, without a block where nothing was analysed. tables as in `TABLES`."""
+    title, needs = "Layer sustainability", "sustainability.epochs"
     probes, settings = tables["sustainability"], config["sustainability"]
     if not len(probes):
-        return None
+        return page.section("sustainability", title, needs=needs)
     confidence, eta = config["scores"]["confidence"], settings["eta"]
     blocks = []
     for index, (run, part) in enumerate(page.runs(probes)):
@@ -80,7 +81,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict | None:
         f"{_strengths(config)}. Ours: \u03b7 = {eta:g}, the strengths of the noises, and that "
         "each image counts alike."
     )
-    return page.section("sustainability", "Layer sustainability", intro=intro, blocks=blocks)
+    return page.section("sustainability", title, intro=intro, blocks=blocks)
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:

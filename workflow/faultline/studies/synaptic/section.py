@@ -172,12 +172,6 @@ def _crafted(config: dict) -> str:
     }[config["ablation"]["target"]]
 
 
-def _no_sweep(config: dict) -> str:
-    if config["synaptic_filtering"]["layers"] == "none":
-        return "No layer was filtered: synaptic_filtering.layers is none."
-    return "There are no scores of layers in this run."
-
-
 def class_maps(tables: dict, config: dict) -> dict:
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["layers"])):
@@ -215,14 +209,15 @@ def class_maps(tables: dict, config: dict) -> dict:
         f"about clean images, S_adv about adversarial ones, {_crafted(config)}; S_diff is their "
         "difference. " + _choices(config, "layers"),
         blocks=blocks,
-        empty=_no_sweep(config),
+        needs="synaptic_filtering.layers",
     )
 
 
-def transfer(tables: dict, config: dict) -> dict | None:
-    """Transfer beside re-crafted attacks; None unless `ablation.target` is both."""
+def transfer(tables: dict, config: dict) -> dict:
+    """Transfer beside re-crafted attacks, where `ablation.target` is both."""
+    title, needs = "Transfer beside re-crafted attacks", "ablation.target"
     if config["ablation"]["target"] != "both":
-        return None
+        return page.section("transfer", title, needs=needs)
     attack, blocks = config["retraining"]["attack"], []
     confidence = f"{config['scores']['confidence']:.0%}"
     kinds = (
@@ -270,13 +265,13 @@ def transfer(tables: dict, config: dict) -> dict | None:
         blocks.append(page.block(run, figures=figures, tables=[table]))
     return page.section(
         "transfer",
-        "Transfer beside re-crafted attacks",
+        title,
         intro="Adversarial images that were crafted on the unablated network fit the ablated one "
         "less, so a layer may look robust or antifragile because the attack has missed. Here the "
         "same networks are judged on such images (transfer) and on images re-crafted on each of "
         "them. " + _choices(config, "layers"),
         blocks=blocks,
-        empty=_no_sweep(config),
+        needs="synaptic_filtering.layers",
     )
 
 
@@ -313,7 +308,7 @@ def threshold_curves(tables: dict, config: dict) -> dict:
         intro="What the scores are computed from: accuracy while the weights of one layer are "
         "removed. The global sweep filters all layers at once, over one range of weights.",
         blocks=blocks,
-        empty=_no_sweep(config),
+        needs="synaptic_filtering.layers",
     )
 
 
@@ -345,7 +340,7 @@ def score_maps(tables: dict, config: dict) -> dict:
         intro="How the score of each layer develops as the network trains. "
         + _choices(config, "layers"),
         blocks=blocks,
-        empty=_no_sweep(config),
+        needs="synaptic_filtering.layers",
     )
 
 
@@ -377,7 +372,7 @@ def baselines(tables: dict, config: dict) -> dict:
         "Which layers count as fragile depends on what that is compared with, and on tau. Classes "
         f"of layers and bands elsewhere are against the baseline {config['scores']['baseline']}.",
         blocks=blocks,
-        empty=_no_sweep(config),
+        needs="synaptic_filtering.layers",
     )
 
 
@@ -424,7 +419,7 @@ def filter_rankings(tables: dict, config: dict) -> dict:
         f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy. "
         f"Ours: tau ({_tau(config, 'filters')}).",
         blocks=blocks,
-        empty="No filter was removed on its own: nodal_dropout.layers is none.",
+        needs="nodal_dropout.layers",
     )
 
 
@@ -460,7 +455,7 @@ def band_splits(tables: dict, config: dict) -> dict:
         intro="A weight takes the class of the pulse band that it lies in, so a layer splits into "
         "fragile, robust and antifragile parameters (ours). " + _choices(config, "bands"),
         blocks=blocks,
-        empty="There are no pulse bands: they need synaptic_filtering with the pulse filter.",
+        needs="synaptic_filtering.filters",
     )
 
 
@@ -501,7 +496,5 @@ def invariance(tables: dict, config: dict) -> dict:
         "decided "
         "count like others here.",
         blocks=blocks,
-        empty="There is nothing to compare: one seed, one epoch, one data set and one network, "
-        "or no "
-        "classes of layers.",
+        needs="synaptic_filtering.layers, seeds, trainings.*.epochs",
     )

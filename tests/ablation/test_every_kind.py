@@ -1,0 +1,264 @@
+"""The engine against a naive implementation, on layers and networks of every kind."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sweeps import KINDS, assert_as_naive, lively, naive_logits, some_variants
+from torch import nn
+from trainings import quiet
+
+from faultline.ablation.sweep import active_images, sweep
+from faultline.ablation.tracing import Traced
+from faultline.ablation.variants import (
+    Mask,
+    Variant,
+    nodal_variants,
+    random_variants,
+    synaptic_variants,
+)
+from faultline.attacks.craft import craft
+from faultline.base.errors import UserError
+from faultline.networks.architectures import Network, Normalise, from_torchvision
+from faultline.networks.layers import filters, layers
+
+
+class Patches(nn.Module):
+    """Images [n, 2, 8, 8] to tokens [n, 17, 8]: patches behind a class token, with positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(2, 8, 2, stride=2)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.position = nn.Parameter(torch.randn(1, 17, 8))
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
+
+
+class Block(nn.Module):
+    def __init__(self, attention):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(8)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(8)
+        self.mlp = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Dropout(0.5), nn.Linear(12, 8))
+
+    def forward(self, x):
+        y = self.norm1(x)
+        attended = self.attention(y, y, y, need_weights=False)[0]
+        x = x + attended
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    def __init__(self, attention=partial(nn.MultiheadAttention, 8, 2, batch_first=True)):
+        super().__init__()
+        self.patches = Patches()
+        self.blocks = nn.Sequential(Block(attention()), Block(attention()))
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.norm(self.blocks(self.patches(x)))[:, 0])
+
+
+class Attention(nn.Module):
+    """One linear layer for queries, keys and values, and a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+        self.out = nn.Linear(8, 8)
+
+    def forward(self, x, *_, need_weights):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.out(x.transpose(1, 2).reshape(n, t, c)), None
+
+
+class Odd(nn.Module):
+    """Cannot be traced: sizes decide, and it works in place on what it is given a copy of."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Linear(8, 8)
+        self.hidden = nn.Linear(8, 8)
+
+    def forward(self, x, *_, need_weights):
+        weights = torch.ones(len(x), x.shape[1], 1)
+        x = self.inside(x.sub_(x.mean(1, keepdim=True))).mul_(weights).flip(1)
+        for _ in range(x.shape[1] - 15):
+            x = self.hidden(x).relu_()
+        return x, None
+
+
+class Encoder(nn.Module):
+    def __init__(self, norm_first):
+        super().__init__()
+        self.patches = Patches()
+        given = {"dropout": 0.1, "batch_first": True, "norm_first": norm_first}
+        layer = nn.TransformerEncoderLayer(8, 2, 12, **given)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.patches(x)).mean(1))
+
+
+class Rows(nn.Module):
+    """A recurrent network over the rows of images [n, 2, 8, 8], time first."""
+
+    def __init__(self, recurrent, size):
+        super().__init__()
+        self.first = nn.Linear(16, 6)
+        self.recurrent = recurrent
+        self.head = nn.Linear(size, 5)
+
+    def forward(self, x):
+        rows = x.transpose(1, 2).flatten(2).transpose(0, 1)
+        out, _ = self.recurrent(torch.tanh(self.first(rows)))
+        return self.head(out[-1])
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(6, 4)
+
+    def forward(self, rows):
+        state = None
+        for row in rows:
+            state = self.cell(row, state)
+        return state[None], None
+
+
+def signals():
+    return nn.Sequential(
+        nn.Conv1d(2, 6, 5, padding=2), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(6, 6, 3, padding=1, groups=6), nn.BatchNorm1d(6), nn.Conv1d(6, 8, 1), nn.Tanh(),
+        nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+
+
+def volumes():
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 6, 2, stride=2),
+        nn.ReLU(), nn.ConvTranspose3d(6, 3, 2), nn.Flatten(), nn.Linear(3 * 27, 5),
+    )  # fmt: skip
+
+
+def transposed():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+        nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 3, 2, bias=False), nn.ELU(),
+        nn.Flatten(), nn.Linear(3 * 64, 5),
+    )  # fmt: skip
+
+
+class Words(nn.Module):
+    """Tokens [n, t]; classes and tokens share their weights."""
+
+    def __init__(self, tied):
+        super().__init__()
+        self.embed = nn.Embedding(9, 8)
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True, kdim=8, vdim=8, bias=False)
+        self.attention.in_proj_bias = None
+        self.cross = nn.MultiheadAttention(8, 2, batch_first=True, kdim=4, add_bias_kv=True)
+        self.keys = nn.EmbeddingBag(9, 4)
+        self.head = nn.Linear(8, 9)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, words):
+        x = self.embed(words)
+        x = x + self.attention(x, x, x)[0]
+        keys = self.keys(words.reshape(-1, 2)).reshape(words.shape[0], -1, 4)
+        x = x + self.cross(x, keys, x[:, ::2])[0]
+        return self.head(F.gelu(x).mean(1))
+
+
+class Taken(nn.Module):
+    """Functions take the layers' parameters, some of them after a calculation; others twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(16, 6)
+        self.second = nn.Linear(6, 6)
+        self.third = nn.Linear(6, 5)
+        self.register_buffer("order", torch.tensor([3, 2, 1, 0, 7, 6, 5, 4]))
+
+    def forward(self, x):
+        x = x.transpose(1, 2).flatten(2)
+        x = F.linear(x, self.first.weight * 2, self.first.bias).relu()[:, self.order]
+        x = self.second(x) + F.linear(x, self.second.weight.T)
+        return self.third(x).mean(1)
+
+
+IMAGES = partial(torch.randn, 40, 2, 8, 8)
+TOKENS = partial(torch.randint, 9, (40, 6))
+LSTM = partial(nn.LSTM, 6, 4)
+GRU = partial(nn.GRU, 6, 3, num_layers=2, bidirectional=True)
+# network, images; layer -> the module whose output is its activation; None: the graph shows none
+NETWORKS = {
+    "vit": (ViT, IMAGES, {
+        "patches.embed": "patches.embed", "blocks.0.attention": "", "blocks.1.attention": "",
+        "blocks.0.mlp.0": "-1:blocks.0.mlp.2", "blocks.1.mlp.3": "-1:blocks.1.mlp.3",
+        "head": "head",
+    }),
+    "custom attention": (partial(ViT, Attention), IMAGES, {
+        "blocks.0.attention.qkv": "-1:blocks.0.attention.qkv",
+        "blocks.1.attention.out": "-1:blocks.1.attention.out", "blocks.1.mlp.0": "-1:blocks.1.mlp.2"
+    }),
+    "untraceable inside": (partial(ViT, Odd), IMAGES, {
+        "blocks.0.attention.inside": None, "blocks.1.attention.hidden": None,
+        "blocks.1.mlp.0": "-1:blocks.1.mlp.2",
+    }),
+    "encoder": (partial(Encoder, False), IMAGES, {
+        "encoder.layers.0.self_attn": "", "encoder.layers.1.linear1": None, "head": "head",
+    }),
+    "encoder, norms first": (partial(Encoder, True), IMAGES, {"encoder.layers.1.self_attn": ""}),
+    "lstm": (lambda: Rows(LSTM(), 4), IMAGES, {"first": "-1:", "recurrent": "", "head": "head"}),
+    "gru": (lambda: Rows(GRU(), 6), IMAGES, {"recurrent": ""}),
+    "cell": (lambda: Rows(Cell(), 4), IMAGES, {"recurrent.cell": ""}),
+    "signals": (signals, partial(torch.randn, 40, 2, 16), {
+        "0": "2", "4": "5", "6": "7", "10": "10",
+    }),
+    "volumes": (volumes, partial(torch.randn, 40, 1, 4, 4, 4), {
+        "0": "2", "3": "4", "5": "5", "7": "7",
+    }),
+    "transposed": (transposed, IMAGES, {"0": "1", "2": "4", "5": "6"}),
+    "words": (partial(Words, False), TOKENS, {
+        "embed": "", "attention": "", "cross": "", "keys": "", "head": "head",
+    }),
+    "tied words": (partial(Words, True), TOKENS, {"embed": "", "head": None}),
+    "taken": (Taken, IMAGES, {"first": None, "second": None, "third": "-1:third"}),
+}  # fmt: skip
+
+
+def made(name):
+    torch.manual_seed(0)
+    make, data, places = NETWORKS[name]
+    network, images = make(), data()
+    lively(network, images)
+    return network, images, network(images).argmax(1), places
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_as_the_naive_implementation(name):
+    network, images, labels, places = made(name)
+    hits = []
+    for layer, place in places.items():
+        seen = place is not None and place != "-1:"
+        variants = some_variants(network, layer, count=3, places=seen)
+        given = {"ablated": [layer], "place": place or None}
+        facts = assert_as_naive(network, variants, images, labels, **given)
+        assert facts.base["clean"].all()
+        hits.append(facts.correct["clean"].mean())
+    assert min(hits) < 1
+    everything = synaptic_variants(layers(network), kinds=KINDS, count=3)
+    everything += random_variants(layers(network), draws=1, seed=0)[::3]
+    assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))

@@ -5,23 +5,15 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from sweeps import KINDS, assert_as_naive, lively, naive_logits, some_variants
+from sweeps import KINDS, assert_as_naive, lively, some_variants
 from torch import nn
-from trainings import quiet
 
-from faultline.ablation.sweep import active_images, sweep
-from faultline.ablation.tracing import Traced
 from faultline.ablation.variants import (
-    Mask,
-    Variant,
-    nodal_variants,
     random_variants,
     synaptic_variants,
 )
-from faultline.attacks.craft import craft
-from faultline.base.errors import UserError
 from faultline.networks.architectures import Network, Normalise, from_torchvision
-from faultline.networks.layers import filters, layers
+from faultline.networks.layers import layers
 
 
 class Patches(nn.Module):
@@ -53,8 +45,11 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+MULTIHEAD = partial(nn.MultiheadAttention, 8, 2, batch_first=True)
+
+
 class ViT(nn.Module):
-    def __init__(self, attention=partial(nn.MultiheadAttention, 8, 2, batch_first=True)):
+    def __init__(self, attention=MULTIHEAD):
         super().__init__()
         self.patches = Patches()
         self.blocks = nn.Sequential(Block(attention()), Block(attention()))
@@ -165,8 +160,7 @@ class Words(nn.Module):
     def __init__(self, tied):
         super().__init__()
         self.embed = nn.Embedding(9, 8)
-        self.attention = nn.MultiheadAttention(8, 4, batch_first=True, kdim=8, vdim=8, bias=False)
-        self.attention.in_proj_bias = None
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True, bias=False)
         self.cross = nn.MultiheadAttention(8, 2, batch_first=True, kdim=4, add_bias_kv=True)
         self.keys = nn.EmbeddingBag(9, 4)
         self.head = nn.Linear(8, 9)
@@ -262,3 +256,66 @@ def test_every_layer_as_the_naive_implementation(name):
     everything = synaptic_variants(layers(network), kinds=KINDS, count=3)
     everything += random_variants(layers(network), draws=1, seed=0)[::3]
     assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))
+
+
+TORCHVISION = {  # size of the images; layers as above
+    "vit_b_16": (32, {
+        "conv_proj": "body.conv_proj", "encoder.layers.encoder_layer_5.self_attention": "",
+        "encoder.layers.encoder_layer_11.mlp.0": "-1:body.encoder.layers.encoder_layer_11.mlp.1",
+    }),
+    "swin_t": (32, {
+        "features.1.1.attn.qkv": None, "features.5.0.attn.proj": None,
+        "features.3.1.mlp.0": "-1:body.features.3.1.mlp.1", "features.2.reduction": None,
+    }),
+    "convnext_tiny": (32, {
+        "features.0.0": "body.features.0.0", "features.3.1.block.0": "body.features.3.1.block.0",
+        "features.5.2.block.3": "-1:body.features.5.2.block.4",
+    }),
+    "mobilenet_v3_small": (32, {
+        "features.0.0": "body.features.0.2", "features.4.block.2.fc1": "body.features.4.block.2.activation",
+        "features.6.block.1.0": "body.features.6.block.1.2", "classifier.0": "body.classifier.1",
+    }),
+    "efficientnet_b0": (32, {
+        "features.1.0.block.0.0": "body.features.1.0.block.0.2",
+        "features.3.1.block.3.0": "body.features.3.1.block.3.1",
+        "features.5.0.block.2.fc2": "body.features.5.0.block.2.scale_activation",
+    }),
+    "regnet_y_400mf": (32, {
+        "trunk_output.block2.block2-1.f.b.0": "body.trunk_output.block2.block2-1.f.b.2",
+        "trunk_output.block3.block3-0.proj.0": "body.trunk_output.block3.block3-0.proj.1",
+    }),
+    "densenet121": (32, {
+        "features.denseblock1.denselayer2.conv2": None, "features.transition2.conv": None,
+        "features.denseblock4.denselayer16.conv1": "body.features.denseblock4.denselayer16.relu2",
+    }),
+    "googlenet": (32, {
+        "conv2.conv": None, "inception4b.branch2.1.conv": None, "fc": "body.fc",
+    }),
+    "inception_v3": (75, {
+        "Conv2d_3b_1x1.conv": None, "Mixed_7b.branch3x3_2a.conv": None,
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_networks_of_torchvision_as_the_naive_implementation(name):
+    size, places = TORCHVISION[name]
+    shape = (3, size, size)
+    torch.manual_seed(0)
+    body = from_torchvision(name, shape, 10)
+    network = Network(Normalise(0.5, 0.25, shape=shape), body).eval()
+    lively(network, torch.rand(8, *shape))
+    images = torch.rand(3, *shape)
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        network, images = network.double(), images.double()  # float32 itself is off by more
+    labels = network(images).argmax(1)
+    for layer, place in places.items():
+        chosen = {layer: layers(network)[layer]}
+        variants = synaptic_variants(chosen, kinds=KINDS[1:], count=2)[::3]
+        for at in ["weights", *["activation"] * bool(place)]:
+            variants += nodal_variants(layer, chosen[layer], filters=[1], at=at)
+        variants = [
+            Variant({"number": i}, v.key, v.replace, v.mask) for i, v in enumerate(variants)
+        ]
+        assert_as_naive(network, variants, images, labels, ablated=[layer], place=place, ways=[{}])

@@ -587,7 +587,8 @@ def active_images(
     """
     try:
         traced = Traced(network, [layer], images[:CHECKED])
-        shown = layer in traced.direct or is_behind(traced.layers[layer], at)
+        places = traced.places(layer, at)
+        shown = layer in traced.direct and traced.apart.issuperset(places)
         outputs = partial(_traced_outputs, traced, layer, at)
     except Untraceable:
         loop = _Loop(network, [], [layer], images[:1])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sweeps import KINDS, WAYS, assert_as_naive, lively, naive, naive_logits, some_variants
 from torch import nn
 from trainings import quiet
 
-from faultline.ablation.sweep import _Graph, active_images, logits_of, sweep
+from faultline.ablation.sweep import _Graph, active_images, sweep
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, nodal_variants, synaptic_variants
 from faultline.attacks.craft import craft
@@ -19,105 +20,6 @@ from faultline.base.errors import UserError
 from faultline.networks.architectures import Network, Normalise, wide_resnet
 from faultline.networks.layers import layers
 from faultline.networks.registry import build
-
-KINDS = ("high_pass", "low_pass", "pulse")
-
-
-def lively(network, images):
-    """The network with BatchNorm statistics and parameters as training leaves them: not trivial."""
-    torch.manual_seed(7)
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, std=0.3)
-        norm.momentum = None
-    network.train()
-    with torch.no_grad():
-        network(images)
-    for norm in norms:
-        norm.momentum = 0.1
-    network.eval()
-    with torch.no_grad():  # spread the logits of an untrained network around 0
-        logits = network(images)
-        last = list(layers(network).values())[-1]
-        if last.bias is not None and last.bias.numel() == logits.shape[1]:
-            last.bias -= logits.mean(0)
-    return network
-
-
-def naive_logits(network, variant, images, *, place=None):
-    """Logits of a deep copy with parameters replaced, or with the output of `place` silenced."""
-    with torch.no_grad():
-        return naive(network, variant, place=place)(images)
-
-
-def naive(network, variant, *, place=None):
-    """A deep copy of the network, changed as the variant says; what stays, the two share."""
-    body = getattr(network, "body", network)
-    replaced = dict(variant.replace()) if variant.replace else {}
-    if variant.mask and variant.mask.at == "weights":
-        for name, parameter in layers(network)[variant.mask.layer].named_parameters():
-            value = parameter.detach().clone()
-            value[list(variant.mask.filters)] = 0
-            replaced[f"{variant.mask.layer}.{name}"] = value
-    kept = [p for name, p in body.named_parameters() if name not in replaced]
-    copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
-    for name, value in replaced.items():
-        getattr(copied, "body", copied).get_parameter(name).data = value.clone()
-    if variant.mask and variant.mask.at == "activation":
-        hook = partial(_silenced, list(variant.mask.filters))
-        copied.get_submodule(place).register_forward_hook(hook)
-    return copied
-
-
-def _silenced(filters, module, inputs, output):
-    output = output.clone()
-    output[:, filters] = 0
-    return output
-
-
-def some_variants(network, layer, *, count=4, filters=(0, 1), places=True):
-    """Every kind of variant of one layer."""
-    chosen = {layer: layers(network)[layer]}
-    variants = synaptic_variants(chosen, kinds=KINDS, count=count)
-    variants += nodal_variants(layer, chosen[layer], filters=filters, at="weights")
-    if places:
-        variants += nodal_variants(layer, chosen[layer], filters=filters, at="activation")
-    return [Variant({"number": i}, v.key, v.replace, v.mask) for i, v in enumerate(variants)]
-
-
-WAYS = ({}, {"batch_size": 7}, {"memory": 1e6})
-
-
-def assert_as_naive(network, variants, images, labels, *, ablated, place=None, ways=WAYS):
-    """Logits and facts are those of the naive implementation, facts but for ties of its logits.
-
-    Whatever the batches and the memory (`ways`) and the device.
-    """
-    given = {"ablated": ablated, "say": quiet}
-    runs = [
-        sweep(network.to(d), variants, {"clean": images.to(d)}, labels.to(d), **given, **way)
-        for d in DEVICES
-        for way in ways
-    ]
-    network.to("cpu")
-    pairs = [(None, Variant({}, None)), *enumerate(variants)]
-    found = logits_of(network, variants, images, ablated=ablated)
-    for (index, variant), made in zip(pairs, found, strict=True):
-        logits = naive_logits(network, variant, images, place=place)
-        precision = 1e-4 if logits.dtype == torch.float32 else 1e-10
-        tolerance = precision * logits.abs().max().item() + 1e-2 * precision
-        torch.testing.assert_close(made, logits, rtol=0, atol=tolerance)
-        best, second = logits.topk(2, dim=1).values.unbind(1)
-        tie = (best - second < 1e-4 * logits.abs().max()).numpy()
-        expected = (logits.argmax(1) == labels).numpy()
-        for facts in runs:
-            hits = facts.base["clean"] if index is None else facts.correct["clean"][index]
-            assert np.array_equal(hits[~tie], expected[~tie])
-    noop = [i for i, v in enumerate(variants) if v.key is None]
-    assert not any(facts.changed["clean"][noop].any() for facts in runs)
-    return runs[0]
-
 
 # network, size of the images, images; layer -> the module whose output is its activation
 NETWORKS = [
@@ -194,7 +96,6 @@ NETWORKS = [
 ]
 LARGE = ("resnet50", "alexnet", "vgg16", "vgg19")
 SLOW = (*LARGE, "resnet18", "shufflenet_v2_x1_0")
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def example(name, size, n):

@@ -3,7 +3,8 @@
 A changed filter first changes single channels: element-wise operations, pooling, depthwise
 convolutions, skips, concatenations and channel shuffles pass these on alone. The next layer that
 mixes channels changes as a whole, by a term of low rank that is added to what it gave before. Only
-what comes after that has to be computed anew, and only for the images where anything changed.
+what comes after that has to be computed anew, and only for the images where anything changed. What
+mixes elements in any other way, such as LayerNorm or attention, is computed anew at once.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,9 @@ from faultline.networks.operations import Kind, operation
 
 ALMOST_ALL = 0.9
 """Share of changed images from which on picking them out costs more than it saves."""
+
+_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Values = dict[fx.Node, Tensor]
 
@@ -45,13 +49,15 @@ class Plan(NamedTuple):
     """How a change spreads: nodes that change in part, and nodes that change as a whole, in order.
 
     Those without a Mixed are computed anew. edge: parts that nodes outside of `parts` read.
-    reads: nodes whose base values are needed. last: node of `whole` -> what no later one reads.
+    reads: nodes whose base values are needed. apart: whether images can be picked out of these.
+    last: node of `whole` -> what no later one reads.
     """
 
     parts: dict[fx.Node, Part]
     whole: dict[fx.Node, Mixed | None]
     edge: list[fx.Node]
     reads: set[fx.Node]
+    apart: bool
     last: dict[fx.Node, list[fx.Node]]
 
 
@@ -63,7 +69,7 @@ class Batch:
         self._flat: Values = {}
 
     def flat(self, node: fx.Node) -> Tensor:
-        """[n, elements]: the elements of a channel are next to each other."""
+        """[n, elements]"""
         if node not in self._flat:
             self._flat[node] = self.values[node].flatten(1)
         return self._flat[node]
@@ -109,7 +115,8 @@ class Propagation:
         count = int(changed.sum())
         if not count:
             return None, None
-        rows = None if count > ALMOST_ALL * len(changed) else changed.nonzero().flatten()
+        every = not plan.apart or count > ALMOST_ALL * len(changed)
+        rows = None if every else changed.nonzero().flatten()
         pick = (lambda value: value) if rows is None else (lambda value: value[rows])
         whole: dict[fx.Node, object] = {}
 
@@ -117,7 +124,8 @@ class Propagation:
             if node not in whole:
                 if not holds_tensor(self.traced.example[node]):
                     return self.traced.call(node, value)  # a size may be that of the batch
-                whole[node] = pick(batch.values[node])
+                shared = node in self.traced.shared
+                whole[node] = batch.values[node] if shared else pick(batch.values[node])
                 if node in plan.parts:
                     made = elements[node]
                     made = made if len(made) == 1 else pick(made)
@@ -165,14 +173,15 @@ class Propagation:
         for read, node in _last_reads(whole, example).items():
             if read is not self.traced.result:
                 last.setdefault(node, []).append(read)
-        return Plan(parts, whole, [n for n in parts if n in consumed], reads, last)
+        apart = reads <= self.traced.apart | self.traced.shared
+        return Plan(parts, whole, [n for n in parts if n in consumed], reads, apart, last)
 
     def _positions(self, node, filters) -> Tensor:
-        """Positions of some filters in the flattened output of the layer, filter by filter."""
+        """Positions of some filters in the flattened output of the layer, in its order."""
         value = self.traced.example[node][0]
-        positions = torch.arange(value.numel(), device=value.device).view(value.shape)
         axis = 0 if self.traced.axis(self.layer) == 1 else -1
-        return positions.movedim(axis, 0)[list(filters)].flatten()
+        chosen = torch.tensor(filters, device=value.device)
+        return self._every(node).view(value.shape).index_select(axis, chosen).flatten()
 
     def _rule(self, node: fx.Node, where: Values) -> Part | Mixed | None:
         """What a node makes of parts of its inputs, given their positions; None: compute it."""
@@ -180,38 +189,50 @@ class Propagation:
         module = traced.modules[node.target] if node.op == "call_module" else None
         name, kind, _ = operation(node, traced.modules)
         source = next(iter(where))
+        tensors = [s for s in node.all_input_nodes if holds_tensor(example[s])]
+        if not traced.apart.issuperset({node, *tensors} - traced.shared):
+            return None
         if kind in (Kind.MOVING, Kind.TRANSPARENT):
             return self._move(node, where)
-        tensors = [s for s in node.all_input_nodes if holds_tensor(example[s])]
-        same = all(_shape(example[s]) == _shape(example[node]) for s in tensors)
+        same = traced.shared.isdisjoint(tensors)
+        same = same and all(_shape(example[s]) == _shape(example[node]) for s in tensors)
         if same and kind in (Kind.ACTIVATION, Kind.ARITHMETIC):
             first = where[source]
             if all(len(w) == len(first) and bool((w == first).all()) for w in where.values()):
                 return Part(first, lambda new, batch: self._at(node, new, batch, first))
         if len(tensors) > 1 or not isinstance(example[source], Tensor):
             return None
-        if isinstance(module, nn.Linear) and example[source].dim() == 2:
-            weight = module.weight[:, where[source]].T
-            return Mixed(source, lambda difference: difference @ weight)
+        if type(module) is nn.Linear and (neurons := self._neurons(source, where[source])):
+            weight, size = module.weight[:, neurons].T, example[node].shape[1:]
+            inputs = (-1, *size[:-1], len(neurons))
+            return Mixed(source, lambda difference: difference.view(inputs) @ weight)
         channels = self._channels(source, where[source])
         if channels is None:
             return None
         shape = (-1, len(channels), *example[source].shape[2:])
         compute = None
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+        if type(module) in _CONVOLUTIONS and module.padding_mode == "zeros":
             if module.groups == 1:
-                weight = module.weight[:, channels].contiguous(memory_format=torch.channels_last)
+                weight = module.weight[:, channels]
+                if weight.dim() == 4:
+                    weight = weight.contiguous(memory_format=torch.channels_last)
                 term = _convolution(module, weight, None, groups=1)
                 return Mixed(source, lambda difference: term(difference.view(shape)))
             if module.groups == module.in_channels == module.out_channels:
                 bias = None if module.bias is None else module.bias[channels]
                 compute = _convolution(module, module.weight[channels], bias, groups=len(channels))
-        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+        elif type(module) in _NORMS and module.track_running_stats:
             compute = _normalisation(module, channels)
-        elif kind is Kind.POOLING and (name != "mean" or _is_spatial_mean(node, example)):
+        elif kind is Kind.POOLING and (
+            example[source].dim() == 4 if name != "mean" else _is_spatial_mean(node, example)
+        ):
             compute = lambda value: traced.call(node, lambda _: value)  # noqa: E731
         made = example[node]
-        if compute is None or not isinstance(made, Tensor) or made.dim() not in (2, 4):
+        if (
+            compute is None
+            or not isinstance(made, Tensor)
+            or made.dim() not in (2, example[source].dim())
+        ):
             return None
         positions = self._every(node).view(made.shape[1], -1)[channels].flatten()
         return Part(positions, lambda new, _: compute(new[source].reshape(shape)).flatten(1))
@@ -264,6 +285,8 @@ class Propagation:
                     return value
                 if not isinstance(value, Tensor):
                     return self.traced.call(other, positions)
+                if other in self.traced.shared:  # an index, of every image
+                    return value
                 mine = other is source or (source not in tensors and other in split)
                 flat = self._every(other).double()
                 return (flat if mine else flat * 0 - 1).view(value[:1].shape).expand_as(value)
@@ -291,9 +314,9 @@ class Propagation:
         return torch.arange(value[0].numel(), device=value.device)
 
     def _channels(self, node, where) -> Tensor | None:
-        """The channels that positions in images [n, C, H, W] make up, None if not whole ones."""
+        """The channels that positions in values [n, C, ...] make up, None if not whole ones."""
         value = self.traced.example[node]
-        if value.dim() != 4:
+        if value.dim() < 3:
             return None
         size = value[0, 0].numel()
         if len(where) % size:
@@ -301,6 +324,15 @@ class Propagation:
         channels = where[::size] // size
         each = channels[:, None] * size + torch.arange(size, device=where.device)
         return channels if bool((each.flatten() == where).all()) else None
+
+    def _neurons(self, node, where) -> list[int] | None:
+        """As `_channels`, of values [n, ..., C]."""
+        value = self.traced.example[node]
+        size = value.shape[-1]
+        places = torch.arange(0, value[0].numel(), size, device=where.device)
+        neurons = where[: len(where) // len(places)]
+        each = (places[:, None] + neurons).flatten()
+        return neurons.tolist() if torch.equal(each, where) else None
 
 
 def _tensors_before(nodes: Iterable[fx.Node], example) -> set[fx.Node]:
@@ -326,12 +358,12 @@ def _shape(value) -> tuple | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _convolution(module: nn.Conv2d, weight, bias, *, groups: int):
+def _convolution(module: nn.Module, weight, bias, *, groups: int):
     settings = module.stride, module.padding, module.dilation, groups
-    return lambda value: F.conv2d(value, weight, bias, *settings)
+    return lambda value: _CONVOLUTIONS[type(module)](value, weight, bias, *settings)
 
 
-def _normalisation(module: nn.BatchNorm2d, channels):
+def _normalisation(module: nn.Module, channels):
     mean, variance = module.running_mean[channels], module.running_var[channels]
     weight, bias = (None if p is None else p[channels] for p in (module.weight, module.bias))
     return lambda value: F.batch_norm(value, mean, variance, weight, bias, False, 0.0, module.eps)
@@ -339,5 +371,5 @@ def _normalisation(module: nn.BatchNorm2d, channels):
 
 def _is_spatial_mean(node, example) -> bool:
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
-    known = example[node.args[0]]
-    return isinstance(dims, tuple | list) and {d % known.dim() for d in dims} == {2, 3}
+    known = example[node.args[0]].dim()
+    return isinstance(dims, tuple | list) and {d % known for d in dims} == {*range(2, known)}

@@ -17,8 +17,8 @@ from faultline.base.files import load_arrays, load_tensors
 from faultline.base.sampling import Strata
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import predict
-from faultline.networks.layers import called
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import used
 from faultline.run.job import free_memory
 from faultline.run.loading import judging_images, opened
 
@@ -60,8 +60,8 @@ def ablations(job) -> Callable[..., Facts]:
         becomes the column changed_activations. tops: what `sweep` counts as correct.
         """
         if layers is None:
-            used = called(network, clean[:1])
-            layers = [name for name in known if name in used]
+            in_use = used(network, clean[:1])
+            layers = [name for name in known if name in in_use]
         chosen = {name: known[name] for name in layers}
         facts = sweep(
             network,

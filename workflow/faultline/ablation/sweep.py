@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from faultline.ablation.facts import Facts
 from faultline.ablation.propagation import Batch, Propagation
 from faultline.ablation.tracing import Traced, Untraceable, holds_tensor
-from faultline.ablation.variants import Mask, Variant
+from faultline.ablation.variants import Mask, Variant, is_behind, nodal_variants, without
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
+from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 
 TOLERANCE = 1e-5
@@ -256,11 +257,7 @@ class _Graph:
 
     def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
         self.traced = traced
-        self.parameters = {
-            f"{layer}.{name}": parameter.detach()
-            for layer, module in layers_of(network).items()
-            for name, parameter in module.named_parameters()
-        }
+        self.layers = layers_of(network, norms=True)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
         self.plain: _Loop | None = None  # evaluates these
@@ -282,21 +279,28 @@ class _Graph:
 
     def _change(self, variant: Variant) -> Mask | None:
         """The filters that a variant changes, None where it is better computed as a whole."""
-        if variant.mask or variant.key is None:
-            return variant.mask
+        if mask := variant.mask:
+            places = self.traced.places(mask.layer, mask.at)
+            alone = mask.layer in self.traced.direct and self.traced.apart.issuperset(places)
+            return mask if alone else None
+        if variant.key is None:
+            return None
         made = variant.replace()
         if not all(value.abs().max() <= LARGE for value in made.values()):
             self.large[id(variant)] = variant
             return None
         (layer, *others) = {name.rpartition(".")[0] for name in made}
-        if others or len(self.traced.nodes[layer]) > 1:
+        if others or layer not in self.traced.direct or len(self.traced.nodes[layer]) > 1:
             return None
-        (place,) = self.traced.nodes[layer]
-        if getattr(self.traced.modules[place.target], "groups", 1) > 1:
+        module = self.layers[layer]
+        rows = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        if not rows or getattr(module, "groups", 1) > 1:
+            return None
+        if not self.traced.apart.issuperset(self.traced.nodes[layer]):
             return None
         changed = torch.stack(
             [
-                (value != self.parameters[name]).reshape(len(value), -1).any(1)
+                (value != getattr(module, name.rpartition(".")[2])).reshape(len(value), -1).any(1)
                 for name, value in made.items()
             ]
         ).any(0)
@@ -305,7 +309,7 @@ class _Graph:
 
     def bytes_per_image(self, with_gradients: bool) -> int:
         """What one image of a batch takes at most, by the sizes of the values of all nodes."""
-        sizes = {node: _bytes(value) for node, value in self.traced.example.items()}
+        sizes = {node: _bytes(value, 2) for node, value in self.traced.example.items()}
         most = sorted(sizes.values())[-4:]
         plain = self.plain.bytes_per_image(with_gradients) if self.plain else 0
         if with_gradients:
@@ -332,7 +336,7 @@ class _Graph:
             if change is not None and not change.filters:
                 return None, None
             if change is None:
-                return None, traced.finish(boundary, replaced=self._replaced(variant))
+                return None, traced.finish(boundary, **self._changes(variant))
             propagation = self._propagation(change)
             if variant.mask:
                 new, mask = partial(self._fill, change), partial(self._mask, change)
@@ -353,12 +357,7 @@ class _Graph:
         def evaluate(variant: Variant | None):
             if id(variant) in self.large:
                 return plain(variant)
-            changes, clean = {}, {}
-            if variant and variant.mask:
-                places = self.traced.places(variant.mask.layer, variant.mask.at)
-                changes["masked"] = dict.fromkeys(places, partial(self._mask, variant.mask))
-            elif variant and variant.replace:
-                changes["replaced"] = self._replaced(variant)
+            changes, clean = self._changes(variant) if variant else {}, {}
 
             def run(part: Tensor) -> Tensor:
                 boundary, place = starts(part)
@@ -380,21 +379,20 @@ class _Graph:
 
         return evaluate
 
-    def _replaced(self, variant: Variant) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Layer -> (weight, bias) of the graph with what the variant replaces."""
-        made = variant.replace()
-        now = self.parameters | made
-        return {
-            layer: self.traced.adapted(
-                layer, *(now.get(f"{layer}.{name}") for name in ("weight", "bias"))
-            )
-            for layer in {name.rpartition(".")[0] for name in made}
-        }
+    def _changes(self, variant: Variant) -> dict[str, dict]:
+        """What `Traced.finish` is told of a variant."""
+        if (mask := variant.mask) and mask.layer in self.traced.direct:
+            places = self.traced.places(mask.layer, mask.at)
+            return {"masked": dict.fromkeys(places, partial(self._mask, mask))}
+        made = without(mask, self.layers[mask.layer]) if mask else variant.replace()
+        return {"replaced": self.traced.placed(made)}
 
     def _fill(self, mask: Mask, place) -> Tensor:
         """New elements [1, p] of removed filters."""
-        each = self.traced.example[place][0].numel() // len(self.parameters[f"{mask.layer}.weight"])
-        return self._silence(mask).repeat_interleave(each)[None]
+        silence, value = self._silence(mask), self.traced.example[place]
+        each = value[0].numel() // value.shape[self.traced.axis(mask.layer)]
+        along = self.traced.axis(mask.layer) == 1
+        return (silence.repeat_interleave(each) if along else silence.repeat(each))[None]
 
     def _mask(self, mask: Mask, value: Tensor) -> Tensor:
         """A copy of a layer's output with filters removed."""
@@ -410,11 +408,11 @@ class _Graph:
 
     def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place) -> Tensor:
         """New elements [n, p] of filters whose weights are replaced."""
-        filters = list(change.filters)
-        weight, bias = self._replaced(variant)[change.layer]
-        chosen = weight[filters], None if bias is None else bias[filters]
-        made = self.traced.call(place, batch.values.__getitem__, chosen)
-        return made.movedim(self.traced.axis(change.layer), 1).flatten(1)
+        chosen, module = list(change.filters), self.traced.modules[place.target]
+        made = {name: getattr(module, name) for name in ("weight", "bias")}
+        made |= self.traced.placed(variant.replace())[place]
+        rows = {name: None if value is None else value[chosen] for name, value in made.items()}
+        return self.traced.call(place, batch.values.__getitem__, rows).flatten(1)
 
 
 def _fitting(batch_size: int, memory: float | None, each: int) -> int:
@@ -422,11 +420,11 @@ def _fitting(batch_size: int, memory: float | None, each: int) -> int:
     return batch_size if memory is None else max(1, min(batch_size, int(memory / each)))
 
 
-def _bytes(value) -> int:
-    """Of one image's share of a node's value."""
+def _bytes(value, images: int) -> int:
+    """Of one image's share of what is the value of so many."""
     if isinstance(value, tuple | list):
-        return sum(map(_bytes, value))
-    return value[0].nbytes if holds_tensor(value) else 0
+        return sum(_bytes(part, images) for part in value)
+    return value.nbytes // images if holds_tensor(value) else 0
 
 
 class _Forward(nn.Module):
@@ -514,22 +512,21 @@ class _Loop:
 
     def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated, image: Tensor):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.layers = layers_of(self.network)
+        self.layers = layers_of(self.network, norms=True)
         for layer in ablated:
             if layer not in self.layers:
                 raise UserError(
                     f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
                 )
-        if any(v.mask and v.mask.at == "activation" for v in variants):
+        if any(v.mask and is_behind(self.layers[v.mask.layer], v.mask.at) for v in variants):
             raise UserError(_NO_ACTIVATION)
-
         self.image = image
 
     def bytes_per_image(self, with_gradients: bool) -> int:
         """What one image of a batch takes, by the outputs of the modules: no more is known."""
         sizes = [self.image.nbytes]
         hooks = [
-            module.register_forward_hook(lambda _, __, output: sizes.append(_bytes(output)))
+            module.register_forward_hook(lambda _, __, output: sizes.append(_bytes(output, 1)))
             for module in self.network.modules()
         ]
         with torch.no_grad():
@@ -560,9 +557,7 @@ class _Loop:
         """The variant's parameters in place of the base's, inside the block."""
         made = variant.replace() if variant and variant.replace else {}
         if variant and variant.mask:
-            for name, parameter in self.layers[variant.mask.layer].named_parameters():
-                made[f"{variant.mask.layer}.{name}"] = value = parameter.detach().clone()
-                value[list(variant.mask.filters)] = 0
+            made = without(variant.mask, self.layers[variant.mask.layer])
         body = getattr(self.network, "body", self.network)
         kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in made]
         try:
@@ -587,38 +582,55 @@ def active_images(
     """For every filter of a layer, how many images give it any output that its removal changes.
 
     at: "weights" looks at the layer's own output, "activation" behind normalisation and
-    non-linearity. A filter that is zero for every image has nothing to remove. memory: see `sweep`.
+    non-linearity. A filter that is zero for every image has nothing to remove. Of units that no
+    output shows by itself, such as heads: how many images get other logits. memory: see `sweep`.
     """
+    try:
+        traced = Traced(network, [layer], images[:CHECKED])
+        places = traced.places(layer, at)
+        shown = layer in traced.direct and traced.apart.issuperset(places)
+        outputs = partial(_traced_outputs, traced, layer, at)
+    except Untraceable:
+        loop = _Loop(network, [], [layer], images[:1])
+        module = loop.layers[layer]
+        if is_behind(module, at):
+            raise UserError(_NO_ACTIVATION) from None
+        shown = kind(module) in ("conv", "linear", "embedding")
+        outputs = partial(_hooked_outputs, loop, layer)
     total = 0
     with torch.no_grad():
-        for outputs in _outputs(network, layer, images, at, batch_size, memory):
-            seen = [v.flatten(1, -2).any(1) if v.dim() > 2 else v for v in outputs]
+        if not shown:
+            module = layers_of(network, norms=True)[layer]
+            removed = list(nodal_variants(layer, module, filters=range(filters(module)), at=at))
+            labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+            given = {"ablated": [layer], "batch_size": batch_size, "memory": memory}
+            facts = sweep(network, removed, {"": images}, labels, **given, say=lambda _: None)
+            return facts.changed[""]
+        for found in outputs(images, batch_size, memory):
+            seen = [v.flatten(1, -2).any(1) if v.dim() > 2 else v for v in found]
             total = total + torch.stack(seen).any(0).sum(0)
     return total.cpu().numpy()
 
 
-def _outputs(network, layer, images, at, batch_size, memory) -> Iterator[list[Tensor]]:
+def _traced_outputs(traced, layer, at, images, batch_size, memory) -> Iterator[list[Tensor]]:
     """Per batch: where each use of a layer gives other than a removed filter does, [n, ..., C]."""
-    try:
-        traced = Traced(network, [layer], images[:CHECKED])
-    except Untraceable:
-        if at == "activation":
-            raise UserError(_NO_ACTIVATION) from None
-        loop, seen = _Loop(network, [], [layer], images[:1]), []
-        module = loop.layers[layer]
-        axis = 1 if isinstance(module, nn.Conv2d) else -1
-        module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
-        for batch in images.split(_fitting(batch_size, memory, loop.bytes_per_image(False))):
-            seen.clear()
-            loop.network(batch.clone())
-            yield seen
-        return
     places, axis = traced.places(layer, at), traced.axis(layer)
-    silent = traced.silent(layer) if at == "weights" else 0
-    each = sum(map(_bytes, traced.example.values()))
+    silent = 0 if is_behind(traced.layers[layer], at) else traced.silent(layer)
+    each = sum(_bytes(value, 2) for value in traced.example.values())
     for batch in images.split(_fitting(batch_size, memory, each)):
         values = traced.run(traced.after, traced.start(batch), keep=places)
         yield [value.movedim(axis, -1) != silent for value in values.values()]
+
+
+def _hooked_outputs(loop, layer, images, batch_size, memory) -> Iterator[list[Tensor]]:
+    """As `_traced_outputs`, of a network without a graph."""
+    module, seen = loop.layers[layer], []
+    axis = 1 if kind(module) == "conv" else -1
+    module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
+    for batch in images.split(_fitting(batch_size, memory, loop.bytes_per_image(False))):
+        seen.clear()
+        loop.network(batch.clone())
+        yield seen
 
 
 class _Clock:

@@ -6,6 +6,7 @@ reads the same pixel many times (torchvision's AlexNet and VGG on small images) 
 """
 
 import copy
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,12 +14,23 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from faultline.ablation.variants import is_behind
 from faultline.base.errors import UserError, some
 from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_DIRECT = (
+    *(*_CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.Linear, nn.Embedding, nn.EmbeddingBag),
+)
+"""Modules of which a unit without weights and bias gives 0, and no other unit changes."""
 
 
 class Untraceable(Exception):
@@ -28,58 +40,120 @@ class Untraceable(Exception):
 class Traced:
     """A copy of a network in eval mode, as a graph.
 
-    network: any module that torch.fx can trace; it stays as it is, in its mode too. ablated: names
-    of the layers that variants change. images: some of those that it will be run on, [n, ...] with
-    n >= 1; every later batch has their shape. Raises Untraceable where the graph cannot be made or
-    does not give the network's logits on `images`, UserError where a layer is not in the network.
+    A layer is in the graph as a call of its own, as a call of a larger module that stays whole
+    (nn.TransformerEncoder, or one that torch.fx cannot trace), or as parameters that a function
+    takes.
+
+    network: any module whose own forward torch.fx can trace; it stays as it is, in its mode too.
+    ablated: names of the layers that variants change. images: some of those that it will be run on,
+    [n, ...] with n >= 1; every later batch has their shape. Raises Untraceable where the graph
+    cannot be made or does not give the network's logits on `images`, UserError where a layer is not
+    in the network.
     """
 
     def __init__(self, network: nn.Module, ablated: Sequence[str], images: Tensor):
+        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        tracer = _Tracer()
         try:
-            traced = fx.symbolic_trace(copy.deepcopy(network).eval().requires_grad_(False))
+            traced = fx.GraphModule(copied, tracer.trace(copied))
+            self.graph = _out_of_place(traced.graph)
+        except Untraceable:
+            raise
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
-        self.graph = _out_of_place(traced.graph)
-        self.modules = dict(traced.named_modules())
-        self.attributes = traced
+            raise Untraceable(f"it cannot be traced by torch.fx ({_first_line(error)})") from None
+        self.modules = dict(traced.named_modules(remove_duplicate=False))
+        self.attributes, self.whole = traced, tracer.whole
         for module in self.modules.values():
             if getattr(module, "inplace", False):
                 module.inplace = False
         self.prefix = "body." if hasattr(network, "body") else ""
-        known = layers_of(network)
-        self.nodes: dict[str, list[fx.Node]] = {}
-        for layer in ablated:
-            nodes = [n for n in self.graph.nodes if n.target == self.prefix + layer]
-            if layer not in known or not nodes:
-                raise UserError(
-                    f"layer {layer!r} is not used by the network; there are: {some(known)}"
-                )
-            self.nodes[layer] = nodes
+        self._find(copied, ablated)
         self._uses = Counter(n.target for n in self.graph.nodes if n.op == "call_module")
         self._adapted: dict[str, list[Callable]] = {}
+        self._original: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._silent: dict[str, Tensor] = {}
-        self.example = self._shapes(images[:2])
+        two = images[:2] if len(images) > 1 else torch.cat([images, images])
+        try:
+            self.example = self._shapes(two)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            reason = _first_line(error)
+            raise Untraceable(f"its trace by torch.fx does not run ({reason})") from None
         for node in list(self.graph.nodes):
             self._fold_batchnorm(node)
         for node in list(self.graph.nodes):
             self._cut_taps(node)
             self._read_once(node)
-        traced.to(memory_format=torch.channels_last)
-        self.example = self._shapes(images[:2])
+        for parameter in traced.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.example = self._shapes(two)
+        one = self._shapes(two[:1])
+        self.apart = {n for n, value in self.example.items() if _is_apart(value, one[n])}
+        self.shared = {n for n, value in self.example.items() if _shape(value) == _shape(one[n])}
         self._split()
         self._check(network, images)
 
-    def adapted(self, layer: str, weight: Tensor, bias: Tensor | None):
-        """(weight, bias) that stand in the graph for those of the network's layer."""
-        for step in self._adapted.get(self.prefix + layer, []):
-            weight, bias = step(weight, bias)
-        return weight, bias
+    def _find(self, copied: nn.Module, ablated: Sequence[str]) -> None:
+        """Where the ablated layers are.
+
+        nodes: layer -> nodes that hold it. reads: parameter by its full name -> (node, its name in
+        the node's module, "" for the node itself), of other names that it is tied to, too. direct:
+        the layers that are called by themselves and nowhere else, with nothing between.
+        """
+        read: dict[int, list[tuple[fx.Node, str]]] = {}
+        for node in self.graph.nodes:
+            if node.op == "call_module":
+                for name, parameter in self.modules[node.target].named_parameters(
+                    remove_duplicate=False
+                ):
+                    read.setdefault(id(parameter), []).append((node, name))
+            elif node.op == "get_attr" and node.users:
+                read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
+        known = layers_of(copied, norms=True)
+        self.nodes: dict[str, list[fx.Node]] = {}
+        self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
+        self.direct: set[str] = set()
+        self.layers: dict[str, nn.Module] = {}
+        for layer in ablated:
+            module = known.get(layer)
+            of = {n: read.get(id(p), []) for n, p in module.named_parameters()} if module else {}
+            found = {node for places in of.values() for node, _ in places}
+            if not found:
+                raise UserError(
+                    f"layer {layer!r} is not used by the network; "
+                    f"there are: {some(layers_of(copied))}"
+                )
+            self.layers[layer] = module
+            self.nodes[layer] = [node for node in self.graph.nodes if node in found]
+            self.reads |= {f"{layer}.{name}": places for name, places in of.items()}
+            if _is_direct(module) and all(n.target == self.prefix + layer for n in found):
+                self.direct.add(layer)
+
+    def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, dict[str, Tensor]]:
+        """Node -> what it takes in place of parameters, by their names in it.
+
+        replaced: parameters of the network's layers by their full names.
+        """
+        found: dict[fx.Node, dict[str, Tensor]] = {}
+        for full, value in replaced.items():
+            for node, name in self.reads[full]:
+                found.setdefault(node, {})[name] = value
+        for node, made in found.items():
+            if steps := self._adapted.get(node.target):
+                weight, bias = self._original[node.target]
+                weight, bias = made.get("weight", weight), made.get("bias", bias)
+                for step in steps:
+                    weight, bias = step(weight, bias)
+                found[node] = {"weight": weight, "bias": bias}
+        return found
 
     def silent(self, layer: str) -> Tensor:
         """What each filter of a layer gives in the graph where its weights and bias are 0, [C]."""
-        weight = self.modules[self.prefix + layer].weight
-        return self._silent.get(self.prefix + layer, weight.new_zeros(len(weight)))
+        module = self.modules[self.prefix + layer]
+        zeros = module.weight.new_zeros(filters(module))
+        return self._silent.get(self.prefix + layer, zeros)
 
     def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
         """Values at the boundary: all that the ablated layers and what follows take from before."""
@@ -93,22 +167,30 @@ class Traced:
 
     def axis(self, layer: str) -> int:
         """The dimension of a layer's output along which its filters lie."""
-        return 1 if isinstance(self.modules[self.prefix + layer], nn.Conv2d) else -1
+        return 1 if kind(self.layers[layer]) == "conv" else -1
 
     def places(self, layer: str, at: str) -> list[fx.Node]:
         """Where a filter is removed: at "weights" the layer's own output, at "activation" behind
-        its normalisation and non-linearity, if any.
+        its normalisation and non-linearity, if any. Raises UserError where the graph does not show
+        the latter.
         """
         nodes = self.nodes[layer]
-        return nodes if at == "weights" else [_activation(self.modules, node) for node in nodes]
+        if not is_behind(self.layers[layer], at):
+            return nodes
+        if layer not in self.direct:
+            raise UserError(
+                f"layer {layer!r} is used inside of what torch.fx does not look into, so it is not "
+                "seen where its activations are; "
+                'remove filters at "weights" (config key nodal_dropout: at)'
+            )
+        return [_activation(self.modules, node) for node in nodes]
 
     def run(self, nodes, known, *, keep, images=None, replaced=None, masked=None):
         """Values of the nodes `keep`, where `known` holds what is computed already.
 
-        replaced: layer -> (weight, bias), adapted. masked: node -> function of its value.
+        replaced: as `placed` gives it. masked: node -> function of its value.
         """
-        replaced = {self.prefix + layer: made for layer, made in (replaced or {}).items()}
-        masked = masked or {}
+        replaced, masked = replaced or {}, masked or {}
         values = dict(known)
         last_use = {source: node for node in nodes for source in node.all_input_nodes}
         kept = set(keep)
@@ -116,7 +198,7 @@ class Traced:
             if node.op == "placeholder":
                 values[node] = images
             else:
-                values[node] = self.call(node, values.__getitem__, replaced.get(node.target))
+                values[node] = self.call(node, values.__getitem__, replaced.get(node))
             if node in masked:
                 values[node] = masked[node](values[node])
             for source in node.all_input_nodes:
@@ -125,23 +207,25 @@ class Traced:
         return {node: values[node] for node in keep}
 
     def call(self, node: fx.Node, value: Callable[[fx.Node], object], replaced=None):
-        """The value of one node, from those of its inputs; `replaced`: its weight and bias."""
+        """The value of one node, from those of its inputs; `replaced`: parameters of its own."""
+        if node.op == "get_attr":
+            return replaced[""] if replaced else _attribute(self.attributes, node.target)
         args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
-        if node.op == "call_module":
-            module = self.modules[node.target]
-            if replaced is None:
-                return module(*args, **kwargs)
-            if isinstance(module, nn.Linear):
-                return F.linear(*args, *replaced)
-            return module._conv_forward(*args, *replaced)
         if node.op == "call_function":
             return node.target(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], node.target)(*args[1:], **kwargs)
-        found = self.attributes  # get_attr
-        for name in node.target.split("."):
-            found = getattr(found, name)
-        return found
+        module = self.modules[node.target]
+        if node.target in self.whole:  # it may work in place, or view what it takes
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _copied)
+        if not replaced:
+            return module(*args, **kwargs)
+        if not kwargs and _is_direct(module) and isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+            weight, bias = (replaced.get(n, getattr(module, n)) for n in ("weight", "bias"))
+            if isinstance(module, nn.Linear):
+                return F.linear(*args, weight, bias)
+            return module._conv_forward(*args, weight, bias)
+        return functional_call(module, replaced, args, kwargs, tie_weights=False)
 
     def _shapes(self, images: Tensor) -> dict[fx.Node, object]:
         """Values of every node on a few images."""
@@ -178,25 +262,29 @@ class Traced:
         if not torch.allclose(alone, expected[:1], rtol=0, atol=tolerance, equal_nan=True):
             raise Untraceable("what it gives for an image depends on the others in the batch")
 
-    def _module(self, node, kind) -> nn.Module | None:
-        """The module that a node calls, if it is of that kind and is called nowhere else."""
+    def _module(self, node, *kinds: type[nn.Module]) -> nn.Module | None:
+        """The module that a node calls, if it is of these kinds and is called nowhere else."""
         if isinstance(node, fx.Node) and node.op == "call_module" and self._uses[node.target] == 1:
             module = self.modules[node.target]
-            return module if isinstance(module, kind) else None
+            hooked = module._forward_pre_hooks or module._forward_hooks
+            return module if type(module) in kinds and not hooked else None
         return None
 
     def _adapt(self, node: fx.Node, module: nn.Module, step: Callable) -> None:
         """Put `module`, with the parameters that `step` makes of its own, in the node's place."""
+        self._original.setdefault(node.target, (module.weight, module.bias))
         weight, bias = step(module.weight, module.bias)
         module.weight = nn.Parameter(weight, requires_grad=False)
         module.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._adapted.setdefault(node.target, []).append(step)
 
     def _fold_batchnorm(self, node: fx.Node) -> None:
-        norm = self._module(node, nn.BatchNorm2d)
+        norm = self._module(node, *_NORMS)
         source = node.args[0] if norm else None
-        conv = self._module(source, nn.Conv2d)
-        if not conv or not norm.track_running_stats or len(source.users) != 1:
+        conv = self._module(source, *_CONVOLUTIONS)
+        if not conv or not norm.track_running_stats:
+            return
+        if len(source.users) != 1 or any(node in nodes for nodes in self.nodes.values()):
             return
 
         def fold(weight, bias):
@@ -210,7 +298,7 @@ class Traced:
         self.graph.erase_node(node)
 
     def _cut_taps(self, node: fx.Node) -> None:
-        conv = self._module(node, nn.Conv2d)
+        conv = self._module(node, *_CONVOLUTIONS)
         if not conv or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return
         taps, padding = [], []
@@ -263,6 +351,68 @@ class Traced:
         is_one = operation(node, self.modules).name == "flatten"
         before = [self.example[source] for source in node.all_input_nodes]
         return is_one and self.example[node].dim() == 2 and before[0].dim() == 4
+
+
+class _Tracer(fx.Tracer):
+    """Modules of torch.nn stay whole, and those that cannot be traced: the innermost ones.
+
+    whole: paths of the latter.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.whole: set[str] = set()
+
+    def call_module(self, module, forward, args, kwargs):
+        made, stack = len(self.graph.nodes), self.module_stack.copy()
+        try:
+            return super().call_module(module, forward, args, kwargs)
+        except Exception:
+            if module is getattr(self.root, "body", None):
+                raise
+            for node in reversed(list(self.graph.nodes)[made:]):
+                if node.op != "get_attr":  # these may be used again
+                    self.graph.erase_node(node)
+            self.module_stack = stack
+            path = self.path_of_module(module)
+            self.whole.add(path)
+            return self.create_proxy("call_module", path, args, kwargs)
+
+
+def _is_direct(module: nn.Module) -> bool:
+    """Whether it is as torch.nn makes it, one of `_DIRECT` whose units keep apart."""
+    return (
+        type(module) in _DIRECT
+        and {name for name, _ in module.named_parameters()} <= {"weight", "bias"}
+        and getattr(module, "max_norm", None) is None
+        and not (module._forward_pre_hooks or module._forward_hooks)
+    )
+
+
+def _attribute(module: nn.Module, path: str):
+    return functools.reduce(getattr, path.split("."), module)
+
+
+def _copied(value):
+    return value.clone(memory_format=torch.contiguous_format) if torch.is_tensor(value) else value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _shape(value):
+    """Of a tensor, or of the tensors of a tuple; None of what is data of no kind."""
+    if isinstance(value, tuple | list):
+        return [_shape(part) for part in value]
+    return value.shape if isinstance(value, Tensor) else None
+
+
+def _is_apart(two, one) -> bool:
+    """Whether the value of a node for two images is one of each image, given that for one."""
+    if isinstance(two, tuple | list):
+        return all(_is_apart(*parts) for parts in zip(two, one, strict=True) if holds_tensor(parts))
+    return isinstance(two, Tensor) and [len(v) if v.dim() else 0 for v in (two, one)] == [2, 1]
 
 
 def holds_tensor(value) -> bool:

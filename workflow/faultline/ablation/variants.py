@@ -13,13 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import kind as kind_of
+from faultline.networks.layers import of_units, weights
 
 
 class Mask(NamedTuple):
-    """Filters of a layer that are removed.
+    """Filters of a layer, or other units of it, that are removed.
 
-    at "weights": their weights and bias are 0, so a following BatchNorm still passes its shift. at
-    "activation": their output is 0 after normalisation and non-linearity.
+    at "weights": what belongs to them is 0 (see `of_units`), so a BatchNorm that follows still
+    passes its shift. at "activation": the output of filters and neurons is 0 after normalisation
+    and non-linearity; of heads, columns and hidden units the same as at "weights", as these give
+    nothing then.
     """
 
     layer: str
@@ -41,6 +45,20 @@ class Variant:
     key: object
     replace: Callable[[], dict[str, Tensor]] | None = None
     mask: Mask | None = None
+
+
+def is_behind(layer: nn.Module, at: str) -> bool:
+    """Whether units of a layer are removed from what becomes of its output, not in it."""
+    return at == "activation" and kind_of(layer) in ("conv", "linear")
+
+
+def without(mask: Mask, layer: nn.Module) -> dict[str, Tensor]:
+    """Parameter by its full name -> its value where removed units have none."""
+    own = dict(layer.named_parameters())
+    return {
+        f"{mask.layer}.{name}": own[name].detach().masked_fill(belongs, 0.0)
+        for name, belongs in of_units(layer, mask.filters).items()
+    }
 
 
 def thresholds(low: float, high: float, count: int) -> np.ndarray:
@@ -71,17 +89,17 @@ def synaptic_variants(
 ) -> list[Variant]:
     """Every synaptic filter at every threshold, on one layer (local) or on all at once (global).
 
-    layers: name -> module with a weight; they share one range, `limits` or their smallest to
-    largest weight. Columns: filter, threshold, normalised (0..1, ascending with the threshold),
-    kept (share of the non-zero weights that stay), changed_weights (number that becomes 0), draw
-    (-1, see `random_variants`).
+    layers: name -> module with weights (see `weights`); they share one range, `limits` or their
+    smallest to largest weight. Columns: filter, threshold, normalised (0..1, ascending with the
+    threshold), kept (share of the non-zero weights that stay), changed_weights (number that becomes
+    0), draw (-1, see `random_variants`).
     """
-    weights = _weights(layers)
+    of = _weights(layers)
     low, high = limits or (
-        min(w.min().item() for w in weights.values()),
-        max(w.max().item() for w in weights.values()),
+        min(w.min().item() for w in of.values()),
+        max(w.max().item() for w in of.values()),
     )
-    total = _count(weights)
+    total = _count(of)
     alphas = thresholds(low, high, count)
     half_width = (high - low) / (2 * count)
     variants = []
@@ -89,7 +107,7 @@ def synaptic_variants(
         for index, alpha in enumerate(alphas.tolist()):
             masks = {
                 name: removed(weight, kind, alpha, half_width) & (weight != 0)
-                for name, weight in weights.items()
+                for name, weight in of.items()
             }
             changed = _count(masks)
             columns = {
@@ -105,10 +123,8 @@ def synaptic_variants(
                     columns,
                     key=_digest(masks) if changed else None,
                     replace=lambda kind=kind, alpha=alpha: {
-                        f"{name}.weight": weight.masked_fill(
-                            removed(weight, kind, alpha, half_width), 0.0
-                        )
-                        for name, weight in weights.items()
+                        name: weight.masked_fill(removed(weight, kind, alpha, half_width), 0.0)
+                        for name, weight in of.items()
                     },
                 )
             )
@@ -126,18 +142,18 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
     Columns as of `synaptic_variants`: filter "random", no threshold, normalised (the share), draw
     (0.. `draws` - 1). The draws of every share are independent.
     """
-    weights = _weights(layers)
-    total, variants = _count(weights), []
+    of = _weights(layers)
+    total, variants = _count(of), []
 
     def masks(draw: int, count: int) -> dict[str, Tensor]:
-        flat = torch.cat([weight.flatten() for weight in weights.values()]) != 0
+        flat = torch.cat([weight.flatten() for weight in of.values()]) != 0
         generator = torch.Generator().manual_seed(seed_of("random weights", seed, draw, count))
         chosen = torch.randperm(total, generator=generator, dtype=torch.int32) < count
         flat = flat.masked_scatter(flat, chosen.to(flat.device))
-        parts = flat.split([weight.numel() for weight in weights.values()])
+        parts = flat.split([weight.numel() for weight in of.values()])
         return {
             name: part.reshape(weight.shape)
-            for (name, weight), part in zip(weights.items(), parts, strict=True)
+            for (name, weight), part in zip(of.items(), parts, strict=True)
         }
 
     for draw in range(draws):
@@ -158,7 +174,7 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
                     columns,
                     key=key if count else None,
                     replace=lambda draw=draw, count=count: {
-                        f"{name}.weight": weights[name].masked_fill(mask, 0.0)
+                        name: of[name].masked_fill(mask, 0.0)
                         for name, mask in masks(draw, count).items()
                     },
                 )
@@ -167,7 +183,12 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
 
 
 def _weights(layers: dict[str, nn.Module]) -> dict[str, Tensor]:
-    return {name: layer.weight.detach() for name, layer in layers.items()}
+    """By their full names."""
+    return {
+        f"{name}.{key}": weight
+        for name, layer in layers.items()
+        for key, weight in weights(layer).items()
+    }
 
 
 def _count(tensors: dict[str, Tensor]) -> int:
@@ -185,21 +206,29 @@ def _digest(masks: dict[str, Tensor]) -> bytes:
 def nodal_variants(
     name: str, layer: nn.Module, *, filters: Iterable[int], at: str
 ) -> Iterator[Variant]:
-    """Nodal dropout: each of `filters` of one layer removed (Pravin et al. 2021).
+    """Nodal dropout: each of `filters` of one layer, or other units, removed (Pravin et al. 2021).
 
-    at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1 for
-    activation: no weight is touched).
+    at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1
+    where no weight is touched, at the activation of filters and neurons).
     """
-    weight = layer.weight.detach()
     for index in filters:
         mask = Mask(name, (index,), at)
-        if at == "activation":
+        if is_behind(layer, at):
             yield Variant({"filter": index, "changed_weights": -1}, key=mask, mask=mask)
             continue
-        changed = int(weight[index].count_nonzero())
-        changed += 0 if layer.bias is None else int(layer.bias[index] != 0)
+        changed = _nonzero(layer, index)
         columns = {"filter": index, "changed_weights": changed}
         yield Variant(columns, key=mask if changed else None, mask=mask)
+
+
+def _nonzero(layer: nn.Module, index: int) -> int:
+    """How many parameters of one unit are not 0."""
+    parameters = dict(layer.named_parameters())
+    if kind_of(layer) in ("conv", "linear") and not getattr(layer, "transposed", False):
+        parts = [p[index] for p in parameters.values()]  # large layers have many
+    else:
+        parts = [parameters[name][mask] for name, mask in of_units(layer, [index]).items()]
+    return sum(int(part.count_nonzero()) for part in parts)
 
 
 def band_of(weight: Tensor, alphas: np.ndarray) -> Tensor:

@@ -215,14 +215,21 @@ def wide_resnet(
     return network
 
 
+_WITH_AUXILIARY = ("googlenet", "inception_v3")
+
+
 def from_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     """torchvision's definition and initialisation, without weights.
 
     For other than 3 channels the first convolution is made anew with the same hyper-parameters and
     PyTorch's default initialisation. ReLUs work out of place, so that the output of a layer can be
-    kept by a hook; this changes no number.
+    kept by a hook; this changes no number. GoogLeNet and Inception come without their auxiliary
+    classifiers, vision transformers for images of the given height.
     """
-    network = load_torchvision().models.get_model(name, weights=None, num_classes=classes)
+    more = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY else {}
+    if name.startswith("vit_"):
+        more["image_size"] = shape[1]
+    network = load_torchvision().models.get_model(name, weights=None, num_classes=classes, **more)
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False

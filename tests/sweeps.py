@@ -1,0 +1,121 @@
+"""A naive second implementation of sweeps: a deep copy per variant, a plain forward."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from trainings import quiet
+
+from faultline.ablation.sweep import logits_of, sweep
+from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
+from faultline.networks.layers import layers, of_units
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+KINDS = ("high_pass", "low_pass", "pulse")
+
+
+def lively(network, images):
+    """The network with BatchNorm statistics and parameters as training leaves them: not trivial."""
+    torch.manual_seed(7)
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.3)
+        norm.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    network.eval()
+    with torch.no_grad():  # spread the logits of an untrained network around 0
+        logits = network(images)
+        last = list(layers(network).values())[-1]
+        if getattr(last, "bias", None) is not None and last.bias.numel() == logits.shape[1]:
+            last.bias -= logits.mean(0)
+    return network
+
+
+def naive_logits(network, variant, images, *, place=None):
+    """Logits of a deep copy with parameters replaced, or with the output of `place` silenced."""
+    with torch.no_grad():
+        return naive(network, variant, place=place)(images)
+
+
+def naive(network, variant, *, place=None):
+    """A deep copy of the network, changed as the variant says; what stays, the two share.
+
+    place: the module whose output is silenced at "activation", of features first or, of "-1:...",
+    last; None: what is removed there is removed from the weights.
+    """
+    body = getattr(network, "body", network)
+    replaced = dict(variant.replace()) if variant.replace else {}
+    silenced = variant.mask and variant.mask.at == "activation" and place
+    if variant.mask and not silenced:
+        layer = layers(network, norms=True)[variant.mask.layer]
+        belongs = of_units(layer, variant.mask.filters)
+        for name, parameter in layer.named_parameters():
+            if name in belongs:
+                value = parameter.detach().masked_fill(belongs[name], 0)
+                replaced[f"{variant.mask.layer}.{name}"] = value
+    changed = {id(body.get_parameter(name)) for name in replaced}
+    kept = [p for p in body.parameters() if id(p) not in changed]
+    copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
+    for name, value in replaced.items():
+        getattr(copied, "body", copied).get_parameter(name).data = value.clone()
+    if silenced:
+        axis = -1 if place.startswith("-1:") else 1
+        hook = partial(_silenced, axis, list(variant.mask.filters))
+        copied.get_submodule(place.removeprefix("-1:")).register_forward_hook(hook)
+    return copied
+
+
+def _silenced(axis, filters, module, inputs, output):
+    output = output.clone()
+    output.movedim(axis, 1)[:, filters] = 0
+    return output
+
+
+def some_variants(network, layer, *, count=4, filters=(0, 1), places=True):
+    """Every kind of variant of one layer."""
+    chosen = {layer: layers(network)[layer]}
+    variants = synaptic_variants(chosen, kinds=KINDS, count=count)
+    variants += nodal_variants(layer, chosen[layer], filters=filters, at="weights")
+    if places:
+        variants += nodal_variants(layer, chosen[layer], filters=filters, at="activation")
+    return [Variant({"number": i}, v.key, v.replace, v.mask) for i, v in enumerate(variants)]
+
+
+WAYS = ({}, {"batch_size": 7}, {"memory": 1e6})
+
+
+def assert_as_naive(network, variants, images, labels, *, ablated, place=None, ways=WAYS):
+    """Logits and facts are those of the naive implementation, facts but for ties of its logits.
+
+    Whatever the batches and the memory (`ways`) and the device.
+    """
+    given = {"ablated": ablated, "say": quiet}
+    runs = [
+        sweep(network.to(d), variants, {"clean": images.to(d)}, labels.to(d), **given, **way)
+        for d in DEVICES
+        for way in ways
+    ]
+    network.to("cpu")
+    pairs = [(None, Variant({}, None)), *enumerate(variants)]
+    found = logits_of(network, variants, images, ablated=ablated)
+    for (index, variant), made in zip(pairs, found, strict=True):
+        logits = naive_logits(network, variant, images, place=place)
+        precision = 1e-4 if logits.dtype == torch.float32 else 1e-10
+        tolerance = precision * logits.abs().max().item() + 1e-2 * precision
+        torch.testing.assert_close(made, logits, rtol=0, atol=tolerance)
+        best, second = logits.topk(2, dim=1).values.unbind(1)
+        tie = (best - second < 1e-4 * logits.abs().max()).numpy()
+        expected = (logits.argmax(1) == labels).numpy()
+        for facts in runs:
+            hits = facts.base["clean"] if index is None else facts.correct["clean"][index]
+            assert np.array_equal(hits[~tie], expected[~tie])
+    noop = [i for i, v in enumerate(variants) if v.key is None]
+    assert not any(facts.changed["clean"][noop].any() for facts in runs)
+    return runs[0]

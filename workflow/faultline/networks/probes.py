@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, of_function
 
@@ -26,17 +27,25 @@ class _Activations(TorchFunctionMode):
         return out
 
 
+def output(layer: nn.Module, given) -> Tensor:
+    """What a layer gives, [n, ...]: the first tensor that its call returns, images first."""
+    while isinstance(given, tuple):
+        given = given[0]
+    turned = not getattr(layer, "batch_first", True) and given.dim() == 3
+    return given.transpose(0, 1) if turned else given
+
+
 @contextmanager
 def watch(
     network: nn.Module, *, at: str, names: Iterable[str] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Inside the block, each forward fills the dict anew: probe -> its output [n, ...].
 
-    at: "activation", the outputs of activation functions, modules or not; or "layer", the outputs
-    of the layers themselves. A probe is named after the layer that ran last before it; a second one
-    of that name is "<layer>:2". What precedes all layers is no probe. names: only these probes. The
-    outputs are copies that gradients flow through; the network may be in any mode, and nothing
-    stays hooked.
+    at: "activation", the outputs of activation functions, modules or not, and of recurrent layers,
+    which have theirs inside; or "layer", the outputs of the layers themselves. A probe is named
+    after the layer that ran last before it; a second one of that name is "<layer>:2". What precedes
+    all layers is no probe. names: only these probes. The outputs are copies that gradients flow
+    through; the network may be in any mode, and nothing stays hooked.
     """
     seen: dict[str, Tensor] = {}
     wanted = None if names is None else set(names)
@@ -61,11 +70,11 @@ def watch(
         running = False
 
     def ran(name: str):
-        def hook(_, __, out: Tensor) -> None:
+        def hook(layer: nn.Module, _, out) -> None:
             nonlocal last
             last = name
-            if at == "layer":
-                record(out)
+            if at == "layer" or kind(layer) == "recurrent":
+                record(output(layer, out))
 
         return hook
 

@@ -376,11 +376,19 @@ def test_own_variants_of_an_attention_name_any_of_its_parameters(tmp_path):
     assert torch.equal(inward.replace()["blocks.0.in_proj_weight"], layer.in_proj_weight / 2)
     assert torch.equal(outward.replace()["blocks.0.out_proj.weight"], layer.out_proj.weight / 2)
     assert head.mask.filters == (2,)
-    function = write(tmp_path, VARIANT + "yield Variant({}, 1, mask=Mask(name, (3,), 'weights'))\n")
-    assert "filters in 0..2" in error_of(own_variants, function, "a", layer, options={})
-    change = "layer.out_proj.weight.data *= 0; yield Variant({}, 1, lambda: {})\n"
-    function = write(tmp_path, VARIANT + change)
-    assert "out_proj.weight in place" in error_of(own_variants, function, "a", layer, options={})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("yield Variant({}, 1, mask=Mask(name, (3,), 'weights'))", "filters in 0..2"),
+        ("layer.out_proj.weight.data *= 0; yield Variant({}, 1, dict)", "out_proj.weight in place"),
+    ],
+)
+def test_mistakes_of_an_ablation_of_an_attention(tmp_path, body, expected):
+    function = write(tmp_path, VARIANT + body + "\n")
+    attention = nn.MultiheadAttention(6, 3)
+    assert expected in error_of(own_variants, function, "a", attention, options={})
 
 
 def test_random_numbers_of_an_ablation_are_seeded(tmp_path):

@@ -8,7 +8,7 @@ from faultline.attacks.ascent import fgsm
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
-from faultline.networks.probes import probes, relative_errors, watch
+from faultline.networks.probes import by_image, probes, relative_errors, watch
 from faultline.networks.registry import REGISTRY, build
 from faultline.studies.sustainability.analysis import analyse, noise, perturbers
 from faultline.studies.sustainability.lists import most_vulnerable
@@ -123,6 +123,15 @@ def test_further_probes_of_a_layer_are_numbered():
     with watch(network, at="layer", names=["layer:2"]) as seen:
         network(torch.ones(1, 2))
     assert list(seen) == ["layer:2"]
+
+
+def test_images_come_first():
+    value = torch.rand(3, 4, 2)
+    assert by_image(value, 3) is value
+    assert torch.equal(by_image(value.transpose(0, 1), 3), value)
+    windows = torch.rand(6, 4, 2)
+    assert torch.equal(by_image(windows, 3), windows.view(3, 2, 4, 2))
+    assert by_image(torch.rand(5), 3).shape == (5,)  # of no images
 
 
 class Recurrent(nn.Module):

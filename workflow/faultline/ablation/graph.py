@@ -89,11 +89,11 @@ Called = tuple[str, tuple[int, ...]]
 
 @contextmanager
 def _calls(network: nn.Module) -> Iterator[list[Called]]:
-    """The layers that are called inside the block, in their order."""
+    """The layers that are called inside the block, on one image, in their order."""
     called: list[Called] = []
 
     def keep(name: str):
-        return lambda layer, _, out: called.append((name, tuple(output(layer, out).shape[1:])))
+        return lambda layer, _, out: called.append((name, tuple(output(layer, out, 1).shape[1:])))
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers_of(network).items()]
     try:

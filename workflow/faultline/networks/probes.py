@@ -27,12 +27,22 @@ class _Activations(TorchFunctionMode):
         return out
 
 
-def output(layer: nn.Module, given) -> Tensor:
-    """What a layer gives, [n, ...]: the first tensor that its call returns, images first."""
+def output(layer: nn.Module, given, n: int) -> Tensor:
+    """What a layer gives for n images, [n, ...]: the first tensor that its call returns."""
     while isinstance(given, tuple):
         given = given[0]
     turned = not getattr(layer, "batch_first", True) and given.dim() == 3
-    return given.transpose(0, 1) if turned else given
+    return given.transpose(0, 1) if turned else by_image(given, n)
+
+
+def by_image(value: Tensor, n: int) -> Tensor:
+    """A tensor that holds n images with these first: [n, ...] as it is, [tokens, n, ...] turned,
+    [n * windows, ...] as [n, windows, ...]. Where there are n tokens, too, it stays as it is."""
+    if len(value) == n:
+        return value
+    if value.dim() > 1 and value.shape[1] == n:
+        return value.transpose(0, 1)
+    return value if len(value) % n else value.unflatten(0, (n, -1))
 
 
 @contextmanager
@@ -49,7 +59,7 @@ def watch(
     """
     seen: dict[str, Tensor] = {}
     wanted = None if names is None else set(names)
-    running, last, counts = False, "", {}
+    running, last, counts, n = False, "", {}, 1
 
     def record(out: Tensor) -> None:
         if not (running and last):
@@ -57,11 +67,11 @@ def watch(
         counts[last] = counts.get(last, 0) + 1
         name = last if counts[last] == 1 else f"{last}:{counts[last]}"
         if wanted is None or name in wanted:
-            seen[name] = out.clone()  # what follows may work in place
+            seen[name] = by_image(out, n).clone()  # what follows may work in place
 
-    def begin(*_) -> None:
-        nonlocal running, last
-        running, last = True, ""
+    def begin(_, inputs) -> None:
+        nonlocal running, last, n
+        running, last, n = True, "", len(inputs[0])
         seen.clear()
         counts.clear()
 
@@ -74,7 +84,7 @@ def watch(
             nonlocal last
             last = name
             if at == "layer" or kind(layer) == "recurrent":
-                record(output(layer, out))
+                record(output(layer, out, n))
 
         return hook
 

@@ -73,6 +73,23 @@ def attention(net, x):
     return net.fc(torch.bmm(x, net.b(x).transpose(1, 2)).flatten(1))
 
 
+def vit(net, x):
+    x = net.patches(x).flatten(2).transpose(1, 2)
+    seen = net.norm(x)
+    x = x + net.attention(seen, seen, seen)[0]
+    return net.fc(x.mean(1))
+
+
+def reads_weights(net, x):
+    x = net.a(x).flatten(1)
+    return net.c(torch.nn.functional.linear(x, net.b.weight, net.b.bias))
+
+
+def tokens(net, x):
+    out, (hidden, _) = net.lstm(net.embed(x.flatten(1).long()))
+    return net.fc(torch.cat([out[:, -1], hidden[-1]], 1))
+
+
 IN = ("input", "input", ())
 GRAPHS = {
     "chain": (
@@ -137,6 +154,49 @@ GRAPHS = {
             ("output", "output", ("fc",)),
         ],
     ),
+    "attention": (
+        Own(
+            vit,
+            patches=nn.Conv2d(1, 4, 2, 2),
+            norm=nn.LayerNorm(4),
+            attention=nn.MultiheadAttention(4, 2, batch_first=True),
+            fc=nn.Linear(4, 2),
+        ),
+        [
+            *(IN, ("patches", "conv", ("input",)), ("attention", "attention", ("patches",))),
+            *(("add", "add", ("patches", "attention")), ("fc", "linear", ("add",))),
+            ("output", "output", ("fc",)),
+        ],
+    ),
+    "one operation of torch": (
+        nn.Sequential(
+            nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 8, batch_first=True), nn.Flatten()
+        ),
+        [
+            *(IN, ("1.self_attn", "attention", ("input",))),
+            *(("1.linear1", "linear", ("1.self_attn",)), ("1.linear2", "linear", ("1.linear1",))),
+            ("output", "output", ("1.linear2",)),
+        ],
+    ),
+    "weights read": (
+        Own(reads_weights, a=conv(), b=nn.Linear(32, 3), c=nn.Linear(3, 2)),
+        [
+            *(IN, ("a", "conv", ("input",)), ("b", "linear", ("a",)), ("c", "linear", ("b",))),
+            ("output", "output", ("c",)),
+        ],
+    ),
+    "tokens": (
+        Own(
+            tokens,
+            embed=nn.Embedding(3, 4),
+            lstm=nn.LSTM(4, 2, batch_first=True),
+            fc=nn.Linear(4, 2),
+        ),
+        [
+            *(IN, ("embed", "embedding", ("input",)), ("lstm", "recurrent", ("embed",))),
+            *(("fc", "linear", ("lstm",)), ("output", "output", ("fc",))),
+        ],
+    ),
     "layer of one's own": (
         nn.Sequential(OwnConv(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)),
         [IN, ("0", "conv", ("input",)), ("2", "linear", ("0",)), ("output", "output", ("2",))],
@@ -192,6 +252,27 @@ def test_the_table_tells_sizes():
         *(32, 32 * 16 * 9, "32x4x4"),
     ]
     assert table.loc["input", "shape"] == "1x8x8" and table.loc["output", "shape"] == "10"
+
+
+def test_the_table_tells_units_and_all_weights_of_any_layer():
+    network, _ = GRAPHS["attention"]
+    nodes, _ = graph(network, torch.rand(1, 1, 4, 4))
+    table = graph_table(network, nodes, traced=True).set_index("node")
+    told = ["kind", "filters", "weights", "shape"]
+    assert table.loc["attention", told].tolist() == ["attention", 2, 4 * 4 * 4, "4x4"]
+    network, _ = GRAPHS["tokens"]
+    nodes, _ = graph(network, torch.rand(1, 1, 2, 4))
+    table = graph_table(network, nodes, traced=True).set_index("node")
+    assert table.loc["embed", told].tolist() == ["embedding", 4, 12, "8x4"]
+    assert table.loc["lstm", told].tolist() == ["recurrent", 2, 4 * 2 * (4 + 2), "8x2"]
+
+
+def test_the_norm_of_a_layer_is_that_of_all_of_its_weights():
+    layer = nn.LSTM(2, 1)
+    for index, parameter in enumerate(layer.parameters()):  # biases are none
+        nn.init.constant_(parameter, [1.0, 2.0, 9.0, 9.0][index])
+    (found,) = weight_norms(nn.Sequential(layer))["value"]
+    assert found == pytest.approx((8 * 1 + 4 * 4) ** 0.5)
 
 
 def test_norms_are_those_of_the_weights():

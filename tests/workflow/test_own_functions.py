@@ -363,6 +363,34 @@ def test_own_variants_as_a_plain_loop_sees_them():
     assert (facts.correct["clean"][1] == right()).all()
 
 
+def test_own_variants_of_an_attention_name_any_of_its_parameters(tmp_path):
+    layer = nn.MultiheadAttention(6, 3)
+    body = (
+        "for key in ('in_proj_weight', 'out_proj.weight'):\n"
+        "        value = layer.get_parameter(key).detach() * options['share']\n"
+        "        yield Variant({'what': key}, key, lambda k=key, v=value: {f'{name}.{k}': v})\n"
+        "    yield Variant({'what': 'head'}, 'h', mask=Mask(name, (2,), 'weights'))\n"
+    )
+    function = write(tmp_path, VARIANT + body)
+    inward, outward, head = own_variants(function, "blocks.0", layer, options={"share": 0.5})
+    assert torch.equal(inward.replace()["blocks.0.in_proj_weight"], layer.in_proj_weight / 2)
+    assert torch.equal(outward.replace()["blocks.0.out_proj.weight"], layer.out_proj.weight / 2)
+    assert head.mask.filters == (2,)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("yield Variant({}, 1, mask=Mask(name, (3,), 'weights'))", "filters in 0..2"),
+        ("layer.out_proj.weight.data *= 0; yield Variant({}, 1, dict)", "out_proj.weight in place"),
+    ],
+)
+def test_mistakes_of_an_ablation_of_an_attention(tmp_path, body, expected):
+    function = write(tmp_path, VARIANT + body + "\n")
+    attention = nn.MultiheadAttention(6, 3)
+    assert expected in error_of(own_variants, function, "a", attention, options={})
+
+
 def test_random_numbers_of_an_ablation_are_seeded(tmp_path):
     function, layer = (
         write(

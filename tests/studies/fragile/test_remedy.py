@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from faultline.attacks.craft import judge
 from faultline.base.errors import UserError
+from faultline.networks.layers import of_units
 from faultline.networks.registry import REGISTRY, build
 from faultline.studies.fragile.remedy import (
     Carrier,
@@ -203,6 +205,74 @@ def test_maps_are_scaled_exactly(name):
     assert kept[layer].sum().item() == pytest.approx(energy.sum().item(), rel=1e-4)
 
 
+# Units of other kinds
+
+
+class Tokens(nn.Module):
+    """Words [n, 5] through an embedding, an attention and a GRU."""
+
+    def __init__(self, **attention):
+        super().__init__()
+        self.embed = nn.Embedding(7, 6)
+        self.attention = nn.MultiheadAttention(6, 3, batch_first=True, **attention)
+        self.gru, self.norm, self.fc = nn.GRU(6, 2, batch_first=True), nn.LayerNorm(2), end(2)["fc"]
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.fc(self.norm(self.gru(x + self.attention(x, x, x)[0])[0]).mean(1))
+
+
+@pytest.mark.parametrize("options", [{}, {"add_bias_kv": True}, {"bias": False}])
+def test_what_a_head_adds_is_scaled_exactly(options):
+    torch.manual_seed(0)
+    network, words = Tokens(**options).eval(), torch.randint(7, (4, 5))
+    for name, parameter in network.attention.named_parameters():
+        if "bias" in name:
+            nn.init.normal_(parameter)
+    factors = torch.tensor([1.5, 0.0, 0.25], dtype=torch.double)
+    mended = remedied(network, {"attention": factors})
+    assert carrier(network, "attention") == Carrier("attention", True)
+    with torch.no_grad():
+        x = network.embed(words)
+        bias = network.attention.out_proj.bias
+        bias = 0 if bias is None else bias
+        expected = 0 * x + bias
+        for head in range(3):  # alone, by removing what the other two add
+            others = of_units(network.attention, {0, 1, 2} - {head})["out_proj.weight"]
+            kept = {"out_proj.weight": network.attention.out_proj.weight.masked_fill(others, 0)}
+            alone, _ = functional_call(network.attention, kept, (x, x, x))
+            expected = expected + factors[head].float() * (alone - bias)
+        torch.testing.assert_close(mended.attention(x, x, x)[0], expected)
+
+    energy = feature_energy(network, ["attention"], words, pixels=lambda x: x)["attention"]
+    law = gains(torch.tensor([0.0, 0.5, 1.0]), energy, strength=0.5)
+    assert (law**2 @ energy).item() == pytest.approx(energy.sum().item())
+
+
+def test_columns_of_an_embedding_are_scaled_exactly():
+    torch.manual_seed(0)
+    network, words = Tokens().eval(), torch.randint(7, (4, 5))
+    factors = torch.linspace(0, 2, 6, dtype=torch.double)
+    mended = remedied(network, {"embed": factors})
+    assert torch.allclose(mended.embed(words), network.embed(words) * factors.float())
+    energy = feature_energy(network, ["embed"], words, pixels=lambda x: x, batch_size=3)["embed"]
+    squares = network.embed(words).double().square().sum(1).mean(0)
+    assert torch.allclose(energy, squares.detach())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layer", [nn.Conv1d, nn.ConvTranspose1d])
+def test_signals_are_scaled_exactly(layer, groups):
+    torch.manual_seed(0)
+    network, x = (
+        chain(conv=layer(2, 4, 3, groups=groups), act=nn.ReLU()).eval(),
+        torch.rand(3, 2, 5),
+    )
+    factors = torch.tensor([0.0, 0.5, 1.0, 3.0], dtype=torch.double)
+    mended = remedied(network, {"conv": factors})
+    assert torch.allclose(mended(x), network(x) * factors.float()[:, None], atol=1e-6)
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()
@@ -258,6 +328,10 @@ class Untraceable(nn.Module):
         (Functional(), "conv", "layer_norm normalises it again"),
         (Shared(), "one", "bn, which normalises it, is used elsewhere"),
         (Twice(), "conv", "used 2 times"),
+        (Tokens(), "gru", "its hidden units read each other"),
+        (chain(embed=nn.Embedding(3, 2, max_norm=1.0)), "embed", "normalises its rows itself"),
+        (chain(a=nn.TransformerEncoderLayer(4, 2)), "a.self_attn", "its own call does not show"),
+        (chain(conv=nn.Conv1d(1, 4, 1), ln=nn.LayerNorm(4)), "conv", "no weight per filter"),
         (Untraceable(), "conv", "cannot be traced"),
     ],
 )

@@ -216,6 +216,97 @@ def test_network_that_cannot_be_traced():
         targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="activation", **DRAWN)
 
 
+# Units of other kinds
+
+
+class Sequence(nn.Module):
+    """Signals [n, 2, 6] through a convolution, an attention, a recurrent layer and a norm."""
+
+    def __init__(self, first=True):
+        super().__init__()
+        self.first = first
+        self.conv = nn.Conv1d(2, 6, 3, padding=1)
+        self.mlp = nn.Linear(6, 6)
+        self.attention = nn.MultiheadAttention(6, 3, batch_first=first)
+        self.norm = nn.LayerNorm(6)
+        self.lstm = nn.LSTM(6, 2, batch_first=first, bidirectional=True)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        x = x.permute(0, 2, 1) if self.first else x.permute(2, 0, 1)
+        x = self.norm(self.mlp(x).tanh() + self.attention(x, x, x)[0])
+        x, _ = self.lstm(x)
+        return self.fc(x.mean(1 if self.first else 0))
+
+
+def heads_by_hand(attention, x):
+    """What each of three heads of two numbers gives, [n, heads, tokens, 2]; x: [n, tokens, 6]."""
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k, v = ((x @ w.T + b).unflatten(2, (3, 2)).transpose(1, 2)
+               for w, b in zip(weights, biases, strict=True))  # fmt: skip
+    return (q @ k.transpose(2, 3) / 2**0.5).softmax(3) @ v
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("at", ["output", "activation"])
+def test_maps_of_every_kind_of_unit(at, first):
+    torch.manual_seed(0)
+    network, x = Sequence(first).eval(), torch.rand(5, 2, 6)
+    network.attention.dropout = 0.5  # which eval mode is without
+    nn.init.normal_(network.attention.in_proj_bias)
+    layers = ["conv", "attention", "mlp", "lstm", "fc"]
+    with feature_maps(network, layers, x, at=at) as maps:
+        found = maps(x)
+    with torch.no_grad():
+        out = network.conv(x)
+        tokens = out.relu().transpose(1, 2)
+        heads = heads_by_hand(network.attention, tokens)
+        attended = heads.transpose(1, 2).flatten(2) @ network.attention.out_proj.weight.T
+        attended = attended + network.attention.out_proj.bias
+        mlp = network.mlp(tokens)
+        normed = network.norm(mlp.tanh() + attended)
+        hidden, _ = network.lstm(normed if first else normed.transpose(0, 1))
+        hidden = hidden if first else hidden.transpose(0, 1)
+    expected = {
+        "conv": out.relu() if at == "activation" else out,
+        "attention": heads.flatten(2),
+        "mlp": (mlp.tanh() if at == "activation" else mlp).transpose(1, 2),
+        "lstm": hidden.transpose(1, 2),
+        "fc": network.fc(hidden.mean(1))[..., None],
+    }
+    for layer in layers:
+        torch.testing.assert_close(found[layer], expected[layer])
+    with feature_maps(network, ["norm"], x, at="output") as maps:
+        torch.testing.assert_close(maps(x)["norm"], normed.transpose(1, 2))
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_row_per_head_and_none_for_what_is_not_seen():
+    torch.manual_seed(0)
+    network, x = Sequence().eval(), torch.rand(5, 2, 6)
+    sets = {"a": (x + 0.1).clamp(0, 1)}
+    table = targeting(network, ["attention", "lstm"], x, sets, at="activation", **DRAWN)
+    assert table.groupby("layer")["filter"].apply(list).to_dict() == {
+        "attention": [0, 1, 2],
+        "lstm": [0, 1, 2, 3],
+    }
+    assert (table["targeting"] > 0).all()
+    network.lstm = nn.LSTM(6, 4, num_layers=2, batch_first=True)
+    projected = nn.LSTM(6, 5, proj_size=4, batch_first=True)
+    for given, reason in ((network.lstm, "of its 2 depths only"), (projected, "by its projection")):
+        network.lstm = given
+        with pytest.raises(UserError, match=reason) as error:
+            targeting(network, ["lstm"], x, sets, at="output", **DRAWN)
+        assert "config key targeting.layers" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_only_images_filters_are_drawn():
+    network = nn.Sequential(nn.ConvTranspose2d(2, 2, 3), nn.Conv1d(1, 2, 3), nn.Embedding(3, 2))
+    network.append(nn.MultiheadAttention(2, 1))
+    assert not len(kernels(network, ["0", "1", "2", "3"]))
+
+
 def test_kernels():
     network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Conv2d(4, 3, 2), nn.Flatten(), nn.Linear(3, 2))
     table = kernels(network, ["0", "1", "3"])

@@ -13,6 +13,7 @@ import torch
 from map_tables import RUN, filter_rows, graph_rows, layer_rows, make_config
 from run_tables import said
 from support import ROOT
+from torch import nn
 
 from faultline.ablation.graph import graph, weight_norms
 from faultline.networks.registry import build
@@ -25,9 +26,27 @@ LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 EMPTY = pd.DataFrame()
 
 
+class Tokens(nn.Module):
+    """A layer of each kind but normalisations."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.embed = nn.Conv2d(1, 4, 8, 8), nn.Embedding(16, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.lstm, self.fc = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.embed.weight
+        x = x + self.attention(x, x, x)[0]
+        return self.fc(self.lstm(x)[0].mean(1))
+
+
 @functools.cache
 def network(name: str):
-    made = build(name, shape=(1, 32, 32), classes=10, mean=0.5, std=0.3, seed=0)
+    if name == "tokens":
+        made = Tokens()
+    else:
+        made = build(name, shape=(1, 32, 32), classes=10, mean=0.5, std=0.3, seed=0)
     return made, graph(made, torch.rand(1, 1, 32, 32))[0]
 
 
@@ -85,7 +104,8 @@ def test_the_first_view_is_drawn_without_a_script():
         (title,) = (t for t in titles if t.startswith(f"{name}: "))
         number = float(re.search(r"S_adv \(pgd\): (\S+)", title)[1].replace("\u2212", "-"))
         assert number == pytest.approx(mean, abs=6e-4)
-        assert "filters, " in title and "mean and range of 2 seeds, 400 images each" in title
+        units = " neurons, " if name == "fc" else " filters, "
+        assert units in title and "mean and range of 2 seeds, 400 images each" in title
     assert len(re.findall(r'<g class="layer ', text)) == len(means) == 10
     assert "S_adv (pgd) at epoch 3, all seeds" in text
     assert text.count('<g class="join"') == 3
@@ -179,6 +199,23 @@ def opened(page: str, folder, *options: str) -> str:
     done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_layers_of_every_kind_have_a_box_and_tell_their_units():
+    tables = make_tables("tokens")
+    filters = [filter_rows("attention", {("fragile", True): 1, ("robust", False): 1})]
+    tables["filters"] = pd.concat(filters)
+    text = shown(tables)
+    titles = html.unescape(" ".join(re.findall(r"<title>(.*?)</title>", text, flags=re.S)))
+    told = {"patches": "conv, 4 filters", "embed": "embedding, 4 columns"}
+    told |= {"attention": "attention, 2 heads", "lstm": "recurrent, 3 hidden units"}
+    told |= {"fc": "linear, 10 neurons"}
+    for layer, units in told.items():
+        assert f"{layer}: {units}, " in titles
+    assert text.count('class="body"') == len(told)
+    assert "\nheads: 1 fragile, 1 robust (not decided)" in titles
+    tags = re.findall(r'<tspan class="units"> (.*?)</tspan>', text)
+    assert tags == ["4 columns", "2 heads", "3 hidden units"]
 
 
 SWITCH = """<script>

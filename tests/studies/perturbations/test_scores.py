@@ -189,6 +189,8 @@ def test_places():
     }
     assert places([("fc", "linear", 3)])["depth"].tolist() == [0]
     assert places([("conv", "conv", 3)])["role"].tolist() == [["first conv", "top conv"]]
+    without_convs = [("embed", "embedding", 8), ("lstm", "recurrent", 4), ("fc", "linear", 2)]
+    assert places(without_convs)["role"].tolist() == [[], [], ["dense"]]
 
 
 def losses(values):

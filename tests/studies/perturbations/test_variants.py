@@ -6,9 +6,12 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 from torch import nn
+from torch.func import functional_call
 
 from faultline.ablation.sweep import sweep
 from faultline.base.errors import UserError
+from faultline.base.seeds import seed_of
+from faultline.networks.layers import filters, of_units
 from faultline.studies.perturbations.variants import (
     count_of,
     entries,
@@ -258,3 +261,76 @@ def test_layer_without_bias():
     assert found == {"weight", "both"}
     with pytest.raises(UserError, match=r"parameters: layer fc has no bias; add weight"):
         variants_of(layer, name="fc", parameters=("bias",), kinds=("gaussian",))
+
+
+# Layers of several weights
+
+LAYERS = {
+    "attention": nn.MultiheadAttention(4, 2, add_bias_kv=True),
+    "attention of three weights": nn.MultiheadAttention(4, 2, kdim=3, vdim=5),
+    "lstm": nn.LSTM(3, 2, num_layers=2),
+    "embedding": nn.Embedding(6, 3),
+    "conv1d": nn.Conv1d(3, 4, 3),
+    "layernorm": nn.LayerNorm(5),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_weight_or_every_bias_is_perturbed_with_its_own_draw_and_statistics(name):
+    layer = LAYERS[name]
+    own, weights = dict(layer.named_parameters()), [k for k, _ in layer.named_parameters()]
+    weights = [key for key in weights if "bias" not in key]
+    for index, parameter in enumerate(own.values()):
+        nn.init.uniform_(parameter, 10 * index + 1, 10 * index + 2)
+    seen = set()
+    for variant in variants_of(layer, kinds=("synapse_knockout", "gaussian", "resample")):
+        columns, changed = variant.columns, 0
+        keys = weights if columns["parameter"] == "weight" else [k for k in own if k not in weights]
+        replaced = variant.replace()
+        assert list(replaced) == [f"2.{key}" for key in keys]
+        for key in keys:
+            before, after = own[key].detach(), replaced[f"2.{key}"]
+            count = count_of(columns["strength"], before.numel())
+            if columns["kind"] == "synapse_knockout":
+                assert (after == 0).sum() == count
+            elif columns["kind"] == "resample":  # 10 to 11, 20 to 21: a tensor keeps to its own
+                assert torch.isin(after, before).all() and (after != before).sum() <= count
+            else:
+                count = before.numel()
+                std = before.double().std(correction=0)
+                assert (after - before).abs().max() < 6 * 0.5 * std + 1e-6
+            changed += count
+            seen.add(((after - before) / before.abs().max()).numpy().tobytes())
+        assert columns["changed_weights"] == changed and variant.key is not None
+        assert torch.equal(*(variant.replace()[f"2.{keys[0]}"] for _ in range(2)))
+    if name.startswith("attention"):  # of tensors alike in shape, none is drawn as another
+        assert len(seen) > 2 * len(own)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_units_of_any_kind_are_knocked_out(name):
+    layer = LAYERS[name]
+    units = filters(layer)
+    for variant in variants_of(layer, kinds=("node_knockout",), shares=(0.0, 0.5, 1.0)):
+        assert len(variant.mask.filters) == int(variant.columns["strength"] * units)
+        belong = of_units(layer, variant.mask.filters)
+        assert variant.columns["changed_weights"] == sum(m.sum().item() for m in belong.values())
+        assert (variant.key is None) == (not variant.mask.filters)
+
+
+def test_an_attention_by_a_second_implementation():
+    torch.manual_seed(0)
+    network = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    tokens = torch.rand(3, 5, 4)
+    for variant in variants_of(network.self_attn, "self_attn", kinds=("synapse_knockout",)):
+        if variant.columns["parameter"] == "weight":
+            found = functional_call(network, variant.replace(), (tokens,))
+            expected = copy.deepcopy(network)
+            weights = [expected.self_attn.in_proj_weight, expected.self_attn.out_proj.weight]
+            for key, weight in zip(("in_proj_weight", "out_proj.weight"), weights, strict=True):
+                seed = seed_of("tensor", variant.key, key)
+                rng = np.random.default_rng(seed)
+                count = count_of(variant.columns["strength"], weight.numel())
+                gone = entries(weight.numel(), count, rng).view(weight.shape)
+                weight.data[gone] = 0
+            torch.testing.assert_close(found, expected(tokens))

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,7 @@ import torch
 from torch import nn
 
 from faultline.base.files import load_table, save_table
+from faultline.networks.layers import layers as layers_of
 from faultline.studies.retraining.frozen import (
     OF_ALL,
     OF_FROZEN,
@@ -15,6 +18,7 @@ from faultline.studies.retraining.frozen import (
     frozen,
     matched,
 )
+from faultline.training.epochs import make_optimizer, train_epochs
 
 
 @pytest.fixture
@@ -56,6 +60,77 @@ def test_bands_are_frozen_without_biases(layers):
     masks = fragile_of(by_band(layers, bands))
     assert masks["second.weight"] == [[False, False, False], [True, True, True]]
     assert not by_band(layers, {}).units
+
+
+# Layers of several parameters, and parameters of several layers
+
+
+class Tied(nn.Module):
+    """A transformer of one block, whose head reads the embedding's weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.attention = nn.Embedding(5, 4), nn.MultiheadAttention(4, 2)
+        self.lstm, self.head = nn.LSTM(4, 2), nn.Linear(4, 5)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.embed(tokens).transpose(0, 1)
+        x, _ = self.attention(x, x, x)
+        x, _ = self.lstm(x)
+        return self.head(x.mean(0).repeat(1, 2))
+
+
+def test_every_parameter_of_a_layer_is_frozen_with_it():
+    network = Tied()
+    given = by_layer(layers_of(network), {"attention"})
+    masks = frozen(given, policy="selective", seed=0)
+    assert list(masks) == [name for name, _ in network.named_parameters()]
+    for name, mask in masks.items():
+        assert mask.shape == network.get_parameter(name).shape
+        assert mask.all() if name.startswith("attention.") else not mask.any()
+    embed = given.units["embed.weight"]
+    assert given.units["head.bias"].unique() == 3 and embed.unique() == 0  # shared: of the first
+
+
+def test_bands_of_a_layer_go_over_all_of_its_weights():
+    network, alphas = Tied(), np.array([-0.2, 0.0, 0.2])
+    bands = {name: (alphas, np.array([False, True, False])) for name in ("attention", "lstm")}
+    given = by_band(layers_of(network), bands)
+    assert list(given.layer) == [0] * 3 + [1] * 3
+    masks = frozen(given, policy="selective", seed=0)
+    weights = ["attention.in_proj_weight", "attention.out_proj.weight"]
+    assert list(masks) == [*weights, "lstm.weight_ih_l0", "lstm.weight_hh_l0"]
+    for name, mask in masks.items():  # the middles of the centres are at -0.1 and 0.1
+        assert torch.equal(mask, network.get_parameter(name).abs() <= 0.1)
+
+
+@pytest.mark.parametrize("by", ["layer", "band"])
+def test_what_is_frozen_keeps_its_bits_in_training(by):
+    torch.manual_seed(0)
+    network = Tied()
+    layers, bands = layers_of(network), {}
+    if by == "layer":
+        given = by_layer(layers, {"embed", "lstm"})
+    else:
+        alphas = (np.array([-0.2, 0.0, 0.2]), np.array([False, True, False]))
+        bands = dict.fromkeys(("embed", "attention", "lstm"), alphas)
+        given = by_band(layers, bands)
+    masks = frozen(given, policy="selective", seed=0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tokens, labels = torch.randint(5, (20, 3)), torch.randint(5, (20,))
+    splits = {"train": (tokens, labels), "validation": (tokens, labels)}
+    dataset = SimpleNamespace(splits=splits, pixels=lambda x: x, bounds=None)
+    settings = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0.1, "batch_size": 10}
+    settings |= {"schedule": {"kind": "constant"}, "recipe": "standard"}
+    settings |= {"augmentation": {"shift": 0, "flip": False}}
+    optimizer, run = make_optimizer(network, settings), {"seed": 0, "epochs": range(2)}
+    given = {"settings": settings, "frozen": masks, "say": lambda _: None} | run
+    list(train_epochs(network, optimizer, dataset, **given))
+    for name, parameter in network.named_parameters():
+        mask = masks.get(name, torch.zeros_like(parameter, dtype=torch.bool))
+        assert torch.equal(parameter[mask], before[name][mask]), name
+        assert (parameter != before[name])[~mask].any() or mask.all(), name
 
 
 # The control

@@ -8,7 +8,7 @@ from faultline.attacks.ascent import fgsm
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
-from faultline.networks.probes import probes, relative_errors, watch
+from faultline.networks.probes import by_image, probes, relative_errors, watch
 from faultline.networks.registry import REGISTRY, build
 from faultline.studies.sustainability.analysis import analyse, noise, perturbers
 from faultline.studies.sustainability.lists import most_vulnerable
@@ -123,6 +123,55 @@ def test_further_probes_of_a_layer_are_numbered():
     with watch(network, at="layer", names=["layer:2"]) as seen:
         network(torch.ones(1, 2))
     assert list(seen) == ["layer:2"]
+
+
+def test_images_come_first():
+    value = torch.rand(3, 4, 2)
+    assert by_image(value, 3) is value
+    assert torch.equal(by_image(value.transpose(0, 1), 3), value)
+    windows = torch.rand(6, 4, 2)
+    assert torch.equal(by_image(windows, 3), windows.view(3, 2, 4, 2))
+    assert by_image(torch.rand(5), 3).shape == (5,)  # of no images
+
+
+class Recurrent(nn.Module):
+    """Tokens through an attention and a GRU, both with the images second or first."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=first)
+        self.gru = nn.GRU(4, 3, batch_first=first)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = x if self.first else x.transpose(0, 1)
+        x, _ = self.attention(x, x, x)
+        x, _ = self.gru(x)
+        return self.fc(x.relu().mean(1 if self.first else 0))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_layers_that_give_several_tensors_the_first_is_read_images_first(first):
+    torch.manual_seed(0)
+    network, x = Recurrent(first).eval(), torch.rand(7, 5, 4)
+    same = Recurrent(not first).eval()
+    same.load_state_dict(network.state_dict())
+    with torch.no_grad(), watch(network, at="layer") as seen:
+        network(x)
+    with torch.no_grad():
+        given = x if first else x.transpose(0, 1)
+        attended, _ = network.attention(given, given, given)
+        hidden, _ = network.gru(attended)
+    for name, out in {"attention": attended, "gru": hidden}.items():
+        assert torch.equal(seen[name], out if first else out.transpose(0, 1))
+    assert list(seen) == ["attention", "gru", "fc"] and seen["gru"].shape == (7, 5, 3)
+    shown = {"at": "layer", "perturbers": {"half": lambda _, images, *rest: images / 2}}
+    errors = [analyse(net, x, torch.zeros(7), **shown)["half"] for net in (network, same)]
+    for name, values in errors[0].items():
+        assert np.allclose(values, errors[1][name], rtol=1e-4) and values.shape == (7,)
+    # what a recurrent layer gives has passed its non-linearity
+    assert probes(network, x, at="activation") == ["gru", "gru:2"]
 
 
 def test_what_runs_outside_of_a_forward_is_no_probe():

@@ -96,6 +96,20 @@ def test_filters_are_ranked_by_clean_score_and_cut_in_the_middle(tables):
     assert ranks == ranked[:2] + ranked[-2:]
 
 
+def test_units_are_called_what_they_are(tables):
+    graph = pd.DataFrame({"dataset": "digits", "network": "small_conv"} | {"layer": ["conv1"]})
+
+    def shown(kind):
+        made = dict(tables) | {"graph": graph.assign(kind=kind)}
+        (figure,) = section.filter_rankings(made, make_config())["blocks"][0]["figures"]
+        return figure
+
+    heads, filters = shown("attention"), shown("conv")
+    assert "its 6 heads at" in heads["caption"] and "the same heads" in heads["read"]
+    assert "filter" not in heads["caption"] + heads["read"] and "head, sorted" in heads["svg"]
+    assert "its 6 filters at" in filters["caption"] and "filter, sorted" in filters["svg"]
+
+
 def both(tables):
     """Tables that hold the scores of each attack under transfer too, of other networks."""
     made = dict(tables)

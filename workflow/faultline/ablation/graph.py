@@ -1,5 +1,7 @@
 """The network drawn as it is: its layers, where branches meet, and nothing in between."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,8 +10,10 @@ from torch import Tensor, fx, nn
 
 from faultline.ablation.tracing import Untraceable, holds_tensor
 from faultline.networks.evaluation import evaluation
-from faultline.networks.layers import filters
+from faultline.networks.layers import filters, weights
+from faultline.networks.layers import kind as kind_of
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.probes import output
 
 JOINS = {"add": "add", "iadd": "add", "mul": "multiply", "imul": "multiply"}
 JOINS |= dict.fromkeys(("cat", "concat", "concatenate", "stack"), "concat")
@@ -17,8 +21,8 @@ JOINS |= dict.fromkeys(("cat", "concat", "concatenate", "stack"), "concat")
 
 
 class Node(NamedTuple):
-    """kind: input, conv, linear, add, multiply, concat, join or output. name: a layer's own, with
-    ":2" where it is called again, or the module that a join is in and its kind. shape: of one
+    """kind: input, output, that of a layer, or add, multiply, concat or join. name: a layer's own,
+    with ":2" where it is called again, or the module that a join is in and its kind. shape: of one
     output. sources: names of the nodes that its input comes from."""
 
     name: str
@@ -32,7 +36,8 @@ def graph(network: nn.Module, image: Tensor) -> tuple[list[Node], str]:
     """(nodes in the order in which they run, why not traced) of a network on images [1, ...].
 
     A network that torch.fx cannot trace, or that is another one when traced, gives the chain of its
-    layers in the order of calls, and the reason; else the reason is empty.
+    layers in the order of calls, and the reason; else the reason is empty. Layers that tracing sees
+    as one operation stand in a chain as well.
     """
     with evaluation(network), torch.no_grad():
         try:
@@ -53,7 +58,7 @@ def graph_table(network: nn.Module, nodes: list[Node], *, traced: bool) -> pd.Da
                 "kind": node.kind,
                 "layer": node.layer,
                 "filters": filters(layer) if layer else 0,
-                "weights": layer.weight.numel() if layer else 0,
+                "weights": sum(w.numel() for w in weights(layer).values()) if layer else 0,
                 "shape": "x".join(map(str, node.shape)),
                 "sources": ",".join(node.sources),
                 "traced": traced,
@@ -64,10 +69,10 @@ def graph_table(network: nn.Module, nodes: list[Node], *, traced: bool) -> pd.Da
 
 def weight_norms(network: nn.Module) -> pd.DataFrame:
     """A row per layer: layer and value, the Euclidean norm of its weights, without biases."""
-    rows = [
-        {"layer": name, "value": torch.linalg.vector_norm(layer.weight.detach().double()).item()}
-        for name, layer in layers_of(network).items()
-    ]
+    rows = []
+    for name, layer in layers_of(network).items():
+        norms = [torch.linalg.vector_norm(w.double()) for w in weights(layer).values()]
+        rows.append({"layer": name, "value": torch.linalg.vector_norm(torch.stack(norms)).item()})
     return pd.DataFrame(rows)
 
 
@@ -75,18 +80,43 @@ class _Tracer(fx.Tracer):
     """Layers stay whole, those of the user's own kinds too."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, nn.Conv2d | nn.Linear) or super().is_leaf_module(module, name)
+        return kind_of(module) is not None or super().is_leaf_module(module, name)
+
+
+Called = tuple[str, tuple[int, ...]]
+"""Name of a layer, shape of one output."""
+
+
+@contextmanager
+def _calls(network: nn.Module) -> Iterator[list[Called]]:
+    """The layers that are called inside the block, on one image, in their order."""
+    called: list[Called] = []
+
+    def keep(name: str):
+        return lambda layer, _, out: called.append((name, tuple(output(layer, out, 1).shape[1:])))
+
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers_of(network).items()]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a graph and keeps the shape of every node that holds data; None of several tensors."""
+    """Runs a graph and keeps the shape of every node that holds data, None of several tensors; and
+    the layers that each node calls, which append themselves to `called`."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, graph: fx.GraphModule, called: list[Called]):
+        super().__init__(graph)
+        self.called = called
         self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
+        self.layers: dict[fx.Node, list[Called]] = {}
 
     def run_node(self, node: fx.Node):
+        before = len(self.called)
         value = super().run_node(node)
+        self.layers[node] = self.called[before:]
         if holds_tensor(value):
             self.shapes[node] = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
         return value
@@ -95,19 +125,28 @@ class _Shapes(fx.Interpreter):
 def _traced(network: nn.Module, image: Tensor) -> list[Node]:
     try:
         found = fx.GraphModule(network, _Tracer().trace(network))
-        run = _Shapes(found)
-        same = torch.allclose(run.run(image.clone()), network(image.clone()), equal_nan=True)
+        with _calls(network) as called:
+            run = _Shapes(found, called)
+            logits = run.run(image.clone())
+        same = torch.allclose(logits, network(image.clone()), equal_nan=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
     if not same:
         raise Untraceable("its trace by torch.fx gives other logits")
     prefix = "body." if hasattr(network, "body") else ""
-    layer_of = {prefix + name: (name, layer) for name, layer in layers_of(network).items()}
+    known = layers_of(network)
     names, nodes, behind = _Names(), [], {}  # behind: node -> nodes of ours that its value is from
 
-    def add(node: fx.Node, name: str, kind: str, sources, layer: str = "") -> None:
-        name, shape = names.new(name), run.shapes.get(node) or ()
+    def reads(node: fx.Node) -> list[Called]:
+        """The layers whose parameters an operation takes, without their being called."""
+        given = [n.target for n in node.all_input_nodes if n.op == "get_attr"]
+        shape = run.shapes.get(node) or ()
+        owns = {name: f"{prefix}{name}." for name in known}
+        return [(name, shape) for name in known if any(t.startswith(owns[name]) for t in given)]
+
+    def add(node: fx.Node, name: str, kind: str, sources, shape=None, layer: str = "") -> None:
+        name, shape = names.new(name), shape or run.shapes.get(node) or ()
         nodes.append(Node(name, kind, layer, shape, tuple(sources)))
         behind[node] = [name]
 
@@ -119,10 +158,10 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
             add(node, "output", "output", sources)
         elif node not in run.shapes:
             behind[node] = []
-        elif node.op == "call_module" and node.target in layer_of:
-            name, layer = layer_of[node.target]
-            kind = "conv" if isinstance(layer, nn.Conv2d) else "linear"
-            add(node, name, kind, sources, layer=name)
+        elif inside := run.layers[node] or reads(node):
+            for name, shape in inside:
+                add(node, name, kind_of(known[name]), sources, shape, layer=name)
+                sources = behind[node]
         elif len(sources) > 1:
             called = node.target if isinstance(node.target, str) else node.target.__name__
             kind = JOINS.get(called.rstrip("_"), "join") if node.op != "call_module" else "join"
@@ -135,25 +174,13 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
 
 
 def _chain(network: nn.Module, image: Tensor) -> list[Node]:
-    names = _Names()
+    names, known = _Names(), layers_of(network)
     nodes = [Node(names.new("input"), "input", "", tuple(image.shape[1:]), ())]
-
-    def ran(name: str, kind: str):
-        def hook(_, __, out: Tensor) -> None:
-            made = names.new(name)
-            nodes.append(Node(made, kind, name, tuple(out.shape[1:]), (nodes[-1].name,)))
-
-        return hook
-
-    hooks = [
-        layer.register_forward_hook(ran(name, "conv" if isinstance(layer, nn.Conv2d) else "linear"))
-        for name, layer in layers_of(network).items()
-    ]
-    try:
+    with _calls(network) as called:
         out = network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for name, shape in called:
+        made, kind = names.new(name), kind_of(known[name])
+        nodes.append(Node(made, kind, name, shape, (nodes[-1].name,)))
     last = nodes[-1].name
     return [*nodes, Node(names.new("output"), "output", "", tuple(out.shape[1:]), (last,))]
 

@@ -14,6 +14,7 @@ from faultline.base import plugins
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.seeds import seeded
+from faultline.networks.layers import filters as filters_of
 
 TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES, "stands_for"}
 """Columns that a variant may not have, as the tables have them already."""
@@ -68,7 +69,7 @@ def _checked(
         raise wrong("a variant has both replace and mask or neither", "give one of them")
     if variant.mask:
         _, filters, at = variant.mask
-        count = len(layer.weight)
+        count = filters_of(layer)
         there = all(isinstance(f, int | np.integer) and 0 <= f < count for f in filters)
         if variant.mask.layer != name or not there or at not in ("weights", "activation"):
             raise wrong(
@@ -77,7 +78,7 @@ def _checked(
             )
         return variant
 
-    parameters = {f"{name}.{key}": p.detach() for key, p in layer.named_parameters(recurse=False)}
+    parameters = {f"{name}.{key}": p.detach() for key, p in layer.named_parameters()}
 
     def made() -> dict[str, Tensor]:
         with plugins.told(function), torch.no_grad(), seeded("own ablation", name, variant.key):
@@ -91,7 +92,7 @@ def _checked(
             found = f"{list(value.shape)} of {value.dtype}"
             expected = f"{list(parameters[key].shape)} of {parameters[key].dtype}"
             raise wrong(f"replaces {key} by {found}", f"expected {expected}")
-    for key, parameter in given.named_parameters(recurse=False):
+    for key, parameter in given.named_parameters():
         if not torch.equal(parameter, parameters[f"{name}.{key}"]):
             raise wrong(f"changes its {key} in place", "change a copy (weight.detach().clone())")
     same = all(torch.equal(value, parameters[key]) for key, value in replaced.items())

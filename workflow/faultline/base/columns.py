@@ -15,4 +15,14 @@ def transfer(attack: str) -> str:
     return f"{attack} transfer"
 
 
+UNITS = {
+    "conv": "filter",
+    "linear": "neuron",
+    "attention": "head",
+    "embedding": "column",
+    "recurrent": "hidden unit",
+    "norm": "channel",
+}
+"""Kind of layer -> what one unit of it is called."""
+
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")

@@ -23,19 +23,9 @@ _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     ),
 }
 
-UNITS = {
-    "conv": "filter",
-    "linear": "neuron",
-    "attention": "head",
-    "embedding": "column",
-    "recurrent": "hidden unit",
-    "norm": "channel",
-}
-"""Kind of layer -> what one unit of it is called."""
-
 
 def kind(module: nn.Module) -> str | None:
-    """The kind of a layer, one of `UNITS`; None for a module that is no layer."""
+    """The kind of a layer, one of `base.columns.UNITS`; None for a module that is no layer."""
     found = next((name for name, types in _KINDS.items() if isinstance(module, types)), None)
     return None if found == "norm" and next(module.parameters(), None) is None else found
 

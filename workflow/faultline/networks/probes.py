@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, of_function
 
@@ -26,21 +27,39 @@ class _Activations(TorchFunctionMode):
         return out
 
 
+def output(layer: nn.Module, given, n: int) -> Tensor:
+    """What a layer gives for n images, [n, ...]: the first tensor that its call returns."""
+    while isinstance(given, tuple):
+        given = given[0]
+    turned = not getattr(layer, "batch_first", True) and given.dim() == 3
+    return given.transpose(0, 1) if turned else by_image(given, n)
+
+
+def by_image(value: Tensor, n: int) -> Tensor:
+    """A tensor that holds n images with these first: [n, ...] as it is, [tokens, n, ...] turned,
+    [n * windows, ...] as [n, windows, ...]. Where there are n tokens, too, it stays as it is."""
+    if len(value) == n:
+        return value
+    if value.dim() > 1 and value.shape[1] == n:
+        return value.transpose(0, 1)
+    return value if len(value) % n else value.unflatten(0, (n, -1))
+
+
 @contextmanager
 def watch(
     network: nn.Module, *, at: str, names: Iterable[str] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Inside the block, each forward fills the dict anew: probe -> its output [n, ...].
 
-    at: "activation", the outputs of activation functions, modules or not; or "layer", the outputs
-    of the layers themselves. A probe is named after the layer that ran last before it; a second one
-    of that name is "<layer>:2". What precedes all layers is no probe. names: only these probes. The
-    outputs are copies that gradients flow through; the network may be in any mode, and nothing
-    stays hooked.
+    at: "activation", the outputs of activation functions, modules or not, and of recurrent layers,
+    which have theirs inside; or "layer", the outputs of the layers themselves. A probe is named
+    after the layer that ran last before it; a second one of that name is "<layer>:2". What precedes
+    all layers is no probe. names: only these probes. The outputs are copies that gradients flow
+    through; the network may be in any mode, and nothing stays hooked.
     """
     seen: dict[str, Tensor] = {}
     wanted = None if names is None else set(names)
-    running, last, counts = False, "", {}
+    running, last, counts, n = False, "", {}, 1
 
     def record(out: Tensor) -> None:
         if not (running and last):
@@ -48,11 +67,11 @@ def watch(
         counts[last] = counts.get(last, 0) + 1
         name = last if counts[last] == 1 else f"{last}:{counts[last]}"
         if wanted is None or name in wanted:
-            seen[name] = out.clone()  # what follows may work in place
+            seen[name] = by_image(out, n).clone()  # what follows may work in place
 
-    def begin(*_) -> None:
-        nonlocal running, last
-        running, last = True, ""
+    def begin(_, inputs) -> None:
+        nonlocal running, last, n
+        running, last, n = True, "", len(inputs[0])
         seen.clear()
         counts.clear()
 
@@ -61,11 +80,11 @@ def watch(
         running = False
 
     def ran(name: str):
-        def hook(_, __, out: Tensor) -> None:
+        def hook(layer: nn.Module, _, out) -> None:
             nonlocal last
             last = name
-            if at == "layer":
-                record(out)
+            if at == "layer" or kind(layer) == "recurrent":
+                record(output(layer, out, n))
 
         return hook
 

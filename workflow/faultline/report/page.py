@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from faultline.base.columns import RUN
+from faultline.base.columns import RUN, UNITS
 from faultline.report import canvas
 
 MAX_ROWS = 400
@@ -101,6 +101,14 @@ def of(table: pd.DataFrame, part: pd.DataFrame, names=RUN) -> pd.DataFrame:
     """The rows of another table that are as the first of `part` in some columns."""
     names = list(names)
     return table[(table[names] == part.iloc[0][names]).all(axis=1)] if len(table) else table
+
+
+def unit(tables: Mapping[str, pd.DataFrame], part: pd.DataFrame, layer: str) -> str:
+    """What one unit of a layer is called, by the graph of the network that `part` is of."""
+    nodes = tables.get("graph", pd.DataFrame())
+    nodes = of(nodes, part, ("dataset", "network"))
+    kinds = list(nodes.loc[nodes["layer"] == layer, "kind"]) if len(nodes) else []
+    return UNITS[kinds[0]] if kinds else "filter"
 
 
 def epochs(count: int) -> str:

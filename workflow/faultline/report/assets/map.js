@@ -23,7 +23,7 @@ for (const map of document.querySelectorAll(".faultmap")) {
       const count = view.strips[i]?.[k];
       return count ? [`${count} ${word(one)}${undecided(one) ? " (not decided)" : ""}`] : [];
     });
-    return said.length ? `${text}\nfilters: ${said.join(", ")}` : text;
+    return said.length ? `${text}\n${data.units[i]}: ${said.join(", ")}` : text;
   };
 
   const path = (letter, d) => {

@@ -134,7 +134,9 @@ MEASURED = {
 
 
 @styled
-def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Figure:
+def targeting_scatter(
+    targeting: pd.DataFrame, association: pd.DataFrame, *, unit: str = "filter"
+) -> Figure:
     """What arrives at a filter against its fragility: a row per attack, its share and that less the
     share of noise of equal norm.
 
@@ -158,7 +160,8 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
                     face = colour if decided else "white"
                     dots = ax.plot(x, y, marker, ls="", ms=5, mfc=face, mec=colour, mew=1)
                     told = chosen.assign(x=x, y=y).to_dict("records")
-                    tips(dots[0], [_said(row, 100 * row[low], 100 * row[high]) for row in told])
+                    of = [(row, 100 * row[low], 100 * row[high]) for row in told]
+                    tips(dots[0], [_said(*each, unit) for each in of])
             even = 100 / part["filter"].nunique() if measure == "share" else 0
             ax.axhline(even, color=GREY, lw=0.8, ls=(0, (1, 2)))
             ax.axvline(0, color=GREY, lw=0.6)
@@ -178,10 +181,10 @@ def targeting_scatter(targeting: pd.DataFrame, association: pd.DataFrame) -> Fig
     return fig
 
 
-def _said(row: dict, low: float, high: float) -> str:
+def _said(row: dict, low: float, high: float, unit: str) -> str:
     sure = "" if row["decided"] else ", not decided"
     return minus(
-        f"seed {row['seed']}, filter {row['filter']}: {row['y']:.2f} [{low:.2f}, {high:.2f}], "
+        f"seed {row['seed']}, {unit} {row['filter']}: {row['y']:.2f} [{low:.2f}, {high:.2f}], "
         f"fragility {row['x']:.2f}, {row['class']}{sure}, n = {row['n']:,}"
     )
 
@@ -196,7 +199,7 @@ def _correlation(association: pd.DataFrame, attack: str, measure: str) -> str:
 
 
 @styled
-def fragile_sets(filters: pd.DataFrame) -> Figure:
+def fragile_sets(filters: pd.DataFrame, *, unit: str = "filter") -> Figure:
     """Classes of one layer's filters by S_clean: filters down, epochs across, a panel per seed.
 
     Pale with a question mark: not decided.
@@ -228,7 +231,7 @@ def fragile_sets(filters: pd.DataFrame) -> Figure:
                 ax.text(x + 0.5, y + 0.5, mark, **at)
         mesh(ax, colours, names, epochs, title=f"seed {seed}", xlabel="epoch")
         ax.tick_params(axis="y", labelsize=6.5)
-    axes[0][0].set_ylabel("filter")
+    axes[0][0].set_ylabel(unit)
     handles = []
     for name in ("fragile", "robust", "antifragile"):
         handles.append(patch(class_colour(name, True), f"{CLASS_SYMBOLS[name]}  {name}"))

@@ -10,9 +10,11 @@ that keeps the layer's total feature energy, sum of E_i over its filters with E_
 map i summed over its pixels.
 
 A gain acts on the weight and bias of the layer or, where a normalisation follows, of that: its
-input could be scaled at will without any effect that is a gain. Either way the map behind the
-normalisation is scaled by g_i exactly, and so is what a ReLU makes of it. With another
-non-linearity, the map in front of it is scaled, and its energy is the one that is kept.
+input could be scaled at will without any effect that is a gain. That of an attention head acts on
+its columns of the output projection, so what it adds to the attention's output is scaled. Either
+way the map behind the normalisation is scaled by g_i exactly, and so is what a ReLU makes of it.
+With another non-linearity, the map in front of it is scaled, and its energy is the one that is
+kept.
 """
 
 import copy
@@ -30,9 +32,10 @@ from faultline.attacks.craft import judge
 from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
-from faultline.studies.fragile.targeting import feature_maps, hooked_maps
+from faultline.studies.fragile.targeting import feature_maps, hooked_maps, unit_axis
 
 
 def gains(fragility: Tensor, energy: Tensor, *, strength: float) -> Tensor:
@@ -70,36 +73,47 @@ class Carrier(NamedTuple):
 
 def carrier(network: nn.Module, layer: str) -> Carrier:
     """Where the gains of a layer act. UserError with the reason where they cannot."""
-    known = layers_of(network)
+    known = layers_of(network, norms=True)
     if layer not in known:
-        raise UserError(f"layer {layer!r} is not in the network; there are: {some(known)}")
+        there = some(layers_of(network))
+        raise UserError(f"layer {layer!r} is not in the network; there are: {there}")
 
     def refuse(reason: str):
         raise UserError(
             f"config key remedy.layers: gains cannot act on {layer}: {reason}; leave this layer out"
         )
 
+    if kind(known[layer]) == "recurrent":
+        refuse("its hidden units read each other, so a gain would change more than their size")
+    if getattr(known[layer], "max_norm", None) is not None:
+        refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
         graph = fx.symbolic_trace(network).graph
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())
     calls = [n for n in graph.nodes if modules.get(_target(n)) is known[layer]]
-    if len(calls) != 1:
+    if not calls:
+        refuse("its own call does not show when the network is traced")
+    if len(calls) > 1:
         refuse(f"it is used {len(calls)} times in one pass")
     node = place = calls[0]
+    if kind(known[layer]) == "attention":  # which mixes its heads before anything follows
+        return Carrier(node.target, True)
     while len(node.users) == 1:
         user = next(iter(node.users))
-        kind = operation(user, modules).kind
-        if kind is Kind.NORMALISATION and _target(user) and place is calls[0]:
+        does = operation(user, modules).kind
+        if does is Kind.NORMALISATION and _target(user) and place is calls[0]:
             place = user
-        elif kind is not Kind.TRANSPARENT:
+        elif does is not Kind.TRANSPARENT:
             break
         node = user
     found = modules[place.target]
     if place is not calls[0]:
         weight = getattr(found, "weight", None)
-        if weight is None or len(weight) != len(known[layer].weight):
+        whole = weight is not None and len(weight) == filters(known[layer])
+        axes = getattr(found, "normalized_shape", None)  # the first must be that of the units
+        if not whole or (axes and len(axes) != max(known[layer].weight.dim() - 1, 1)):
             refuse(f"{_plain(place)} normalises it and has no weight per filter")
         if sum(_target(n) == place.target for n in graph.nodes) != 1:
             refuse(f"{_plain(place)}, which normalises it, is used elsewhere too")
@@ -120,11 +134,12 @@ def _plain(node: fx.Node) -> str:
 def _next_norm(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
     """The first normalisation that the maps themselves reach, not mixed with others on the way."""
     for user in node.users:
-        kind = operation(user, modules).kind
-        if kind is Kind.NORMALISATION:
+        does = operation(user, modules).kind
+        if does is Kind.NORMALISATION:
             return user
-        mixes = len(user.all_input_nodes) > 1 or hasattr(modules.get(_target(user)), "weight")
-        mixes = (mixes and kind is not Kind.CHANNELWISE) or kind is Kind.MIXING
+        module = modules.get(_target(user))
+        mixes = len(user.all_input_nodes) > 1 or hasattr(module, "weight") or kind(module)
+        mixes = (mixes and does is not Kind.CHANNELWISE) or does is Kind.MIXING
         if not mixes and (found := _next_norm(user, modules)):
             return found
     return None
@@ -140,12 +155,25 @@ def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
     """A copy of the network with the maps of each layer scaled by its gains, [filters]."""
     mended = copy.deepcopy(network)
     for layer, factors in gain.items():
-        module = mended.get_submodule(carrier(network, layer).path)
-        for parameter in (module.weight, module.bias):
-            if parameter is not None:
-                shape = (-1, *[1] * (parameter.dim() - 1))
-                parameter.data.mul_(factors.to(parameter).reshape(shape))
+        _scale(mended.get_submodule(carrier(network, layer).path), factors)
     return mended
+
+
+def _scale(module: nn.Module, factors: Tensor) -> None:
+    """Scale what each unit of a layer or normalisation gives, in place; of a head, what it adds."""
+    if kind(module) == "attention":
+        found = {module.out_proj.weight: factors.repeat_interleave(module.head_dim)}
+    elif kind(module) == "embedding":
+        found = {module.weight: factors}
+    else:
+        parameters = [module.weight, getattr(module, "bias", None)]
+        found = {p: factors.reshape(-1, *[1] * (p.dim() - 1)) for p in parameters if p is not None}
+    if getattr(module, "transposed", False):  # its weight is [inputs, outputs / groups, ...]
+        rows = factors.reshape(module.groups, -1)
+        rows = rows.repeat_interleave(module.in_channels // module.groups, 0)
+        found[module.weight] = rows.reshape(*rows.shape, *[1] * (module.weight.dim() - 2))
+    for parameter, factor in found.items():
+        parameter.data.mul_(factor.to(parameter))
 
 
 def nodal_fragility(
@@ -158,8 +186,8 @@ def nodal_fragility(
     memory: float | None = None,
 ) -> Tensor:
     """d_i: the accuracy that the network loses without filter i of a layer, float64 [filters]."""
-    module = layers_of(network)[layer]
-    variants = list(nodal_variants(layer, module, filters=range(len(module.weight)), at=at))
+    module = layers_of(network, norms=True)[layer]
+    variants = list(nodal_variants(layer, module, filters=range(filters(module)), at=at))
     facts = sweep(network, variants, {"clean": images}, labels, ablated=[layer], memory=memory)
     return torch.from_numpy(facts.base["clean"].mean() - facts.correct["clean"].mean(1))
 
@@ -179,13 +207,10 @@ def feature_energy(
     last one that gains scale exactly.
     """
     carriers = {layer: carrier(network, layer) for layer in layers}
-    sums, known = dict.fromkeys(layers, 0), layers_of(network)
+    sums, known = dict.fromkeys(layers, 0), layers_of(network, norms=True)
     behind = [layer for layer in layers if carriers[layer].passed_on]
     before = {
-        layer: (
-            network.get_submodule(carriers[layer].path),
-            1 if isinstance(known[layer], nn.Conv2d) else -1,
-        )
+        layer: (network.get_submodule(carriers[layer].path), unit_axis(known[layer]))
         for layer in layers
         if layer not in behind
     }

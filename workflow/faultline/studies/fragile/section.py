@@ -21,7 +21,7 @@ def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         for layer, of_layer in last.groupby("layer", sort=False):
             level = 1 - config["scores"]["confidence"]
             texts = [
-                _associated(attack, rows, level)
+                _associated(attack, rows, level, f"{page.unit(tables, part, layer)}s")
                 for attack, rows in of_layer.groupby("attack", sort=False)
             ]
             yield f"Fragility and targeting, {run}, {layer}", " ".join(texts)
@@ -55,23 +55,23 @@ def verdict(tables: dict, config: dict) -> dict:
     return {"did the remedy help?": cell}
 
 
-def _associated(attack: str, rows: pd.DataFrame, level: float) -> str:
+def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> str:
     """That an attack aims at fragile filters is said where its excess over noise of equal norm goes
     with fragility, corrected for all tests at hand, and nowhere else."""
     whole = rows[rows["level"] == "all seeds"].set_index(["measure", "statistic"])
     excess = whole.loc[("excess", "spearman")]
     if np.isnan(excess["value"]):
         return (
-            f"{attack}: whether it aims at fragile filters cannot be told, as Spearman's "
+            f"{attack}: whether it aims at fragile {units} cannot be told, as Spearman's "
             "correlation is undefined: nothing varies."
         )
     told = excess["q_value"] < level
-    verdict = "whether it aims at fragile filters cannot be told"
+    verdict = f"whether it aims at fragile {units} cannot be told"
     if told:
-        verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile filters"
+        verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile {units}"
     text = (
         f"{attack}: {verdict}. Spearman of fragility with the share of the attack less that of "
-        f"noise of equal norm {_tested(excess)}, {excess['n']} filters in "
+        f"noise of equal norm {_tested(excess)}, {excess['n']} {units} in "
         f"{page.count(range(excess['seeds']), 'seed')}"
     )
     if not told and not np.isnan(excess["detectable"]):
@@ -84,13 +84,14 @@ def _associated(attack: str, rows: pd.DataFrame, level: float) -> str:
     text += f". With the {'; with the '.join(others)}"
     share, over = (whole.loc[(measure, "on_fragile")] for measure in ("share", "excess"))
     if np.isnan(share["value"]) or np.isnan(over["value"]):
-        which = {0: "no filter is fragile", share["n"]: "every filter is fragile"}.get(
-            share["fragile"], "in each seed every filter is fragile, or none"
+        unit = units.removesuffix("s")
+        which = {0: f"no {unit} is fragile", share["n"]: f"every {unit} is fragile"}.get(
+            share["fragile"], f"in each seed every {unit} is fragile, or none"
         )
         return f"{text}. {which[0].upper()}{which[1:]}, so no share of theirs is compared."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
     return text + (
-        f". {page.percent(share['value'])} of the attack falls on the fragile filters, by chance "
+        f". {page.percent(share['value'])} of the attack falls on the fragile {units}, by chance "
         f"{low} to {high}, and of the noise {page.percent(share['value'] - over['value'])} "
         f"(difference: q {_p(over['q_value'])})."
     )
@@ -124,8 +125,8 @@ def targeting(tables: dict, config: dict) -> dict:
         for layer in names:
             of_layer = canvas.last_epoch(part[part["layer"] == layer])
             epoch, count = of_layer["epoch"].max(), of_layer["filter"].nunique()
-            n = page.n_ablated(of_layer, config)
-            where = f"{layer} at epoch {epoch}. {n}, {count} filters each"
+            n, unit = page.n_ablated(of_layer, config), page.unit(tables, part, layer)
+            where = f"{layer} at epoch {epoch}. {n}, {count} {unit}s each"
             drawn, known = _here(kernels, layer, epoch), _here(associated, layer, epoch)
             figures = []
             if len(drawn):
@@ -133,12 +134,12 @@ def targeting(tables: dict, config: dict) -> dict:
             if of_layer["fragility"].notna().any():
                 figures.append(
                     page.figure(
-                        draw.targeting_scatter(of_layer, known),
+                        draw.targeting_scatter(of_layer, known, unit=unit),
                         name=f"targeting-{index}-{layer}",
-                        alt=f"Fragility against targeting of the filters of {layer} of {run}",
+                        alt=f"Fragility against targeting of the {unit}s of {layer} of {run}",
                         caption=f"{where}; bars: {confidence:.0%} intervals over images; q: "
                         "permutation p-values, two-sided, corrected for all tests of this epoch.",
-                        read="If attacks sought out the fragile filters, dots would rise to the "
+                        read=f"If attacks sought out the fragile {unit}s, dots would rise to the "
                         "right, also beyond what noise of equal norm does (the right panel). "
                         "Hollow: the class is not decided. Fragility is measured with an error "
                         "of its own, which weakens any correlation.",
@@ -146,7 +147,7 @@ def targeting(tables: dict, config: dict) -> dict:
                 )
             else:
                 notes.append(f"{layer} has no fragility: it is not in nodal_dropout.layers.")
-            tables_ = [_association_table(known), _filter_table(of_layer)]
+            tables_ = [_association_table(known, unit), _filter_table(of_layer, unit)]
             blocks.append(
                 page.block(f"{run}, {layer}", figures=figures, notes=notes, tables=tables_)
             )
@@ -190,14 +191,14 @@ def _gallery(kernels, targeting, name, run, where) -> dict:
     )
 
 
-def _association_table(rows: pd.DataFrame) -> dict | None:
+def _association_table(rows: pd.DataFrame, unit: str) -> dict | None:
     if not len(rows):
         return None
     measures = {"relative": "change / clean norm", "excess": "share less that of noise"}
     columns = {
         "attack": "attack",
         "targeting": rows["measure"].replace(measures),
-        "statistic": rows["statistic"].replace({"on_fragile": "sum over fragile filters"}),
+        "statistic": rows["statistic"].replace({"on_fragile": f"sum over fragile {unit}s"}),
         "seed": "seed",
         "value": ("value", page.number),
         "by chance": ("chance", page.number),
@@ -205,7 +206,7 @@ def _association_table(rows: pd.DataFrame) -> dict | None:
         "p": ("p_value", page.small),
         "q": ("q_value", page.small),
         "smallest told": ("detectable", page.number),
-        "filters": "n",
+        f"{unit}s": "n",
         "fragile": "fragile",
         "untouched": "untouched",
     }
@@ -214,12 +215,12 @@ def _association_table(rows: pd.DataFrame) -> dict | None:
     )
 
 
-def _filter_table(rows: pd.DataFrame) -> dict | None:
+def _filter_table(rows: pd.DataFrame, unit: str) -> dict | None:
     rows = rows.sort_values(["seed", "attack", "fragility"], ascending=[True, True, False])
     columns = {
         "seed": "seed",
         "attack": "attack",
-        "filter": "filter",
+        unit: "filter",
         "class": "class",
         "decided": ("decided", page.yes),
         "fragility (points)": ("fragility", page.points),
@@ -233,7 +234,7 @@ def _filter_table(rows: pd.DataFrame) -> dict | None:
         "mean l1 change": ("targeting", page.number),
         "std over images": ("std", page.number),
     }
-    return page.table("Filter by filter", rows, columns, source="targeting.tsv")
+    return page.table(f"{unit.capitalize()} by {unit}", rows, columns, source="targeting.tsv")
 
 
 def overlap(tables: dict, config: dict) -> dict:
@@ -243,21 +244,21 @@ def overlap(tables: dict, config: dict) -> dict:
         filters = page.of(tables["filters"], part)
         for layer in names:
             of_layer = part[part["layer"] == layer]
-            sets = filters[filters["layer"] == layer]
+            sets, unit = filters[filters["layer"] == layer], page.unit(tables, part, layer)
             figures = []
             if sets["filter"].nunique() <= MAX_FILTERS:
                 figures.append(
                     page.figure(
-                        draw.fragile_sets(sets),
+                        draw.fragile_sets(sets, unit=unit),
                         name=f"fragile-sets-{index}-{layer}",
-                        alt=f"Classes of the filters of {layer} of {run} at every epoch",
+                        alt=f"Classes of the {unit}s of {layer} of {run} at every epoch",
                         caption=f"{layer}: classes by S_clean. {page.n_ablated(sets, config)}"
                         + (
                             f"; the first {draw.MAX_SEEDS} seeds."
                             if sets["seed"].nunique() > draw.MAX_SEEDS
                             else "."
                         ),
-                        read="A row that keeps its colour is a filter that stays what it is. Pale "
+                        read=f"A row that keeps its colour is a {unit} that stays what it is. Pale "
                         "with a question mark: not decided.",
                     )
                 )
@@ -267,21 +268,21 @@ def overlap(tables: dict, config: dict) -> dict:
                         draw.overlap_dots(of_layer),
                         name=f"overlap-{index}-{layer}",
                         alt=f"Overlap of the fragile sets of {layer} of {run}",
-                        caption=f"{layer}: filters that are fragile in both checkpoints, of those "
+                        caption=f"{layer}: {unit}s that are fragile in both checkpoints, of those "
                         "fragile in either. Grey: what sets of the same sizes, drawn at random, "
                         f"give in the central {config['scores']['confidence']:.0%} of cases.",
-                        read="Right of the grey, the fragile set lasts. Between seeds filters "
+                        read=f"Right of the grey, the fragile set lasts. Between seeds {unit}s "
                         "share nothing but their number, so chance is expected there.",
                     )
                 )
             else:
-                notes.append(f"{layer}: no two checkpoints have a fragile filter to compare.")
+                notes.append(f"{layer}: no two checkpoints have a fragile {unit} to compare.")
             blocks.append(
                 page.block(
                     f"{run}, {layer}",
                     figures=figures,
                     notes=notes,
-                    tables=[_overlap_table(of_layer)],
+                    tables=[_overlap_table(of_layer, unit)],
                 )
             )
             notes = []
@@ -295,7 +296,7 @@ def overlap(tables: dict, config: dict) -> dict:
     )
 
 
-def _overlap_table(rows: pd.DataFrame) -> dict | None:
+def _overlap_table(rows: pd.DataFrame, unit: str) -> dict | None:
     def checkpoint(seed, epoch):
         return "seed " + rows[seed].astype(str) + ", epoch " + rows[epoch].astype(str)
 
@@ -308,7 +309,7 @@ def _overlap_table(rows: pd.DataFrame) -> dict | None:
         "by chance": ("chance", page.number),
         "interval of chance": ("chance_low", "chance_high", page.bracket),
         "p (as large, uncorrected)": ("p_value", page.small),
-        "filters": "n",
+        f"{unit}s": "n",
         "left out": "left_out",
     }
     return page.table("Overlaps", rows, columns, source="fragile_overlap.tsv")

@@ -7,8 +7,9 @@ Anything that disturbs the image arrives at filters with large weights more than
 attack does beyond that is told against noise of equal norm (see `noisy`), image by image.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.probes import by_image, output
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
 
@@ -32,36 +35,84 @@ def feature_maps(
     """Inside the block: a function of images [n, ...] that gives layer -> maps [n, filters, size].
 
     at: "output", what the layer itself gives, or "activation", what has passed its normalisation
-    and non-linearity. A layer that is used several times has the maps of all its uses. example:
-    a few images. The network is in eval mode meanwhile and keeps no hook. UserError for a layer
-    that is not there and for a network that does not show where its activations are.
+    and non-linearity; attention heads and hidden units have theirs inside, so they are the same at
+    both. What a head gives is that which the output projection of the attention reads. A layer that
+    is used several times has the maps of all its uses. example: a few images. The network is in
+    eval mode meanwhile and keeps no hook. UserError for a layer that is not there or does not give
+    what its units give, and for a network that does not show where its activations are.
     """
-    known = layers_of(network)
+    known, layers = layers_of(network, norms=True), list(layers)
     if missing := [layer for layer in layers if layer not in known]:
-        raise UserError(f"layer {missing[0]!r} is not in the network; there are: {some(known)}")
-    axes = {layer: 1 if isinstance(known[layer], nn.Conv2d) else -1 for layer in layers}
-    if at == "activation":
-        with torch.no_grad():
-            yield _traced_maps(network, axes, example)
+        there = some(layers_of(network))
+        raise UserError(f"layer {missing[0]!r} is not in the network; there are: {there}")
+    for layer in layers:
+        _check(layer, known[layer])
+    inside = [name for name in layers if kind(known[name]) in ("attention", "recurrent")]
+    traced = [name for name in layers if at == "activation" and name not in inside]
+    hooked = {name: (known[name], unit_axis(known[name])) for name in layers if name not in traced}
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        readers = []
+        if traced:
+            axes = {name: unit_axis(known[name]) for name in traced}
+            readers.append(_traced_maps(network, axes, example))
+        if hooked:
+            readers.append(stack.enter_context(hooked_maps(network, hooked)))
+
+        def maps(images: Tensor) -> dict[str, Tensor]:
+            found = {}
+            for reader in readers:
+                found |= reader(images)
+            return found
+
+        yield maps
+
+
+def _check(name: str, layer: nn.Module) -> None:
+    """UserError where what a layer gives does not show what each of its units gives."""
+    if kind(layer) == "recurrent" and getattr(layer, "num_layers", 1) > 1:
+        why = f"of its {layer.num_layers} depths only the last is seen from outside"
+    elif kind(layer) == "recurrent" and getattr(layer, "proj_size", 0):
+        why = "its hidden units are mixed by its projection"
+    elif len(getattr(layer, "normalized_shape", (1,))) > 1:
+        why = "its channels stand along several axes"
     else:
-        with hooked_maps(network, {layer: (known[layer], axes[layer]) for layer in layers}) as maps:
-            yield maps
+        return
+    raise UserError(
+        f"config key targeting.layers: what each unit of {name} gives cannot be read: {why}; leave "
+        "this layer out"
+    )
+
+
+def unit_axis(layer: nn.Module) -> int:
+    """The axis of what a layer gives, [n, ...], along which its units stand."""
+    on_rows = isinstance(layer, nn.LayerNorm | nn.RMSNorm)
+    return 1 if kind(layer) == "conv" or (kind(layer) == "norm" and not on_rows) else -1
 
 
 @contextmanager
-def hooked_maps(network: nn.Module, places: dict[str, tuple[nn.Module, int]]) -> Iterator[Maps]:
+def hooked_maps(network: nn.Module, places: Mapping[str, tuple[nn.Module, int]]) -> Iterator[Maps]:
     """As `feature_maps`, of any modules; places: name -> (module, axis of its filters)."""
     seen: dict[str, list[Tensor]] = {}
+    n = 0
 
-    def keep(name, axis):
-        # a copy, as what follows may work in place
-        return lambda _, __, out: seen.setdefault(name, []).append(_by_filter(out, axis).clone())
+    def keep(name, axis, module):
+        heads = _heads(module) if kind(module) == "attention" else None
+
+        def hook(_, args, kwargs, out):
+            found = heads(args, kwargs, n) if heads else _by_filter(output(module, out, n), axis)
+            seen.setdefault(name, []).append(found.clone())  # as what follows may work in place
+
+        return hook
 
     hooks = [
-        module.register_forward_hook(keep(name, axis)) for name, (module, axis) in places.items()
+        module.register_forward_hook(keep(name, axis, module), with_kwargs=True)
+        for name, (module, axis) in places.items()
     ]
 
     def maps(images: Tensor) -> dict[str, Tensor]:
+        nonlocal n
+        n = len(images)
         seen.clear()
         network(images)
         return {name: torch.cat(parts, 2) for name, parts in seen.items()}
@@ -89,12 +140,30 @@ def _traced_maps(network: nn.Module, axes: dict[str, int], example: Tensor) -> M
 
     def maps(images: Tensor) -> dict[str, Tensor]:
         values = traced.run(nodes, {}, keep=wanted, images=images)
-        return {
-            layer: torch.cat([_by_filter(values[node], axis) for node in places[layer]], 2)
+        n = len(images)
+        parts = {
+            layer: [_by_filter(by_image(values[node], n), axis) for node in places[layer]]
             for layer, axis in axes.items()
         }
+        return {layer: torch.cat(found, 2) for layer, found in parts.items()}
 
     return maps
+
+
+def _heads(attention: nn.MultiheadAttention) -> Callable[[tuple, dict, int], Tensor]:
+    """A function of what an attention is called with, for n images, that gives what each head gives
+    [n, heads, size]: the attention again, with an output projection that leaves them side by side.
+    """
+    apart = copy.deepcopy(attention).eval()
+    apart.out_proj.weight.data = torch.eye(attention.embed_dim).to(attention.out_proj.weight)
+    if apart.out_proj.bias is not None:
+        apart.out_proj.bias.data.zero_()
+
+    def heads(args, kwargs, n: int) -> Tensor:
+        found = output(apart, apart(*args, **kwargs), n)
+        return found.unflatten(-1, (filters(apart), -1)).movedim(-2, 1).flatten(2)
+
+    return heads
 
 
 def _by_filter(value: Tensor, axis: int) -> Tensor:
@@ -233,10 +302,11 @@ def kernels(network: nn.Module, layers: Iterable[str]) -> pd.DataFrame:
 
     Columns: layer, filter, channel, row, column, weight.
     """
-    known, tables = layers_of(network), []
+    known, tables = layers_of(network, norms=True), []
     for layer in layers:
-        weight = known[layer].weight.detach()
-        if weight.dim() == 4 and weight.shape[1] <= 3:
+        module = known[layer]
+        if isinstance(module, nn.Conv2d) and module.weight.shape[1] <= 3:
+            weight = module.weight.detach()
             where = np.indices(tuple(weight.shape)).reshape(4, -1)
             columns = dict(zip(("filter", "channel", "row", "column"), where, strict=True))
             columns["weight"] = weight.flatten().cpu().numpy()

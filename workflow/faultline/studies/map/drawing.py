@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from faultline.base.columns import CLASSES
+from faultline.base.columns import CLASSES, UNITS
 from faultline.report.canvas import CLASS_COLOURS, CLASS_SYMBOLS, shortened
 from faultline.report.page import minus
 from faultline.studies.map.layout import Box, Frame, Part
@@ -27,16 +27,25 @@ JOIN_MARKS = {
 }
 
 
-def fault_map(parts: Sequence[Part], views: Views, *, told: Mapping[str, str], alt: str) -> Markup:
+def fault_map(
+    parts: Sequence[Part],
+    views: Views,
+    *,
+    told: Mapping[str, str],
+    units: Mapping[str, tuple[int, str]],
+    alt: str,
+) -> Markup:
     """The map of one network, as an element to put into a page.
 
-    told: node -> what the page tells of it, whatever is shown. alt: what the whole is, in words.
+    told: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
+    what they are called. alt: what the whole is, in words.
     """
     score, epoch, seed = views.chosen
-    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], told)
+    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], told, units)
     colours = ";".join(f"--{LETTERS[name]}:{CLASS_COLOURS[name]}" for name in CLASSES[:3])
     svg = "\n".join(drawn.part(part, f"{alt}, part {i}") for i, part in enumerate(parts, 1))
     data = views._asdict() | {"strip": STRIP_ORDER, "signs": SIGNS, "words": WORDS}
+    data["units"] = [units[name][1] for name in views.layers]
     data["views"] = [[[v._asdict() for v in row] for row in of] for of in views.views]
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
@@ -75,8 +84,9 @@ def _key() -> str:
 class _Drawn:
     """The parts of a map, drawn for one view."""
 
-    def __init__(self, views: Views, view: View, score: str, told: Mapping[str, str]):
+    def __init__(self, views: Views, view: View, score: str, told: Mapping[str, str], units):
         self.views, self.view, self.score, self.told = views, view, score, told
+        self.units: Mapping[str, tuple[int, str]] = units
         self.number = {name: i for i, name in enumerate(views.layers)}
 
     def part(self, part: Part, alt: str) -> str:
@@ -101,7 +111,7 @@ class _Drawn:
         )
 
     def box(self, box: Box) -> str:
-        if box.kind in ("conv", "linear"):
+        if box.kind in UNITS:
             return self.layer(box)
         head = f'<g class="{"end" if box.kind in ("input", "output") else "join"}"'
         at = f' transform="translate({_n(box.x + box.width / 2)} {_n(box.y + box.height / 2)})">'
@@ -122,7 +132,10 @@ class _Drawn:
         value, inner = self.view.value[i], box.width - CHIP - PAD
         long = 0 if value is None else (box.width - CHIP) * abs(value) / self.views.scale
         sign = SIGNS.get(letter.upper(), "") + ("?" if letter.islower() else "")
-        name = _text(box.label, int((inner - 34) / 6.6))
+        room = int((inner - 34) / 6.6)
+        name, tag = _text(box.label, room), f" {self.units[layer][0]:,} {self.units[layer][1]}"
+        if box.kind not in ("conv", "linear") and len(box.label) + len(tag) <= room:
+            name += f'<tspan class="units">{tag}</tspan>'
         title = self.told[box.node] + "\n" + self.line(i)
         return (
             f'<g class="layer {letter if letter != "." else "N"}" data-layer="{i}" '
@@ -155,7 +168,7 @@ class _Drawn:
                 for one, count in zip(STRIP_ORDER, counts, strict=True)
                 if count
             ]
-            text += "\nfilters: " + ", ".join(said)
+            text += f"\n{self.units[self.views.layers[i]][1]}: " + ", ".join(said)
         return text
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from faultline.base.columns import UNITS
+
 BOX, JOIN, PILL = 24.0, 14.0, 18.0
 """Heights of a layer, of a join, of input and output."""
 
@@ -201,7 +203,7 @@ def _claim(spans: list[list[Span]], low: int, high: int) -> int:
 
 
 def _size(kind: str, box: float) -> tuple[float, float]:
-    if kind in ("conv", "linear"):
+    if kind in UNITS:
         return box, BOX
     return (104.0, PILL) if kind in ("input", "output") else (JOIN, JOIN)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from faultline.base.columns import UNITS
 from faultline.report import page
 from faultline.run.plan import Plan
 from faultline.studies.map import figures as draw
@@ -49,6 +50,10 @@ def fault_maps(tables: dict, config: dict) -> dict:
                 layout(given),
                 found,
                 told={row["node"]: _told(row) for row in nodes.to_dict("records")},
+                units={
+                    row["layer"]: (row["filters"], _units(row))
+                    for row in nodes[nodes["layer"] != ""].to_dict("records")
+                },
                 alt=f"Fault map of {run}",
             ),
             "caption": f"{run}: {len(found.layers)} layers, coloured by their class, the score in "
@@ -56,9 +61,9 @@ def fault_maps(tables: dict, config: dict) -> dict:
             "read": "The network runs downwards. A box is a layer: its letter and colour are the "
             "class, a dashed box with a question mark is not decided, and the bar is the size of "
             f"the score, as wide as the box for {found.scale / 1000:.2f}. The strip at its foot is "
-            "its filters, a cell each, the fragile ones first; it is grey where single filters "
-            "were not removed. Over several seeds: the class that most give, decided where all "
-            "agree, and the mean score. Point at anything for its numbers.",
+            "its units (filters, neurons, heads), a cell each, the fragile ones first; it is grey "
+            "where single units were not removed. Over several seeds: the class that most give, "
+            "decided where all agree, and the mean score. Point at anything for its numbers.",
         }
         blocks.append(page.block(run, figures=[figure], notes=notes))
     return page.section(
@@ -78,11 +83,15 @@ def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
     return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
 
 
+def _units(row: dict) -> str:
+    return f"{UNITS[row['kind']]}s"
+
+
 def _told(row: dict) -> str:
     shape = row["shape"].replace("x", "\u00d7")
     if row["layer"]:
         return (
-            f"{row['node']}: {row['kind']}, {row['filters']:,} filters, {row['weights']:,} "
+            f"{row['node']}: {row['kind']}, {row['filters']:,} {_units(row)}, {row['weights']:,} "
             f"weights, output {shape}"
         )
     return f"{row['node']}: {shape}"

@@ -72,7 +72,7 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
         ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.grid(lw=0.5)
         ax.set_title(_title(panels[index]))
-        ax.set_xlabel(_strength(panels[index]))
+        ax.set_xlabel(_strength(panels[index], part))
         if index % columns:
             ax.tick_params(labelleft=False)
         else:
@@ -128,7 +128,7 @@ def perturbation_map(curves: pd.DataFrame) -> Figure:
         labels = [f"{s:g}" for s in strengths]
         if cell < 0.25:
             labels = [label if i % 5 == 0 else "" for i, label in enumerate(labels)]
-        title, xlabel = _title(panels[index]), _strength(panels[index])
+        title, xlabel = _title(panels[index]), _strength(panels[index], part)
         mesh(ax, picture, names, labels, title=title, xlabel=xlabel)
         ax.set_xlim(0, widest[index % columns])
     for row in axes:
@@ -203,11 +203,14 @@ def _title(panel: tuple[str, str]) -> str:
     return kind if parameter == "both" else f"{kind}, {parameter}"
 
 
-def _strength(panel: tuple[str, str]) -> str:
+def _strength(panel: tuple[str, str], curves: pd.DataFrame) -> str:
     kind = panel[0]
     if kind == "gaussian":
         return "noise (multiple of std)"
-    return "share of filters" if kind == "node_knockout" else "share of entries"
+    if kind != "node_knockout":
+        return "share of entries"
+    common = set(curves.get("layer_kind", ())) <= {"conv", "linear"}
+    return "share of filters" if common else "share of units"
 
 
 def _layer_colours(curves: pd.DataFrame) -> dict[str, tuple]:

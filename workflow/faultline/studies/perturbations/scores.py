@@ -35,8 +35,9 @@ CURVE = ["kind", "parameter", "images", "top"]
 def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
     """Where each layer of a network stands; indexed by layer.
 
-    layers: (name, "conv" or "linear", filters), in order. Columns: kind; depth, from 0 for the
-    first to 1 for the last; role in the headline, a list of "first conv", "top conv", "dense".
+    layers: (name, kind, filters), in order. Columns: kind; depth, from 0 for the first to 1 for
+    the last; role in the headline, a list of "first conv", "top conv", "dense", which is empty for
+    layers of other kinds.
     """
     table = pd.DataFrame(list(layers), columns=["layer", "kind", "filters"]).set_index("layer")
     convs = table.index[table["kind"] == "conv"]

@@ -57,8 +57,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         "perturbations",
         "Random internal perturbations",
         intro="One layer at a time, weights and biases apart, is perturbed at random (Cheney et "
-        "al. 2017): synapse_knockout sets entries to 0, node_knockout whole filters, gaussian adds "
-        "noise, resample puts values of the tensor in place of others"
+        "al. 2017): synapse_knockout sets entries to 0, node_knockout whole filters or other "
+        "units, gaussian adds noise, resample puts values of the tensor in place of others"
         f"{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
         "(accuracy - chance) / (base - chance): 1 is the unperturbed network, 0 a guess. Ours: the "
         f"number of draws ({settings['repeats']}), almost chance "

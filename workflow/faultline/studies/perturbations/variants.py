@@ -7,6 +7,10 @@ resample          share            floor(p * size) entries, drawn alike, get val
 bit_flip          share            floor(p * size) entries, drawn alike, get one bit flipped (ours)
 node_knockout     share            floor(p * filters) filters: their weights and bias become 0
 
+Of a layer with several weights, such as those of an attention, or several biases, all are perturbed
+alike, each with its own draw and its own statistics; node_knockout removes units of any kind, see
+`networks.layers.of_units` (ours).
+
 A draw depends on what it is for and on nothing else, so not on how the work is split into jobs.
 """
 
@@ -21,6 +25,7 @@ from torch import Tensor, nn
 from faultline.ablation.variants import Mask, Variant
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import filters, of_units, weights
 
 
 def count_of(share: float, size: int) -> int:
@@ -78,7 +83,7 @@ def perturbation_variants(
     ("weight", "bias", or "both" for node_knockout), strength, repeat, changed_weights (entries
     drawn). Raises UserError where nothing is left to perturb.
     """
-    given = {key: value.detach() for key, value in layer.named_parameters() if key in parameters}
+    given = {key: tensors for key, tensors in _tensors(layer).items() if key in parameters}
     tensors = [(kind, key) for kind in kinds if kind != "node_knockout" for key in given]
     tensors += [("node_knockout", "both")] * ("node_knockout" in kinds)
     if not tensors:
@@ -98,27 +103,49 @@ def perturbation_variants(
                     "strength": strength,
                     "repeat": repeat,
                 }
-                make = _nodes if kind == "node_knockout" else _tensor
-                variants.append(make(name, layer, columns, seed_of("perturbation", *what)))
+                seed = seed_of("perturbation", *what)
+                if kind == "node_knockout":
+                    variants.append(_nodes(name, layer, columns, seed))
+                else:
+                    variants.append(_entries(name, given[parameter], columns, seed))
     return variants
 
 
-def _tensor(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
-    kind, parameter, strength = columns["kind"], columns["parameter"], columns["strength"]
-    value = getattr(layer, parameter).detach()
-    count = value.numel() if kind == "gaussian" else count_of(strength, value.numel())
+def _tensors(layer: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """ "weight" and "bias" -> these tensors of a layer by their names in it; no key without any."""
+    found = {"weight": weights(layer), "bias": {}}
+    for key, value in layer.named_parameters():
+        if key not in found["weight"]:
+            found["bias"][key] = value.detach()
+    return {key: tensors for key, tensors in found.items() if tensors}
+
+
+def _entries(name: str, tensors: dict[str, Tensor], columns: dict, seed: int) -> Variant:
+    kind, strength = columns["kind"], columns["strength"]
+    sizes = [value.numel() for value in tensors.values()]
+    count = sum(sizes if kind == "gaussian" else (count_of(strength, size) for size in sizes))
+
+    def replace() -> dict[str, Tensor]:
+        alone = len(tensors) == 1
+        return {
+            f"{name}.{key}": perturbed(
+                value, kind, strength, seed=seed if alone else seed_of("tensor", seed, key)
+            )
+            for key, value in tensors.items()
+        }
+
     return Variant(
         columns | {"changed_weights": count if strength else 0},
         key=seed if strength and count else None,
-        replace=lambda: {f"{name}.{parameter}": perturbed(value, kind, strength, seed=seed)},
+        replace=replace,
     )
 
 
 def _nodes(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
-    filters = len(layer.weight)
-    count = count_of(columns["strength"], filters)
-    chosen = entries(filters, count, np.random.default_rng(seed)).nonzero().flatten().tolist()
-    size = sum(value[0].numel() for value in layer.parameters())
+    units = filters(layer)
+    count = count_of(columns["strength"], units)
+    chosen = entries(units, count, np.random.default_rng(seed)).nonzero().flatten().tolist()
     mask = Mask(name, tuple(chosen), "weights")
-    columns = columns | {"changed_weights": count * size}
+    changed = sum(int(of.sum()) for of in of_units(layer, chosen).values())
+    columns = columns | {"changed_weights": changed}
     return Variant(columns, key=mask if count else None, mask=mask)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from faultline.ablation.variants import band_of
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import weights
 
 OF_FROZEN, OF_ALL = 0.05, 0.01
 """How far the size of a random set may be from that of the fragile one: either share is enough."""
@@ -33,11 +34,11 @@ class Freezable(NamedTuple):
 
 
 def by_layer(layers: dict[str, nn.Module], fragile: set[str]) -> Freezable:
-    """Every layer, weight and bias, is a unit."""
+    """Every layer, weights and biases, is a unit."""
+    number = {name: index for index, name in enumerate(layers)}
     units = {
-        f"{name}.{kind}": torch.full_like(parameter, index, dtype=torch.int64)
-        for index, (name, layer) in enumerate(layers.items())
-        for kind, parameter in layer.named_parameters(recurse=False)
+        path: torch.full_like(parameter, number[name], dtype=torch.int64)
+        for path, (name, _, parameter) in _parameters(layers).items()
     }
     return Freezable(units, np.arange(len(layers)), np.array([name in fragile for name in layers]))
 
@@ -49,13 +50,28 @@ def by_band(
 
     bands: layer -> (thresholds ascending, bool per band: is it fragile).
     """
-    units, layer, fragile = {}, [], []
+    units, layer, fragile, first = {}, [], [], {}
     for index, name in enumerate(name for name in layers if name in bands):
         alphas, is_fragile = bands[name]
-        units[f"{name}.weight"] = len(layer) + band_of(layers[name].weight.detach(), alphas)
+        first[name] = len(layer)
         layer += [index] * len(alphas)
         fragile += [*is_fragile]
+    for path, (name, key, parameter) in _parameters(layers).items():
+        if name in bands and key in weights(layers[name]):
+            units[path] = first[name] + band_of(parameter, bands[name][0])
     return Freezable(units, np.array(layer), np.array(fragile, bool))
+
+
+def _parameters(layers: dict[str, nn.Module]) -> dict[str, tuple[str, str, Tensor]]:
+    """Every parameter of some layers, detached, by its name: the layer, the name in it, and itself.
+    One that several layers share is the first one's, as a network names it once."""
+    found, seen = {}, set()
+    for name, layer in layers.items():
+        for key, parameter in layer.named_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                found[f"{name}.{key}"] = (name, key, parameter.detach())
+    return found
 
 
 def freezable(

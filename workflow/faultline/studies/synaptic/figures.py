@@ -283,11 +283,14 @@ def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
 
 
 @styled
-def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
+def filter_ranking(
+    filters: pd.DataFrame, *, most: int = MAX_FILTERS, unit: str = "filter"
+) -> Figure:
     """The filters of one layer at the last epoch, sorted by S_clean, with intervals.
 
     A row per seed, a panel for S_clean and for S_adv of each attack, in the same order along a row.
     Filled: the class is decided; hollow: it is not. With more than `most` filters, the two ends.
+    unit: what they are called.
     """
     table = last_epoch(filters)
     table = table[table["score"].isin(["S_clean", "S_adv"])]
@@ -316,7 +319,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
             part = of_seed[(of_seed["score"] == score) & (of_seed["attack"] == attack)]
             part = part.set_index("filter").reindex(order)
             x = np.arange(len(order)) + (3.0 * (np.arange(len(order)) >= most // 2) if cut else 0)
-            _points(ax, x, part)
+            _points(ax, x, part, unit)
             _class_limits(ax.axhline, part["tau"].iloc[0])
             if cut:
                 ax.axvline(most // 2 + 1, color=GREY, lw=0.8, ls=(0, (4, 2)))
@@ -337,7 +340,7 @@ def filter_ranking(filters: pd.DataFrame, *, most: int = MAX_FILTERS) -> Figure:
             else:
                 ax.tick_params(labelleft=False)
             if row == len(seeds) - 1:
-                ax.set_xlabel("filter, sorted by S_clean")
+                ax.set_xlabel(f"{unit}, sorted by S_clean")
     handles = [class_dot(name) for name in CLASSES]
     handles.append(
         Line2D([], [], marker="o", ls="", mfc="white", mec="#1f2937", label="hollow: not decided")
@@ -545,7 +548,7 @@ def _said(row: dict) -> str:
     return f"{number(row['value'])} {interval}, {row['class']}{sure}, n = {row['n']:,}"
 
 
-def _points(ax, x, part: pd.DataFrame) -> None:
+def _points(ax, x, part: pd.DataFrame, unit: str) -> None:
     for name in CLASSES:
         for decided in (True, False):
             chosen = ((part["class"] == name) & (part["decided"] == decided)).to_numpy()
@@ -572,7 +575,7 @@ def _points(ax, x, part: pd.DataFrame) -> None:
             tips(
                 dots[0],
                 [
-                    f"filter {row['filter']}: {_said(row)}"
+                    f"{unit} {row['filter']}: {_said(row)}"
                     for row in rows.reset_index().to_dict("records")
                 ],
             )

@@ -390,25 +390,26 @@ def filter_rankings(tables: dict, config: dict) -> dict:
         for layer in names[:MAX_RANKED_LAYERS]:
             of_layer = last[last["layer"] == layer]
             count = of_layer["filter"].nunique()
+            unit = page.unit(tables, part, layer)
             if count > draw.MAX_FILTERS:
                 notes.append(
-                    f"{layer} has {count} filters: the {draw.MAX_FILTERS // 2} lowest and the "
+                    f"{layer} has {count} {unit}s: the {draw.MAX_FILTERS // 2} lowest and the "
                     f"{draw.MAX_FILTERS // 2} highest by S_clean are shown."
                 )
             figures.append(
                 page.figure(
-                    draw.filter_ranking(of_layer),
+                    draw.filter_ranking(of_layer, unit=unit),
                     name=f"filters-{index}-{layer}",
-                    alt=f"Filters of {layer} of {run}, ranked by S_clean",
-                    caption=f"{layer}: its {count} filters at epoch {last['epoch'].max()}, one "
+                    alt=f"{unit.capitalize()}s of {layer} of {run}, ranked by S_clean",
+                    caption=f"{layer}: its {count} {unit}s at epoch {last['epoch'].max()}, one "
                     "removed "
                     f"at a time. {page.n_ablated(of_layer, config)}; bars: "
                     f"{config['scores']['confidence']:.0%} intervals over images, paired; thin: "
-                    "for all filters of the layer at once.",
+                    f"for all {unit}s of the layer at once.",
                     read="Left is what the network misses most. The panels of one row share their "
                     "order, so a matching slope means that clean and adversarial accuracy depend "
                     "on "
-                    "the same filters. Hollow markers are not decided.",
+                    f"the same {unit}s. Hollow markers are not decided.",
                 )
             )
         blocks.append(page.block(run, figures=figures, notes=notes))

@@ -14,6 +14,7 @@ with job(snakemake):
         {Path(path).stem: load_table(path) for path in given.tables},
         config=config,
         versions=found,
+        notes=snakemake.params.notes,
         **load_look(given.template),
     )
     save_text(html, snakemake.output.html)

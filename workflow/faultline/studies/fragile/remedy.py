@@ -68,8 +68,9 @@ class Carrier(NamedTuple):
     passed_on: bool
 
 
-def carrier(network: nn.Module, layer: str) -> Carrier:
-    """Where the gains of a layer act. UserError with the reason where they cannot."""
+def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) -> Carrier:
+    """Where the gains of a layer act; graph: of the network, if it is traced already. UserError
+    with the reason where they cannot."""
     known = layers_of(network)
     if layer not in known:
         raise UserError(f"layer {layer!r} is not in the network; there are: {some(known)}")
@@ -80,7 +81,7 @@ def carrier(network: nn.Module, layer: str) -> Carrier:
         )
 
     try:
-        graph = fx.symbolic_trace(network).graph
+        graph = graph or fx.symbolic_trace(network).graph
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())

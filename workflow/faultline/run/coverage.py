@@ -26,11 +26,10 @@ def _parts(name: str, config: dict) -> list[str]:
     parts = []
     if share < ENOUGH:
         parts = [f"{_percent(share)} of its parameters are in layers that can be ablated"]
-        norms = [row for row in rest if row[3] == "norm"]
-        if other:
-            parts.append(f"not: {_named(other + norms)}")
-        elif norms:
-            parts.append(f"not: those of {len(norms)} normalisations")
+        norms = sum(row[3] == "norm" for row in rest)
+        missing = [_named(other)] * bool(other) + [f"{norms} normalisations"] * bool(norms)
+        if missing:
+            parts.append(f"not: {', '.join(missing)}")
     if unused:
         parts.append(f"never used: {_named(unused)}")
     targeting = config["targeting"]

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 
 import yaml
+from snakemake.logging import logger
+from snakemake.settings.types import ExecMode
 from snakemake.utils import update_config
 
 if not isinstance(workflow.current_basedir, os.PathLike):
@@ -24,7 +26,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, kept, warm
+from faultline.run import console, coverage, kept, warm
 from faultline.run import paths as results
 from faultline.run.plan import (
     Plan,
@@ -97,6 +99,19 @@ CHAIN = 1
 
 CONSOLE = console.install(workflow) if ALONE else None
 
+# What of the networks is not looked at; told by a dry run here, else when it is known what to run.
+COVERAGE = coverage.told(config)
+
+
+def tell_coverage():
+    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+        for network, text in COVERAGE.items():
+            logger.info(f"{network}: {text}")
+
+
+if workflow.output_settings.dryrun:
+    tell_coverage()
+
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.
 if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings.deployment_method):
@@ -104,6 +119,7 @@ if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings
 
 
 onstart:
+    tell_coverage()
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:
         dag = workflow.dag

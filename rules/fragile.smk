@@ -24,7 +24,7 @@ rule target_filters:
         attacks=TARGET["attacks"],
         images=config["ablation"]["images"],
         split=config["ablation"]["split"],
-        at=TARGET["at"],
+        at=lambda w: PLAN.targeted_at(w.network),
         device=config["device"],
         code=code("target_filters"),
     script:

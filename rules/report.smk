@@ -21,6 +21,7 @@ rule report:
         runtime=60,
     params:
         config=ordered({key: part for key, part in config.items() if key != "keep"}),
+        notes=[*map(list, COVERAGE.items())],
         code=code(
             "report",
             *(

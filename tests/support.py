@@ -56,6 +56,7 @@ remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 sustainability: {epochs: [2], images: 30}
 """
 OWN_CODE = ROOT / "tests/own_code.py"
+OWN_NETWORKS = ROOT / "tests/own_networks.py"
 TINY += f"""
 ablations:
   halve: {{function: "{OWN_CODE}:halve", layers: first}}

@@ -18,6 +18,7 @@ with job(snakemake):
         tables,
         config=config,
         versions=found,
+        notes=snakemake.params.notes,
         **load_look(given.template),
     )
     save_text(html, snakemake.output.html)

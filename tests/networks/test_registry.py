@@ -9,7 +9,7 @@ from faultline.base.errors import UserError
 from faultline.networks import architectures, inspect
 from faultline.networks.facts import BUILTIN_FILE
 from faultline.networks.inspect import catalogue
-from faultline.networks.layers import layers
+from faultline.networks.layers import layers, used
 from faultline.networks.registry import REGISTRY, build
 from faultline.networks.vision import load_torchvision
 
@@ -294,8 +294,11 @@ def test_catalogue_facts():
         "min_size": 2,
         "layers": [
             ["conv1", "conv", 16],
+            ["bn1", "norm", 16],
             ["conv2", "conv", 32],
+            ["bn2", "norm", 32],
             ["conv3", "conv", 32],
+            ["bn3", "norm", 32],
             ["fc", "linear", "classes"],
         ],
     }
@@ -304,6 +307,19 @@ def test_catalogue_facts():
     assert facts["squeezenet1_1"]["layers"][-1] == ["classifier.1", "conv", "classes"]
     outputs = [row[2] for network in facts.values() for row in network["layers"]]
     assert outputs.count("classes") == len(NAMES) - 1
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("name", NAMES)
+def test_of_the_built_in_networks_only_normalisations_are_not_seen(name):
+    """So that nothing is said of them, see `coverage.told`."""
+    body = hollow(name, max(REGISTRY[name].min_size, 32)).eval()
+    inputs = torch.zeros(1, *shape_of(name, max(REGISTRY[name].min_size, 32)), device="meta")
+    in_use = used(body, inputs)
+    assert in_use == {*layers(body, norms=True)}
+    found = inspect.coverage(body, in_use, inputs)
+    assert {why for *_, why in found["unseen"]} <= {"norm"}
+    assert sum(row[2] for row in found["unseen"]) < 0.02 * found["parameters"]
 
 
 @pytest.mark.parametrize(

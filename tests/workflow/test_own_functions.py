@@ -20,6 +20,7 @@ from faultline.attacks.selfchecks import checks
 from faultline.base import plugins
 from faultline.base.files import load_arrays, load_table
 from faultline.base.statistics import benjamini_hochberg
+from faultline.networks import facts as network_facts
 from faultline.networks import inspect
 from faultline.networks.facts import own_facts
 from faultline.networks.layers import called, layers
@@ -31,6 +32,7 @@ from faultline.studies.own.section import findings, section
 from faultline.studies.own.tables import corrected
 
 SMALL = ((1, 8, 8), 10)
+PROBER = "faultline.studies.probing"
 PLAIN = "import torch\nfrom torch import nn\n"
 
 
@@ -116,7 +118,7 @@ LINEAR = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
         ("def make():\n    raise SystemExit(2)\n", ["mine.py:4: SystemExit: 2"]),
         ("def make(): pass\n", ["returned nothing", "torch.nn.Module"]),
         ("def make(): return {'a': 1}\n", ["returned a dict", "torch.nn.Module"]),
-        ("def make(): return nn.Flatten()\n", ["Flatten without a layer", "Conv2d or Linear"]),
+        ("def make(): return nn.Flatten()\n", ["Flatten without a layer", "convolution"]),
         ("def make(): return nn.Linear(64, 10)\n", ["layer ''", "put the network in a module"]),
         ("def make(a, b, c): pass\n", ["make(a, b, c)", "(shape, classes)"]),
         (
@@ -181,6 +183,8 @@ def test_layers_that_are_never_called_are_left_out():
         "input": "image",
         "min_size": 1,
         "layers": [["first", "conv", 4], ["last", "linear", 10]],
+        "parameters": 40 + 12 + 1450,
+        "unseen": [["unused", "Linear", 12, "unused"]],
     }
 
 
@@ -243,7 +247,7 @@ def test_facts_are_found_once_and_kept(tmp_path):
 
     def facts(fits=(SMALL,)):
         settings = {"function": function, "normalise": True}
-        return own_facts("tested", settings, fits, folder=cache)
+        return own_facts("tested", settings, fits, folder=cache, prober=PROBER)
 
     found = facts()
     assert found["layers"] == [["1", "linear", 10]]
@@ -256,10 +260,43 @@ def test_facts_are_found_once_and_kept(tmp_path):
     assert (tmp_path / "ran").read_text() == "a word\n" * 2
 
 
-def test_a_network_that_ends_the_process(tmp_path):
-    function = write(tmp_path, "import os\nos._exit(3)\ndef make(): pass\n")
-    said = error_of(own_facts, "tested", {"function": function}, [SMALL], folder=tmp_path / "cache")
-    assert "own_networks.tested" in said and "code 3" in said
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        ("os._exit(3)", ["reading the layers of", "ended the process with code 3"]),
+        ("sys.exit(3)", ["mine.py:5: SystemExit: 3"]),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", ["crashed (SIGSEGV)"]),
+        ("os.kill(os.getpid(), signal.SIGKILL)", ["killed (SIGKILL)", "memory"]),
+        ("os.kill(os.getpid(), signal.SIGINT)", ["was interrupted", "run again"]),
+    ],
+)
+def test_a_network_that_ends_the_process(tmp_path, capsys, ending, expected):
+    function = write(tmp_path, f"import os, signal, sys\ndef make():\n    {ending}\n")
+    said = error_of(
+        *(own_facts, "tested", {"function": function}, [SMALL]),
+        folder=tmp_path / "cache",
+        prober=PROBER,
+    )
+    for part in ("config key own_networks.tested: ", "mine.py", *expected):
+        assert part in said
+    assert "torch must be installed" not in said
+    assert capsys.readouterr().err == "reading the layers of tested\n"
+
+
+def test_a_network_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(network_facts, "PATIENCE", 1)
+    function = write(tmp_path, "import time\ntime.sleep(1000)\ndef make(): pass\n")
+    asked = {"function": function}
+    said = error_of(own_facts, "tested", asked, [SMALL], folder=tmp_path, prober=PROBER)
+    assert "own_networks.tested" in said and "took longer than 1 s" in said
+
+
+def test_where_torch_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    asked = {"function": write(tmp_path, "def make(): pass\n")}
+    said = error_of(own_facts, "tested", asked, [SMALL], folder=tmp_path, prober=PROBER)
+    assert "no torch here" in said and "torch must be installed where Snakemake" in said
 
 
 # Attacks
@@ -520,11 +557,10 @@ ablation: {attacks: [mine]}
 ablations:
   halve: {function: my_ablations.py:halve, layers: first}
 synaptic_filtering: {layers: [first], thresholds: 3}
-nodal_dropout: {layers: none}
-targeting: {layers: none}
 retraining: {from_epochs: []}
 """
-"""A network that torch.fx cannot trace, attacked and ablated by functions in other files."""
+"""A network that torch.fx cannot trace, attacked and ablated by functions in other files, with
+every stage that is on by default."""
 
 
 def run_mine(folder):
@@ -551,6 +587,9 @@ def test_a_network_that_cannot_be_traced_goes_through_the_chain(mine):
     table = load_table(mine.folder / "results/tables/ablations.tsv")
     assert list(table["variant"][:2]) == ["what weights, share 0.5", "what filter 0, share 1"]
     html = (mine.folder / "results/report.html").read_text(encoding="utf-8")
+    for told in (html, mine.run("-n", "--forceall")):
+        assert "never used: unused (Linear, 12); it cannot be traced by torch.fx" in told
+        assert "so targeting reads the outputs of its layers" in told
     assert "Ablations of your own" in html and "halve (my_ablations.py:halve)" in html
 
     ran = (mine.folder / "ran").read_text()

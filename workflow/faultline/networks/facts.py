@@ -1,7 +1,7 @@
 """What parsing the workflow must know about networks, without importing torch.
 
 The layers of the built-in networks are in `networks.json`; those of the user's own are read once,
-by `inspect` in a process apart, and kept in a file that later parses read.
+in a process apart, and kept in a file that later parses read.
 """
 
 import functools
@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,13 @@ from pathlib import Path
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.base.fingerprint import fingerprint
 
 BUILTIN_FILE = Path(__file__).with_name("networks.json")
+
+PATIENCE = 300
+"""Seconds within which the layers of a network must be read (ours): ten times what torchvision's
+vit_b_16 takes on one core."""
 
 Fit = tuple[tuple[int, ...], int]
 """(shape of one input, number of classes) of a data set."""
@@ -32,28 +38,46 @@ def registry() -> dict:
 
 
 _own: dict[str, dict] = {}
+_norms: bool = False
 
 
 def add(name: str, facts: dict) -> None:
     """Makes a network of the user's own known to `networks`."""
     _own[name] = facts
+    _listed.cache_clear()
+
+
+def see_norms(wanted: bool) -> None:
+    """Whether normalisations are layers to `networks`."""
+    global _norms
+    _norms = wanted
 
 
 def networks() -> dict:
-    """Input kind, smallest image size and layers of every network, built in or added.
+    """What is known of every network, built in or added.
 
-    {network: {"input", "min_size", "layers": [[name, "conv" or "linear", filters], ...]}}, written
-    by `python -m faultline.networks`; filters is "classes" for the output layer.
+    {network: {"input", "min_size", "layers": [[name, kind, filters], ...]}}, written by `python -m
+    faultline.networks`; kind is one of `layers.UNITS`, filters is "classes" for the output layer.
+    Of the user's own also what `inspect.coverage` and `probing.abilities` tell.
     """
-    return registry() | _own
+    return _listed(_norms)
 
 
-def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path) -> dict:
+@functools.cache
+def _listed(norms: bool) -> dict:
+    return {
+        name: facts | {"layers": [row for row in facts["layers"] if norms or row[1] != "norm"]}
+        for name, facts in (registry() | _own).items()
+    }
+
+
+def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path, prober: str) -> dict:
     """Facts of a network of own_networks, in the form of `networks`.
 
     settings: function, "file.py:function" or "torchvision:model". fits: the data sets' shapes and
-    classes. folder: where they are kept, by a hash of the code and the fits. Raises UserError,
-    which names the config key, where the function or what it makes is not right.
+    classes. folder: where they are kept, by a hash of the code and the fits. prober: the module
+    that is run to read them. Raises UserError, which names the config key, where the function or
+    what it makes is not right.
     """
     function = settings["function"]
     if function.startswith(plugins.TORCHVISION):
@@ -65,12 +89,14 @@ def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path) -
         plugins.check(f"own_networks.{name}.function", function)
         version = plugins.code(function)
     asked = {"function": function, "fits": sorted(set(fits))}
-    key = hashlib.sha256(json.dumps([asked, version]).encode()).hexdigest()
+    reads = fingerprint(plugins.PACKAGE.parent.joinpath(*prober.split(".")).with_suffix(".py"))
+    key = hashlib.sha256(json.dumps([asked, version, reads]).encode()).hexdigest()
     cache = folder / f"{name}-{key[:16]}.json"
     try:
         return json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = _ask(asked)
+        print(f"reading the layers of {name}", file=sys.stderr, flush=True)
+        found = _ask(asked, prober)
     if "error" in found:
         raise UserError(f"config key own_networks.{name}: {found['error']}")
     with suppress(OSError):  # the workflow tells where the results cannot be written to
@@ -90,22 +116,48 @@ def _save(text: str, path: Path) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _ask(asked: dict) -> dict:
-    """What `inspect.main` answers, in a process of its own."""
+def _ask(asked: dict, prober: str) -> dict:
+    """What a prober answers, in a process of its own."""
     paths = [str(plugins.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "faultline.networks.inspect", json.dumps(asked), str(answer)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if answer.is_file():
-            return json.loads(answer.read_text(encoding="utf-8"))
-    said = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-    return {
-        "error": f"{asked['function']} could not be run ({said}); torch must be installed where "
-        "Snakemake itself runs"
-    }
+        answer, said = Path(folder) / "answer.json", Path(folder) / "said.txt"
+        try:
+            with said.open("w", encoding="utf-8") as file:  # a pipe may be held by its children
+                done = subprocess.run(
+                    [sys.executable, "-m", prober, json.dumps(asked), str(answer)],
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                    timeout=PATIENCE,
+                )
+        except subprocess.TimeoutExpired:
+            return _failed(asked, f"took longer than {PATIENCE} s; see where it hangs")
+        except KeyboardInterrupt:
+            return _failed(asked, "was interrupted; run again")
+        text = answer.read_text(encoding="utf-8") if (started := answer.is_file()) else ""
+        if text:
+            return json.loads(text)
+        lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "without a word"
+    if not started:
+        return {
+            "error": f"{asked['function']} could not be run ({last}); torch must be installed "
+            "where Snakemake itself runs"
+        }
+    return _failed(asked, _end(done.returncode, last))
+
+
+def _failed(asked: dict, how: str) -> dict:
+    return {"error": f"reading the layers of {asked['function']} {how}"}
+
+
+def _end(code: int, last: str) -> str:
+    """How a process ended that gave no answer; last: the last line that it wrote."""
+    if code == -signal.SIGINT:
+        return "was interrupted; run again"
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL), often for want of memory; give more, or make it smaller"
+    if code < 0:
+        return f"crashed ({signal.Signals(-code).name}); run the function by itself and mend it"
+    return f"ended the process with code {code} ({last}); the function must return"

@@ -5,17 +5,15 @@ the network, runs it on noise and writes what it found into a file; see `facts`.
 """
 
 import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.networks.facts import Fit
-from faultline.networks.layers import called, filters, layers
+from faultline.networks.layers import filters, kind, layers, reached, used
 from faultline.networks.plugins import kind_of
 from faultline.networks.registry import REGISTRY, entry_of
 
@@ -23,19 +21,19 @@ from faultline.networks.registry import REGISTRY, entry_of
 def catalogue() -> dict:
     """What can be known of every network without building it.
 
-    {network: {"input", "min_size", "layers": [[path, "conv" or "linear", filters], ...]}}, where
-    filters is a number, or "classes" for a layer with one filter per class.
+    {network: {"input", "min_size", "layers": [[path, kind, filters], ...]}}, where kind is one of
+    `layers.UNITS` and filters a number, or "classes" for a layer with one filter per class.
     """
     facts = {}
     for name, entry in REGISTRY.items():
         shape = (3, entry.min_size, entry.min_size) if entry.input == "image" else (entry.min_size,)
         counts = [entry.classes] * 2 if entry.classes else [2, 3]
         with torch.device("meta"):
-            one, other = (layers(entry.build(shape, classes)) for classes in counts)
+            one, other = (layers(entry.build(shape, c).eval(), norms=True) for c in counts)
         rows = [
             [
                 path,
-                "conv" if isinstance(layer, nn.Conv2d) else "linear",
+                kind(layer),
                 filters(layer) if filters(layer) == filters(other[path]) else "classes",
             ]
             for path, layer in one.items()
@@ -54,9 +52,17 @@ def catalogue_text() -> str:
     return "{\n" + ",\n".join(networks) + "\n}\n"
 
 
-def probe(function: str, fits: Sequence[Fit]) -> dict:
-    """Facts of a network as in `facts.networks`: builds it and runs it on noise."""
-    found = {}
+def probe(
+    function: str,
+    fits: Sequence[Fit],
+    *,
+    also: Callable[[nn.Module, Sequence[str], Tensor], dict] | None = None,
+) -> dict:
+    """Facts of a network as in `facts.networks`: builds it and runs it on noise.
+
+    also: (network in eval mode, its layers in use, inputs) -> further facts.
+    """
+    found, further = {}, {}
     for shape, classes in fits:
         body = entry_of(function).build(shape, classes)
         given = "x".join(map(str, shape))
@@ -69,25 +75,69 @@ def probe(function: str, fits: Sequence[Fit]) -> dict:
                     f"{function}: for 2 inputs of {given} it gives {got} in {mode} mode; expected "
                     f"logits [2, {classes}], one per class"
                 )
-        used = called(body, torch.rand(1, *shape))
+        example = torch.rand(2, *shape)
+        with plugins.told(function):
+            in_use = used(body, example[:1])
         found[shape, classes] = [
-            [
-                name,
-                "conv" if isinstance(layer, torch.nn.Conv2d) else "linear",
-                len(layer.weight),
-            ]
-            for name, layer in layers(body).items()
-            if name in used
+            [name, kind(layer), filters(layer)]
+            for name, layer in layers(body, norms=True).items()
+            if name in in_use
         ]
+        if not further:  # of one data set, which differs from others in its first and last layer
+            further = coverage(body, in_use, example[:1])
+            if also:
+                known = layers(body, norms=True)
+                further |= also(body, [name for name in known if name in in_use], example)
     return {
         "input": "image" if len(fits[0][0]) == 3 else "vector",
         "min_size": 1,
         "layers": _in_common(function, found),
+    } | further
+
+
+def coverage(body: nn.Module, in_use: set[str], inputs: Tensor) -> dict:
+    """How many parameters a network has, and those that belong to no layer in use.
+
+    {"parameters": number, "unseen": [[path, class, parameters, why], ...]}, where why is "norm",
+    "unused" where the logits do not depend on them, or "". A parameter of a module that has others
+    in it, such as a class token, is told by its own name. in_use: as `layers.used` gives it.
+    """
+    known, rows = layers(body, norms=True), []
+    counted = {
+        id(parameter)
+        for name, layer in known.items()
+        if name in in_use and kind(layer) != "norm"
+        for parameter in layer.parameters()
     }
+    touched = reached(body, inputs)
+
+    def note(path: str, of: str, parameters: Sequence[nn.Parameter], why: str) -> None:
+        new = {id(p): p.numel() for p in parameters if id(p) not in counted}
+        if new and not why and touched and not touched & {*new}:
+            why = "unused"
+        if new:
+            rows.append([path, of, sum(new.values()), why])
+        counted.update(new)
+
+    for name, layer in known.items():
+        of = type(layer).__name__
+        note(name, of, [*layer.parameters()], "norm" if name in in_use else "unused")
+    for path, module in body.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if path and not any(module.children()):
+            note(path, type(module).__name__, [*own.values()], "")
+        for name, parameter in own.items():
+            note(f"{path}.{name}".lstrip("."), "Parameter", [parameter], "")
+    return {"parameters": sum(p.numel() for p in body.parameters()), "unseen": rows}
 
 
 def _in_common(function: str, found: dict[Fit, list]) -> list:
-    """The layers for all data sets; those that have one filter per class say so."""
+    """The layers for all data sets; those that have one filter per class say so. Normalisations
+    that are not the same for all are left out."""
+    found = {
+        fit: [r for r in rows if r[1] != "norm" or all(r in other for other in found.values())]
+        for fit, rows in found.items()
+    }
     (fit, first), *others = found.items()
     rows = [list(row) for row in first]
     for other, found_there in others:
@@ -107,19 +157,3 @@ def _in_common(function: str, found: dict[Fit, list]) -> list:
 
 def _fit(fit: Fit) -> str:
     return f"{'x'.join(map(str, fit[0]))} and {fit[1]} classes"
-
-
-def main(asked: str, answer: str) -> None:
-    """Writes the answer, facts or {"error": line}, to a file: what the user prints is no answer."""
-    asked = json.loads(asked)
-    fits = [(tuple(shape), classes) for shape, classes in asked["fits"]]
-    try:
-        torch.set_num_threads(1)
-        found = probe(asked["function"], fits)
-    except UserError as error:
-        found = {"error": str(error)}
-    Path(answer).write_text(json.dumps(found), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -59,10 +59,8 @@ def called(network: nn.Module, images: Tensor) -> set[str]:
     return seen
 
 
-def used(network: nn.Module, images: Tensor) -> set[str]:
-    """Names of the layers that the logits depend on: those that are called, and those whose
-    parameters are read by another module."""
-    found = called(network, images)
+def reached(network: nn.Module, images: Tensor) -> set[int]:
+    """The `id` of every parameter that the logits depend on; none where they have no gradient."""
     parameters = list(network.parameters())
     asked = [parameter.requires_grad for parameter in parameters]
     try:
@@ -70,13 +68,22 @@ def used(network: nn.Module, images: Tensor) -> set[str]:
             parameter.requires_grad_(True)
         with torch.enable_grad():
             logits = network(images).sum()
-        reached = parameters if logits.requires_grad else []
-        gradients = torch.autograd.grad(logits, reached, allow_unused=True) if reached else []
+            gradients = torch.autograd.grad(logits, parameters, allow_unused=True)
+    except RuntimeError:  # an operation without a gradient
+        return set()
     finally:
         for parameter, before in zip(parameters, asked, strict=True):
             parameter.requires_grad_(before)
-    touched = {id(p) for p, g in zip(reached, gradients, strict=True) if g is not None}
-    return found | {
+    return {
+        id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None
+    }
+
+
+def used(network: nn.Module, images: Tensor) -> set[str]:
+    """Names of the layers that the logits depend on: those that are called, and those whose
+    parameters are read by another module."""
+    touched = reached(network, images)
+    return called(network, images) | {
         name
         for name, layer in layers(network, norms=True).items()
         if any(id(parameter) in touched for parameter in layer.parameters())

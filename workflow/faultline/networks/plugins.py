@@ -5,10 +5,11 @@ import re
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import is_parametrized
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.networks.layers import layers
+from faultline.networks.layers import kind, layers
 
 
 def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -28,7 +29,7 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     if not found:
         raise UserError(
             f"{function} made a {type(body).__name__} without a layer to ablate; expected at least "
-            "one Conv2d or Linear"
+            "one convolution, Linear, attention, Embedding or recurrent layer of torch.nn"
         )
     for name, layer in found.items():
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
@@ -36,8 +37,7 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
                 f"{function}: layer {name!r} becomes the name of a folder; put the network in a "
                 "module, and name its parts by letters, digits and '_'"
             )
-        weight = dict(layer.named_parameters(recurse=False)).get("weight")
-        if weight is None or isinstance(weight, UninitializedParameter):
+        if not _has_weights(layer):
             raise UserError(
                 f"{function}: layer {name} has no weight of its own yet; remove parametrisations "
                 "(torch.nn.utils.parametrize), and run lazy layers once, inside the function"
@@ -46,6 +46,15 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         if getattr(module, "inplace", False):
             module.inplace = False  # so that the output of a layer can be kept by a hook
     return body
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    """Whether the weights of a layer are there, and parameters of its own under torch's names."""
+    own = dict(layer.named_parameters())
+    whole = not any(map(is_parametrized, layer.modules()))
+    whole &= not any(isinstance(parameter, UninitializedParameter) for parameter in own.values())
+    names = {"attention": ("out_proj.weight",), "recurrent": ("weight_hh", "weight_hh_l0")}
+    return whole and any(name in own for name in names.get(kind(layer), ("weight",)))
 
 
 def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:

@@ -44,7 +44,12 @@ def is_for(training: dict, network: str) -> bool:
 def has_probe(network: str, probe: str) -> bool:
     """Whether a network has the layer that a probe, as "conv1" or "conv1:2", is named after."""
     layer = re.sub(r":\d+$", "", probe)
-    return layer in [name for name, *_ in networks()[network]["layers"]]
+    return layer in probed_layers(network)
+
+
+def probed_layers(network: str) -> list[str]:
+    """Layers whose outputs are probes; those of normalisations are not."""
+    return [name for name, kind, _ in networks()[network]["layers"] if kind != "norm"]
 
 
 def published_rows(path: str) -> list[dict]:
@@ -90,8 +95,14 @@ def select_layers(network: str, wanted) -> list[str]:
         return [layer for layer, *_ in known]
     if wanted == "first":
         convs = [layer for layer, kind, _ in known if kind == "conv"]
-        return (convs or [known[0][0]])[:1]
+        return (convs or probed_layers(network))[:1]
     return [layer for layer, *_ in known if any(fnmatch.fnmatch(layer, p) for p in wanted)]
+
+
+def hidden_activations(network: str, wanted) -> list[str]:
+    """Why it is not seen where the activations of layers are that a `layers` key chooses."""
+    hidden = networks()[network].get("hidden", {})
+    return [hidden[layer] for layer in select_layers(network, wanted) if layer in hidden]
 
 
 def count_filters(network: str, layer: str, classes: int) -> int:
@@ -303,6 +314,13 @@ class Plan:
         """The function of the user's own behind an ablation, its options and its fingerprint."""
         settings = with_code(self.config["ablations"][name], "function")
         return {key: settings[key] for key in ("code", "function", "options")}
+
+    def targeted_at(self, network: str) -> str:
+        """Where targeting reads a network's filters; by default at the layers themselves where it
+        is not known where their activations are."""
+        targeting = self.config["targeting"]
+        default = "output" if hidden_activations(network, targeting["layers"]) else "activation"
+        return targeting.get("at", default)
 
     # Retraining and remedy
 

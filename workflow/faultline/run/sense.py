@@ -12,7 +12,7 @@ from faultline.data.describe import describe
 from faultline.data.sources import SOURCE_NAMES, Source
 from faultline.networks import facts as network_facts
 from faultline.networks.facts import networks
-from faultline.run.plan import ENOUGH, check_enough, is_for
+from faultline.run.plan import ENOUGH, check_enough, hidden_activations, is_for
 from faultline.run.schema import check_finite, check_schema, with_defaults
 from faultline.run.trainings import check_recipe, check_tuning
 
@@ -30,22 +30,23 @@ _KEYS_OF = {
 }
 
 
-def resolve(config: dict, schema: dict, *, studies: Sequence[Check]) -> dict:
+def resolve(config: dict, schema: dict, *, studies: Sequence[Check], prober: str) -> dict:
     """The config with every default filled in.
 
-    studies: what each study checks and fills in of its own. Raises UserError with one line that
-    names the key, what was expected and what to do.
+    studies: what each study checks and fills in of its own. prober: see `facts.own_facts`. Raises
+    UserError with one line that names the key, what was expected and what to do.
     """
     check_schema(config, schema)
     check_finite(config)
     config = with_defaults(copy.deepcopy(config), schema, schema)
-    _check_sense(config, studies)
+    _check_sense(config, studies, prober)
     return config
 
 
-def _check_sense(config: dict, studies: Sequence[Check]) -> None:
+def _check_sense(config: dict, studies: Sequence[Check], prober: str) -> None:
     facts = {name: _check_dataset(name, part) for name, part in config["datasets"].items()}
-    _check_own_networks(config, facts)
+    network_facts.see_norms(config["ablation"]["norms"])
+    _check_own_networks(config, facts, prober)
     known = networks()
     for network in config["networks"]:
         for name in config["datasets"]:
@@ -74,7 +75,7 @@ def _check_sense(config: dict, studies: Sequence[Check]) -> None:
         check_tuning(name, training, config)
 
 
-def _check_own_networks(config: dict, facts: dict[str, Source]) -> None:
+def _check_own_networks(config: dict, facts: dict[str, Source], prober: str) -> None:
     """Names the networks that are given as functions, and finds their layers."""
     mine, builtin = config["own_networks"], network_facts.registry()
     for place, network in enumerate(config["networks"]):
@@ -103,7 +104,9 @@ def _check_own_networks(config: dict, facts: dict[str, Source]) -> None:
             )
         if network in mine:
             folder = Path(config["results"]) / ".networks"
-            found = network_facts.own_facts(network, mine[network], fits, folder=folder)
+            found = network_facts.own_facts(
+                network, mine[network], fits, folder=folder, prober=prober
+            )
             network_facts.add(network, found)
 
 
@@ -265,6 +268,17 @@ def check_layers(key: str, wanted, chosen_networks: list[str]) -> None:
         if not fnmatch.filter(there, pattern):
             raise UserError(
                 f"config key {key}: no network has a layer {pattern!r}; {nearest(pattern, there)}"
+            )
+
+
+def check_activations(key: str, wanted, chosen_networks: list[str], *, instead: str) -> None:
+    """UserError where a key asks for what is behind the activations of layers, and a network does
+    not show where these are. wanted: its layers."""
+    for network in chosen_networks:
+        for reason in hidden_activations(network, wanted):
+            raise UserError(
+                f"config key {key}: network {network} does not show where its activations are: "
+                f"{reason}; set it to {instead}, or leave the network out"
             )
 
 

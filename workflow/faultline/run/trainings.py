@@ -2,7 +2,7 @@
 
 from faultline.base.errors import UserError, nearest, some
 from faultline.networks.facts import networks
-from faultline.run.plan import has_probe, is_for
+from faultline.run.plan import has_probe, is_for, probed_layers
 
 
 def check_recipe(name: str, training: dict, config: dict) -> None:
@@ -26,7 +26,7 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
     chosen.setdefault("at", section["at"])
     key, fitting = f"{key}.regularisation", [n for n in config["networks"] if is_for(training, n)]
     if chosen["layers"] != "mvl":
-        there = {n: [layer for layer, *_ in networks()[n]["layers"]] for n in fitting}
+        there = {n: probed_layers(n) for n in fitting}
         for layer in chosen["layers"]:
             if not any(has_probe(network, layer) for network in fitting):
                 known = [name for names in there.values() for name in names]
@@ -40,6 +40,14 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
                     f"{key}.layers: none of them is a layer of network {network}; add one of: "
                     f"{some(names)}"
                 )
+        for network in fitting if chosen["at"] == "activation" else []:
+            for layer in chosen["layers"]:
+                found = networks()[network].get("probes", [layer])
+                if has_probe(network, layer) and layer not in found:
+                    raise UserError(
+                        f"{key}.layers: no activation function follows {layer} in network "
+                        f"{network}; set at to layer, or choose from: {some(found) or 'none'}"
+                    )
         if isinstance(chosen["gamma"], dict) and set(chosen["gamma"]) != set(chosen["layers"]):
             raise UserError(f"{key}.gamma: give one for each of layers, or a single number")
         for part in ("of", "perturber", "eta"):

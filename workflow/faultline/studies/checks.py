@@ -11,4 +11,5 @@ def resolve(config: dict, schema: dict) -> dict:
     """The config with every default filled in; UserError with one line where it makes no sense."""
     names = [f"faultline.studies.{study}.config" for study in STUDIES]
     modules = [import_module(name) for name in names if find_spec(name)]
-    return sense.resolve(config, schema, studies=[module.check for module in modules])
+    checks = [module.check for module in modules]
+    return sense.resolve(config, schema, studies=checks, prober="faultline.studies.probing")

@@ -45,7 +45,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
         config=page.params.config,
         versions=versions(),
         **load_look(page.input.template),
-        notes=notes,
+        notes=[*notes, *page.params.notes],
     )
     save_text(html, path)
     return path

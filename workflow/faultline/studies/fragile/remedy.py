@@ -71,8 +71,9 @@ class Carrier(NamedTuple):
     passed_on: bool
 
 
-def carrier(network: nn.Module, layer: str) -> Carrier:
-    """Where the gains of a layer act. UserError with the reason where they cannot."""
+def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) -> Carrier:
+    """Where the gains of a layer act; graph: of the network, if it is traced already. UserError
+    with the reason where they cannot."""
     known = layers_of(network, norms=True)
     if layer not in known:
         there = some(layers_of(network))
@@ -88,7 +89,7 @@ def carrier(network: nn.Module, layer: str) -> Carrier:
     if getattr(known[layer], "max_norm", None) is not None:
         refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
-        graph = fx.symbolic_trace(network).graph
+        graph = graph or fx.symbolic_trace(network).graph
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())

@@ -13,6 +13,8 @@ MAX_LAYERS = 2
 
 MAX_FILTERS = 64
 
+DEFAULT_AT = "activation, or output in networks that do not show where their activations are"
+
 
 def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     """Whether attacks aim at the fragile filters of the first layer that was asked for."""
@@ -158,9 +160,9 @@ def targeting(tables: dict, config: dict) -> dict:
         intro="Fragility is the clean accuracy lost without a filter (Pravin et al. 2021). "
         "Targeting is the l1 norm of the change that an attack makes in the filter's output, mean "
         "over images, as a share of the layer's total (ours); the output is read at: "
-        f"{settings['at']}. Beside it the change over the filter's clean norm, and the share less "
-        "that of noise of equal norm: each image's own perturbation, its pixels in random order "
-        "and with random signs. Chance: targeting dealt to the filters at random, "
+        f"{settings.get('at', DEFAULT_AT)}. Beside it the change over the filter's clean norm, and "
+        "the share less that of noise of equal norm: each image's own perturbation, its pixels in "
+        "random order and with random signs. Chance: targeting dealt to the filters at random, "
         f"{settings['permutations']:,} times, each seed on its own. q-values are corrected "
         "(Benjamini-Hochberg) for all tests of an epoch over all runs, layers, attacks, measures "
         "and statistics, those over all seeds and those of single seeds apart. That an attack aims "

@@ -3,6 +3,7 @@
 import copy
 
 from faultline.base.errors import UserError
+from faultline.networks.facts import networks
 from faultline.run.sense import check_epochs, chosen_attacks
 
 _UNBOUNDED_NOISES = {
@@ -19,6 +20,12 @@ def check(config: dict, facts: dict) -> None:
     section = config["sustainability"]
     chosen_attacks(config, "sustainability", "perturbers")
     check_epochs("sustainability.epochs", section["epochs"], config["trainings"])
+    for network in config["networks"] if section["epochs"] else []:
+        if section["at"] == "activation" and networks()[network].get("probes") == []:
+            raise UserError(
+                f"config key sustainability.at: network {network} calls no activation function "
+                "that can be watched; set it to layer, or leave the network out"
+            )
     unbounded = [name for name, source in facts.items() if source.bounds is None]
     section.setdefault("noises", copy.deepcopy(_UNBOUNDED_NOISES if unbounded else _NOISES))
     for name, noise in section["noises"].items():

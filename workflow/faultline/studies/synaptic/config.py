@@ -1,12 +1,16 @@
 """What synaptic filtering and nodal dropout ask of the config."""
 
 from faultline.base.errors import UserError
-from faultline.run.sense import check_layers
+from faultline.run.sense import check_activations, check_layers
 
 
 def check(config: dict, facts: dict) -> None:
     for key in ("synaptic_filtering", "nodal_dropout"):
         check_layers(f"{key}.layers", config[key]["layers"], config["networks"])
+    dropout = config["nodal_dropout"]
+    if dropout["at"] == "activation":
+        chosen = config["networks"]
+        check_activations("nodal_dropout.at", dropout["layers"], chosen, instead="weights")
     limits = config["synaptic_filtering"]["global_range"]
     if limits and not limits[0] < limits[1]:
         raise UserError(

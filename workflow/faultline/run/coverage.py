@@ -1,0 +1,54 @@
+"""What of the user's own networks a run does not look at, in words. No torch."""
+
+from faultline.networks.facts import networks
+from faultline.run.plan import hidden_activations
+
+ENOUGH = 0.99
+"""Share of the parameters in layers from which on it goes without saying (ours)."""
+
+NAMED = 3
+"""So many parts are named, the largest ones."""
+
+
+def told(config: dict) -> dict[str, str]:
+    """Network -> what to know of it; only of those of which there is something. Of the built-in
+    networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
+    found = {name: "; ".join(_parts(name, config)) for name in config["networks"]}
+    return {name: text for name, text in found.items() if text}
+
+
+def _parts(name: str, config: dict) -> list[str]:
+    facts = networks()[name]
+    rest = [row for row in facts.get("unseen", []) if not (row[3] == "norm" and _norms(config))]
+    share = 1 - sum(row[2] for row in rest) / max(facts.get("parameters", 1), 1)
+    unused = [row for row in rest if row[3] == "unused"]
+    other = [row for row in rest if not row[3]]
+    parts = []
+    if share < ENOUGH:
+        parts = [f"{_percent(share)} of its parameters are in layers that can be ablated"]
+        norms = sum(row[3] == "norm" for row in rest)
+        missing = [_named(other)] * bool(other) + [f"{norms} normalisations"] * bool(norms)
+        if missing:
+            parts.append(f"not: {', '.join(missing)}")
+    if unused:
+        parts.append(f"never used: {_named(unused)}")
+    targeting = config["targeting"]
+    if "at" not in targeting and (reasons := hidden_activations(name, targeting["layers"])):
+        parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")
+    return parts
+
+
+def _norms(config: dict) -> bool:
+    return config["ablation"]["norms"]
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 100 % is all."""
+    return f"{int(100 * share)} %" if share >= 0.01 else f"{100 * share:.1f} %"
+
+
+def _named(rows: list[list]) -> str:
+    rows = sorted(rows, key=lambda row: -row[2])
+    shown = rows if len(rows) == NAMED + 1 else rows[:NAMED]
+    more = f" and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
+    return ", ".join(f"{path} ({of}, {count:,})" for path, of, count, _ in shown) + more

@@ -114,8 +114,9 @@ def _inside_ball(images, adversarial, attack, eps, bounds, std) -> dict[str, str
     ok = largest <= eps * (1 + 1e-5) + 1e-6
     limits = "no bounds"
     if bounds is not None:
-        ok = ok and low >= bounds[0] and high <= bounds[1]
-        limits = f"bounds {bounds[0]:g} to {bounds[1]:g}"
+        ok = ok and bool((adversarial >= bounds[0]).all() and (adversarial <= bounds[1]).all())
+        ends = torch.as_tensor(bounds[0]).min().item(), torch.as_tensor(bounds[1]).max().item()
+        limits = f"bounds {ends[0]:g} to {ends[1]:g}"
     detail = (
         f"The largest {attack['norm']} perturbation is {largest:.6g} at eps {eps:g}; values go "
         f"from {low:.6g} to {high:.6g} with {limits}."

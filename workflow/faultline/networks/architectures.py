@@ -1,7 +1,7 @@
 """The networks' definitions.
 
-Every network takes pixels (or raw features) and normalises them itself, so that attacks work in
-pixel units.
+Every network takes pixels (or features, or tokens) and normalises them itself, so that attacks work
+in pixel units.
 """
 
 from collections import OrderedDict
@@ -14,9 +14,10 @@ from faultline.networks.vision import load_torchvision
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel of images [n, c, h, w] or per feature of vectors [n, f].
+    """(x - mean) / std per channel of images [n, c, h, w] or signals [n, c, t], or per feature of
+    vectors [n, f].
 
-    mean, std: one number, or one per channel or feature. shape: of one input, (c, h, w) or (f,).
+    mean, std: one number, or one per channel or feature. shape: of one input, without n.
     """
 
     def __init__(
@@ -153,6 +154,19 @@ def lsa_moons(shape: tuple[int, ...], classes: int) -> nn.Module:
             elu3=nn.ELU(),
             fc4=nn.Linear(100, 1),
             logits=TwoLogits(),
+        )
+    )
+
+
+def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Two hidden layers of 64 with ReLU, for vectors (ours)."""
+    return nn.Sequential(
+        OrderedDict(
+            fc1=nn.Linear(shape[0], 64),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(64, 64),
+            relu2=nn.ReLU(),
+            fc3=nn.Linear(64, classes),
         )
     )
 

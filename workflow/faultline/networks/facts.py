@@ -21,8 +21,12 @@ from faultline.base.errors import UserError
 
 BUILTIN_FILE = Path(__file__).with_name("networks.json")
 
-Fit = tuple[tuple[int, ...], int]
-"""(shape of one input, number of classes) of a data set."""
+Fit = tuple[tuple[int, ...], int] | tuple[tuple[int, ...], int, int]
+"""(shape of one input, number of classes) of a data set; of tokens, the size of their vocabulary
+as well."""
+
+KINDS = {1: "vector", 2: "signal", 3: "image"}
+"""Length of an input's shape -> what it is, where it is no sequence of tokens ("token")."""
 
 
 @functools.cache

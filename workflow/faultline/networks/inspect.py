@@ -14,7 +14,7 @@ from torch import nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.networks.facts import Fit
+from faultline.networks.facts import KINDS, Fit
 from faultline.networks.layers import called, filters, layers
 from faultline.networks.plugins import kind_of
 from faultline.networks.registry import REGISTRY, entry_of
@@ -57,20 +57,20 @@ def catalogue_text() -> str:
 def probe(function: str, fits: Sequence[Fit]) -> dict:
     """Facts of a network as in `facts.networks`: builds it and runs it on noise."""
     found = {}
-    for shape, classes in fits:
+    for shape, classes, *vocabulary in fits:
         body = entry_of(function).build(shape, classes)
         given = "x".join(map(str, shape))
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad():
-                logits = body.train(mode == "training")(torch.rand(2, *shape))
+                logits = body.train(mode == "training")(_noise(2, shape, *vocabulary))
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
                 raise UserError(
                     f"{function}: for 2 inputs of {given} it gives {got} in {mode} mode; expected "
                     f"logits [2, {classes}], one per class"
                 )
-        used = called(body, torch.rand(1, *shape))
-        found[shape, classes] = [
+        used = called(body, _noise(1, shape, *vocabulary))
+        found[shape, classes, *vocabulary] = [
             [
                 name,
                 "conv" if isinstance(layer, torch.nn.Conv2d) else "linear",
@@ -80,10 +80,15 @@ def probe(function: str, fits: Sequence[Fit]) -> dict:
             if name in used
         ]
     return {
-        "input": "image" if len(fits[0][0]) == 3 else "vector",
+        "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
         "layers": _in_common(function, found),
     }
+
+
+def _noise(n: int, shape: tuple[int, ...], vocabulary: int = 0) -> torch.Tensor:
+    """n inputs of this shape at random; tokens where there is a vocabulary."""
+    return torch.randint(vocabulary, (n, *shape)) if vocabulary else torch.rand(n, *shape)
 
 
 def _in_common(function: str, found: dict[Fit, list]) -> list:
@@ -112,7 +117,7 @@ def _fit(fit: Fit) -> str:
 def main(asked: str, answer: str) -> None:
     """Writes the answer, facts or {"error": line}, to a file: what the user prints is no answer."""
     asked = json.loads(asked)
-    fits = [(tuple(shape), classes) for shape, classes in asked["fits"]]
+    fits = [(tuple(shape), *others) for shape, *others in asked["fits"]]
     try:
         torch.set_num_threads(1)
         found = probe(asked["function"], fits)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from faultline.base.errors import UserError
 from faultline.data.arrays import array_pools
@@ -15,6 +16,7 @@ from faultline.data.describe import describe
 from faultline.data.folders import folder_pools
 from faultline.data.published import published_pools
 from faultline.data.sources import SOURCE_NAMES
+from faultline.networks.architectures import TokenNetwork
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,6 +38,7 @@ class DataSet:
     ranges:    of features or channels: the lowest and the highest value of each in the train split,
                in the units of their source. Images hold shares of it, which serve as pixel units;
                None where they hold values as they are.
+    columns:   of tokens of a network: how many its embedding has, see `fitted`; else None.
     """
 
     name: str
@@ -46,16 +49,31 @@ class DataSet:
     std: tuple[float, ...] | None
     splits: dict[str, tuple[torch.Tensor, torch.Tensor]]
     ranges: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    columns: int | None = None
+
+    def fitted(self, network: nn.Module) -> "DataSet":
+        """The same; for a network of tokens with its number of columns, so that `pixels` has the
+        form of adversarial ones, and with bounds that hold the tokens themselves."""
+        if not isinstance(network, TokenNetwork):
+            return self
+        columns = network.embedding.embedding_dim
+        free = torch.full((1 + columns,), torch.inf, device=self.splits["train"][1].device)
+        free[0] = 0.0
+        return replace(self, columns=columns, bounds=(-free, free))
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Stored images as float32 pixels, tokens as int64, on the same device."""
+        """Stored images as float32 pixels, on the same device; tokens as int64 [n, t], or with
+        columns as float32 [n, t, 1 + columns]: tokens, and nothing that is added."""
         if images.dtype == torch.int32:
-            return images.long()
+            if self.columns is None:
+                return images.long()
+            return F.pad(images[..., None].float(), (0, self.columns))
         return images.float() if self.levels is None else images.float() / self.levels
 
     def to_tensors(self) -> dict:
         """A flat dict for torch.save that torch.load(weights_only=True) reads back."""
-        flat = {key: value for key, value in vars(self).items() if key not in ("splits", "ranges")}
+        apart = ("splits", "ranges", "columns")
+        flat = {key: value for key, value in vars(self).items() if key not in apart}
         flat |= {"ranges": self.ranges} if self.ranges else {}
         for split, (images, labels) in self.splits.items():
             flat |= {f"{split}_images": images, f"{split}_labels": labels}

@@ -44,6 +44,45 @@ class Network(nn.Module):
         return self.body(self.normalise(x))
 
 
+class TokenNetwork(Network):
+    """Tokens [n, t] to logits [n, classes], or [n, t, 1 + c]: the same tokens, and what is added to
+    the output of the body's embedding, its first nn.Embedding in the order of definition, of c
+    columns.
+
+    unit: the root mean square of the embedding's weights when it was last measured: what ablates
+    the embedding leaves it.
+    """
+
+    def __init__(self, body: nn.Module):
+        super().__init__(nn.Identity(), body)
+        self.measure()
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return next(m for m in self.body.modules() if isinstance(m, nn.Embedding))
+
+    def measure(self) -> None:
+        self.unit = self.embedding.weight.detach().square().mean().sqrt().item()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return self.body(x)
+        shift = [x[..., 1:]]  # for the first call alone
+        hook = self.embedding.register_forward_hook(
+            lambda _, __, out: out + shift.pop() if shift else None
+        )
+        try:
+            return self.body(x[..., 0].long())
+        finally:
+            hook.remove()
+
+
+def measure(network: nn.Module) -> None:
+    """Tells a network of tokens that its weights are other ones, to which attacks are relative."""
+    if isinstance(network, TokenNetwork):
+        network.measure()
+
+
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 

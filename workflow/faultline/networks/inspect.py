@@ -60,6 +60,11 @@ def probe(function: str, fits: Sequence[Fit]) -> dict:
     for shape, classes, *vocabulary in fits:
         body = entry_of(function).build(shape, classes)
         given = "x".join(map(str, shape))
+        if vocabulary and not any(isinstance(m, torch.nn.Embedding) for m in body.modules()):
+            raise UserError(
+                f"{function}: takes tokens, but has no torch.nn.Embedding; expected one, as "
+                "attacks add to its output"
+            )
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad():
                 logits = body.train(mode == "training")(_noise(2, shape, *vocabulary))

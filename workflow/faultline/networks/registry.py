@@ -17,6 +17,7 @@ from faultline.base.errors import UserError, nearest
 from faultline.networks.architectures import (
     Network,
     Normalise,
+    TokenNetwork,
     from_torchvision,
     lsa_mnist,
     lsa_moons,
@@ -84,8 +85,9 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body = entry.build(shape, classes)
-        normalises = entry.normalise and mean is not None
-        normalise = Normalise(mean, std, shape=shape) if normalises else nn.Identity()
+        if mean is None:
+            return TokenNetwork(body).eval()
+        normalise = Normalise(mean, std, shape=shape) if entry.normalise else nn.Identity()
         return Network(normalise, body).eval()
 
 

@@ -64,7 +64,7 @@ def _check_sense(config: dict, studies: Sequence[Check]) -> None:
                     f"config key trainings.{name}.augmentation: data set {dataset} holds "
                     f"{facts[dataset].kind}s, which cannot be shifted or mirrored; leave it out"
                 )
-    _check_attacks(config)
+    _check_attacks(config, facts)
     _check_ablation(config, facts)
     for check in studies:
         check(config, facts)
@@ -199,8 +199,9 @@ def _check_fit(network: str, facts: dict, dataset: str, source: Source) -> None:
         )
 
 
-def _check_attacks(config: dict) -> None:
+def _check_attacks(config: dict, facts: dict[str, Source]) -> None:
     attacks = config["attacks"]
+    tokens = [name for name, source in facts.items() if source.kind == "token"]
     for name, attack in attacks.items():
         if plugins.is_own(attack["method"]):
             plugins.check(f"attacks.{name}.method", attack["method"])
@@ -220,6 +221,11 @@ def _check_attacks(config: dict) -> None:
             raise UserError(
                 f"config key attacks.{name}.normalised_units: defined for norm linf only; "
                 "set it to false or use linf"
+            )
+        if attack["normalised_units"] and tokens:
+            raise UserError(
+                f"config key attacks.{name}.normalised_units: data set {tokens[0]} holds tokens, "
+                "which are not normalised; set it to false"
             )
         if name == "clean":
             raise UserError(

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from faultline.networks.vision import load_torchvision
 
@@ -44,10 +44,25 @@ class Network(nn.Module):
         return self.body(self.normalise(x))
 
 
+class Shifted(nn.Embedding):
+    """The embedding of a `TokenNetwork`, which lays here what the next output is to be moved by.
+
+    Outside of its forward it fails: a trace that kept it whole would lose what is added.
+    """
+
+    shifts: list[Tensor] | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out = super().forward(tokens)
+        if self.shifts is None:
+            raise RuntimeError("the embedding is called apart from its network")
+        return out + self.shifts.pop() if self.shifts else out
+
+
 class TokenNetwork(Network):
     """Tokens [n, t] to logits [n, classes], or [n, t, 1 + c]: the same tokens, and what is added to
-    the output of the body's embedding, its first nn.Embedding in the order of definition, of c
-    columns.
+    the first output of the body's embedding, its first nn.Embedding in the order of definition, of
+    c columns. torch.fx traces the latter.
 
     unit: the root mean square of the embedding's weights when it was last measured: what ablates
     the embedding leaves it.
@@ -55,6 +70,10 @@ class TokenNetwork(Network):
 
     def __init__(self, body: nn.Module):
         super().__init__(nn.Identity(), body)
+        of = type(self.embedding)
+        self.embedding.__class__ = type(
+            of.__name__, (Shifted,) if of is nn.Embedding else (Shifted, of), {}
+        )
         self.measure()
 
     @property
@@ -65,16 +84,12 @@ class TokenNetwork(Network):
         self.unit = self.embedding.weight.detach().square().mean().sqrt().item()
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            return self.body(x)
-        shift = [x[..., 1:]]  # for the first call alone
-        hook = self.embedding.register_forward_hook(
-            lambda _, __, out: out + shift.pop() if shift else None
-        )
+        embedding, shifted = self.embedding, isinstance(x, fx.Proxy) or x.is_floating_point()
+        embedding.shifts = [x[..., 1:]] if shifted else []
         try:
-            return self.body(x[..., 0].long())
+            return self.body(x[..., 0].long() if shifted else x)
         finally:
-            hook.remove()
+            embedding.shifts = None
 
 
 def measure(network: nn.Module) -> None:

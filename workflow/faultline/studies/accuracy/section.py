@@ -169,7 +169,8 @@ def _units(config: dict) -> str:
     if any(settings["source"] in RANGED for settings in config["datasets"].values()):
         return (
             "the units of the data (pixels: 0 to 1; features and channels of signals: shares of "
-            "the range that each has in the training split)."
+            "the range that each has in the training split; tokens are attacked in the space of "
+            "their embedding, in root mean squares of its weights)."
         )
     return "the units of the data (pixels: 0 to 1)."
 

@@ -27,7 +27,7 @@ def waves(rng) -> dict[str, np.ndarray]:
     """Two channels of unlike units; the class is the frequency of the first."""
     labels, steps = np.arange(800) % 2, np.arange(24)
     phase = rng.uniform(0, 6, size=(800, 1))
-    first = 5 * np.sin((0.5 + labels[:, None]) * steps + phase) + rng.normal(size=(800, 24))
+    first = 5 * np.sin((0.5 + labels[:, None]) * steps + phase) + 5 * rng.normal(size=(800, 24))
     second = 0.01 * rng.normal(size=(800, 24)) + 3
     return {"train_signals": np.stack([first, second], 1), "train_labels": labels}
 

@@ -79,7 +79,7 @@ def probe(function: str, fits: Sequence[Fit]) -> dict:
             [
                 name,
                 "conv" if isinstance(layer, torch.nn.Conv2d) else "linear",
-                len(layer.weight),
+                filters(layer),
             ]
             for name, layer in layers(body).items()
             if name in used

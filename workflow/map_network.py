@@ -19,7 +19,7 @@ with job(snakemake):
         network, _ = load_network(path, name, dataset, device=cpu)
         place = place_of(path)
         norms.append(pd.DataFrame([place]).merge(weight_norms(network), how="cross"))
-    image, _ = images_of(dataset, "test", 1)
+    image, _ = images_of(dataset.fitted(network), "test", 1)
     nodes, reason = graph(network, image)
     if reason:
         print(f"{name}: {reason}; its layers are drawn in the order in which they are called")

@@ -467,6 +467,94 @@ def test_the_curve_holds_the_stored_images(models):
     assert correct[0.0].mean() == pytest.approx(accuracy(network, images, labels))
 
 
+class Raw(nn.Module):
+    """A network of shares of ranges, as one of the values themselves."""
+
+    def __init__(self, network, low, width):
+        super().__init__()
+        self.network, self.low, self.width = network, low, width
+
+    def forward(self, values):
+        return self.network((values - self.low) / self.width)
+
+
+@pytest.fixture
+def table(models):
+    """(network of shares, shares, labels, network of raw values, lowest of each, widths): moons
+    in units of their own, as a data set of features puts them into shares of their range."""
+    network, points, labels, _ = models["mlp"]
+    low, high = points.amin(0).double(), points.amax(0).double()
+    width = (high - low) * torch.tensor([3.0, 0.01]).double()
+    shares = (points.double() - low) / (high - low)
+    units = Apply(lambda x: low.to(x) + x * (high - low).to(x))
+    of_shares = nn.Sequential(units, network.double()).eval()
+    return of_shares, shares, labels, Raw(of_shares, low, width), low, width
+
+
+def steps_in_raw_units(raw, values, labels, *, low, width, eps, norm, steps, step_size, start):
+    """PGD on the values themselves, eps and steps scaled by the width of each feature."""
+    adversarial = (values + width * start).clamp(low, low + width)
+    for _ in range(steps):
+        gradient = width * input_gradient(raw, adversarial, labels)
+        way = gradient.sign() if norm == "linf" else F.normalize(gradient)
+        delta = (adversarial + step_size * width * way - values) / width
+        if norm == "linf":
+            delta = delta.clamp(-eps, eps)
+        else:
+            delta = delta * (eps / delta.norm(dim=1, keepdim=True)).clamp(max=1)
+        adversarial = (values + width * delta).clamp(low, low + width)
+    return adversarial
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.4), ("l2", 0.6)])
+def test_an_attack_on_shares_is_that_on_values_with_bounds_and_steps_per_feature(table, norm, eps):
+    network, shares, labels, raw, low, width = table
+    start = random_start(shares.shape, eps=eps, norm=norm, seed=0).double()
+    given = {"eps": eps, "norm": norm, "steps": 10, "step_size": eps / 4, "start": start}
+    ours = pgd(network, shares, labels, bounds=(0.0, 1.0), **given)
+    theirs = steps_in_raw_units(raw, low + width * shares, labels, low=low, width=width, **given)
+    torch.testing.assert_close(low + width * ours, theirs, rtol=0, atol=1e-8)
+    assert ours.min() == 0 or ours.max() == 1  # some are clipped
+    if norm == "linf":
+        values = low + width * shares
+        expected = values + eps * width * input_gradient(raw, values, labels).sign()
+        ours = fgsm(network, shares, labels, eps=eps, bounds=(0.0, 1.0))
+        expected = expected.clamp(low, low + width)
+        torch.testing.assert_close(low + width * ours, expected, rtol=0, atol=1e-8)
+
+
+def test_foolbox_attacks_shares_as_we_do(table):
+    foolbox = pytest.importorskip("foolbox")
+    network, shares, labels, *_ = table
+    network, shares = network.float(), shares.float()
+    reference = foolbox.PyTorchModel(network.eval(), bounds=(0, 1))
+    _, theirs, _ = foolbox.attacks.FGSM()(reference, shares, labels, epsilons=0.1)
+    ours = fgsm(network, shares, labels, eps=0.1, bounds=(0.0, 1.0))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    method = foolbox.attacks.LinfPGD(abs_stepsize=0.0125, steps=20, random_start=False)
+    _, theirs, _ = method(reference, shares, labels, epsilons=0.1)
+    given = {"eps": 0.1, "norm": "linf", "steps": 20, "step_size": 0.0125, "bounds": (0.0, 1.0)}
+    ours = pgd(network, shares, labels, start=torch.zeros_like(shares), **given)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_feature_that_never_changes_stays(table, name):
+    network, shares, labels, *_ = table
+    network, shares = network.float(), shares.float()
+    shares[:, 1] = 0.0
+    bounds = torch.zeros(2), torch.tensor([1.0, 0.0])
+    settings = {"attack": ATTACKS[name], "eps": 0.2, "bounds": bounds}
+    correct, moved = attack_curve(network, shares, labels, eps_grid=[0], seed=0, **settings)
+    assert (moved[:, 1] == 0).all() and (moved[:, 0] != shares[:, 0]).any()
+    assert moved.min() >= 0 and moved.max() <= 1
+    found = checks(network, shares, labels, adversarial=moved, correct=correct, **settings)
+    assert {row["check"]: row["status"] for row in found}["inside_ball"] == "ok"
+    moved[0, 1] = 0.1
+    found = checks(network, shares, labels, adversarial=moved, correct=correct, **settings)
+    assert {row["check"]: row["status"] for row in found}["inside_ball"] == "warning"
+
+
 def test_attack_mistakes_are_user_errors(models):
     network, images, labels, bounds = models["conv"]
     for attack, word in (

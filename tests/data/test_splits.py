@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import support
 import torch
 from PIL import Image
@@ -234,13 +235,32 @@ def test_moons():
     assert same(data, prepare("moons", samples=500, validation=100, test=100, split_seed=0))
 
 
-@pytest.mark.parametrize("source", ["digits", "moons"])
+@pytest.mark.parametrize(("source", "samples"), [("breast_cancer", 569), ("wine", 178)])
+def test_tables(source, samples):
+    data = prepare(source, validation=40, test=60, split_seed=0)
+    assert sum(len(labels) for _, labels in data.splits.values()) == samples
+    assert data.bounds == (0.0, 1.0) and data.levels is None
+    low, high = map(np.array, data.ranges)
+    theirs, labels = getattr(sklearn.datasets, f"load_{source}")(return_X_y=True)
+    shares = ((theirs - low) / (high - low)).astype(np.float32)
+    known = {(*row.tolist(), label) for row, label in zip(shares, labels, strict=True)}
+    images, of = data.splits["train"]
+    assert images.dtype == torch.float32
+    assert (images.amin(0) == 0).all() and (images.amax(0) == 1).all()
+    assert all(
+        (*row, label) in known for row, label in zip(images.tolist(), of.tolist(), strict=True)
+    )
+    for images, _ in data.splits.values():
+        assert images.min() >= 0 and images.max() <= 1
+
+
+@pytest.mark.parametrize("source", ["digits", "moons", "wine"])
 def test_round_trip(source, tmp_path):
     data = prepare(source, validation=50, test=100, split_seed=0)
     torch.save(data.to_tensors(), tmp_path / "data.pt")
     back = DataSet.from_tensors(torch.load(tmp_path / "data.pt", weights_only=True))
     assert same(data, back)
-    for field in ("name", "classes", "bounds", "levels", "mean", "std"):
+    for field in ("name", "classes", "bounds", "levels", "mean", "std", "ranges"):
         assert getattr(back, field) == getattr(data, field)
 
 
@@ -545,6 +565,8 @@ def test_tiny_imagenet_has_no_download(tmp_path):
     [
         ("digits", None),
         ("moons", None),
+        ("breast_cancer", None),
+        ("wine", None),
         ("mnist", write_idx),
         ("cifar10", write_cifar_bin),
         ("tiny_imagenet", lambda folder: write_tiny(folder / "tiny-imagenet-200")),

@@ -140,6 +140,12 @@ def test_lsa_moons_parameters_by_hand():
     assert parameters(fresh("lsa_moons", size=2)) == expected
 
 
+def test_mlp_parameters_by_hand():
+    expected = (30 * 64 + 64) + (64 * 64 + 64) + (64 * 2 + 2)
+    network = build("mlp", shape=(30,), classes=2, mean=0.5, std=0.25, seed=0)
+    assert parameters(network) == expected
+
+
 def test_cross_entropy_on_two_logits_is_binary_cross_entropy():
     z = torch.tensor([[-3.0], [0.0], [0.5], [20.0]], dtype=torch.float64)
     logits = architectures.TwoLogits()(z)
@@ -329,6 +335,7 @@ def test_of_the_built_in_networks_only_normalisations_are_not_seen(name):
         ("alexnet", (1, 28, 28), 10, ["'alexnet'", "28x28", "63x63"]),
         ("lsa_mnist", (1, 8, 3), 10, ["'lsa_mnist'", "8x3", "4x4"]),
         ("small_conv", (2,), 2, ["'small_conv'", "2 features", "takes images"]),
+        ("small_conv", (3, 20), 2, ["'small_conv'", "signals of 20 steps", "takes images"]),
         ("lsa_moons", (1, 8, 8), 2, ["'lsa_moons'", "8x8", "takes vectors"]),
         ("lsa_moons", (2,), 3, ["'lsa_moons'", "2 classes", "have 3"]),
     ],

@@ -151,6 +151,18 @@ def test_noise_keeps_every_norm_and_the_bounds(size, bounds):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_features_that_never_change_get_no_noise():
+    clean = torch.tensor([0.5, 0.0, 0.5, 0.0, 0.5, 0.5])
+    high = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0])
+    bounds = torch.zeros(6), high
+    attacked = clean + high * torch.tensor([0.1, 0.0, 0.2, 0.0, 0.3, 0.4])
+    for seed in range(20):
+        change = noisy(clean, attacked, bounds=bounds, seed=seed) - clean
+        assert (change[high == 0] == 0).all()
+        found = change[high == 1].abs().sort().values
+        assert torch.allclose(found, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+
+
 def test_noise_has_signs_at_random_where_both_fit_and_the_one_that_fits_elsewhere():
     clean = torch.cat([torch.full((1000,), 0.5), torch.zeros(1000), torch.ones(1000)])
     made = noisy(clean, (clean + 0.1).clamp(0, 1), bounds=(0, 1), seed=0) - clean

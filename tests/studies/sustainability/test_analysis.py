@@ -307,6 +307,15 @@ def test_noise_is_clipped_to_the_bounds_that_there_are():
     assert (still == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "salt", "pepper", "speckle"])
+def test_noise_keeps_the_bounds_of_each_feature(kind):
+    images = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 0])
+    bounds = torch.zeros(2), torch.tensor([1.0, 0.0])
+    made = noise(kind, strength=0.5, bounds=bounds, seed=0)(None, images, None, 0)
+    assert (made[:, 1] == 0).all() and (made[:, 0] != images[:, 0]).any()
+    assert made.min() >= 0 and made.max() <= 1
+
+
 @pytest.mark.parametrize("kind", ["salt", "pepper"])
 def test_noise_that_sets_to_a_bound_needs_one(kind):
     with pytest.raises(UserError, match=f"sustainability.noises: {kind} sets pixels to a bound"):

@@ -1,7 +1,8 @@
 """Gradient ascent on the input of a network: FGSM, PGD, APGD and what they are made of.
 
 A network is any module that maps images [n, ...] to logits [n, classes]. Images are float tensors
-in pixel units; `bounds` is their (lowest, highest) value, or None where they have none.
+in pixel units; `bounds` is their (lowest, highest) value, two numbers or two tensors that broadcast
+over one image, or None where they have none.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from faultline.base import pace
 from faultline.networks.evaluation import evaluation
 
-Bounds = tuple[float, float] | None
+Bounds = tuple[float, float] | tuple[Tensor, Tensor] | None
 
 
 def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from faultline.attacks.ascent import (
     random_start,
 )
 from faultline.attacks.methods import method_of
+from faultline.attacks.space import space
 from faultline.base import memory, plugins
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
@@ -144,6 +145,8 @@ def craft(
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
+    Of tokens they are [n, t, 1 + c]: the tokens, and what is added to their embedding; eps is in
+    units of the root mean square of its weights, and bounds do not apply (see `space`).
     attack: method (of `attacks.methods`, or "file.py:function" of the user's own), norm ("linf",
     the default, or "l2"), steps, step_size (a share of eps, by default 2.5 / steps) and
     normalised_units. With normalised_units, eps is in units of the input divided by its std
@@ -159,23 +162,24 @@ def craft(
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     starts = [None] * len(images.split(batch_size))
     if method_of(attack["method"]).random:
-        unit = random_start(images.shape, eps=1.0, norm=attack["norm"], seed=seed)
+        shape = space(network, images).points.shape
+        unit = random_start(shape, eps=1.0, norm=attack["norm"], seed=seed)
         starts = unit.split(batch_size)
     adversarial = []
     for batch, targets, start in zip(
         images.split(batch_size), labels.split(batch_size), starts, strict=True
     ):
-        adversarial.append(
-            perturb(
-                network,
-                batch,
-                targets,
-                attack=attack,
-                eps=radius,
-                bounds=bounds,
-                start=None if start is None else radius * start.to(images),
-            )
+        of = space(network, batch, bounds)
+        found = perturb(
+            of.network,
+            of.points,
+            targets,
+            attack=attack,
+            eps=radius,
+            bounds=of.bounds,
+            start=None if start is None else radius * start.to(of.points),
         )
+        adversarial.append(of.images(found))
         if progress is not None:
             progress(len(batch))
     return torch.cat(adversarial)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from faultline.attacks.ascent import Bounds, input_gradient, l2_norm, logit_gradient
 from faultline.attacks.checks import accuracy_monotone, row
 from faultline.attacks.craft import pixel_units, resolve_method
+from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.networks.evaluation import predict
 
@@ -38,16 +39,18 @@ def checks(
     perturb, attack, bounds = resolve_method(attack, bounds)
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     first, targets = images[:batch_size], labels[:batch_size]
+    of = space(network, first, bounds)
     unchanged = perturb(
-        network,
-        first,
+        of.network,
+        of.points,
         targets,
         attack=attack,
         eps=0.0,
-        bounds=bounds,
-        start=torch.zeros_like(first),
+        bounds=of.bounds,
+        start=torch.zeros_like(of.points),
     )
-    moved = _count((unchanged != first).flatten(1).any(1))
+    moved = _count((unchanged != of.points).flatten(1).any(1))
+    ends = [space(network, of_them).points for of_them in (images, adversarial)]
     logits = predict(network, images)
     return [
         row("eps_zero_identity", moved == 0, f"At eps 0, {moved} of {len(first)} images changed."),
@@ -56,7 +59,7 @@ def checks(
         _saturated_logits(logits, labels),
         _softmax_outputs(logits),
         _randomised_outputs(predict(network, first), predict(network, first)),
-        _inside_ball(images, adversarial, attack, eps, bounds, std),
+        _inside_ball(*ends, attack, eps, of.bounds, std),
     ]
 
 
@@ -66,7 +69,7 @@ def _count(flags: Tensor) -> int:
 
 def _zero_gradients(network, images, labels, batch_size) -> dict[str, str]:
     zero = sum(
-        _count((input_gradient(network, batch, targets) == 0).flatten(1).all(1))
+        _count((input_gradient(*space(network, batch)[:2], targets) == 0).flatten(1).all(1))
         for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True)
     )
     share = zero / len(images)
@@ -114,8 +117,9 @@ def _inside_ball(images, adversarial, attack, eps, bounds, std) -> dict[str, str
     ok = largest <= eps * (1 + 1e-5) + 1e-6
     limits = "no bounds"
     if bounds is not None:
-        ok = ok and low >= bounds[0] and high <= bounds[1]
-        limits = f"bounds {bounds[0]:g} to {bounds[1]:g}"
+        ok = ok and bool((adversarial >= bounds[0]).all() and (adversarial <= bounds[1]).all())
+        ends = torch.as_tensor(bounds[0]).min().item(), torch.as_tensor(bounds[1]).max().item()
+        limits = f"bounds {ends[0]:g} to {ends[1]:g}"
     detail = (
         f"The largest {attack['norm']} perturbation is {largest:.6g} at eps {eps:g}; values go "
         f"from {low:.6g} to {high:.6g} with {limits}."

@@ -1,4 +1,4 @@
-"""Images from files: decoding in general, and the user's own folders and arrays. No torch."""
+"""The user's own arrays of images, signals, features or tokens in one file. No torch."""
 
 import zipfile
 import zlib
@@ -10,7 +10,14 @@ from faultline.base.errors import UserError
 from faultline.data.decode import SPLITS, Pool, array_pool, in_one_line
 from faultline.data.sources import PIXELS, Source
 
-# One file of arrays
+EXPECTED = {
+    "images": "uint8 or float [n, height, width], [n, channels, height, width] or "
+    "[n, height, width, channels]",
+    "signals": "numbers [n, channels, steps]",
+    "features": "numbers [n, features]",
+    "tokens": "whole numbers [n, tokens]",
+}
+"""What an array is called after its split -> what it must be."""
 
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, RuntimeError),
@@ -47,8 +54,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     )
 
 
-def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, dict[str, tuple[int, ...]]]:
-    """(the file, split -> shape of its images), from the headers of a .npz file, checked."""
+def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tuple[int, ...]]]:
+    """(the file, of `EXPECTED` what it holds, split -> its shape), from the headers, checked."""
     if not dataset.get("file"):
         raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
     path = Path(dataset["file"]).expanduser()
@@ -58,22 +65,27 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, dict[str, tuple[in
         headers = _headers(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    shapes = {}
+    found = [what for what in EXPECTED if f"train_{what}" in headers]
+    if len(found) > 1:
+        raise UserError(
+            f"{path}: holds train_{found[0]} and train_{found[1]}; give each a file of its own"
+        )
+    what, shapes = (found or ["images"])[0], {}
     for split in SPLITS:
-        keys = f"{split}_images", f"{split}_labels"
+        keys = f"{split}_{what}", f"{split}_labels"
         missing = [key for key in keys if key not in headers]
         if len(missing) == 2 and split != "train":
             continue
         if missing:
             raise UserError(
                 f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
-                "expected train_images and train_labels, and both or none of test and validation"
+                f"expected train_{what} and train_labels, and both or none of test and validation"
+                + ("" if found else f" (in place of images: {', '.join(list(EXPECTED)[1:])})")
             )
         (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
-        if (dtype != np.uint8 and dtype.kind != "f") or len(shape) not in (3, 4):
+        if not _fits(what, dtype, shape):
             raise UserError(
-                f"{path}: {keys[0]} is {dtype} {list(shape)}, expected uint8 or float "
-                "[n, height, width], [n, channels, height, width] or [n, height, width, channels]"
+                f"{path}: {keys[0]} is {dtype} {list(shape)}, expected {EXPECTED[what]}"
             )
         if label_dtype.kind not in "iu" or len(label_shape) != 1:
             raise UserError(
@@ -82,17 +94,25 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, dict[str, tuple[in
             )
         if shape[0] != label_shape[0] or not shape[0]:
             raise UserError(
-                f"{path}: {keys[0]} holds {shape[0]} images, but {keys[1]} {label_shape[0]} "
+                f"{path}: {keys[0]} holds {shape[0]} {what}, but {keys[1]} {label_shape[0]} "
                 "labels; give as many of both, at least one"
             )
         shapes[split] = shape
-        first = shapes["train"], headers["train_images"][1]
+        first = shapes["train"], headers[f"train_{what}"][1]
         if (shape[1:], dtype) != (first[0][1:], first[1]):
             raise UserError(
-                f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_images {first[1]} "
+                f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_{what} {first[1]} "
                 f"{list(first[0][1:])}; give all the same"
             )
-    return path, shapes
+    return path, what, shapes
+
+
+def _fits(what: str, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether an array of this name may be of this type and shape."""
+    if what == "images":
+        return (dtype == np.uint8 or dtype.kind == "f") and len(shape) in (3, 4)
+    sizes = len(shape) == (3 if what == "signals" else 2) and 0 not in shape[1:]
+    return sizes and dtype.kind in ("iu" if what == "tokens" else "iuf")
 
 
 def _channel_axis(path: Path, shape: tuple[int, ...]) -> int | None:
@@ -113,9 +133,15 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
 
     Without the key `classes` there are as many as the largest label says.
     """
-    path, shapes = _array_shapes(dataset, name=name)
-    axis, (_, *shape) = _channel_axis(path, shapes["train"]), shapes["train"]
-    channels = shape.pop(axis - 1) if axis else 1
+    path, what, shapes = _array_shapes(dataset, name=name)
+    shape, vocabulary = shapes["train"][1:], None
+    if what == "images":
+        axis, (*sides,) = _channel_axis(path, shapes["train"]), shape
+        shape = (sides.pop(axis - 1) if axis else 1, *sides)
+    elif what == "tokens":
+        vocabulary = 1 + max(
+            int(tokens.max()) for tokens in _arrays(path, *(f"{split}_tokens" for split in shapes))
+        )
     labels = _arrays(path, *(f"{split}_labels" for split in shapes))
     classes = dataset["classes"] or int(max(of_split.max() for of_split in labels)) + 1
     for split, of_split in zip(shapes, labels, strict=True):
@@ -128,26 +154,32 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
     if classes < 2:
         raise UserError(f"{path}: all labels are 0; expected at least two classes")
     return Source(
-        shape=(channels, *shape),
+        shape=shape,
         classes=classes,
-        bounds=PIXELS,
+        bounds=None if what == "tokens" else PIXELS,
         official_test="test" in shapes,
         train=shapes["train"][0],
         test=shapes.get("test", (0,))[0],
         official_validation="validation" in shapes,
+        vocabulary=vocabulary,
     )
 
 
 def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
-    """Pool of each split of a .npz file: uint8 [n, c, h, w], or float32 in 0..1."""
-    path, shapes = _array_shapes(dataset, name=name)
-    axis, pools = _channel_axis(path, shapes["train"]), {}
-    used = [f"{split}_{part}" for split in shapes for part in ("images", "labels")]
-    print(f"{path}: {', '.join(used)}; axis of the channels: {axis or 'none'}")
+    """Pool of each split of a .npz file: images uint8 [n, c, h, w], or float32 in 0..1; signals and
+    features float64 [n, ...] as they are; tokens int32 [n, t]."""
+    path, what, shapes = _array_shapes(dataset, name=name)
+    axis, pools = _channel_axis(path, shapes["train"]) if what == "images" else None, {}
+    used = [f"{split}_{part}" for split in shapes for part in (what, "labels")]
+    of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
+    print(f"{path}: {', '.join(used)}{of_channels}")
     if others := sorted(set(_headers(path)) - set(used)):
         print(f"{path}: not used: {', '.join(others)}")
     for split in shapes:
-        images, labels = _arrays(path, f"{split}_images", f"{split}_labels")
+        images, labels = _arrays(path, f"{split}_{what}", f"{split}_labels")
+        if what != "images":
+            pools[split] = array_pool(_numbers(path, f"{split}_{what}", images), labels)
+            continue
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
             low, high = images.min(), images.max()
@@ -158,3 +190,15 @@ def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
                 )
         pools[split] = array_pool(np.moveaxis(images, axis, 1) if axis else images[:, None], labels)
     return pools
+
+
+def _numbers(path: Path, key: str, values: np.ndarray) -> np.ndarray:
+    """Signals, features or tokens as they are kept in memory, checked."""
+    if key.endswith("_tokens"):
+        if values.min() < 0 or values.max() >= 2**31:
+            worst = values.min() if values.min() < 0 else values.max()
+            raise UserError(f"{path}: {key} holds {worst}, expected 0 to {2**31 - 1}")
+        return values.astype(np.int32)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: {key} holds values that are not finite; leave their samples out")
+    return values.astype(np.float64)

@@ -63,6 +63,8 @@ def published_pools(
     """
     if source == "digits":
         return {"train": _digits()}
+    if source in ("breast_cancer", "wine"):
+        return {"train": _table(source)}
     if source == "moons":
         return {"train": _moons(samples, noise=noise, seed=seed)}
     if folder is None:
@@ -81,6 +83,12 @@ def _digits() -> Pool:
 
     digits = load_digits()
     return array_pool(digits.images.astype(np.uint8)[:, None], digits.target)
+
+
+def _table(source: str) -> Pool:
+    import sklearn.datasets
+
+    return array_pool(*getattr(sklearn.datasets, f"load_{source}")(return_X_y=True))
 
 
 def _moons(samples: int, *, noise: float, seed: int) -> Pool:

@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass
 
+from faultline.networks.facts import KINDS
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from.
+    """Where images, signals, features or tokens come from; docs call each sample an image.
 
-    shape:         of one image: (channels, height, width), or (features,).
+    shape:         of one image: (channels, height, width); of a signal: (channels, steps); of a
+                   vector: (features,); of a sequence of tokens: (tokens,).
     classes:       number of classes.
-    bounds:        (lowest, highest) pixel value, or None where values are unbounded.
+    bounds:        (lowest, highest) pixel value; (0, 1) of signals and features as well, which
+                   become shares of their range; None where values are unbounded.
     official_test: whether a test set is published apart from the train set.
     train, test:   images in the official sets (train: all of them where there is no test set);
                    None where any number can be drawn, or they have not been counted.
     official_validation: whether there is a validation set apart from the train set.
+    vocabulary:    number of different tokens; None of what holds none.
     """
 
     shape: tuple[int, ...]
@@ -23,6 +28,17 @@ class Source:
     train: int | None
     test: int | None
     official_validation: bool = False
+    vocabulary: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """What one sample is: "image", "signal", "vector" or "token"."""
+        return KINDS[len(self.shape)] if self.vocabulary is None else "token"
+
+    @property
+    def ranged(self) -> bool:
+        """Whether values are shares of the range of their feature or channel."""
+        return self.kind in ("vector", "signal") and self.bounds is not None
 
 
 PIXELS = (0.0, 1.0)
@@ -36,7 +52,12 @@ SOURCES = {
     # The published test images carry no labels, so `val` is the test set, as is usual.
     "tiny_imagenet": Source((3, 64, 64), 200, PIXELS, True, 100000, 10000),
     "moons": Source((2,), 2, None, False, None, None),
+    "breast_cancer": Source((30,), 2, PIXELS, False, 569, 0),
+    "wine": Source((13,), 3, PIXELS, False, 178, 0),
 }
 
-# The user's own images; what these hold is read from the files.
+RANGED = (*(name for name, source in SOURCES.items() if source.ranged), "npz")
+"""Sources whose values may be shares of the range of their feature or channel."""
+
+# The user's own data; what these hold is read from the files.
 SOURCE_NAMES = (*SOURCES, "image_folder", "npz")

@@ -1,12 +1,14 @@
-"""Data sets as resident tensors with their pixel bounds, split reproducibly."""
+"""Data sets as resident tensors with the bounds of their values, split reproducibly."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from faultline.base.errors import UserError
 from faultline.data.arrays import array_pools
@@ -14,6 +16,7 @@ from faultline.data.describe import describe
 from faultline.data.folders import folder_pools
 from faultline.data.published import published_pools
 from faultline.data.sources import SOURCE_NAMES
+from faultline.networks.architectures import TokenNetwork
 
 SPLITS = ("train", "validation", "test")
 
@@ -24,29 +27,54 @@ class DataSet:
 
     name:      as in the config.
     classes:   number of classes.
-    bounds:    (lowest, highest) pixel value, or None.
+    bounds:    (lowest, highest) pixel value, or None. Tensors that broadcast over one sample where
+               some feature is the same in all of the train split: its bounds are equal.
     levels:    a pixel is stored value / levels; None where values are stored as they are.
-    mean, std: per channel (or feature), in pixel units: of the train split, or as given.
+    mean, std: per channel (or feature), in pixel units: of the train split, or as given; None of
+               tokens.
     splits:    "train", "validation", "test" -> (images, labels). Images are uint8 [n, c, h, w] with
-               levels, or float32 [n, ...] without; labels are int64 [n]. Any first images of a
-               split hold the classes in proportion.
+               levels, or float32 [n, ...] without; tokens int32 [n, t]; labels are int64 [n]. Any
+               first images of a split hold the classes in proportion.
+    ranges:    of features or channels: the lowest and the highest value of each in the train split,
+               in the units of their source. Images hold shares of it, which serve as pixel units;
+               None where they hold values as they are.
+    columns:   of tokens of a network: how many its embedding has, see `fitted`; else None.
     """
 
     name: str
     classes: int
-    bounds: tuple[float, float] | None
+    bounds: tuple[float, float] | tuple[torch.Tensor, torch.Tensor] | None
     levels: int | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
     splits: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    ranges: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    columns: int | None = None
+
+    def fitted(self, network: nn.Module) -> "DataSet":
+        """The same; for a network of tokens with its number of columns, so that `pixels` has the
+        form of adversarial ones, and with bounds that hold the tokens themselves."""
+        if not isinstance(network, TokenNetwork):
+            return self
+        columns = network.embedding.embedding_dim
+        free = torch.full((1 + columns,), torch.inf, device=self.splits["train"][1].device)
+        free[0] = 0.0
+        return replace(self, columns=columns, bounds=(-free, free))
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Stored images as float32 pixels, on the same device."""
+        """Stored images as float32 pixels, on the same device; tokens as int64 [n, t], or with
+        columns as float32 [n, t, 1 + columns]: tokens, and nothing that is added."""
+        if images.dtype == torch.int32:
+            if self.columns is None:
+                return images.long()
+            return F.pad(images[..., None].float(), (0, self.columns))
         return images.float() if self.levels is None else images.float() / self.levels
 
     def to_tensors(self) -> dict:
         """A flat dict for torch.save that torch.load(weights_only=True) reads back."""
-        flat = {key: value for key, value in vars(self).items() if key != "splits"}
+        apart = ("splits", "ranges", "columns")
+        flat = {key: value for key, value in vars(self).items() if key not in apart}
+        flat |= {"ranges": self.ranges} if self.ranges else {}
         for split, (images, labels) in self.splits.items():
             flat |= {f"{split}_images": images, f"{split}_labels": labels}
         return flat
@@ -56,7 +84,8 @@ class DataSet:
         """The inverse of `to_tensors`."""
         fields = ("name", "classes", "bounds", "levels", "mean", "std")
         splits = {split: (flat[f"{split}_images"], flat[f"{split}_labels"]) for split in SPLITS}
-        return cls(**{field: flat[field] for field in fields}, splits=splits)
+        kept = {field: flat[field] for field in fields} | {"ranges": flat.get("ranges")}
+        return cls(**kept, splits=splits)
 
 
 def prepare(
@@ -95,7 +124,8 @@ def prepare(
     size: images are made size x size: those of image_folder by their shorter side and a cut of the
         centre, others as a whole; None leaves them as they are. channels: of image_folder.
     on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.
-    mean, std: per channel in pixel units, to normalise with; None: computed from the train split.
+    mean, std: per channel in pixel units, or per feature in those of the source, to normalise with;
+        None: computed from the train split.
     threads: that decode images.
     name: of the data set in the config; the source if not given.
 
@@ -147,18 +177,57 @@ def prepare(
             if size is not None and source != "image_folder":
                 images = scaled(images, size)
             splits[split] = images, torch.from_numpy(found.astype(np.int64))
+    bounds, ranges = facts.bounds, None
+    if facts.ranged:
+        splits, bounds, ranges = _in_ranges(splits)
+        low, width = ranges[0], _widths(ranges)
+        mean = mean and [(m - at) / w for m, at, w in zip(mean, low, width, strict=True)]
+        std = std and [s / w for s, w in zip(std, width, strict=True)]
     images = splits["train"][0]
     levels = {"digits": 16}.get(source, 255) if images.dtype == torch.uint8 else None
-    computed = _moments(images, levels)
+    computed = (None, None) if facts.kind == "token" else _moments(images, levels)
     return DataSet(
         name=name,
         classes=facts.classes,
-        bounds=facts.bounds,
+        bounds=bounds,
         levels=levels,
         mean=tuple(mean) if mean else computed[0],
         std=tuple(std) if std else computed[1],
         splits={split: splits[split] for split in SPLITS},
+        ranges=ranges,
     )
+
+
+def _widths(ranges: tuple[Sequence[float], Sequence[float]]) -> list[float]:
+    """highest - lowest of each feature or channel; 1 where both are the same."""
+    return [high - low or 1.0 for low, high in zip(*ranges, strict=True)]
+
+
+def _in_ranges(splits: dict) -> tuple[dict, tuple, tuple]:
+    """(splits, bounds, ranges): values float64 [n, d, ...] as float32 shares of the range that each
+    feature or channel has in the train split (ours). Values of other splits beyond it are put to
+    its end, and how many is told."""
+    every = [axis for axis in range(splits["train"][0].ndim) if axis != 1]
+    low, high = (end(splits["train"][0], dim=every) for end in (torch.amin, torch.amax))
+    ranges = tuple(low.tolist()), tuple(high.tolist())
+    place = [-1, *[1] * (len(every) - 1)]
+    width = torch.tensor(_widths(ranges), dtype=torch.double).reshape(place)
+    low, high = low.reshape(place), high.reshape(place)
+    found = {}
+    for split, (values, labels) in splits.items():
+        inside = values.clamp(low, high)
+        if beyond := (inside != values).sum().item():
+            print(
+                f"{split}: {beyond} of {values.numel()} values lie beyond the range of their "
+                "feature in the train split and are put to its end"
+            )
+        found[split] = ((inside - low) / width).float().clamp(0, 1), labels
+    varies = (high > low).float()
+    constant = int((varies == 0).sum())
+    if not constant:
+        return found, (0.0, 1.0), ranges
+    print(f"{constant} of {varies.numel()} features are the same in all of the train split")
+    return found, (torch.zeros_like(varies), varies), ranges
 
 
 def scaled(images: torch.Tensor, size: int) -> torch.Tensor:

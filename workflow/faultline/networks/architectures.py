@@ -1,22 +1,23 @@
 """The networks' definitions.
 
-Every network takes pixels (or raw features) and normalises them itself, so that attacks work in
-pixel units.
+Every network takes pixels (or features, or tokens) and normalises them itself, so that attacks work
+in pixel units.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from faultline.networks.vision import load_torchvision
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel of images [n, c, h, w] or per feature of vectors [n, f].
+    """(x - mean) / std per channel of images [n, c, h, w] or signals [n, c, t], or per feature of
+    vectors [n, f].
 
-    mean, std: one number, or one per channel or feature. shape: of one input, (c, h, w) or (f,).
+    mean, std: one number, or one per channel or feature. shape: of one input, without n.
     """
 
     def __init__(
@@ -41,6 +42,60 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(self.normalise(x))
+
+
+class Shifted(nn.Embedding):
+    """The embedding of a `TokenNetwork`, which lays here what the next output is to be moved by.
+
+    Outside of its forward it fails: a trace that kept it whole would lose what is added.
+    """
+
+    shifts: list[Tensor] | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out = super().forward(tokens)
+        if self.shifts is None:
+            raise RuntimeError("the embedding is called apart from its network")
+        return out + self.shifts.pop() if self.shifts else out
+
+
+class TokenNetwork(Network):
+    """Tokens [n, t] to logits [n, classes], or [n, t, 1 + c]: the same tokens, and what is added to
+    the first output of the body's embedding, its first nn.Embedding in the order of definition, of
+    c columns. torch.fx traces the latter.
+
+    unit: the root mean square of the embedding's weights when it was last measured: what ablates
+    the embedding leaves it.
+    """
+
+    def __init__(self, body: nn.Module):
+        super().__init__(nn.Identity(), body)
+        of = type(self.embedding)
+        self.embedding.__class__ = type(
+            of.__name__, (Shifted,) if of is nn.Embedding else (Shifted, of), {}
+        )
+        self.measure()
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return next(m for m in self.body.modules() if isinstance(m, nn.Embedding))
+
+    def measure(self) -> None:
+        self.unit = self.embedding.weight.detach().square().mean().sqrt().item()
+
+    def forward(self, x: Tensor) -> Tensor:
+        embedding, shifted = self.embedding, isinstance(x, fx.Proxy) or x.is_floating_point()
+        embedding.shifts = [x[..., 1:]] if shifted else []
+        try:
+            return self.body(x[..., 0].long() if shifted else x)
+        finally:
+            embedding.shifts = None
+
+
+def measure(network: nn.Module) -> None:
+    """Tells a network of tokens that its weights are other ones, to which attacks are relative."""
+    if isinstance(network, TokenNetwork):
+        network.measure()
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -153,6 +208,19 @@ def lsa_moons(shape: tuple[int, ...], classes: int) -> nn.Module:
             elu3=nn.ELU(),
             fc4=nn.Linear(100, 1),
             logits=TwoLogits(),
+        )
+    )
+
+
+def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Two hidden layers of 64 with ReLU, for vectors (ours)."""
+    return nn.Sequential(
+        OrderedDict(
+            fc1=nn.Linear(shape[0], 64),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(64, 64),
+            relu2=nn.ReLU(),
+            fc3=nn.Linear(64, classes),
         )
     )
 

@@ -27,8 +27,12 @@ PATIENCE = 300
 """Seconds within which the layers of a network must be read (ours): ten times what torchvision's
 vit_b_16 takes on one core."""
 
-Fit = tuple[tuple[int, ...], int]
-"""(shape of one input, number of classes) of a data set."""
+Fit = tuple[tuple[int, ...], int] | tuple[tuple[int, ...], int, int]
+"""(shape of one input, number of classes) of a data set; of tokens, the size of their vocabulary
+as well."""
+
+KINDS = {1: "vector", 2: "signal", 3: "image"}
+"""Length of an input's shape -> what it is, where it is no sequence of tokens ("token")."""
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.networks.facts import Fit
+from faultline.networks.facts import KINDS, Fit
 from faultline.networks.layers import filters, kind, layers, reached, used
 from faultline.networks.plugins import kind_of
 from faultline.networks.registry import REGISTRY, entry_of
@@ -63,22 +63,27 @@ def probe(
     also: (network in eval mode, its layers in use, inputs) -> further facts.
     """
     found, further = {}, {}
-    for shape, classes in fits:
+    for shape, classes, *vocabulary in fits:
         body = entry_of(function).build(shape, classes)
         given = "x".join(map(str, shape))
+        if vocabulary and not any(isinstance(m, torch.nn.Embedding) for m in body.modules()):
+            raise UserError(
+                f"{function}: takes tokens, but has no torch.nn.Embedding; expected one, as "
+                "attacks add to its output"
+            )
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad():
-                logits = body.train(mode == "training")(torch.rand(2, *shape))
+                logits = body.train(mode == "training")(_noise(2, shape, *vocabulary))
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
                 raise UserError(
                     f"{function}: for 2 inputs of {given} it gives {got} in {mode} mode; expected "
                     f"logits [2, {classes}], one per class"
                 )
-        example = torch.rand(2, *shape)
+        example = _noise(2, shape, *vocabulary)
         with plugins.told(function):
             in_use = used(body, example[:1])
-        found[shape, classes] = [
+        found[shape, classes, *vocabulary] = [
             [name, kind(layer), filters(layer)]
             for name, layer in layers(body, norms=True).items()
             if name in in_use
@@ -89,7 +94,7 @@ def probe(
                 known = layers(body, norms=True)
                 further |= also(body, [name for name in known if name in in_use], example)
     return {
-        "input": "image" if len(fits[0][0]) == 3 else "vector",
+        "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
         "layers": _in_common(function, found),
     } | further
@@ -129,6 +134,11 @@ def coverage(body: nn.Module, in_use: set[str], inputs: Tensor) -> dict:
         for name, parameter in own.items():
             note(f"{path}.{name}".lstrip("."), "Parameter", [parameter], "")
     return {"parameters": sum(p.numel() for p in body.parameters()), "unseen": rows}
+
+
+def _noise(n: int, shape: tuple[int, ...], vocabulary: int = 0) -> torch.Tensor:
+    """n inputs of this shape at random; tokens where there is a vocabulary."""
+    return torch.randint(vocabulary, (n, *shape)) if vocabulary else torch.rand(n, *shape)
 
 
 def _in_common(function: str, found: dict[Fit, list]) -> list:

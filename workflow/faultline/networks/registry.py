@@ -17,9 +17,11 @@ from faultline.base.errors import UserError, nearest
 from faultline.networks.architectures import (
     Network,
     Normalise,
+    TokenNetwork,
     from_torchvision,
     lsa_mnist,
     lsa_moons,
+    mlp,
     small_conv,
     small_resnet,
     wide_resnet,
@@ -31,8 +33,8 @@ from faultline.networks.vision import load_torchvision
 class Entry(NamedTuple):
     """One network of the registry.
 
-    build:    (shape of one input, classes) -> body; shape is (c, h, w) or (f,).
-    input:    "image" or "vector".
+    build:    (shape of one input, classes) -> body; shape is (c, h, w), (c, t), (f,) or (t,).
+    input:    "image" or "vector", of what is built in.
     min_size: the smallest height and width, or number of features, that it can take.
     classes:  the only number of classes that it can take; None: any.
     normalise: whether normalisation is put before it.
@@ -50,6 +52,7 @@ REGISTRY: dict[str, Entry] = {
     "small_resnet": Entry(small_resnet, "image", 1),
     "lsa_mnist": Entry(lsa_mnist, "image", 4),
     "lsa_moons": Entry(lsa_moons, "vector", 1, classes=2),
+    "mlp": Entry(mlp, "vector", 1),
     "resnet18": Entry(partial(from_torchvision, "resnet18"), "image", 1),
     "resnet50": Entry(partial(from_torchvision, "resnet50"), "image", 1),
     "squeezenet1_1": Entry(partial(from_torchvision, "squeezenet1_1"), "image", 17),
@@ -66,21 +69,24 @@ def build(
     *,
     shape: tuple[int, ...],
     classes: int,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
     seed: int,
 ) -> Network:
     """A freshly initialised network in eval mode, on the CPU.
 
-    shape: of one input, (c, h, w) or (f,). mean, std: in input units, one number or one per channel
-    or feature. The weights depend on `seed` alone; the global random state stays as it is. Raises
-    UserError for an unknown name and for a shape or a number of classes that it cannot take.
+    shape: of one input, without n. mean, std: in input units, one number or one per channel or
+    feature; None for tokens, which are not normalised. The weights depend on `seed` alone; the
+    global random state stays as it is. Raises UserError for an unknown name and for a shape or a
+    number of classes that it cannot take.
     """
     entry = _checked(name, shape, classes)
     # The CPU generator alone: torch.manual_seed would reseed the GPUs too.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body = entry.build(shape, classes)
+        if mean is None:
+            return TokenNetwork(body).eval()
         normalise = Normalise(mean, std, shape=shape) if entry.normalise else nn.Identity()
         return Network(normalise, body).eval()
 
@@ -113,7 +119,11 @@ def _checked(name: str, shape: tuple[int, ...], classes: int) -> Entry:
         )
     entry = REGISTRY[name]
     size = "x".join(map(str, shape[1:] or shape))
-    given = f"images of {size} pixels" if len(shape) == 3 else f"vectors of {size} features"
+    given = {
+        1: f"vectors of {size} features",
+        2: f"signals of {size} steps",
+        3: f"images of {size} pixels",
+    }[len(shape)]
     if len(shape) != (3 if entry.input == "image" else 1):
         raise UserError(
             f"network {name!r} takes {entry.input}s, not {given}; "

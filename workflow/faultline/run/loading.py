@@ -9,7 +9,7 @@ from faultline.base import plugins
 from faultline.base.files import load_tensors
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet, images_of
-from faultline.networks.architectures import Network
+from faultline.networks.architectures import Network, measure
 from faultline.networks.registry import build
 from faultline.run.job import torch_device
 from faultline.run.plan import check_enough
@@ -42,6 +42,7 @@ def load_network(
     state = load_tensors(path, "a checkpoint", device=device)
     network = build_network(name, dataset, seed=state["seed"], device=device)
     restore(network, None, state)
+    measure(network)
     return network.eval(), state
 
 
@@ -80,6 +81,7 @@ def opened(job, *, trains: bool = False) -> Opened:
     network, state = load_network(
         job.input.checkpoint, job.wildcards.network, dataset, device=device
     )
+    dataset = dataset.fitted(network)
     if not (trains or device.type == "cuda" or job.wildcards.network in plugins.NETWORKS):
         network.to(memory_format=torch.channels_last)
     return Opened(dataset, network, state, device)

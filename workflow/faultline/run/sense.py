@@ -50,7 +50,7 @@ def _check_sense(config: dict, studies: Sequence[Check], prober: str) -> None:
     known = networks()
     for network in config["networks"]:
         for name in config["datasets"]:
-            _check_fit(network, known[network], name, facts[name].shape)
+            _check_fit(network, known[network], name, facts[name])
     _check_weights(config)
     for name, training in config["trainings"].items():
         epochs = training["epochs"]
@@ -60,12 +60,12 @@ def _check_sense(config: dict, studies: Sequence[Check], prober: str) -> None:
                 "give each checkpoint epoch once, in ascending order"
             )
         for dataset in config["datasets"]:
-            if len(facts[dataset].shape) == 1 and any(training["augmentation"].values()):
+            if facts[dataset].kind != "image" and any(training["augmentation"].values()):
                 raise UserError(
-                    f"config key trainings.{name}.augmentation: data set {dataset} holds vectors, "
-                    "which cannot be shifted or mirrored; leave it out"
+                    f"config key trainings.{name}.augmentation: data set {dataset} holds "
+                    f"{facts[dataset].kind}s, which cannot be shifted or mirrored; leave it out"
                 )
-    _check_attacks(config)
+    _check_attacks(config, facts)
     _check_ablation(config, facts)
     for check in studies:
         check(config, facts)
@@ -90,7 +90,9 @@ def _check_own_networks(config: dict, facts: dict[str, Source], prober: str) -> 
                     "own_networks"
                 )
             config["networks"][place] = name
-    fits = [(of.shape, of.classes) for of in facts.values()]
+    fits = [
+        (of.shape, of.classes, *[of.vocabulary] * (of.kind == "token")) for of in facts.values()
+    ]
     for network in config["networks"]:
         if network not in mine and network not in builtin:
             raise UserError(
@@ -141,12 +143,16 @@ def _check_dataset(name: str, dataset: dict) -> Source:
     for key, other in (("mean", "std"), ("std", "mean")):
         if dataset[other] is None:
             continue
+        if facts.kind == "token":
+            raise UserError(
+                f"config key datasets.{name}.{key}: tokens are not normalised; leave it out"
+            )
         if dataset[key] is None:
             raise UserError(f"config key datasets.{name}.{key}: missing; it goes with {other}")
         if len(dataset[key]) != facts.shape[0]:
             raise UserError(
                 f"config key datasets.{name}.{key}: {len(dataset[key])} values; expected "
-                f"{facts.shape[0]}, one per channel"
+                f"{facts.shape[0]}, one per {'feature' if facts.kind == 'vector' else 'channel'}"
             )
     return facts
 
@@ -172,13 +178,14 @@ def _check_weights(config: dict) -> None:
             )
 
 
-def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
-    kind = "vector" if len(shape) == 1 else "image"
+def _check_fit(network: str, facts: dict, dataset: str, source: Source) -> None:
+    kind, shape = source.kind, source.shape
     if facts["input"] != kind:
         fitting = [n for n, f in networks().items() if f["input"] == kind]
+        own = "a network of your own, file.py:function, which takes them"
         raise UserError(
             f"config key networks: {network} takes {facts['input']}s, but data set {dataset} "
-            f"holds {kind}s; for it choose from: {', '.join(fitting)}"
+            f"holds {kind}s; for it choose from: {', '.join(fitting) or own}"
         )
     if kind == "image" and min(shape[1:]) < facts["min_size"]:
         size = "x".join(str(s) for s in shape[1:])
@@ -195,8 +202,9 @@ def _check_fit(network: str, facts: dict, dataset: str, shape: tuple) -> None:
         )
 
 
-def _check_attacks(config: dict) -> None:
+def _check_attacks(config: dict, facts: dict[str, Source]) -> None:
     attacks = config["attacks"]
+    tokens = [name for name, source in facts.items() if source.kind == "token"]
     for name, attack in attacks.items():
         if plugins.is_own(attack["method"]):
             plugins.check(f"attacks.{name}.method", attack["method"])
@@ -216,6 +224,11 @@ def _check_attacks(config: dict) -> None:
             raise UserError(
                 f"config key attacks.{name}.normalised_units: defined for norm linf only; "
                 "set it to false or use linf"
+            )
+        if attack["normalised_units"] and tokens:
+            raise UserError(
+                f"config key attacks.{name}.normalised_units: data set {tokens[0]} holds tokens, "
+                "which are not normalised; set it to false"
             )
         if name == "clean":
             raise UserError(

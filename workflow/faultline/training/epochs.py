@@ -16,6 +16,7 @@ from faultline.base import memory, pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
+from faultline.networks.architectures import measure
 from faultline.training.recipes import loss_of
 
 HISTORY = [
@@ -88,6 +89,7 @@ def train_epochs(
     """
     images, labels = dataset.splits["train"]
     held = _hold(network, frozen or {})
+    measure(network)
     for epoch in epochs:
         began = time.monotonic()
         lr = learning_rate(settings, epoch)
@@ -128,6 +130,7 @@ def train_epochs(
             seen += len(chosen)
             pace.passed(len(chosen))
         network.eval()
+        measure(network)
         validation_loss, validation_accuracy = evaluate(network, dataset, split="validation")
         _check_loss(validation_loss, f"epoch {epoch + 1}, on validation images", regularised)
         row = {

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
+from faultline.attacks.space import space
 from faultline.base.errors import UserError
 from faultline.networks.probes import probes, relative_errors, watch
 
@@ -92,7 +93,10 @@ def loss_of(
         logits = network(images)
         return Loss(cross_entropy(logits, labels), logits, None)
     gammas = {name: gamma for name, gamma in (regularised or {}).items() if gamma}
-    attacked = craft(network, images, labels, settings=settings, bounds=bounds, seed=seed)
+    of = space(network, images, bounds)
+    attacked = of.images(
+        craft(of.network, of.points, labels, settings=settings, bounds=of.bounds, seed=seed)
+    )
     if gammas:
         clean, adversarial, errors = _both(
             network, images, attacked, names=gammas, at=settings["regularisation"]["at"], seed=seed

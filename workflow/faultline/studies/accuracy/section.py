@@ -8,6 +8,7 @@ import pandas as pd
 from faultline.attacks.checks import CHECK_MEANINGS
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import by_unit, worst_cases
+from faultline.data.sources import RANGED
 from faultline.report import canvas, page
 from faultline.studies.accuracy import figures as draw
 
@@ -165,6 +166,12 @@ def _units(config: dict) -> str:
     normalised = [name for name, settings in attacks if settings["normalised_units"]]
     if normalised:
         return f"pixel units, but in normalised units, not clipped, for {page.listed(normalised)}."
+    if any(settings["source"] in RANGED for settings in config["datasets"].values()):
+        return (
+            "the units of the data (pixels: 0 to 1; features and channels of signals: shares of "
+            "the range that each has in the training split; tokens are attacked in the space of "
+            "their embedding, in root mean squares of its weights)."
+        )
     return "the units of the data (pixels: 0 to 1)."
 
 

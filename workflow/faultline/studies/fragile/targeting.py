@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.ablation.tracing import Traced, Untraceable
+from faultline.attacks.ascent import Bounds
 from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
@@ -172,24 +173,25 @@ def _by_filter(value: Tensor, axis: int) -> Tensor:
     return value.flatten(2) if value.dim() > 2 else value[..., None]
 
 
-def noisy(
-    clean: Tensor, attacked: Tensor, *, bounds: tuple[float, float] | None, seed: int
-) -> Tensor:
+def noisy(clean: Tensor, attacked: Tensor, *, bounds: Bounds, seed: int) -> Tensor:
     """One image [...] with noise whose entries are those of the perturbation `attacked - clean`,
     put on pixels (channels apart) in random order and with random signs (ours).
 
     So all of its norms are those of the perturbation, and no pixel leaves the bounds: where only
     one sign stays within them, it has that one, as the attack had. Some sign always does for an
     entry of at most half their distance; larger ones stay on their pixel. Bounds that the attack
-    itself does not keep (in normalised units) count as far as it went. None: there are none.
+    itself does not keep (in normalised units) count as far as it went. None: there are none. Where
+    both are the same, of features that never change, there is no noise.
     """
     generator = torch.Generator().manual_seed(seed)
     change = (attacked - clean).cpu().flatten()
     both = torch.stack([clean, attacked])
-    low, high = bounds or (-torch.inf, torch.inf)
-    low, high = min(low, both.min().item()), max(high, both.max().item())
+    ends = bounds or (-torch.inf, torch.inf)
+    low, high = (torch.as_tensor(end, dtype=torch.double) for end in ends)
+    varies = (high > low).cpu().expand(clean.shape).flatten()
+    low, high = min(low.min().item(), both.min().item()), max(high.max().item(), both.max().item())
     size, start = change.abs(), clean.cpu().flatten()
-    free = (size <= (high - low) / 2).nonzero().flatten()
+    free = (varies & (size <= (high - low) / 2)).nonzero().flatten()
     size[free] = size[free[torch.randperm(len(free), generator=generator)]]
     sign = 2.0 * torch.randint(2, size.shape, generator=generator) - 1
     up, down = start + size <= high, start - size >= low
@@ -206,7 +208,7 @@ def targeting(
     adversarial: dict[str, Tensor],
     *,
     at: str,
-    bounds: tuple[float, float] | None,
+    bounds: Bounds,
     seed: int,
     batch_size: int = 500,
 ) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faultline.attacks.ascent import Bounds
 from faultline.attacks.craft import craft
 from faultline.base import memory
 from faultline.base.errors import UserError
@@ -41,14 +42,19 @@ def _speckle(images, rng, strength, bounds):
 
 def _salt(images, rng, strength, bounds):
     return np.where(
-        rng.random(images.shape, dtype=np.float32) < strength, np.float32(bounds[1]), images
+        rng.random(images.shape, dtype=np.float32) < strength, _numbers(bounds[1]), images
     )
 
 
 def _pepper(images, rng, strength, bounds):
     return np.where(
-        rng.random(images.shape, dtype=np.float32) < strength, np.float32(bounds[0]), images
+        rng.random(images.shape, dtype=np.float32) < strength, _numbers(bounds[0]), images
     )
+
+
+def _numbers(bound) -> np.ndarray:
+    """One end of the bounds, a number or a tensor."""
+    return torch.as_tensor(bound, dtype=torch.float32).cpu().numpy()
 
 
 NOISES = {"gaussian": _gaussian, "salt": _salt, "pepper": _pepper, "speckle": _speckle}
@@ -57,7 +63,7 @@ BOUNDED = ("salt", "pepper")
 """Noises that set values to a bound."""
 
 
-def noise(kind: str, *, strength: float, bounds: tuple[float, float] | None, seed: int) -> Perturb:
+def noise(kind: str, *, strength: float, bounds: Bounds, seed: int) -> Perturb:
     """A perturber: (network, images, labels, number of the chunk) -> noisy images.
 
     gaussian adds N(0, strength^2), speckle x N(0, strength^2); salt and pepper set a share

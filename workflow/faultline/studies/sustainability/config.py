@@ -27,7 +27,14 @@ def check(config: dict, facts: dict) -> None:
                 "that can be watched; set it to layer, or leave the network out"
             )
     unbounded = [name for name, source in facts.items() if source.bounds is None]
-    section.setdefault("noises", copy.deepcopy(_UNBOUNDED_NOISES if unbounded else _NOISES))
+    tokens = [name for name, source in facts.items() if source.kind == "token"]
+    usual = {} if tokens else _UNBOUNDED_NOISES if unbounded else _NOISES
+    section.setdefault("noises", copy.deepcopy(usual))
+    if tokens and section["noises"]:
+        raise UserError(
+            f"config key sustainability.noises: data set {tokens[0]} holds tokens, to which "
+            "nothing can be added; set it to {}"
+        )
     for name, noise in section["noises"].items():
         if name in config["attacks"]:
             raise UserError(f"config key sustainability.noises.{name}: an attack's name; rename it")

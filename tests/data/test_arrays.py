@@ -1,0 +1,173 @@
+"""Signals, features and tokens in a file of arrays; images are in test_images."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from support import SCHEMA, TINY, error_of
+
+from faultline.data.describe import describe
+from faultline.data.splits import DataSet, prepare
+from faultline.studies.checks import resolve
+
+SPLIT = {"validation": 3, "test": 3, "split_seed": 0, "name": "mine"}
+
+
+def npz(folder, **content):
+    """A file of arrays with labels 0, 1, 0, 1, ... for each split that has samples."""
+    labels = {
+        f"{name.split('_')[0]}_labels": np.arange(len(values)) % 2
+        for name, values in content.items()
+        if "labels" not in name
+    }
+    np.savez(folder / "a.npz", **labels | content)
+    return {"source": "npz", "file": str(folder / "a.npz")}
+
+
+def features(n=12, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 4)) * [1, 100, 0.01, 3] + [0, 50, 1, -7]
+
+
+def test_features_are_shares_of_their_range_in_the_train_split(tmp_path, capsys):
+    train = np.array([[0.0, -2.0, 5.0], [10.0, 2.0, 5.0], [5.0, 0.0, 5.0], [2.0, 1.0, 5.0]])
+    test = np.array([[4.0, 4.0, 7.0], [-5.0, -1.0, 5.0]])
+    given = npz(tmp_path, train_features=train, test_features=test, validation_features=train[:2])
+    data = prepare(**given, **SPLIT | {"validation": None, "test": None})
+    found = {split: {tuple(row.tolist()) for row in data.splits[split][0]} for split in data.splits}
+    assert found["train"] == {(0, 0, 0), (1, 1, 0), (0.5, 0.5, 0), (np.float32(0.2), 0.75, 0)}
+    assert found["validation"] == {(0, 0, 0), (1, 1, 0)}
+    # 4 of -2..2, 7 of 5..5 and -5 of 0..10 are put to the end of the range
+    assert found["test"] == {(np.float32(0.4), 1, 0), (0, 0.25, 0)}
+    said = capsys.readouterr().out
+    assert "test: 3 of 6 values lie beyond" in said and "validation: " not in said
+    assert "1 of 3 features are the same" in said
+    low, high = data.bounds
+    assert low.tolist() == [0, 0, 0] and high.tolist() == [1, 1, 0]
+    assert data.ranges == ((0, -2, 5), (10, 2, 5))
+    assert data.mean == pytest.approx((0.425, 0.5625, 0)) and data.std[2] == 1
+    assert data.levels is None and data.splits["train"][0].dtype == torch.float32
+
+
+def test_mean_and_std_of_features_are_in_their_own_units(tmp_path):
+    values = features()
+    given = npz(tmp_path, train_features=values)
+    mean, std = [1.0, 2.0, 3.0, 4.0], [0.5, 20.0, 0.1, 2.0]
+    data = prepare(**given, mean=mean, std=std, **SPLIT)
+    low, high = map(np.array, data.ranges)
+    shares = data.splits["train"][0].double().numpy()
+    normalised = (shares - np.array(data.mean)) / np.array(data.std)
+    expected = (low + shares * (high - low) - mean) / std
+    np.testing.assert_allclose(normalised, expected, rtol=1e-6)
+
+
+def test_the_units_of_a_table_change_nothing(tmp_path):
+    values = features()
+    one = prepare(**npz(tmp_path, train_features=values), **SPLIT)
+    other = prepare(**npz(tmp_path, train_features=values * [2, 0.5, 8, 4] + 16), **SPLIT)
+    for split in one.splits:
+        images, others = one.splits[split][0], other.splits[split][0]
+        torch.testing.assert_close(images, others, rtol=0, atol=1e-6)
+    assert one.bounds == other.bounds == (0.0, 1.0)
+    assert one.std == pytest.approx(other.std)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_signals_have_a_range_per_channel(dtype, tmp_path):
+    values = np.random.default_rng(0).integers(0, 100, size=(12, 2, 5))
+    values[:, 1] *= 2
+    data = prepare(**npz(tmp_path, train_signals=values.astype(dtype)), **SPLIT)
+    train = data.splits["train"][0]
+    assert train.shape == (6, 2, 5) and train.amin((0, 2)).tolist() == [0, 0]
+    assert train.amax((0, 2)).tolist() == [1, 1] and len(data.mean) == 2
+    assert (data.ranges[1][0] < 100) and data.ranges[1][1] > 100
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_tokens_are_kept(dtype, tmp_path):
+    values = np.random.default_rng(0).integers(0, 9, size=(12, 7)).astype(dtype)
+    given = npz(tmp_path, train_tokens=values)
+    data = prepare(**given, **SPLIT)
+    tokens = data.splits["train"][0]
+    assert tokens.dtype == torch.int32 and data.mean is data.std is data.bounds is None
+    assert data.pixels(tokens).dtype == torch.int64 and torch.equal(data.pixels(tokens), tokens)
+    known = {tuple(row) for row in values.tolist()}
+    assert all(tuple(row.tolist()) in known for row in tokens)
+    facts = describe(given | {"classes": None}, name="mine")
+    assert (facts.kind, facts.shape, facts.vocabulary) == ("token", (7,), int(values.max()) + 1)
+
+
+@pytest.mark.parametrize("kind", ["features", "signals", "tokens"])
+def test_round_trip(kind, tmp_path):
+    values = np.random.default_rng(0).integers(0, 9, size=(12, 2, 3))
+    values = values if kind == "signals" else values[:, 0]
+    values[:, 1] = 4
+    data = prepare(**npz(tmp_path, **{f"train_{kind}": values}), **SPLIT)
+    torch.save(data.to_tensors(), tmp_path / "data.pt")
+    back = DataSet.from_tensors(torch.load(tmp_path / "data.pt", weights_only=True))
+    for split in data.splits:
+        assert torch.equal(data.splits[split][0], back.splits[split][0])
+    assert (back.mean, back.std, back.ranges) == (data.mean, data.std, data.ranges)
+    if kind == "tokens":
+        assert back.bounds is None
+    else:
+        assert all(torch.equal(a, b) for a, b in zip(back.bounds, data.bounds, strict=True))
+
+
+TOKENS = np.ones((12, 5), int)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ({"train_values": TOKENS}, ["no array train_images", "signals, features, tokens"]),
+        ({"train_features": TOKENS[:, 0]}, ["train_features is int64 [12]", "[n, features]"]),
+        ({"train_features": TOKENS[:, :0]}, ["train_features is int64 [12, 0]"]),
+        ({"train_features": TOKENS * np.nan}, ["train_features", "not finite"]),
+        ({"train_signals": TOKENS}, ["train_signals is int64 [12, 5]", "[n, channels, steps]"]),
+        ({"train_tokens": TOKENS * 1.0}, ["train_tokens is float64", "whole numbers"]),
+        ({"train_tokens": TOKENS - 2}, ["train_tokens holds -1", "expected 0 to"]),
+        (
+            {"train_tokens": TOKENS, "train_features": TOKENS},
+            ["train_features and train_tokens", "a file of its own"],
+        ),
+        (
+            {"train_features": TOKENS, "test_features": TOKENS[:, :3]},
+            ["test_features holds int64 [3]", "train_features int64 [5]"],
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit(content, parts, tmp_path):
+    given = npz(tmp_path, **content)
+    message = error_of(prepare, **given, **SPLIT)
+    assert message.startswith(given["file"]) and "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "parts"),
+    [
+        ("features", {"size": 8}, ["datasets.mine.size", "arrays"]),
+        ("features", {"channels": 1}, ["datasets.mine.channels", "image_folder only"]),
+        ("features", {"mean": [0], "std": [1]}, ["datasets.mine.mean", "expected 5", "feature"]),
+        ("tokens", {"mean": [0], "std": [1]}, ["datasets.mine.mean", "not normalised"]),
+        ("features", {}, ["small_conv takes images", "holds vectors", "mlp"]),
+        ("signals", {}, ["small_conv takes images", "holds signals", "of your own"]),
+        ("tokens", {}, ["small_conv takes images", "holds tokens", "of your own"]),
+    ],
+)
+def test_mistakes_in_the_config(kind, change, parts, tmp_path):
+    values = TOKENS[:, None] if kind == "signals" else TOKENS
+    given = npz(tmp_path, **{f"train_{kind}": values}) | {"test": 3} | change
+    message = error_of(resolve, yaml.safe_load(TINY) | {"datasets": {"mine": given}}, SCHEMA)
+    assert all(part in message for part in parts), message
+
+
+def test_only_images_are_augmented(tmp_path):
+    config = yaml.safe_load(TINY)
+    config |= {"datasets": {"mine": npz(tmp_path, train_features=TOKENS) | {"test": 3}}}
+    config |= {"networks": ["mlp"]}
+    config["synaptic_filtering"]["layers"] = "all"
+    for training in config["trainings"].values():
+        training["augmentation"] = {"flip": True}
+    message = error_of(resolve, config, SCHEMA)
+    assert "augmentation" in message and "holds vectors" in message

@@ -17,6 +17,7 @@ from faultline.base.errors import UserError, nearest
 from faultline.networks.architectures import (
     Network,
     Normalise,
+    SmallViT,
     from_torchvision,
     lsa_mnist,
     lsa_moons,
@@ -48,6 +49,7 @@ class Entry(NamedTuple):
 REGISTRY: dict[str, Entry] = {
     "small_conv": Entry(small_conv, "image", 2),
     "small_resnet": Entry(small_resnet, "image", 1),
+    "small_vit": Entry(SmallViT, "image", 2),
     "lsa_mnist": Entry(lsa_mnist, "image", 4),
     "lsa_moons": Entry(lsa_moons, "vector", 1, classes=2),
     "resnet18": Entry(partial(from_torchvision, "resnet18"), "image", 1),

@@ -161,6 +161,45 @@ def small_resnet(shape: tuple[int, ...], classes: int) -> nn.Module:
     )
 
 
+class EncoderBlock(nn.Module):
+    """A block of a transformer: attention, then two linear layers, each normalised before and added
+    to what it is given."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 2 * width)
+        self.gelu = nn.GELU()
+        self.fc2 = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.norm1(x)
+        x = x + self.attention(seen, seen, seen, need_weights=False)[0]
+        return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
+
+
+class SmallViT(nn.Module):
+    """A vision transformer of four blocks of width 48 with four heads; logits from the mean over
+    the patches, of 4x4 pixels, or 2x2 where that would be fewer than 16 patches (ours)."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, *, width: int = 48, heads: int = 4):
+        super().__init__()
+        channels, height, breadth = shape
+        size = 4 if (height // 4) * (breadth // 4) >= 16 else 2
+        self.patches = nn.Conv2d(channels, width, size, stride=size)
+        count = (height // size) * (breadth // size)
+        self.position = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
+        self.blocks = nn.Sequential(*(EncoderBlock(width, heads) for _ in range(4)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.norm(self.blocks(x)).mean(1))
+
+
 def lsa_mnist(shape: tuple[int, ...], classes: int) -> nn.Module:
     """The MNIST network of Khalooei et al. 2022.
 

@@ -18,6 +18,7 @@ from faultline.networks.architectures import (
     Network,
     Normalise,
     TokenNetwork,
+    SmallViT,
     from_torchvision,
     lsa_mnist,
     lsa_moons,
@@ -50,6 +51,7 @@ class Entry(NamedTuple):
 REGISTRY: dict[str, Entry] = {
     "small_conv": Entry(small_conv, "image", 2),
     "small_resnet": Entry(small_resnet, "image", 1),
+    "small_vit": Entry(SmallViT, "image", 2),
     "lsa_mnist": Entry(lsa_mnist, "image", 4),
     "lsa_moons": Entry(lsa_moons, "vector", 1, classes=2),
     "mlp": Entry(mlp, "vector", 1),

@@ -17,8 +17,8 @@ from faultline.base.errors import UserError, nearest
 from faultline.networks.architectures import (
     Network,
     Normalise,
-    TokenNetwork,
     SmallViT,
+    TokenNetwork,
     from_torchvision,
     lsa_mnist,
     lsa_moons,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from faultline.ablation.facts import Facts
 from faultline.ablation.propagation import Batch, Propagation
 from faultline.ablation.tracing import Traced, Untraceable, holds_tensor
-from faultline.ablation.variants import Mask, Variant, is_behind, nodal_variants, without
+from faultline.ablation.variants import Mask, Variant, is_behind, without
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
@@ -601,7 +601,8 @@ def active_images(
     with torch.no_grad():
         if not shown:
             module = layers_of(network, norms=True)[layer]
-            removed = list(nodal_variants(layer, module, filters=range(filters(module)), at=at))
+            masks = [Mask(layer, (unit,), at) for unit in range(filters(module))]
+            removed = [Variant({"filter": mask.filters[0]}, mask, mask=mask) for mask in masks]
             labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
             given = {"ablated": [layer], "batch_size": batch_size, "memory": memory}
             facts = sweep(network, removed, {"": images}, labels, **given, say=lambda _: None)

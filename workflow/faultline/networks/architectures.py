@@ -190,13 +190,14 @@ class SmallViT(nn.Module):
         size = 4 if (height // 4) * (breadth // 4) >= 16 else 2
         self.patches = nn.Conv2d(channels, width, size, stride=size)
         count = (height // size) * (breadth // size)
-        self.position = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
+        self.position = nn.Embedding(count, width)
+        nn.init.normal_(self.position.weight, std=0.02)
         self.blocks = nn.Sequential(*(EncoderBlock(width, heads) for _ in range(4)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position.weight
         return self.head(self.norm(self.blocks(x)).mean(1))
 
 

@@ -61,6 +61,12 @@ HAND_MADE = {
         t="add s b",
         o="output t",
     ),
+    "from nothing": given(
+        i="input", a="conv i", p="embedding", s="add a p", q="embedding", t="add s q", o="output t"
+    ),
+    "from nothing at first": given(
+        i="input", p="embedding", q="embedding", a="conv i", s="add p a", t="add s q", o="output t"
+    ),
     "to a later one": given(
         i="input", a="conv i", b="conv i", s="add a b", t="add s b", u="add t b", o="output u"
     ),

@@ -189,6 +189,8 @@ def test_places():
     }
     assert places([("fc", "linear", 3)])["depth"].tolist() == [0]
     assert places([("conv", "conv", 3)])["role"].tolist() == [["first conv", "top conv"]]
+    with_norms = [("n", "norm", 4), ("a", "conv", 4), ("b", "linear", 4), ("m", "norm", 4)]
+    assert places([*with_norms, ("c", "linear", 2)])["depth"].tolist() == [0, 0, 0.5, 0.5, 1]
     without_convs = [("embed", "embedding", 8), ("lstm", "recurrent", 4), ("fc", "linear", 2)]
     assert places(without_convs)["role"].tolist() == [[], [], ["dense"]]
 

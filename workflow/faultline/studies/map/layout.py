@@ -99,7 +99,11 @@ class _Lanes(NamedTuple):
 
 
 def layout(nodes: Sequence[Given]) -> list[Part]:
-    """The parts of the picture; nodes in an order in which sources come first."""
+    """The parts of the picture; nodes in an order in which sources come first. A node without any,
+    such as an embedding of places, stands below the one before it, with no way into it."""
+    free = {node.name for node in nodes if not node.sources}
+    behind = [n if n.sources else n._replace(sources=(b.name,)) for b, n in pairwise(nodes)]
+    nodes = [nodes[0], *behind]
     rows: dict[str, int] = {}
     for node in nodes:
         rows[node.name] = 1 + max((rows[source] for source in node.sources), default=-1)
@@ -115,7 +119,8 @@ def layout(nodes: Sequence[Given]) -> list[Part]:
     columns = max(1, int((PAGE + APART) // (width + APART)))
     parts, begun = [], 0
     for end in _ends(heights, columns):
-        parts.append(_placed(blocks[begun:end], rows, lanes, left=left, box=box, width=width))
+        sizes = {"left": left, "box": box, "width": width}
+        parts.append(_placed(blocks[begun:end], rows, lanes, free, **sizes))
         if begun:
             parts[-1].before = blocks[begun - 1].nodes[-1].name
         if end < len(blocks):
@@ -240,7 +245,9 @@ def _ends(heights: Sequence[float], columns: int) -> Iterator[int]:
         limit += GAP
 
 
-def _placed(blocks, rows, lanes: _Lanes, *, left: float, box: float, width: float) -> Part:
+def _placed(
+    blocks, rows, lanes: _Lanes, free: set[str], *, left: float, box: float, width: float
+) -> Part:
     part, inside, top = Part(width, 0, left + box / 2), {}, {}  # top: row -> y
     y = MARGIN + 2 * GAP if len(blocks[0].nodes[0].sources) else MARGIN
     bottom = y
@@ -270,7 +277,7 @@ def _placed(blocks, rows, lanes: _Lanes, *, left: float, box: float, width: floa
     part.boxes = list(inside.values())
     for block in blocks:
         for node in block.nodes:
-            for source in node.sources:
+            for source in () if node.name in free else node.sources:
                 part.ways.append(_way(source, inside, node.name, rows, lanes, top, left, centre))
     part.height = bottom + MARGIN
     return part

@@ -36,8 +36,8 @@ def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
     """Where each layer of a network stands; indexed by layer.
 
     layers: (name, kind, filters), in order. Columns: kind; depth, from 0 for the first to 1 for
-    the last; role in the headline, a list of "first conv", "top conv", "dense", which is empty for
-    layers of other kinds.
+    the last, where a normalisation is as deep as the layer before it; role in the headline, a list
+    of "first conv", "top conv", "dense", which is empty for layers of other kinds.
     """
     table = pd.DataFrame(list(layers), columns=["layer", "kind", "filters"]).set_index("layer")
     convs = table.index[table["kind"] == "conv"]
@@ -46,7 +46,8 @@ def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
     for role, names in {"first conv": convs[:1], "top conv": convs[-1:], "dense": dense}.items():
         for name in names:
             roles[name].append(role)
-    depth = np.arange(len(table)) / max(len(table) - 1, 1)
+    position = ((table["kind"] != "norm").cumsum() - 1).clip(lower=0).to_numpy()
+    depth = position / max(position[-1], 1)
     return table.assign(depth=depth, role=list(roles.values()))[["kind", "depth", "role"]]
 
 

@@ -89,10 +89,11 @@ def invariance(
 def match_layers(layers: pd.DataFrame) -> pd.DataFrame:
     """The layers of one network with the column `matched`, alike in networks of any depth (ours).
 
-    layers: columns position (0..L-1 in the order of the flow) and kind ("conv", "linear"). matched
-    is the kind and the third of the depth that holds the layer's middle, such as "conv early".
+    layers: columns kind and position (0..L-1 in the order of the flow, a normalisation where the
+    layer before it is). matched is the kind and the third of the depth that holds the layer's
+    middle, such as "conv early".
     """
-    third = (6 * layers["position"] + 3) // (2 * len(layers))
+    third = (6 * layers["position"] + 3) // (2 * (layers["position"].max() + 1))
     depth = third.map({0: "early", 1: "middle", 2: "late"})
     return layers.assign(matched=layers["kind"] + " " + depth)
 
@@ -157,6 +158,6 @@ def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> 
 
 def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
     known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
-    known["position"] = range(len(known))
+    known["position"] = ((known["kind"] != "norm").cumsum() - 1).clip(lower=0)
     matched = match_layers(known).set_index("layer")["matched"]
     return layers.assign(matched=layers["layer"].map(matched))

@@ -4,6 +4,7 @@
     python benchmarks/sweep.py --quick    # less than five minutes on two cores
     python benchmarks/sweep.py
     python benchmarks/sweep.py resnet18 alexnet --repetitions 9
+    python benchmarks/sweep.py --more    # transformers and other newer networks, few layers of each
 
 Everything runs on the same weights, images, batch size and threads, in turn, in one process:
 
@@ -14,17 +15,17 @@ Everything runs on the same weights, images, batch size and threads, in turn, in
     MRFI       weight injection, where MRFI is installed
     engine     faultline.ablation.sweep
 
-For single filters, a few of every layer are removed; removing all of them takes the set-up of each
-layer plus its number of filters times the time of one, both from the same run: the difference of
-two runs would be mostly noise where a set-up takes as long as a thousand filters. Threshold sweeps
-(75 variants a layer) and re-crafted attacks (FGSM, ten filters a layer) are run whole on a few
-layers. Predictions must be the same, image by image and variant by variant, but for ties of the two
-largest logits within rounding, which are counted; else no ratio is printed. "limit" is what
-multiply-accumulates alone would allow an engine that computes every layer from the removed filter
-on, and nothing before; equal networks once; under an attack also the gradient through the whole
-network and the whole network on what was crafted, with the forward of the gradient as the clean
-evaluation. It can be surpassed by what shares more. A ratio is a median over repetitions, with the
-smallest and the largest, of CPU time.
+For single filters, neurons and heads, a few of every layer are removed; removing all of them takes
+the set-up of each layer plus its number of filters times the time of one, both from the same run:
+the difference of two runs would be mostly noise where a set-up takes as long as a thousand filters.
+Threshold sweeps (75 variants a layer) and re-crafted attacks (FGSM, ten filters a layer) are run
+whole on a few layers. Predictions must be the same, image by image and variant by variant, but for
+ties of the two largest logits within rounding, which are counted; else no ratio is printed. "limit"
+is what multiply-accumulates alone would allow an engine that computes every layer from the removed
+filter on, and nothing before; equal networks once; under an attack also the gradient through the
+whole network and the whole network on what was crafted, with the forward of the gradient as the
+clean evaluation. It can be surpassed by what shares more. A ratio is a median over repetitions,
+with the smallest and the largest, of CPU time.
 """
 
 import argparse
@@ -46,17 +47,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
+from torch.utils.flop_counter import FlopCounterMode
 
 from faultline.ablation.sweep import TOLERANCE, logits_of, sweep
 from faultline.ablation.tracing import Traced
-from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
+from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants, without
 from faultline.attacks.craft import craft
 from faultline.base.memory import keep_freed
 from faultline.networks.architectures import from_torchvision
-from faultline.networks.layers import layers
+from faultline.networks.layers import filters as units_of
+from faultline.networks.layers import kind, layers
 from faultline.networks.registry import REGISTRY, Entry, build
-
-REGISTRY["vgg11_bn"] = Entry(partial(from_torchvision, "vgg11_bn"), "image", 32)
 
 # network: shape of an image, images, steps of training
 CASES = {
@@ -68,8 +69,21 @@ CASES = {
     "small_conv": ((1, 8, 8), 500, 300),
     "small_resnet": ((1, 8, 8), 500, 300),
 }
+MORE = {
+    "vit_b_16": ((3, 32, 32), 100, 20),
+    "swin_t": ((3, 32, 32), 100, 30),
+    "convnext_tiny": ((3, 32, 32), 100, 30),
+    "mobilenet_v3_small": ((3, 32, 32), 100, 60),
+    "efficientnet_b0": ((3, 32, 32), 100, 60),
+    "regnet_y_400mf": ((3, 32, 32), 100, 60),
+    "densenet121": ((3, 32, 32), 100, 30),
+    "googlenet": ((3, 32, 32), 100, 60),
+    "inception_v3": ((3, 75, 75), 50, 20),
+}
+for name in ("vgg11_bn", *MORE):
+    REGISTRY[name] = Entry(partial(from_torchvision, name), "image", 32)
 QUICK = ("resnet18", "alexnet", "small_resnet")
-LR = {"vgg11_bn": 1e-4, "squeezenet1_1": 3e-4}
+LR = {"vgg11_bn": 1e-4, "squeezenet1_1": 3e-4, "vit_b_16": 1e-4, "swin_t": 1e-4}
 ATTACK = {"attack": {"method": "fgsm"}, "eps": 0.05, "bounds": (0.0, 1.0), "seed": 0}
 
 
@@ -103,12 +117,9 @@ def trained(name: str, shape: tuple, steps: int):
 def parameters_of(network, variant: Variant) -> dict:
     """Parameter -> its value under a variant."""
     known = layers(network)
-    if variant.mask:
-        made = {p: p.clone() for p in known[variant.mask.layer].parameters()}
-        for value in made.values():
-            value[list(variant.mask.filters)] = 0
-        return made
-    return {network.body.get_parameter(k): value for k, value in variant.replace().items()}
+    mask = variant.mask
+    made = without(mask, known[mask.layer]) if mask else variant.replace()
+    return {network.body.get_parameter(name): value for name, value in made.items()}
 
 
 @torch.inference_mode()
@@ -262,7 +273,7 @@ def peak(name: str, way: str) -> str:
 
 
 def print_peak(name: str, way: str) -> None:
-    shape, n, _ = CASES[name]
+    shape, n, _ = (CASES | MORE)[name]
     network, images = trained(name, shape, 0), digits(shape)[0][:n]
     known = layers(network)
     layer = list(known)[len(known) // 2]
@@ -328,27 +339,39 @@ class Timed(list):
         return (self.planned + self.ended - self.begun) / len(self)
 
 
-def operations(network, images) -> dict[str, tuple[int, int, int]]:
-    """Layer -> multiply-accumulates of one image in (all layers, this one, those behind it)."""
-    counts = {}
-    hooks = [
-        layer.register_forward_hook(
-            lambda module, _, output: counts.__setitem__(
-                module, output[0].numel() * module.weight[0].numel()
-            )
-        )
-        for layer in layers(network).values()
-    ]
-    with torch.no_grad():
+def operations(network, images, names) -> dict[str, tuple[int, int, int]]:
+    """Of some layers, name -> multiply-accumulates of one image in (the network, the layer, what is
+    behind it).
+
+    Of a layer without an output of its own, such as a head of an attention, it is all behind it.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.enable_grad():  # else attention runs as one operation that is not counted
         network(images[:1])
-    for hook in hooks:
-        hook.remove()
+    counts = {
+        name.partition(".")[2]: sum(of.values()) // 2
+        for name, of in counter.get_flop_counts().items()
+    }
     found = {}
-    for name, layer in layers(network).items():
-        after = {n.target for n in Traced(network, [name], images[:2]).after}
-        later = {m for n, m in layers(network).items() if f"body.{n}" in after} - {layer}
-        found[name] = sum(counts.values()), counts[layer], sum(counts[m] for m in later)
+    for name in names:
+        traced = Traced(network, [name], images[:2])
+        cost = partial(_cost, traced, counts)
+        after = sum(map(cost, traced.after))
+        own = sum(map(cost, traced.nodes[name])) if name in traced.direct else 0
+        found[name] = after + sum(map(cost, traced.before)), own, after - own
     return found
+
+
+def _cost(traced: Traced, counts: dict[str, int], node) -> int:
+    if node.op == "call_module":
+        uses = sum(other.target == node.target for other in traced.graph.nodes)
+        return counts.get(node.target, 0) // uses
+    if node.op == "placeholder":
+        return 0
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        traced.call(node, traced.example.__getitem__)
+    return counter.get_total_flops() // 4  # of two images
 
 
 def single_filters(network, images, batch_size, repetitions, macs, most) -> dict:
@@ -357,15 +380,16 @@ def single_filters(network, images, batch_size, repetitions, macs, most) -> dict
     whole = behind = 0
     for name in [list(known)[i] for i in few(len(known), most)]:
         layer = known[name]
-        whole += len(layer.weight) * macs[name][0]
-        behind += len(layer.weight) * macs[name][2]
-        count = len(layer.weight)
+        count = units_of(layer)
+        whole += count * macs[name][0]
+        behind += count * macs[name][2]
         # of a small network all, as the noise of few would be multiplied
         chosen = few(count, 64 if count <= 64 and len(images) >= 500 else 8)
         plans.append((count, list(nodal_variants(name, layer, filters=chosen, at="weights"))))
     middle = plans[len(plans) // 2][1][:2]
     others = {"notebook": notebook}
-    for way in ("captum", "MRFI"):
+    is_filter = kind(known[middle[0].mask.layer]) == "conv"
+    for way in ("captum", "MRFI") if is_filter else ():
         if importlib.util.find_spec(way.lower()):
             others[way] = WAYS[way]
     for way in (engine, loop, *others.values()):  # what only a first call takes
@@ -428,7 +452,7 @@ def recrafted(network, images, labels, batch_size, repetitions, macs) -> dict:
     for repetition in range(repetitions):
         slow = fast = 0.0
         for name in chosen:
-            filters = few(len(known[name].weight), 10)
+            filters = few(units_of(known[name]), 10)
             variants = list(nodal_variants(name, known[name], filters=filters, at="weights"))
             plain, expected = seconds(
                 loop_recrafted, network, variants[:2], images, labels, batch_size
@@ -457,8 +481,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument(
+        "networks", nargs="*",
+        help=f"of {', '.join(CASES)}, which is the default, and {', '.join(MORE)}",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="few layers of three networks")
+    parser.add_argument("--more", action="store_true", help="eight layers of newer networks")
     parser.add_argument("--repetitions", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
@@ -469,13 +497,16 @@ def main() -> None:
     keep_freed()
     repetitions = chosen.repetitions or (3 if chosen.quick else 5)
     print(f"{machine()}; {chosen.threads} thread(s), {repetitions} repetitions; x the plain loop")
-    for name in chosen.networks or (QUICK if chosen.quick else CASES):
-        shape, n, steps = CASES[name]
+    default = MORE if chosen.more else QUICK if chosen.quick else CASES
+    for name in chosen.networks or default:
+        shape, n, steps = (CASES | MORE)[name]
         n = min(n, 100) if chosen.quick and shape[1] > 8 else n
         network = trained(name, shape, steps)
         images, labels = (part[:n] for part in digits(shape))
-        macs = operations(network, images)
-        most = 4 if chosen.quick else len(macs)
+        known = list(layers(network))
+        most = 4 if chosen.quick else 8 if name in MORE else len(known)
+        compared = {known[i] for count in (most, 3) for i in few(len(known), count)}
+        macs = operations(network, images, compared)
         found = single_filters(network, images, n, repetitions, macs, most)
         print(f"{name}, {n} images of {'x'.join(map(str, shape))}")
         print(f"  filters     {told(found)}, {found['ties']} ties")

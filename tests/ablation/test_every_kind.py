@@ -424,8 +424,8 @@ TORCHVISION = {  # size of the images; layers as above
         "encoder.layers.encoder_layer_11.mlp.0": "-1:body.encoder.layers.encoder_layer_11.mlp.1",
     }),
     "swin_t": (32, {
-        "features.1.1.attn.qkv": None, "features.5.0.attn.proj": None,
-        "features.3.1.mlp.0": "-1:body.features.3.1.mlp.1", "features.2.reduction": None,
+        "features.1.1.attn.qkv": None, "features.2.reduction": None,
+        "features.3.1.mlp.0": "-1:body.features.3.1.mlp.1",
     }),
     "convnext_tiny": (32, {
         "features.0.0": "body.features.0.0", "features.3.1.block.0": "body.features.3.1.block.0",

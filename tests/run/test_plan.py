@@ -4,7 +4,15 @@ import pytest
 import yaml
 from support import SCHEMA
 
-from faultline.run.plan import Plan, count_filters, fill, ordered, select_layers, with_each
+from faultline.run.plan import (
+    Plan,
+    count_filters,
+    fill,
+    has_probe,
+    ordered,
+    select_layers,
+    with_each,
+)
 from faultline.studies.checks import resolve
 
 CONFIG = """
@@ -205,3 +213,16 @@ def test_layers_by_name_pattern_and_place():
 def test_words_of_places():
     assert fill("{a}/{b}", with_each([{"a": 1}], "b", [2, 3])) == ["1/2", "1/3"]
     assert list(ordered({"b": {"d": 1, "c": 2}, "a": 0})["b"]) == ["c", "d"]
+
+
+def test_normalisations_as_layers(plan_of):
+    try:
+        plan = plan_of(ablation={"norms": True}, synaptic_filtering={"layers": "all"})
+        assert plan.filtered_layers("small_conv")[:3] == ["conv1", "bn1", "conv2"]
+        assert select_layers("small_conv", "first") == ["conv1"]
+        assert select_layers("small_conv", ["bn*"]) == ["bn1", "bn2", "bn3"]
+        assert count_filters("small_conv", "bn2", 10) == 32
+        assert has_probe("small_conv", "conv1:2") and not has_probe("small_conv", "bn1")
+    finally:
+        plan_of()
+    assert plan.filtered_layers("small_conv") == ["conv1", "conv2", "conv3", "fc"]

@@ -30,7 +30,7 @@ def test_what_an_untraceable_network_cannot():
     assert found["probes"] == ["first"]
 
 
-BRANCHING, ROWS = f"{OWN_CODE}:Branching", f"{OWN_NETWORKS}:Rows"
+BRANCHING, PLAIN = f"{OWN_CODE}:Branching", f"{OWN_NETWORKS}:plain"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def config(folder):
         (BRANCHING, "targeting", {"at": "activation"}, ["targeting.at", "set it to output"]),
         (BRANCHING, "nodal_dropout", {"at": "activation"}, ["nodal_dropout.at", "to weights"]),
         (BRANCHING, "remedy", {"layers": ["last"]}, ["remedy.layers", "gains cannot act on last"]),
-        (ROWS, "sustainability", {"epochs": [1]}, ["sustainability.at", "set it to layer"]),
+        (PLAIN, "sustainability", {"epochs": [1]}, ["sustainability.at", "set it to layer"]),
     ],
 )
 def test_what_would_fail_after_minutes_is_refused_at_once(config, network, key, value, expected):

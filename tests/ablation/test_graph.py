@@ -8,6 +8,7 @@ from torch import nn
 from trainings import assert_same_bits
 
 from faultline.ablation.graph import graph, graph_table, weight_norms
+from faultline.networks.architectures import TokenNetwork
 from faultline.networks.registry import build
 
 
@@ -22,6 +23,23 @@ class Own(nn.Module):
 
     def forward(self, x):
         return self.run(self, x)
+
+
+def test_the_embedding_of_tokens_is_drawn_with_what_attacks_add_to_it():
+    body = Own(
+        lambda own, tokens: own.fc(own.embedding(tokens).mean(1)),
+        embedding=nn.Embedding(20, 6),
+        fc=nn.Linear(6, 3),
+    )
+    nodes, reason = graph(TokenNetwork(body).eval(), torch.zeros(1, 7, 1 + 6))
+    assert not reason
+    assert [(node.kind, node.layer, node.sources) for node in nodes] == [
+        ("input", "", ()),
+        ("embedding", "embedding", ("input",)),
+        ("add", "", ("embedding", "input")),
+        ("linear", "fc", ("embedding.add",)),
+        ("output", "", ("fc",)),
+    ]
 
 
 class OwnConv(nn.Conv2d):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from faultline.ablation.tracing import Untraceable, holds_tensor
+from faultline.networks.architectures import Shifted
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, weights
 from faultline.networks.layers import kind as kind_of
@@ -77,9 +78,11 @@ def weight_norms(network: nn.Module) -> pd.DataFrame:
 
 
 class _Tracer(fx.Tracer):
-    """Layers stay whole, those of the user's own kinds too."""
+    """Layers stay whole, those of the user's own kinds too; not embeddings that attacks add to."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        if isinstance(module, Shifted):
+            return False
         return kind_of(module) is not None or super().is_leaf_module(module, name)
 
 

@@ -45,7 +45,7 @@ def ablations(job) -> Callable[..., Facts]:
     for name, stored in _stored(job, device).items():
         images[name] = stored[sample["index"]] if sample else stored
     attacks = crafters(sets["recrafted"], dataset, seed=state["seed"])
-    known = layers_of(network)
+    known = layers_of(network, norms=True)
 
     def ablate(
         *,
@@ -61,7 +61,7 @@ def ablations(job) -> Callable[..., Facts]:
         """
         if layers is None:
             in_use = used(network, clean[:1])
-            layers = [name for name in known if name in in_use]
+            layers = [name for name in layers_of(network) if name in in_use]
         chosen = {name: known[name] for name in layers}
         facts = sweep(
             network,

@@ -10,7 +10,7 @@ from support import ROOT, SCHEMA
 
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
-from faultline.report.page import images
+from faultline.report.page import block, images, section, shortened, table
 from faultline.report.render import load_look, resolved_config, versions
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
@@ -197,3 +197,17 @@ def test_images_are_told_with_those_that_they_stand_for():
     said = images(table, "validation")
     assert said == "500 validation images, drawn by margin to stand for 9,800 to 10,000"
     assert images(table[["n"]]) == "500 test images"
+
+
+def test_the_longest_tables_are_cut_alike_where_a_page_would_hold_too_many_rows():
+    tables = [
+        table(str(size), pd.DataFrame({"row": range(size)}), source="all.tsv")
+        for size in (10, 300, 500, 30)
+    ]
+    made = section("one", "One", blocks=[block("", tables=tables)])
+    shortened([made], most=200)
+    assert [len(table["rows"]) for table in tables] == [10, 80, 80, 30]
+    assert [table["note"] for table in tables[1:3]] == [
+        f"The first 80 of {size} rows; all are in all.tsv." for size in (300, 500)
+    ]
+    assert not tables[0]["note"] and not tables[3]["note"]

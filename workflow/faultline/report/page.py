@@ -11,6 +11,10 @@ from faultline.base.columns import RUN, UNITS
 from faultline.report import canvas
 
 MAX_ROWS = 400
+"""Of one table of a page."""
+
+PAGE_ROWS = 5000
+"""Of all tables of a page; a row takes about 200 bytes."""
 
 
 def section(name: str, title: str, *, intro: str = "", blocks=(), needs: str = "") -> dict:
@@ -75,16 +79,39 @@ def table(
         return None
     if columns is not None:
         table = cells(table, columns)
-    note = ""
-    if len(table) > MAX_ROWS:
-        note = f"The first {MAX_ROWS} of {len(table)} rows; all are in {source}."
-    return {
+    made = {
         "title": title,
         "columns": list(table.columns),
         "rows": table.head(MAX_ROWS).to_numpy().tolist(),
+        "total": len(table),
+        "source": source,
         "open": shown,
-        "note": note,
+        "note": "",
     }
+    return cut(made, MAX_ROWS)
+
+
+def cut(table: dict, most: int) -> dict:
+    """A table of a page, of at most so many rows; it says what it lacks."""
+    table["rows"] = table["rows"][:most]
+    if (count := len(table["rows"])) < table["total"]:
+        table["note"] = f"The first {count} of {table['total']} rows; all are in {table['source']}."
+    return table
+
+
+def shortened(sections: list[dict], *, most: int = PAGE_ROWS) -> list[dict]:
+    """Sections whose longest tables are cut, alike, until all together have at most so many rows:
+    those of a large grid would be megabytes."""
+    tables = [t for section in sections for block in section["blocks"] for t in block["tables"]]
+    left = most
+    for place, length in enumerate(lengths := sorted(len(table["rows"]) for table in tables)):
+        each = left // (len(lengths) - place)
+        if length > each:
+            for table in tables:
+                cut(table, each)
+            break
+        left -= length
+    return sections
 
 
 def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -14,6 +14,7 @@ import yaml
 from markupsafe import Markup
 
 from faultline.base.columns import RUN
+from faultline.report.page import shortened
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -105,7 +106,9 @@ def render(
         verdict=verdict(tables, config),
         notes=notes,
         findings=found[GLANCE],
-        sections=packed([section | {"findings": found[section["id"]]} for section in made]),
+        sections=packed(
+            shortened([section | {"findings": found[section["id"]]} for section in made])
+        ),
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),

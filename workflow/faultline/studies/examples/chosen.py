@@ -24,7 +24,7 @@ LOOKED_AT = 300
 EXAMPLES, FILTERS, PICTURES = 10, 3, 10
 """At most: examples; filters whose lost images are listed; pictures of these for each."""
 
-ROOM, ROOM_LOST = 90_000, 15_000
+ROOM, ROOM_LOST = 45_000, 8_000
 """Characters of the pictures of all examples, and of the lost images of one filter."""
 
 

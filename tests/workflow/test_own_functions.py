@@ -260,6 +260,11 @@ def test_facts_are_found_once_and_kept(tmp_path):
     assert (tmp_path / "ran").read_text() == "a word\n" * 2
 
 
+INTERRUPTED = """signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.kill(os.getpid(), signal.SIGINT)"""
+"""Where the tests run behind a terminal's back, the signal is ignored."""
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [
@@ -267,7 +272,7 @@ def test_facts_are_found_once_and_kept(tmp_path):
         ("sys.exit(3)", ["mine.py:5: SystemExit: 3"]),
         ("os.kill(os.getpid(), signal.SIGSEGV)", ["crashed (SIGSEGV)"]),
         ("os.kill(os.getpid(), signal.SIGKILL)", ["killed (SIGKILL)", "memory"]),
-        ("os.kill(os.getpid(), signal.SIGINT)", ["was interrupted", "run again"]),
+        (INTERRUPTED, ["was interrupted", "run again"]),
     ],
 )
 def test_a_network_that_ends_the_process(tmp_path, capsys, ending, expected):

@@ -190,6 +190,29 @@ def span(values) -> str:
     return f"{mean} [{100 * values.min():.1f}, {100 * values.max():.1f}]"
 
 
+def said(row: Mapping, n: object = "", *, value: str = "value", scale=1, places: int = 3) -> str:
+    """What a mark tells of its number: the value, its interval where the row has one, and n, by
+    default that of the row."""
+    found = [scale * row.get(name, np.nan) for name in (value, "ci_low", "ci_high")]
+    middle, low, high = (minus(f"{x:.{places}f}") for x in found)
+    ends = "" if np.isnan(found[1]) else f" [{low}, {high}]"
+    n = n or f"{row['n']:,.0f}"
+    return "n/a" if np.isnan(found[0]) else f"{middle}{ends}, n = {n}"
+
+
+def said_of_seeds(rows: pd.DataFrame) -> str:
+    """The same of a row per seed (value; perhaps ci_low, ci_high and n): of several their mean and
+    range, without an interval."""
+    rows = rows[rows["value"].notna()]
+    n = f"{rows['n'].max():,.0f}, " if len(rows) and "n" in rows else ""
+    n += count(rows, "seed")
+    if len(rows) == 1:
+        return said(rows.iloc[0], n)
+    values = rows["value"]
+    ends = f", from {number(values.min())} to {number(values.max())}" if len(rows) else ""
+    return f"mean {number(values.mean())}{ends}, n = {n}"
+
+
 def minus(text: str) -> str:
     return text.replace("-", "\u2212")
 

@@ -14,7 +14,9 @@ from faultline.report.canvas import (
     legend,
     mesh,
     styled,
+    tips,
 )
+from faultline.report.page import count
 
 DARK = "#1f2937"
 
@@ -23,8 +25,8 @@ DARK = "#1f2937"
 def dumbbells(rows: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
     """Accuracies of two runs joined by a line, in %, a panel per image set.
 
-    rows: {label, images, reference_accuracy, accuracy}, shares; every label has every image set.
-    names: of the run with `reference_accuracy`, and of the other.
+    rows: {label, images, reference_accuracy, accuracy, n, seeds}, shares; every label has every
+    image set. names: of the run with `reference_accuracy`, and of the other.
     """
     images, labels = (list(dict.fromkeys(rows[column])) for column in ("images", "label"))
     columns = min(len(images), 4)
@@ -40,8 +42,16 @@ def dumbbells(rows: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
         before, after = 100 * part["reference_accuracy"], 100 * part["accuracy"]
         at = np.arange(len(labels))
         ax.hlines(at, before, after, color="#9ca3af", lw=2)
-        ax.plot(before, at, "o", ms=6, mfc="white", mec=DARK, mew=1.2)
-        ax.plot(after, at, "o", ms=4.5, color=DARK)
+        for values, look in (
+            (before, {"ms": 6, "mfc": "white", "mec": DARK, "mew": 1.2}),
+            (after, {"ms": 4.5, "color": DARK}),
+        ):
+            dots = ax.plot(values, at, "o", **look)
+            told = zip(values, part["n"], part["seeds"], strict=True)
+            tips(
+                dots[0],
+                [f"{x:.2f} %, n = {n:,.0f}, {count(range(of), 'seed')}" for x, n, of in told],
+            )
         low, high = min(before.min(), after.min()), max(before.max(), after.max())
         margin = max(0.08 * (high - low), 0.5)
         ax.set_xlim(low - margin, high + margin)
@@ -81,14 +91,17 @@ def class_pairs(counts: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
             continue
         part = counts[counts["panel"] == panels[index]]
         colours, most = np.ones((len(shown), len(shown), 3)), part["count"].max()
-        cells = []
+        cells, says = [], np.full(colours.shape[:2], f"0 of {part['count'].sum()}", object)
         for row in part.to_dict("records"):
             y, x = shown.index(row["first"]), shown.index(row["second"])
             shade = (0.15 + 0.45 * row["count"] / most) * (1 - np.array([0.84, 0.37, 0.0]))
             grey = np.full(3, 0.06 + 0.2 * row["count"] / most)
             colours[y, x] = 1 - (grey if x == y else shade)
+            says[y, x] = (
+                f"{row['count']} of {part['count'].sum()}, {row['decided']} decided in both"
+            )
             cells.append((x + 0.5, y + 0.5, f"{row['count']} ({row['decided']})"))
-        mesh(ax, colours, shown, shown, title=panels[index], xlabel=f"in {names[1]}")
+        mesh(ax, colours, shown, shown, title=panels[index], xlabel=f"in {names[1]}", says=says)
         for x, y, text in cells:
             ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color=DARK)
         ax.tick_params(axis="x", labelsize=7)

@@ -70,7 +70,7 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
     ax = axes[0][0]
     for rule, part in jobs.groupby("rule"):
         at = part.index
-        ax.bar(
+        drawn = ax.bar(
             begin[at] / unit,
             0.84,
             length[at] / unit,
@@ -80,6 +80,8 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
             edgecolor="white",
             linewidth=0.4,
         )
+        for bar, job in zip(drawn, part.to_dict("records"), strict=True):
+            canvas.tips(bar, [f"{rule} {job['of']}: {job['seconds']:,.1f} s"])
     ax.set_ylim(lane.max() + 0.6, -0.6)
     ax.set_yticks([])
     ax.set_xlim(0, None)

@@ -15,7 +15,7 @@ from faultline.report.canvas import (
     styled,
     tips,
 )
-from faultline.report.page import count, span
+from faultline.report.page import count, said_of_seeds, span
 
 
 @styled
@@ -94,7 +94,13 @@ def training_curves(history: pd.DataFrame) -> Figure:
             marker = "o" if len(lines) < 3 else None
             if lines.shape[1] > 1:
                 ax.plot(lines.index, lines, color=colour, lw=0.6, alpha=0.45)
-            ax.plot(lines.index, lines.mean(axis=1), color=colour, lw=1.8, marker=marker, ms=4)
+            mean = lines.mean(axis=1)
+            drawn = ax.plot(lines.index, mean, color=colour, lw=1.8, marker=marker, ms=4)
+            told = [
+                f"{label}, epoch {epoch}: {said_of_seeds(of.to_frame('value'))}"
+                for epoch, of in (lines if marker else lines.tail(1)).iterrows()
+            ]
+            tips(drawn[0], told)
         ax.set_xlabel("epoch")
         ax.set_ylabel(what)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

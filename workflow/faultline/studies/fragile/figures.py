@@ -23,7 +23,7 @@ from faultline.report.canvas import (
     styled,
     tips,
 )
-from faultline.report.page import minus
+from faultline.report.page import bracket, count, minus, number, said, span
 
 MAX_PICTURES = 32
 
@@ -87,6 +87,11 @@ def filter_gallery(kernels: pd.DataFrame, targeting: pd.DataFrame) -> Figure:
             colour = class_colour(one["class"], sure) if one["class"] in CLASS_COLOURS else GREY
             edge = Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=colour, lw=4)
             ax.add_patch(edge).set_clip_on(False)
+            told = [
+                f"{row['attack']} {said(row, value='share', scale=100, places=1)}"
+                for row in of_filter[of_filter["attack"].isin(attacks)].to_dict("records")
+            ]
+            tips(edge, [f"filter {chosen[column]}, {one['class']}; % of {'; '.join(told)}"])
             symbol = CLASS_SYMBOLS.get(one["class"], "") + ("" if sure else "?")
             shares = of_filter.set_index("attack")["share"]
             lost = one["fragility"]
@@ -219,17 +224,20 @@ def fragile_sets(filters: pd.DataFrame, *, unit: str = "filter") -> Figure:
     for ax, seed in zip(axes[0], seeds, strict=True):
         part = table[table["seed"] == seed]
         colours = np.ones((len(names), len(epochs), 3))
-        columns = (part[c] for c in ("filter", "epoch", "class", "decided"))
-        for filter_, epoch, name, decided in zip(*columns, strict=True):
-            y, x = names.index(filter_), epochs.index(epoch)
+        says = np.full(colours.shape[:2], "not scored", object)
+        for row in part.to_dict("records"):
+            name, decided = row["class"], row["decided"]
+            y, x = names.index(row["filter"]), epochs.index(row["epoch"])
             sure = bool(decided) or name in ("untouched", "undefined")
             colours[y, x] = class_colour(name, sure)
+            says[y, x] = f"{unit} {row['filter']}, epoch {row['epoch']}: {said(row)}, {name}"
+            says[y, x] += "" if sure else ", not decided"
             if cell >= 0.25:
                 mark = CLASS_SYMBOLS[name] + ("" if sure else "?")
                 ink = ink_on(colours[y, x])
                 at = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": ink}
                 ax.text(x + 0.5, y + 0.5, mark, **at)
-        mesh(ax, colours, names, epochs, title=f"seed {seed}", xlabel="epoch")
+        mesh(ax, colours, names, epochs, title=f"seed {seed}", xlabel="epoch", says=says)
         ax.tick_params(axis="y", labelsize=6.5)
     axes[0][0].set_ylabel(unit)
     handles = []
@@ -275,7 +283,14 @@ def overlap_dots(overlaps: pd.DataFrame) -> Figure:
             at = y + (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.7 / max(len(rows), 2)
             ax.hlines(at, rows["chance_low"], rows["chance_high"], color="#cbd5e1", lw=4)
             ax.plot(rows["chance"], at, "|", ms=6, color=GREY)
-            ax.plot(rows["value"], at, "o", ms=4.5, color="#1f2937")
+            dots = ax.plot(rows["value"], at, "o", ms=4.5, color="#1f2937")
+            each = "seed" if panel[0] == "epoch" else "epoch"
+            told = [
+                f"{each} {row[each]}: {number(row['value'])}, "
+                f"chance {bracket(row['chance_low'], row['chance_high'])}, n = {row['n']}"
+                for row in rows.to_dict("records")
+            ]
+            tips(dots[0], told)
         ax.set_yticks(range(len(of)), [f"{one} and {other}" for one, other in of])
         ax.set_ylim(len(of) - 0.4, -0.6)
         ax.set_xlim(-0.03, 1.03)
@@ -312,7 +327,11 @@ def strength_curves(strengths: pd.DataFrame) -> Figure:
             )
             if lines.shape[1] > 1:
                 ax.plot(lines.index, lines, color=colours[name], lw=0.6, alpha=0.5)
-            ax.plot(lines.index, lines.mean(axis=1), color=colours[name], lw=1.8, marker="o", ms=3)
+            mean, n = lines.mean(axis=1), f"n = {part['n'].max():,}"
+            drawn = ax.plot(lines.index, mean, color=colours[name], lw=1.8, marker="o", ms=3)
+            n += f", {count(lines.columns, 'seed' if title == 'the remedy' else 'draw')}"
+            told = [f"{name}, {at:g}: {span(of)}, {n}" for at, of in lines.iterrows()]
+            tips(drawn[0], told)
             at = part[part["chosen"]]
             ax.plot(at["strength"], at["accuracy"], "o", ms=7, mfc="none", mec=colours[name])
         ax.set_title(title)

@@ -16,6 +16,7 @@ from faultline.report.canvas import (
     signed,
     styled,
 )
+from faultline.report.page import number, said_of_seeds, small
 from faultline.studies.map.measures import CONTROLS, ranks
 
 UNKNOWN = (1.0, 1.0, 1.0, 1.0)
@@ -47,12 +48,20 @@ def rank_map(measures: pd.DataFrame) -> Figure:
     for index, (ax, group) in enumerate(zip(axes[0], groups, strict=True)):
         found = table[group].to_numpy(float)
         colours = np.where(np.isnan(found)[..., None], UNKNOWN, DIVERGING(scale(found)))
-        mesh(ax, colours, names, group, title="", xlabel="")
+        says = [
+            [f"{y}, {x}: {_ranked(table[x][y], measures, (y, x))}" for x in group] for y in names
+        ]
+        mesh(ax, colours, names, group, title="", xlabel="", says=says)
         ax.set_xticks(np.arange(len(group)) + 0.5, ["\n".join(_lines(name)) for name in group])
         ax.xaxis.tick_top()
         ax.tick_params(length=0, labelleft=index == 0)
         _write(ax, found, scale, "{:g}".format)
     return fig
+
+
+def _ranked(rank: float, measures: pd.DataFrame, cell: tuple[str, str]) -> str:
+    of = measures[(measures["layer"] == cell[0]) & (measures["measure"] == cell[1])]
+    return "not known" if np.isnan(rank) else f"rank {rank:g}, {said_of_seeds(of)}"
 
 
 @styled
@@ -66,11 +75,13 @@ def correlation_map(correlations: pd.DataFrame, *, level: float) -> Figure:
     across = [*down, *(name for name in CONTROLS if name in order)]
     found = np.full((len(down), len(across)), np.nan)
     sure = np.zeros(found.shape, bool)
+    says = np.full(found.shape, "not compared", object)
     for row in correlations.to_dict("records"):
         for one, other in ((row["measure"], row["other"]), (row["other"], row["measure"])):
             if one in down:
                 at = down.index(one), across.index(other)
                 found[at], sure[at] = row["spearman"], row["q_value"] < level
+                says[at] = f"{one}, {other}: {number(row['spearman'])}, " + _seeds_said(row)
     cell = min(0.85, (MAX_WIDTH - label_width(down) - 1.2) / len(across))
     fig, axes = axes_grid(
         [[cell * len(across)], [0.34 * len(down)]],
@@ -82,13 +93,19 @@ def correlation_map(correlations: pd.DataFrame, *, level: float) -> Figure:
     )
     ax, scale = axes[0][0], Normalize(-1, 1)
     colours = np.where(np.isnan(found)[..., None], UNKNOWN, DIVERGING(scale(found)))
-    mesh(ax, colours, down, across, title="", xlabel="")
+    mesh(ax, colours, down, across, title="", xlabel="", says=says)
     ax.set_xticks(np.arange(len(across)) + 0.5, ["\n".join(_lines(name)) for name in across])
     ax.xaxis.tick_top()
     ax.axvline(len(down), color="#1f2937", lw=1.2)
     _write(ax, found, scale, signed, sure)
     colour_bar(fig, ax, scale, label="Spearman")
     return fig
+
+
+def _seeds_said(row: dict) -> str:
+    seeds = f"of single seeds from {number(row['seed_low'])} to {number(row['seed_high'])}, "
+    many = seeds if row["seeds"] > 1 else ""
+    return f"{many}q = {small(row['q_value'])}, n = {row['layers']} layers"
 
 
 def _write(ax, found, scale: Normalize, write, sure=None) -> None:

@@ -12,7 +12,9 @@ from faultline.report.canvas import (
     label_width,
     legend,
     styled,
+    tips,
 )
+from faultline.report.page import said
 
 MAX_ROWS = 60
 
@@ -59,7 +61,9 @@ def changes(part: pd.DataFrame) -> Figure:
             spread = (seeds.index(row["seed"]) + 0.5) / len(seeds) - 0.5
             y, colour = place[row["layer"], row["variant"]] + 0.6 * spread, colours[row["seed"]]
             ax.plot([100 * row["ci_low"], 100 * row["ci_high"]], [y, y], color=colour, lw=1.2)
-            ax.plot(100 * row["difference"], y, "o", ms=4, color=colour)
+            dot = ax.plot(100 * row["difference"], y, "o", ms=4, color=colour)
+            told = said(row, value="difference", scale=100, places=2)
+            tips(dot[0], [f"seed {row['seed']}: {told}"])
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(range(len(names)), labels)
         ax.set_xlim(low - pad, high + pad)

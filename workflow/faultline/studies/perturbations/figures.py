@@ -20,7 +20,9 @@ from faultline.report.canvas import (
     mesh,
     patch,
     styled,
+    tips,
 )
+from faultline.report.page import said, said_of_seeds
 from faultline.studies.perturbations.scores import LOSS
 
 SEEN_COLOURS = {"yes": "#009e73", "no": "#d55e00", "undecided": "#6b7280", "undefined": "#6b7280"}
@@ -41,7 +43,7 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
     colours = _layer_colours(curves)
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    in_legend = -(-len(colours) // 4)
+    in_legend, limits = -(-len(colours) // 4), (-0.15, 1.15)
     fig, axes = axes_grid(
         [[(MAX_WIDTH - 0.9) / max(columns, 2) - 0.3] * columns, [2.1] * rows],
         left=0.65,
@@ -57,7 +59,11 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
         part = _of(curves, panels[index])
         for layer, of_layer in part.groupby("layer", sort=False):
             line = of_layer.groupby("strength")[["value", "std"]].mean()
-            ax.plot(line.index, line["value"], color=colours[layer], lw=1.5, marker="o", ms=2)
+            ax.plot(line.index, line["value"], color=colours[layer], lw=1.5)
+            inside = line["value"].where(line["value"].between(*limits))
+            dots = ax.plot(line.index, inside, "o", ms=2, color=colours[layer])
+            told = _said(of_layer)
+            tips(dots[0], [f"{layer}, {at:g}: {told[layer, at]}" for at in line.index])
             ax.fill_between(
                 line.index,
                 line["value"] - line["std"],
@@ -68,7 +74,7 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
             )
         ax.axhline(1 - LOSS, color=GREY, lw=0.8, ls=(0, (1, 2)))
         ax.set_xlim(0, part["strength"].max())
-        ax.set_ylim(-0.15, 1.15)
+        ax.set_ylim(*limits)
         ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.grid(lw=0.5)
         ax.set_title(_title(panels[index]))
@@ -110,7 +116,8 @@ def perturbation_map(curves: pd.DataFrame) -> Figure:
         part = _of(curves, panels[index])
         mean = part.pivot_table(index="layer", columns="strength", values="value", dropna=False)
         mean = mean.reindex(names)
-        strengths = list(mean.columns)
+        strengths, told = list(mean.columns), _said(part)
+        says = [[f"{y}, {x:g}: {told.get((y, x), 'n/a')}" for x in strengths] for y in names]
         picture = colours(scale(mean.to_numpy()))[..., :3]
         picture[mean.isna().to_numpy()] = to_rgb(UNDEFINED)
         if cell >= 0.36:
@@ -129,7 +136,7 @@ def perturbation_map(curves: pd.DataFrame) -> Figure:
         if cell < 0.25:
             labels = [label if i % 5 == 0 else "" for i, label in enumerate(labels)]
         title, xlabel = _title(panels[index]), _strength(panels[index], part)
-        mesh(ax, picture, names, labels, title=title, xlabel=xlabel)
+        mesh(ax, picture, names, labels, title=title, xlabel=xlabel, says=says)
         ax.set_xlim(0, widest[index % columns])
     for row in axes:
         hide_repeated([row])
@@ -163,7 +170,8 @@ def knockout_headline(headline: pd.DataFrame, *, almost_chance: float) -> Figure
             y = roles.index((row["role"], row["layer"])) + 0.6 * spread
             colour = SEEN_COLOURS[row["seen"]]
             ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.2, clip_on=True)
-            ax.plot(row["value"], y, "o", ms=4, color=colour)
+            dot = ax.plot(row["value"], y, "o", ms=4, color=colour)
+            tips(dot[0], [f"seed {row['seed']}: {said(row)}"])
         ax.set_ylim(len(roles) - 0.5, -0.5)
         ax.set_yticks(range(len(roles)), labels)
         ax.set_xlim(-0.2, 1.2)
@@ -186,6 +194,11 @@ def knockout_headline(headline: pd.DataFrame, *, almost_chance: float) -> Figure
     ]
     legend(fig, handles, columns=5)
     return fig
+
+
+def _said(curves: pd.DataFrame) -> dict[tuple[str, float], str]:
+    """What marks tell, by layer and strength."""
+    return {at: said_of_seeds(rows) for at, rows in curves.groupby(["layer", "strength"])}
 
 
 def _panels(curves: pd.DataFrame) -> list[tuple[str, str]]:

@@ -28,7 +28,9 @@ from faultline.report.canvas import (
     patch,
     shortened,
     styled,
+    tips,
 )
+from faultline.report.page import said, small
 
 DARK = "#1f2937"
 
@@ -76,7 +78,9 @@ def accuracy_curves(
                 ax.fill_between(
                     part["at"], part["ci_low"], part["ci_high"], color=colour, alpha=0.15, lw=0
                 )
-                ax.plot(part["at"], part["value"], color=colour, ls=style, lw=1.4, marker="o", ms=2)
+                look = {"color": colour, "ls": style, "lw": 1.4, "marker": "o", "ms": 2}
+                drawn = ax.plot(part["at"], part["value"], **look)
+                tips(drawn[0], [f"{name}, eps {row['eps']}: {_said(row)}" for row in _each(part)])
             ax.set_ylim(bottom, 101)
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.grid(lw=0.5)
@@ -120,8 +124,10 @@ def rg_scores(table: pd.DataFrame, families: Mapping[str, Sequence[str]]) -> Fig
         part = table[table["attack"] == attack].set_index("training").reindex(names)
         y = np.arange(len(names))
         ax.hlines(y, part["ci_low"], part["ci_high"], color=DARK, lw=1.4)
-        ax.plot(part["value"], y, "o", ms=4, color=DARK)
-        ax.plot(part["published"], y, "x", ms=5.5, mew=1.4, color=PUBLISHED)
+        dots = ax.plot(part["value"], y, "o", ms=4, color=DARK)
+        tips(dots[0], [f"{row['training']}: {_said(row)}" for row in _each(part)])
+        dots = ax.plot(part["published"], y, "x", ms=5.5, mew=1.4, color=PUBLISHED)
+        tips(dots[0], [f"published: {value:.2f}" for value in part["published"]])
         ax.set_xlim(low - pad, high + pad)
         ax.set_xlabel("R&G score")
 
@@ -151,7 +157,8 @@ def difference_forest(
         ax.hlines(y, part["ci_low"].clip(-limit), part["ci_high"].clip(upper=limit), color=DARK)
         sure = (part["q_value"] < level).to_numpy()
         for chosen, face in ((sure, DARK), (~sure, "white")):
-            ax.plot(part["value"][chosen], y[chosen], "o", ms=5, mfc=face, mec=DARK)
+            dots = ax.plot(part["value"][chosen], y[chosen], "o", ms=5, mfc=face, mec=DARK)
+            tips(dots[0], [f"{row['training']}: {_said(row)}" for row in _each(part[chosen])])
         ax.axvline(0, color=PUBLISHED, lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
         ax.set_xlabel("R&G less the base's")
@@ -190,14 +197,17 @@ def difference_map(
         gap=(0.25, 0),
         least=7.6,
     )
-    found = table[~table["floor"]].set_index(["training", "attack", "eps"])[["value", "q_value"]]
+    found = table[~table["floor"]].set_index(["training", "attack", "eps"])
     for ax, attack in zip(axes[0], attacks, strict=True):
         colours = np.full((len(names), len(grids[attack]), 3), 0.9)
+        says = np.full(colours.shape[:2], "nothing to compare", object)
         for y, name in enumerate(names):
             for x, eps in enumerate(grids[attack]):
                 if (name, attack, eps) not in found.index:
                     continue
-                value, q = found.loc[(name, attack, eps)]
+                row = found.loc[(name, attack, eps)]
+                value, q = row["value"], row["q_value"]
+                says[y, x] = f"{name}, eps {eps}: {_said(row)}"
                 colours[y, x] = DIVERGING(scale(value))[:3]
                 if cell >= 0.34:
                     dark = abs(value) > 0.6 * largest
@@ -213,7 +223,7 @@ def difference_map(
                     )
                 if not q < level:
                     ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
-        mesh(ax, colours, labels, grids[attack], title=attack, xlabel="eps")
+        mesh(ax, colours, labels, grids[attack], title=attack, xlabel="eps", says=says)
     hide_repeated(axes)
     colour_bar(fig, axes[0][-1], scale, label="points")
     unsure = f"not beyond chance (q \u2265 {level:g})"
@@ -222,6 +232,17 @@ def difference_map(
         handles.append(patch("0.9", "both at 0"))
     legend(fig, handles, columns=len(handles))
     return fig
+
+
+def _each(part: pd.DataFrame) -> list[dict]:
+    return part.reset_index().to_dict("records")
+
+
+def _said(row: dict | pd.Series) -> str:
+    """A value in % or points, or a difference with its adjusted p-value."""
+    n = f"{row['n']:,.0f}, " if "n" in row else ""
+    n += f"{row['seeds']:.0f} seed{'' if row['seeds'] == 1 else 's'}"
+    return said(row, n, places=2) + (f", q = {small(row['q_value'])}" if "q_value" in row else "")
 
 
 def _rows(table, families, names, draw, handles) -> Figure:

@@ -23,7 +23,9 @@ from faultline.report.canvas import (
     patch,
     shortened,
     styled,
+    tips,
 )
+from faultline.report.page import count, said_of_seeds
 from faultline.studies.sustainability.lists import listed_layers
 
 LISTED = "#d55e00"
@@ -61,8 +63,7 @@ def error_profiles(probes: pd.DataFrame) -> Figure:
             one = part.set_index("position")
             low, high = one["ci_low"], one["ci_high"]
         ax.fill_between(lines.index, low, high, color=colour, alpha=0.15, lw=0)
-        ax.plot(lines.index, lines.mean(axis=1), color=colour, lw=1.5)
-        _mark(ax, part, lines.mean(axis=1), colour)
+        _mark(ax, part, lines.mean(axis=1), colour, line=colour)
         handles.append(Line2D([], [], color=colour, lw=2, label=perturber))
     _probe_axis(ax, names)
     ax.set_ylim(0, None)
@@ -85,12 +86,10 @@ def error_limits(probes: pd.DataFrame, lists: pd.DataFrame, *, eta: float) -> Fi
             ax.plot(lines.index, lines, color=GREY, lw=0.6, alpha=0.6)
         else:
             ax.vlines(part["position"], part["ci_low"], part["ci_high"], color=GREY, lw=1.2)
-        mean = lines.mean(axis=1)
-        ax.plot(mean.index, mean, color="#1f2937", lw=1.5)
         here = limits[(limits["perturber"] == perturber) & (limits["eta"] == eta)]
         ax.axhline(here["mu"].mean(), color=GREY, lw=0.9, ls="--")
         ax.axhline(here["limit"].mean(), color=LISTED, lw=0.9, ls=(0, (1, 1.5)))
-        _mark(ax, part, mean, LISTED)
+        _mark(ax, part, lines.mean(axis=1), LISTED, line="#1f2937")
         _probe_axis(ax, names)
         ax.set_ylim(0, None)
 
@@ -115,7 +114,9 @@ def error_epochs(probes: pd.DataFrame) -> Figure:
         part = probes[probes["perturber"] == perturber]
         for name, colour in zip(names, colours, strict=True):
             line = part[part["probe"] == name].groupby("epoch")["value"].mean()
-            ax.plot(line.index, line, color=colour, lw=1.3, marker="o", ms=2.5)
+            drawn = ax.plot(line.index, line, color=colour, lw=1.3, marker="o", ms=2.5)
+            told = _said(part[part["probe"] == name], "epoch")
+            tips(drawn[0], [f"epoch {epoch}, {told[epoch]}" for epoch in line.index])
         ax.set_xticks(epochs, [f"{e}" for e in epochs])
         ax.set_xlabel("epoch")
         ax.set_ylim(0, None)
@@ -157,12 +158,21 @@ def list_map(probes: pd.DataFrame, lists: pd.DataFrame, *, eta: float) -> Figure
             for name in listed_layers(text):
                 share[names.index(name), etas.index(value)] += 1 / seeds
         labels = [f"{e:g}".replace("-", "\u2212") for e in etas]
+        of = count(range(seeds), "seed")
+        says = [
+            [
+                f"{name}, \u03b7 = {e}: listed in {x:.0f} of {of}"
+                for e, x in zip(labels, row, strict=True)
+            ]
+            for name, row in zip(names, seeds * share, strict=True)
+        ]
         if cell < 0.27:
             labels = [
                 label if i % 2 == 0 or e == eta else ""
                 for i, (label, e) in enumerate(zip(labels, etas, strict=True))
             ]
-        mesh(ax, _shares(share), names, labels, title=perturbers[index], xlabel="\u03b7")
+        title = perturbers[index]
+        mesh(ax, _shares(share), names, labels, title=title, xlabel="\u03b7", says=says)
         ax.tick_params(axis="x", labelsize=7)
         at = etas.index(eta)
         ax.add_patch(
@@ -204,12 +214,24 @@ def _probe_axis(ax: Axes, names: list[str]) -> None:
     ax.grid(lw=0.5)
 
 
-def _mark(ax: Axes, part: pd.DataFrame, mean: pd.Series, colour: str) -> None:
+def _said(part: pd.DataFrame, by: str) -> dict[int, str]:
+    """What marks of one perturber tell, by position or epoch."""
+    return {
+        at: f"{rows['probe'].iloc[0]}, {rows['perturber'].iloc[0]}: {said_of_seeds(rows)}"
+        for at, rows in part.groupby(by)
+    }
+
+
+def _mark(ax: Axes, part: pd.DataFrame, mean: pd.Series, colour: str, *, line: str) -> None:
+    told = _said(part, "position")
+    drawn = ax.plot(mean.index, mean, color=line, lw=1.5, marker=".", ms=4)
+    tips(drawn[0], [told[at] for at in mean.index])
     listed = part.groupby("position")["mvl"]
     every, some = listed.all(), listed.any()
     for chosen, face in ((every, colour), (some & ~every, "white")):
         at = chosen.index[chosen]
-        ax.plot(at, mean[at], "o", ms=5, mfc=face, mec=colour, mew=1.2, zorder=3)
+        dots = ax.plot(at, mean[at], "o", ms=5, mfc=face, mec=colour, mew=1.2, zorder=3)
+        tips(dots[0], [told[position] for position in at])
 
 
 def _dots(several: bool, colour: str) -> list[Line2D]:

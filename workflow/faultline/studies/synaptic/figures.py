@@ -38,7 +38,7 @@ from faultline.report.canvas import (
     styled,
     tips,
 )
-from faultline.report.page import bracket, number, percent
+from faultline.report.page import bracket, count, number, percent
 
 ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
 
@@ -264,7 +264,11 @@ def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
             for column, width in (("family_high", 1.8), ("value", 0.7)):
                 below = rows[column].to_numpy(float)[:, None] < -grid
                 colour = BASELINE_COLOURS[name]
-                ax.plot(grid, below.sum(0) / seeds, color=colour, lw=width, drawstyle="steps-post")
+                mean = below.sum(0) / seeds
+                drawn = ax.plot(grid, mean, color=colour, lw=width, drawstyle="steps-post")
+                at = f"{mean[np.searchsorted(grid, tau[score], 'right') - 1]:.1f}"
+                n = count(range(seeds), "seed")
+                tips(drawn[0], [f"{name}: {at} fragile at tau {tau[score]:g}, n = {n}"])
         ax.axvline(tau[score], color=GREY, lw=0.8, ls=(0, (1, 2)))
         ax.set_xlim(0, largest)
         ax.set_ylim(0, table["layer"].nunique() + 0.3)
@@ -387,7 +391,7 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
         for name, decided in stack:
             share = np.array([sums.get((layer, name, decided), 0) for layer in names]) / total
             share = np.nan_to_num(share)
-            ax.barh(
+            bars = ax.barh(
                 range(len(names)),
                 share,
                 left=start,
@@ -397,6 +401,10 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
                 linewidth=np.where(share > 0, 0.5, 0),
                 hatch="xxxx" if name == "undefined" else None,
             )
+            for bar, layer, part_of, n in zip(bars, names, share, total, strict=True):
+                if part_of:
+                    sure = "" if decided else ", not decided"
+                    tips(bar, [f"{layer}: {percent(part_of)} {name}{sure}, n = {n:,.0f} weights"])
             start += share
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.6)
@@ -449,7 +457,9 @@ def transfer_by_layer(pairs: pd.DataFrame) -> Figure:
                 ax.plot(ends, [at, at], color=colour, lw=1.2, alpha=0.7)
                 face = colour if row[f"decided{kind}"] else "white"
                 marker = TRANSFER_MARKERS[kind]
-                ax.plot(row[f"value{kind}"], at, marker, ms=4.5, mfc=face, mec=colour, zorder=4)
+                look = {"ms": 4.5, "mfc": face, "mec": colour, "zorder": 4}
+                dot = ax.plot(row[f"value{kind}"], at, marker, **look)
+                tips(dot[0], [_said(row, kind)])
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(range(len(names)), names)
         ax.set_xlim(*limits)
@@ -491,7 +501,7 @@ def transfer_by_band(pairs: pd.DataFrame) -> Figure:
         spread = {"color": GREY, "lw": 0.6, "alpha": 0.35, "zorder": 2}
         ax.hlines(y, rows["ci_low_transfer"], rows["ci_high_transfer"], **spread)
         ax.vlines(x, rows["ci_low"], rows["ci_high"], **spread)
-        ax.scatter(
+        dots = ax.scatter(
             x,
             y,
             s=36,
@@ -500,6 +510,11 @@ def transfer_by_band(pairs: pd.DataFrame) -> Figure:
             linewidths=2,
             zorder=3,
         )
+        told = [
+            f"{row['layer']}, band {row['band']}: {_said(row)}; transfer {_said(row, '_transfer')}"
+            for row in rows.to_dict("records")
+        ]
+        tips(dots, told)
         ax.set_xlim(*limits)
         ax.set_ylim(*limits)
         ax.grid(lw=0.5)
@@ -541,11 +556,12 @@ def _score_title(score: str, attack: str) -> str:
     return score if attack == "none" else f"{score}\n{attack}"
 
 
-def _said(row: dict) -> str:
-    """A score with its interval, class and n."""
-    sure = "" if row["decided"] else ", not decided"
-    interval = bracket(row["ci_low"], row["ci_high"])
-    return f"{number(row['value'])} {interval}, {row['class']}{sure}, n = {row['n']:,}"
+def _said(row: dict, kind: str = "") -> str:
+    """A score with its interval, class and n; kind: what ends the names of its columns."""
+    sure = "" if row[f"decided{kind}"] else ", not decided"
+    interval = bracket(row[f"ci_low{kind}"], row[f"ci_high{kind}"])
+    value, name = number(row[f"value{kind}"]), row[f"class{kind}"]
+    return f"{value} {interval}, {name}{sure}, n = {row['n']:,}"
 
 
 def _points(ax, x, part: pd.DataFrame, unit: str) -> None:

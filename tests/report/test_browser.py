@@ -108,6 +108,17 @@ def test_marks_tell_their_values_and_figures_zoom(browser, path):
     assert "n = 40" in title and "[" in title and "seed" in title
     browser.run(f"{mark}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))")
     assert browser.run("document.querySelector('#tip').innerText") == title
+    hidden = browser.run(
+        "[...document.querySelectorAll('.tips use')].filter((mark) => {"
+        "  mark.closest('details')?.setAttribute('open', '');"
+        "  mark.scrollIntoView({ block: 'center', inline: 'center' });"
+        "  const { x, y, width, height } = mark.getBoundingClientRect();"
+        "  const found = document.elementFromPoint(x + 0.6 * width, y + height / 2);"
+        "  return !found?.querySelector(':scope > title');"
+        "}).map((mark) => mark.textContent)"
+    )
+    # a mark is found, or another that lies on it; the left half of marks at 0 is cut off
+    assert hidden == []
     svg = "document.querySelector('#thresholds svg')"
     whole = browser.run(f"{svg}.getAttribute('viewBox')")
     browser.run(

@@ -1,7 +1,9 @@
 """The page as a whole."""
 
 import html.parser
+import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from support import ROOT, SCHEMA
 
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
-from faultline.report.page import block, images, section, shortened, table
+from faultline.report.page import block, images, said, said_of_seeds, section, shortened, table
 from faultline.report.render import load_look, resolved_config, versions
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
@@ -102,6 +104,28 @@ def test_the_page_has_every_section_and_needs_nothing_else(page):
     assert {link[1:] for link in within} <= set(page.ids)
     assert "3 seeds" not in page.words and "40 test images, 2 seeds" in page.words
     assert "All 4 checks" in page.words and "nan" not in page.words.lower().split()
+
+
+def test_marks_of_every_figure_tell_their_numbers(page):
+    figures = re.findall(r'<figure id="([^"]*)".*?</figure>', page, re.DOTALL)
+    assert len(figures) == 17
+    for name, figure in zip(figures, page.split("<figure")[1:], strict=True):
+        told = re.findall("<title>([^<]*)</title>", figure.partition("</figure>")[0])
+        assert told, name
+        if name not in ("figure-map-0", "figure-thresholds-0"):
+            assert any(re.search(r"\d.*n = \d", text) for text in told), name
+
+
+def test_what_marks_tell():
+    seeds = pd.DataFrame({"value": [-0.5, 0.25], "ci_low": -1.0, "ci_high": 1.0, "n": 1200})
+    assert said(seeds.iloc[0]) == "\u22120.500 [\u22121.000, 1.000], n = 1,200"
+    assert said({"value": 0.5}, "3 seeds", scale=100, places=1) == "50.0, n = 3 seeds"
+    assert said({"value": np.nan, "n": 3}) == "n/a"
+    one = "0.250 [\u22121.000, 1.000], n = 1,200, 1 seed"
+    assert said_of_seeds(seeds.tail(1)) == said_of_seeds(seeds.assign(value=[np.nan, 0.25])) == one
+    both = "mean \u22120.125, from \u22120.500 to 0.250, n = "
+    assert said_of_seeds(seeds) == both + "1,200, 2 seeds"
+    assert said_of_seeds(seeds[["value"]]) == both + "2 seeds"
 
 
 def test_the_same_tables_give_the_same_bytes(page, tables):

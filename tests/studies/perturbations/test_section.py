@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,7 @@ def test_the_section_shows_first_and_tells_then(config):
     for figure in block["figures"]:
         assert "n = 50 validation images, 2 seeds, 2 draws of each" in figure["caption"]
         assert figure["svg"].startswith("<svg") and figure["read"]
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
     assert "95% interval over draws and images" in block["figures"][0]["caption"]
     claim, depth, layers = block["tables"]
     assert claim["open"] and len(claim["rows"]) == 3 * 3 * 2  # layers, image sets, seeds

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -222,6 +224,7 @@ def test_the_section_sets_ours_beside_the_published(config):
     for figure in block["figures"]:
         assert "n = 2,000 test images, 5 seeds" in figure["caption"]
         assert figure["svg"].startswith("<svg") and figure["read"]
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
     assert block["notes"] == [
         "FGSM flatters 1 of 1 checkpoints by far (at-fgsm): judge these by APGD. See the "
         "self-checks."

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +61,7 @@ def test_the_section_shows_first_and_tells_then(config):
     for figure in block["figures"]:
         assert "n = 30 validation images, 2 seeds" in figure["caption"]
         assert figure["svg"].startswith("<svg") and figure["read"]
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
     assert "band: range over seeds" in block["figures"][0]["caption"]
     lists, agreed, layers = block["tables"]
     assert lists["open"] and len(lists["rows"]) == 4 * 2  # perturbers, seeds of the last epoch

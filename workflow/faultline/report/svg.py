@@ -46,7 +46,7 @@ def _with_tips(svg: str) -> str:
                 end = tag.start()
                 break
         said = bytes.fromhex(texts).decode().split("\n")
-        first += f"<g>{_titled(rest[:end], said)}{rest[end:]}"
+        first += f'<g class="tips">{_titled(rest[:end], said)}{rest[end:]}'
     return first
 
 

@@ -85,7 +85,9 @@ def filter_gallery(kernels: pd.DataFrame, targeting: pd.DataFrame) -> Figure:
             _picture(ax, weights[weights["filter"] == chosen[column]], largest)
             sure = bool(one["decided"]) or one["class"] not in ("fragile", "robust", "antifragile")
             colour = class_colour(one["class"], sure) if one["class"] in CLASS_COLOURS else GREY
-            edge = Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=colour, lw=4)
+            # filled, if unseen, so that the whole picture can be pointed at
+            look = {"fc": (1, 1, 1, 0.002), "ec": colour, "lw": 4}
+            edge = Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look)
             ax.add_patch(edge).set_clip_on(False)
             told = [
                 f"{row['attack']} {said(row, value='share', scale=100, places=1)}"

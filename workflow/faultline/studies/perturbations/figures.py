@@ -31,6 +31,10 @@ UNDEFINED = "#e5e7eb"
 
 MAX_COLUMNS = 4
 
+MAX_TOLD = 24
+"""Layers up to which marks of curves tell their numbers; those of more lie on each other, and the
+cells of the map tell the same."""
+
 
 @styled
 def perturbation_curves(curves: pd.DataFrame) -> Figure:
@@ -62,8 +66,9 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
             ax.plot(line.index, line["value"], color=colours[layer], lw=1.5)
             inside = line["value"].where(line["value"].between(*limits))
             dots = ax.plot(line.index, inside, "o", ms=2, color=colours[layer])
-            told = _said(of_layer)
-            tips(dots[0], [f"{layer}, {at:g}: {told[layer, at]}" for at in line.index])
+            if len(colours) <= MAX_TOLD:
+                told = _said(of_layer)
+                tips(dots[0], [f"{layer}, {at:g}: {told[layer, at]}" for at in line.index])
             ax.fill_between(
                 line.index,
                 line["value"] - line["std"],

@@ -264,11 +264,12 @@ def fragile_over_tau(layers: pd.DataFrame, *, tau: dict[str, float]) -> Figure:
             for column, width in (("family_high", 1.8), ("value", 0.7)):
                 below = rows[column].to_numpy(float)[:, None] < -grid
                 colour = BASELINE_COLOURS[name]
-                mean = below.sum(0) / seeds
-                drawn = ax.plot(grid, mean, color=colour, lw=width, drawstyle="steps-post")
-                at = f"{mean[np.searchsorted(grid, tau[score], 'right') - 1]:.1f}"
-                n = count(range(seeds), "seed")
-                tips(drawn[0], [f"{name}: {at} fragile at tau {tau[score]:g}, n = {n}"])
+                look = {"color": colour, "lw": width, "drawstyle": "steps-post"}
+                drawn = ax.plot(grid, below.sum(0) / seeds, **look)
+                mean = (rows[column] < -tau[score]).sum() / seeds
+                sure = "decided, " if column == "family_high" else ""
+                text = f"{name}: {mean:.1f} fragile at tau {tau[score]:g}, {sure}"
+                tips(drawn[0], [f"{text}n = {count(range(seeds), 'seed')}"])
         ax.axvline(tau[score], color=GREY, lw=0.8, ls=(0, (1, 2)))
         ax.set_xlim(0, largest)
         ax.set_ylim(0, table["layer"].nunique() + 0.3)

@@ -93,7 +93,8 @@ def filter_gallery(kernels: pd.DataFrame, targeting: pd.DataFrame) -> Figure:
                 f"{row['attack']} {said(row, value='share', scale=100, places=1)}"
                 for row in of_filter[of_filter["attack"].isin(attacks)].to_dict("records")
             ]
-            tips(edge, [f"filter {chosen[column]}, {one['class']}; % of {'; '.join(told)}"])
+            name = one["class"] + ("" if sure else ", not decided")
+            tips(edge, [f"filter {chosen[column]}, {name}; % of {'; '.join(told)}"])
             symbol = CLASS_SYMBOLS.get(one["class"], "") + ("" if sure else "?")
             shares = of_filter.set_index("attack")["share"]
             lost = one["fragility"]

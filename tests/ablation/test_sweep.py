@@ -85,13 +85,13 @@ NETWORKS = [
         "vgg16",
         32,
         3,
-        {"features.0": "features.1", "features.28": "features.29", "classifier.3": "classifier.4"},
+        {"features.0": "features.1", "classifier.3": "classifier.4"},
     ),
     (
         "vgg19",
         32,
         3,
-        {"features.2": "features.3", "features.34": "features.35", "classifier.6": "classifier.6"},
+        {"features.34": "features.35", "classifier.6": "classifier.6"},
     ),
 ]
 LARGE = ("resnet50", "alexnet", "vgg16", "vgg19")

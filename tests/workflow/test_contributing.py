@@ -93,12 +93,12 @@ def test_a_network(fresh):
         json.loads((folder / kept).read_text("utf-8")) for folder in (ROOT, fresh.folder)
     )
     layers = [["fc1", "linear", 100], ["fc2", "linear", 100], ["fc3", "linear", "classes"]]
-    assert after.pop("mlp") == {"input": "image", "min_size": 1, "layers": layers}
+    assert after.pop("perceptron") == {"input": "image", "min_size": 1, "layers": layers}
     assert after == before
-    fresh.configure(yaml.safe_dump(PLAIN | {"networks": ["mlp"]}))
+    fresh.configure(yaml.safe_dump(PLAIN | {"networks": ["perceptron"]}))
     jobs = [job for job in fresh.announced() if job["rule"] == "ablate_layer"]
     assert {job["wildcards"]["layer"] for job in jobs} == {"fc1", "fc2", "fc3"}
-    fresh.run("--cores", "1", f"{CHECKPOINT.replace('small_conv', 'mlp')}/checkpoint.pt")
+    fresh.run("--cores", "1", f"{CHECKPOINT.replace('small_conv', 'perceptron')}/checkpoint.pt")
 
 
 def test_a_study(rerun):

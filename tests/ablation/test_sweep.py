@@ -85,7 +85,7 @@ NETWORKS = [
         "vgg16",
         32,
         3,
-        {"features.0": "features.1", "classifier.3": "classifier.4"},
+        {"features.0": "features.1"},
     ),
     (
         "vgg19",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from faultline.ablation.tracing import Untraceable, holds_tensor
+from faultline.base.errors import first_line
 from faultline.networks.architectures import Shifted
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, weights
@@ -133,7 +134,7 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
             logits = run.run(image.clone())
         same = torch.allclose(logits, network(image.clone()), equal_nan=True)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
     if not same:
         raise Untraceable("its trace by torch.fx gives other logits")

@@ -14,14 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from faultline.ablation.tracing import Traced, holds_tensor
+from faultline.ablation.tracing import CONVOLUTIONS, NORMS, Traced, holds_tensor
 from faultline.networks.operations import Kind, operation
 
 ALMOST_ALL = 0.9
 """Share of changed images from which on picking them out costs more than it saves."""
-
-_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Values = dict[fx.Node, Tensor]
 
@@ -211,7 +208,7 @@ class Propagation:
             return None
         shape = (-1, len(channels), *example[source].shape[2:])
         compute = None
-        if type(module) in _CONVOLUTIONS and module.padding_mode == "zeros":
+        if type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
             if module.groups == 1:
                 weight = module.weight[:, channels]
                 if weight.dim() == 4:
@@ -221,7 +218,7 @@ class Propagation:
             if module.groups == module.in_channels == module.out_channels:
                 bias = None if module.bias is None else module.bias[channels]
                 compute = _convolution(module, module.weight[channels], bias, groups=len(channels))
-        elif type(module) in _NORMS and module.track_running_stats:
+        elif type(module) in NORMS and module.track_running_stats:
             compute = _normalisation(module, channels)
         elif kind is Kind.POOLING and (
             example[source].dim() == 4 if name != "mean" else _is_spatial_mean(node, example)
@@ -360,7 +357,7 @@ def _shape(value) -> tuple | None:
 
 def _convolution(module: nn.Module, weight, bias, *, groups: int):
     settings = module.stride, module.padding, module.dilation, groups
-    return lambda value: _CONVOLUTIONS[type(module)](value, weight, bias, *settings)
+    return lambda value: CONVOLUTIONS[type(module)](value, weight, bias, *settings)
 
 
 def _normalisation(module: nn.Module, channels):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.propagation import Batch, Propagation
-from faultline.ablation.tracing import Traced, Untraceable, holds_tensor
+from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor
 from faultline.ablation.variants import Mask, Variant, is_behind, without
 from faultline.base import pace
 from faultline.base.errors import UserError
@@ -293,7 +293,7 @@ class _Graph:
         if others or layer not in self.traced.direct or len(self.traced.nodes[layer]) > 1:
             return None
         module = self.layers[layer]
-        rows = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        rows = isinstance(module, (nn.Linear, *CONVOLUTIONS))
         if not rows or getattr(module, "groups", 1) > 1:
             return None
         if not self.traced.apart.issuperset(self.traced.nodes[layer]):

@@ -18,16 +18,16 @@ from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from faultline.ablation.variants import is_behind
-from faultline.base.errors import UserError, some
+from faultline.base.errors import UserError, first_line, some
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DIRECT = (
-    *(*_CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(*CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     *(nn.Linear, nn.Embedding, nn.EmbeddingBag),
 )
 """Modules of which a unit without weights and bias gives 0, and no other unit changes."""
@@ -60,7 +60,7 @@ class Traced:
         except Untraceable:
             raise
         except Exception as error:
-            raise Untraceable(f"it cannot be traced by torch.fx ({_first_line(error)})") from None
+            raise Untraceable(f"it cannot be traced by torch.fx ({first_line(error)})") from None
         self.modules = dict(traced.named_modules(remove_duplicate=False))
         self.attributes, self.whole = traced, tracer.whole
         for module in self.modules.values():
@@ -78,7 +78,7 @@ class Traced:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise Untraceable(f"its trace by torch.fx does not run ({reason})") from None
         for node in list(self.graph.nodes):
             self._fold_batchnorm(node)
@@ -220,7 +220,7 @@ class Traced:
             args, kwargs = fx.node.map_aggregate((args, kwargs), _copied)
         if not replaced:
             return module(*args, **kwargs)
-        if not kwargs and _is_direct(module) and isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+        if not kwargs and _is_direct(module) and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
             weight, bias = (replaced.get(n, getattr(module, n)) for n in ("weight", "bias"))
             if isinstance(module, nn.Linear):
                 return F.linear(*args, weight, bias)
@@ -279,9 +279,9 @@ class Traced:
         self._adapted.setdefault(node.target, []).append(step)
 
     def _fold_batchnorm(self, node: fx.Node) -> None:
-        norm = self._module(node, *_NORMS)
+        norm = self._module(node, *NORMS)
         source = node.args[0] if norm else None
-        conv = self._module(source, *_CONVOLUTIONS)
+        conv = self._module(source, *CONVOLUTIONS)
         if not conv or not norm.track_running_stats:
             return
         if len(source.users) != 1 or any(node in nodes for nodes in self.nodes.values()):
@@ -298,7 +298,7 @@ class Traced:
         self.graph.erase_node(node)
 
     def _cut_taps(self, node: fx.Node) -> None:
-        conv = self._module(node, *_CONVOLUTIONS)
+        conv = self._module(node, *CONVOLUTIONS)
         if not conv or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return
         taps, padding = [], []
@@ -395,10 +395,6 @@ def _attribute(module: nn.Module, path: str):
 
 def _copied(value):
     return value.clone(memory_format=torch.contiguous_format) if torch.is_tensor(value) else value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _shape(value):

@@ -22,3 +22,8 @@ def some(names, most: int = 10) -> str:
     names = list(map(str, names))
     more = f" and {len(names) - most} more" * (len(names) > most + 1)
     return ", ".join(names[:most] if more else names) + more
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

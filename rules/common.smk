@@ -26,7 +26,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, coverage, kept, warm
+from faultline.run import console, coverage, kept, made, warm
 from faultline.run import paths as results
 from faultline.run.plan import (
     Plan,
@@ -58,12 +58,13 @@ except UserError as error:
     origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
-RESULTS = config["results"].rstrip("/")
+RESULTS = made.folder_of(config)
 there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (there.is_dir() and os.access(there, os.W_OK)):
     sys.exit(
         f"error: config key results: {there} is no folder that can be written to; name another"
     )
+made.carry(RESULTS, digests=kept.folder_of(config))
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
@@ -77,7 +78,7 @@ REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
-# Files that no table is read from. A run asks for them, too: where a job failed or a file was lost,
+# All files between data and tables. A run asks for them, too: where a job failed or a file was lost,
 # Snakemake would otherwise take what was once made of it for up to date.
 BETWEEN = []
 SHOWN = {
@@ -120,6 +121,11 @@ if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings
 
 onstart:
     tell_coverage()
+    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+        for line in console.reasons(workflow.dag):
+            logger.info(line)
+    if workflow.touch:  # whoever asks for this takes what is there for what would be made
+        made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:
         dag = workflow.dag
@@ -157,6 +163,11 @@ def memory(megabytes, *, per_input=0):
     return lambda wildcards, input, attempt: attempt * (
         megabytes + int(per_input * input.size_mb if per_input else 0)
     )
+
+
+def outputs(rule, places):
+    """All that a rule makes at some places."""
+    return [file for pattern in rule.output for file in fill(pattern, places)]
 
 
 def tables(study, **sources):

@@ -59,4 +59,5 @@ rule train:
         "../workflow/train.py"
 
 
-BETWEEN += fill(f"{CHECKPOINT}/checkpoint.pt", PLAN.checkpoints())
+BETWEEN += outputs(rules.tune, PLAN.tuned())
+BETWEEN += outputs(rules.train, PLAN.checkpoints())

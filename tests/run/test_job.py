@@ -48,7 +48,8 @@ def test_jobs_of_one_machine_take_different_devices(tmp_path):
 
 @pytest.fixture
 def snakemake(tmp_path):
-    yield SimpleNamespace(log=[tmp_path / "log"], config={"own_networks": {}})
+    config = {"own_networks": {}, "results": "results"}
+    yield SimpleNamespace(log=[tmp_path / "log"], config=config, input=[], output=[])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -1,12 +1,13 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
+import hashlib
 import io
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 from faultline.base.columns import NAMES
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
 
 
 @contextmanager
@@ -20,6 +21,15 @@ def atomic(path):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest(path) -> str:
+    """Hexadecimal sha256 of a file; of a folder, of the names in it."""
+    if Path(path).is_dir():
+        names = sorted(entry.name for entry in Path(path).iterdir())
+        return hashlib.sha256("/".join(names).encode()).hexdigest()
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(content: dict, path) -> None:
@@ -47,18 +57,18 @@ def _interned(value):
 _ANEW = "delete it and run again to make it anew"
 
 
-def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
-    """Read what `save_tensors` wrote. `what` says what the file should hold, and `remedy` what to
-    do where it does not, for the error.
+def load_tensors(path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW) -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
+    others, and `remedy` what to do where it does not, for the error.
 
-    Raises UserError when the file is missing, truncated, or carries anything but data.
+    Raises UserError when the file is missing, truncated, carries anything but data, or lacks a key.
     """
     import pickle
 
     import torch
 
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        found = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -70,6 +80,9 @@ def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
+    if lacking := [key for key in keys if not (isinstance(found, dict) and key in found)]:
+        raise UserError(f"{path}: holds no {some(lacking, 3)}, expected {what}; {remedy}")
+    return found
 
 
 def load_state_dict(path) -> dict:
@@ -93,6 +106,8 @@ def load_state_dict(path) -> dict:
                 f"{path}: cannot be read, expected {what} ({error}); {remedy}"
             ) from None
     else:
+        if wrong := _wrong_member(path):
+            raise UserError(f"{path}: damaged, {wrong} has a wrong checksum; fetch the file again")
         state = load_tensors(path, what, remedy=remedy)
     for key in ("state_dict", "model_state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -109,6 +124,18 @@ def load_state_dict(path) -> dict:
         )
     prefix = "module." * all(name.startswith("module.") for name in state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _wrong_member(path) -> str | None:
+    """The first part of a zip file, as torch writes them, with another checksum than it states,
+    which torch does not look at; None where all are right or it is no such file."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def save_arrays(arrays: dict, path) -> None:

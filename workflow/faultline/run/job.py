@@ -17,6 +17,7 @@ from pathlib import Path
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
+from faultline.run import made
 from faultline.run.kept import Kept
 from faultline.run.warm import hand_over
 
@@ -32,20 +33,40 @@ def job(snakemake, *, kept=False):
     wildcards and the user's functions alone.
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
-    the log; what the job took goes to a table beside it (see `used`). A UserError, a full disk, a
-    lack of memory or SIGTERM ends the job with one line in the log, which Snakemake shows because
+    the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
+    records of what was written, and outputs get theirs (see `run.made`). A UserError, a full disk,
+    a lack of memory or SIGTERM ends the job with one line in the log, which Snakemake shows because
     the profile asks for failed logs.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")
     took.unlink(missing_ok=True)
+    made.forget(snakemake.output)
     signal.signal(signal.SIGTERM, _stop)
     store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
-    if store and store.found:
-        save_text(store.found, log_file)
-        save_text(used(snakemake, start, found=True), took)
-        sys.exit(0)
-    hand_over(store.told() if store else None)
+    found = store.found if store else None
+    if not found:
+        hand_over(store.told() if store else None)
+    with _logged(log_file):
+        inputs = made.checked(snakemake.input, results=made.folder_of(snakemake.config))
+        if found:
+            print(found, end="")
+        else:
+            plugins.NETWORKS.update(snakemake.config["own_networks"])
+            for note in store.notes if store else ():
+                print(note)
+            yield
+            if store:
+                store.put(log_file)
+        made.record(snakemake, inputs)
+        save_text(used(snakemake, start, found=bool(found)), took)
+    if found:
+        sys.exit(0)  # past the block, which is not run
+
+
+@contextmanager
+def _logged(log_file: Path):
+    """What is printed in the block goes to the log, and so does the line on what ends it."""
     with (
         log_file.open("w", buffering=1, encoding="utf-8") as log,
         redirect_stdout(log),
@@ -53,13 +74,7 @@ def job(snakemake, *, kept=False):
     ):
         signal.signal(signal.SIGTERM, _stop)
         try:
-            plugins.NETWORKS.update(snakemake.config["own_networks"])
-            for note in store.notes if store else ():
-                print(note)
             yield
-            if store:
-                store.put(log_file)
-            save_text(used(snakemake, start), took)
         except (Exception, SystemExit) as error:
             line = _in_one_line(error)
             if line is None:

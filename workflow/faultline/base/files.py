@@ -57,16 +57,22 @@ def _interned(value):
 _ANEW = "delete it and run again to make it anew"
 
 
-def load_tensors(path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW) -> dict:
+def load_tensors(
+    path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW, sums: bool = False
+) -> dict:
     """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
-    others, and `remedy` what to do where it does not, for the error.
+    others, and `remedy` what to do where it does not, for the error. sums: hold each part against
+    the checksum that the file states, at which torch does not look.
 
-    Raises UserError when the file is missing, truncated, carries anything but data, or lacks a key.
+    Raises UserError when the file is missing, truncated, damaged, carries anything but data, or
+    lacks a key.
     """
     import pickle
 
     import torch
 
+    if sums and (part := _wrong_part(path)):
+        raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
         found = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
@@ -106,9 +112,7 @@ def load_state_dict(path) -> dict:
                 f"{path}: cannot be read, expected {what} ({error}); {remedy}"
             ) from None
     else:
-        if wrong := _wrong_member(path):
-            raise UserError(f"{path}: damaged, {wrong} has a wrong checksum; fetch the file again")
-        state = load_tensors(path, what, remedy=remedy)
+        state = load_tensors(path, what, remedy=remedy, sums=True)
     for key in ("state_dict", "model_state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -126,15 +130,18 @@ def load_state_dict(path) -> dict:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _wrong_member(path) -> str | None:
-    """The first part of a zip file, as torch writes them, with another checksum than it states,
-    which torch does not look at; None where all are right or it is no such file."""
+def _wrong_part(path) -> str | None:
+    """The first part of a zip file, as torch writes them, with another checksum than is stated;
+    None where all are right, or where it is no such file."""
+    import struct
     import zipfile
+    import zlib
 
+    known = (OSError, ValueError, RuntimeError, EOFError, LookupError)
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip()
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile):
+    except (*known, struct.error, zlib.error, zipfile.BadZipFile):
         return None
 
 

@@ -201,6 +201,12 @@ def chosen_images(wildcards):
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
 
 
+def shared_images(places):
+    """The files of images that all ablated networks of some checkpoints share."""
+    files = (adversarial_sets(each) + chosen_images(each) for each in places)
+    return [*dict.fromkeys(file for some in files for file in some)]
+
+
 def dropout_facts(wildcards):
     """What nodal dropout found out about a checkpoint."""
     jobs = PLAN.dropout_jobs(wildcards.network, wildcards.dataset)

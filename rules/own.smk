@@ -39,3 +39,4 @@ use rule tabulate_accuracy as tabulate_own with:
 
 
 BETWEEN += outputs(rules.ablate_own, PLAN.own_ablated())
+BETWEEN += shared_images(PLAN.own_ablated())

@@ -85,4 +85,5 @@ use rule tabulate_accuracy as tabulate_perturbations with:
 
 
 BETWEEN += outputs(rules.perturb_layer, with_each_layer(PERTURBED, PERTURB["layers"]))
+BETWEEN += shared_images(PERTURBED)
 BETWEEN += outputs(rules.score_perturbations, PERTURBED)

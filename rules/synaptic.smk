@@ -213,5 +213,4 @@ BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING["global"])
 BETWEEN += outputs(rules.ablate_filters, DROPPED)
 BETWEEN += outputs(rules.score, SCORED)
 BETWEEN += outputs(rules.classify, with_each(SCORED, "unit", ["layers", "filters", "bands"]))
-BETWEEN += outputs(rules.craft, with_each(SCORED, "attack", PLAN.transferred()))
-BETWEEN += [file for place in SCORED for file in chosen_images(place)]
+BETWEEN += shared_images(SCORED)

@@ -23,10 +23,20 @@ def listed(said: str, what: str) -> list[list[str]]:
     return [line.split(", ") for line in re.findall(rf"^    {what}: (.*)$", said, re.MULTILINE)]
 
 
-def test_a_run_asks_for_every_file(fresh):
-    said = fresh.run("-n")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--config", "ablation={target: both, images: 100, choose: margin}"),
+        ("--config", "ablation={target: both}", "perturbations={epochs: all}", "classes={}"),
+        ("--configfile", "configs/lsa-mnist.yaml"),
+        ("--configfile", "configs/transformers.yaml"),
+    ],
+)
+def test_a_run_asks_for_every_file(fresh, arguments):
+    said = fresh.run("-n", *arguments)
     wanted = re.search(r"^(?:local)?rule all:\n    input: (.*)$", said, re.MULTILINE)[1].split(", ")
-    assert sorted(wanted) == sorted(file for files in listed(said, "output") for file in files)
+    assert {*wanted} == {file for files in listed(said, "output") for file in files}
 
 
 @pytest.mark.slow

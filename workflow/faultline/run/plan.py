@@ -72,7 +72,9 @@ def published_rows(path: str) -> list[dict]:
                 for k in columns
                 if k == "rg_score" or k.startswith("eps_")
             }
-            if not all(map(math.isfinite, values.values())):
+            if not all(
+                map(math.isfinite, [*values.values(), *map(float, {*values} - {"rg_score"})])
+            ):
                 raise ValueError
         except (KeyError, ValueError):
             raise UserError(

@@ -25,7 +25,6 @@ def _has_steps(attack: dict) -> bool:
 
 
 _ON_DISK = ("fashion_mnist", "mnist", "cifar10", "tiny_imagenet", "image_folder")
-_RANDOM = {"synapse_knockout", "node_knockout", "resample", "bit_flip"}
 
 BELONGS = {
     "datasets.*.folder": _source(*_ON_DISK),
@@ -53,7 +52,7 @@ BELONGS = {
     ),
     "attacks.*.options": ("a method of your own", lambda a: plugins.is_own(a["method"])),
     "synaptic_filtering.global_range": ("global: true", lambda section: section["global"]),
-    "perturbations.shares": ("kinds but gaussian", lambda p: _RANDOM & {*p["kinds"]}),
+    "perturbations.shares": ("kinds but gaussian", lambda p: {*p["kinds"]} - {"gaussian"}),
     "perturbations.sigmas": ("kind gaussian", lambda p: "gaussian" in p["kinds"]),
     "perturbations.parameters": (
         "kinds but node_knockout",

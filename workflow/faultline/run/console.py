@@ -12,6 +12,9 @@ from pathlib import Path
 from snakemake.logging import LogEvent
 from snakemake.settings.types import ExecMode
 
+from faultline.run import stopping
+from faultline.run.warm import WHY_KILLED
+
 NOISE = (
     *("Building DAG", "Using shell", "Conda environments", "Select jobs", "Execute ", "Elapsed"),
     *("Finished jobid", "Assuming unrestricted", "Singularity", "Job rate limit"),
@@ -51,9 +54,12 @@ class Console(logging.Formatter):
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
+        self.silent = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line."""
+        if self.silent:
+            return False
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
             job = record.rule_name, _of(record.wildcards), record.log or [], self.clock()
@@ -73,12 +79,18 @@ class Console(logging.Formatter):
             return self._finished(*self.running.pop(record.job_id))
         if event == LogEvent.JOB_ERROR:
             rule, of, *_ = self.running.pop(record.jobid, (record.rule_name, ""))
-            why = next(filter(None, map(last_line, record.log)), "it left no log")
+            why = why_failed(record.log)
             self.failed[why] += 1
             return (
                 f"failed: {rule} {of}".rstrip() + f"\n    {why}\n    log: {', '.join(record.log)}"
             )
         return self.long.format(record)
+
+    def stopped(self, by: str) -> str:
+        """The last line of a run that is stopped by a signal; what its jobs say then is no news."""
+        self.silent = True
+        done = f" after {self.done.total()} of {self.total.total()} jobs" if self.total else ""
+        return stopping.told(by, done)
 
     def end(self, *, report: str | None) -> str:
         """The last lines: what failed and why, where the report is, how long it took."""
@@ -127,9 +139,11 @@ def lines_of(log) -> list[str]:
         return []
 
 
-def last_line(log) -> str:
-    """The last line of a log, which says why a job failed; "" where there is none."""
-    return next((line for line in reversed(lines_of(log)) if line.strip()), "")
+def why_failed(logs) -> str:
+    """The last line of a failed job's logs; one that was killed could not say why."""
+    last = [line for log in logs for line in lines_of(log) if line.strip()][-1:]
+    told = last and last[0].startswith("error: ")
+    return last[0] if told else f"it ended without a word: {WHY_KILLED}"
 
 
 def duration(seconds: float) -> str:

@@ -130,7 +130,8 @@ onstart:
             lock.take(RESULTS)
         except UserError as error:
             sys.exit(f"error: {error}")
-        stopping.stop_with_jobs(STOPPED)  # Snakemake has put a handler of its own in place
+        # Snakemake has put a handler of its own in place.
+        stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:

@@ -5,8 +5,10 @@ terminal with `--printshellcmds`, `--verbose`, `--quiet` or another logger. No t
 """
 
 import logging
+import shutil
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake.logging import LogEvent
@@ -25,6 +27,7 @@ SILENT = {
     *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
 }
 TARGETS = ("total", "all")
+LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
 
@@ -140,10 +143,16 @@ def lines_of(log) -> list[str]:
 
 
 def why_failed(logs) -> str:
-    """The last line of a failed job's logs; one that was killed could not say why."""
+    """The last line of a failed job's logs; one that was killed, or found no room for it, could not
+    say why."""
     last = [line for log in logs for line in lines_of(log) if line.strip()][-1:]
-    told = last and last[0].startswith("error: ")
-    return last[0] if told else f"it ended without a word: {WHY_KILLED}"
+    if last and last[0].startswith("error: "):
+        return last[0]
+    for folder in {Path(log).parent for log in logs}:
+        with suppress(OSError):
+            if shutil.disk_usage(folder).free < LITTLE:
+                return f"{folder}: no space left; free some and run again"
+    return f"it ended without a word: {WHY_KILLED}"
 
 
 def duration(seconds: float) -> str:

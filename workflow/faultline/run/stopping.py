@@ -29,11 +29,12 @@ def told(by: str, after: str = "") -> str:
     return f"stopped by {by}{after}; the same command goes on from there"
 
 
-def stop_with_jobs(tell: Callable[[str], str]) -> None:
+def stop_with_jobs(tell: Callable[[str], str], also: Callable = lambda: None) -> None:
     """Have Snakemake end at a signal, its jobs first; a second one kills these.
 
-    tell: what stopped the run -> the line that is shown. To be called again when Snakemake has put
-    its own handlers in place.
+    tell: what stopped the run -> the line that is shown. also: what else ends it, where Snakemake
+    does not let the handler's exception through. To be called again when Snakemake has put its own
+    handlers in place.
     """
 
     def stop(number: int, _) -> None:
@@ -45,7 +46,7 @@ def stop_with_jobs(tell: Callable[[str], str]) -> None:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         with contextlib.suppress(OSError):  # the terminal is closed
             os.write(2, f"{tell(name)}\n".encode())
-        threading.Thread(target=_end_jobs, daemon=True).start()
+        threading.Thread(target=_end_jobs, args=(also,), daemon=True).start()
         raise SystemExit(128 + number)
 
     # Jobs in groups of their own do not get the terminal's Ctrl-C, which would end them anywhere.
@@ -53,8 +54,9 @@ def stop_with_jobs(tell: Callable[[str], str]) -> None:
     catch(stop)
 
 
-def _end_jobs() -> None:
+def _end_jobs(also: Callable) -> None:
     """Also those that are only just being started."""
+    also()
     ended: set[int] = set()
     while True:
         _send(signal.SIGTERM, ended)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from snakemake.shell import shell
 
 from faultline.run.warm import catch
@@ -64,12 +65,14 @@ def _end_jobs(also: Callable) -> None:
 
 
 def _send(number: int, done: set[int]) -> None:
-    """Send a signal to each job that is not in `done`, with all that it started."""
-    for process in [*shell._processes.values()]:
-        if process.pid not in done:
-            done.add(process.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+    """Send a signal to each job that is not in `done`, with all that it started. Other children of
+    Snakemake lead no group of its session."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(ProcessLookupError):
+            leads = os.getpgid(child.pid) == child.pid and os.getsid(child.pid) == os.getsid(0)
+            if leads and child.pid not in done:
+                done.add(child.pid)
+                os.killpg(child.pid, number)
 
 
 def end_with_snakemake() -> None:

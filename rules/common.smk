@@ -256,5 +256,5 @@ def end_run(report):
             **load_look(TEMPLATE),
         )
         save_text(page, f"{RESULTS}/run.html")
-    if CONSOLE and not CONSOLE.silent:
+    if CONSOLE:
         print(CONSOLE.end(report=report), file=sys.stderr)

@@ -25,6 +25,11 @@ EVERY = 1.0  # seconds between two looks at whether it lives
 _stopped_by: list[int] = []
 
 
+def stopped() -> bool:
+    """Whether a signal has stopped this run."""
+    return bool(_stopped_by)
+
+
 def told(by: str, after: str = "") -> str:
     """The line that is shown; by: what stopped the run, after: what was done by then."""
     return f"stopped by {by}{after}; the same command goes on from there"
@@ -39,7 +44,7 @@ def stop_with_jobs(tell: Callable[[str], str], also: Callable = lambda: None) ->
     """
 
     def stop(number: int, _) -> None:
-        again = bool(_stopped_by)
+        again = stopped()
         _stopped_by.append(number)
         if again:
             _send(signal.SIGKILL, set())

@@ -99,7 +99,21 @@ def test_a_job_that_could_not_say_why_was_probably_killed_for_memory(tmp_path):
     for text in (None, "", "epoch 1\n"):
         if text is not None:
             log.write_text(text, encoding="utf-8")
-        assert why_failed([log]) == f"it ended without a word: {WHY_KILLED}"
+        assert why_failed([log]) == f"error: it was {WHY_KILLED}"
+
+
+def test_a_full_disk_is_one_line_also_where_snakemake_finds_it():
+    run = Run(train=3)
+    for text in (
+        "Traceback (most recent call last):\n  File\nOSError: [Errno 28] No space left on device",
+        "WorkflowError:\nError recording metadata ([Errno 28] No space left on device). Please",
+        "RuleException:\nOSError: [Errno 28] No space left on device: 'results/a.tsv'",
+    ):
+        run.tell(LogEvent.ERROR, text)
+    assert [line for line in run.lines[1:] if line] == [
+        "error: .snakemake: no space left; free some and run again",
+        "error: results/a.tsv: no space left; free some and run again",
+    ]
 
 
 def test_a_run_that_is_stopped_says_so_in_one_line(tmp_path):

@@ -4,7 +4,9 @@ The long form, with every input and reason, goes to Snakemake's own log file as 
 terminal with `--printshellcmds`, `--verbose`, `--quiet` or another logger. No torch.
 """
 
+import errno
 import logging
+import re
 import shutil
 import time
 from collections import Counter
@@ -27,6 +29,8 @@ SILENT = {
     *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
 }
 TARGETS = ("total", "all")
+FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
+NO_SPACE = "no space left; free some and run again"
 LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
@@ -38,6 +42,9 @@ def install(workflow) -> "Console | None":
     asked = told.dryrun or told.quiet or told.verbose or told.printshellcmds or told.debug_dag
     if asked or workflow.exec_mode != ExecMode.DEFAULT:
         return None
+    for handler in workflow.logger_manager.logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = lambda record: None  # a full disk would be told for each record
     for handler in workflow.logger_manager.logger.handlers:
         if handler.name == "DefaultStreamHandler":
             console = Console(handler.formatter)
@@ -57,7 +64,7 @@ class Console(logging.Formatter):
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
-        self.silent = False
+        self.silent, self.told = False, set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line."""
@@ -87,7 +94,12 @@ class Console(logging.Formatter):
             return (
                 f"failed: {rule} {of}".rstrip() + f"\n    {why}\n    log: {', '.join(record.log)}"
             )
-        return self.long.format(record)
+        text = self.long.format(record)
+        if found := FULL.search(text or ""):  # while Snakemake wrote what it remembers
+            line = f"error: {found[1] or '.snakemake'}: {NO_SPACE}"
+            text = "" if line in self.told else line
+            self.told.add(line)
+        return text
 
     def stopped(self, by: str) -> str:
         """The last line of a run that is stopped by a signal; what its jobs say then is no news."""
@@ -151,8 +163,8 @@ def why_failed(logs) -> str:
     for folder in {Path(log).parent for log in logs}:
         with suppress(OSError):
             if shutil.disk_usage(folder).free < LITTLE:
-                return f"{folder}: no space left; free some and run again"
-    return f"it ended without a word: {WHY_KILLED}"
+                return f"error: {folder}: {NO_SPACE}"
+    return f"error: it was {WHY_KILLED}"
 
 
 def duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, coverage, kept, made, warm
+from faultline.run import console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
 from faultline.run.plan import (
     Plan,
@@ -46,6 +46,11 @@ from faultline.studies.order import STUDIES
 
 # Another workflow that has this one as a module speaks for itself, and has a --config of its own.
 ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
+CONSOLE = console.install(workflow) if ALONE else None
+STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
+if ALONE and MAIN:
+    stopping.stop_with_jobs(STOPPED)
 try:
     for file in (workflow.configfiles or ["config.yaml"]) if ALONE else []:
         check_file(file)
@@ -106,20 +111,21 @@ if GPU and HERE:
 # What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
 CHAIN = 1
 
-CONSOLE = console.install(workflow) if ALONE else None
-
 # What of the networks is not looked at; told by a dry run here, else when it is known what to run.
 COVERAGE = coverage.told(config)
 
 
 def tell_coverage():
-    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+    if ALONE and MAIN:
         for network, text in COVERAGE.items():
             logger.info(f"{network}: {text}")
 
 
 if workflow.output_settings.dryrun:
     tell_coverage()
+
+if MAIN and HERE:
+    os.environ[stopping.SNAKEMAKE] = str(os.getpid())
 
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.
@@ -128,6 +134,13 @@ if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings
 
 
 onstart:
+    if ALONE and MAIN:
+        try:
+            lock.take(RESULTS)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        # Snakemake has put a handler of its own in place.
+        stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
     if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
         for line in console.reasons(workflow.dag):

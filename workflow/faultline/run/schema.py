@@ -1,13 +1,13 @@
 """The config checked against its schema and completed. No torch."""
 
 import copy
-import math
 import re
+import sys
 
 import jsonschema
 import yaml
 
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, nearest, short
 
 
 def check_schema(config: dict, schema: dict) -> None:
@@ -15,7 +15,7 @@ def check_schema(config: dict, schema: dict) -> None:
     errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
     if not errors:
         return
-    error = errors[0]
+    error = _closest(errors[0])
     where = ".".join(str(part) for part in error.absolute_path)
     value, rule = error.instance, error.validator
     if rule == "additionalProperties":
@@ -32,12 +32,13 @@ def check_schema(config: dict, schema: dict) -> None:
         raise UserError(f"config key {where}: {value!r} is not known; {hint}")
     if "propertyNames" in error.absolute_schema_path:
         key = ".".join(filter(None, [where, str(value)]))
-        raise UserError(
-            f"config key {key}: a name may hold letters, digits, '-' and '_' only; rename it"
-        )
+        what = "letters, digits, '-' and '_' only"
+        if rule == "maxLength":
+            what = f"at most {error.validator_value} characters"
+        raise UserError(f"config key {short(key)}: a name may hold {what}; rename it")
     if rule == "pattern":
         raise UserError(
-            f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
+            f"config key {where}: {short(value)!r} is no folder; letters, digits and . _ - / only"
         )
     if rule == "anyOf":  # one of ours, or a function of the user's
         hint = nearest(value, error.validator_value[0]["enum"])
@@ -50,9 +51,21 @@ def check_schema(config: dict, schema: dict) -> None:
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
 
+def _closest(error):
+    """Of several things that a key may be, what is wrong with the one of the value's type."""
+    while error.validator == "oneOf":
+        inner = [e for e in error.context if e.relative_path or e.validator not in ("type", "enum")]
+        if not inner:
+            break
+        error = inner[0]
+    return error
+
+
 def check_finite(value, where: str = "") -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"config key {where}: {value!r} is no finite number; give one")
+    """Raises UserError for NaN, an infinity or what is beyond all floats, anywhere in a config."""
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:  # NaN is not
+        number = value if isinstance(value, float) else "an integer of more than 300 digits"
+        raise UserError(f"config key {where}: {number} is no finite number; give one")
     parts = (
         value.items()
         if isinstance(value, dict)
@@ -132,10 +145,10 @@ def from_command_line(value, schema: dict, root: dict, key: str = ""):
         return value
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(
-            f"config key {key}: {value!r} is no YAML; write it on one line, in quotes, such as "
-            "'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
+            f"config key {key}: {short(value)!r} is no YAML; write it on one line, in quotes, such "
+            "as 'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
         ) from None
 
 
@@ -164,7 +177,17 @@ def _followed(schema: dict, root: dict) -> dict:
 
 
 def with_defaults(value, schema: dict, root: dict):
+    """A value with the defaults of the schema filled in, and 2.0 as 2 where it asks for an integer:
+    both name the same files and parameters."""
     schema = _followed(schema, root)
+    for option in schema.get("oneOf", ()):
+        if _fits(value, option, root):
+            return with_defaults(value, option, root)
+    if isinstance(value, float) and value.is_integer():
+        whole = "integer" in schema.get("type", "") or value in schema.get("enum", ())
+        return int(value) if whole else value
+    if isinstance(value, list):
+        return [with_defaults(part, schema.get("items", {}), root) for part in value]
     if isinstance(value, dict):
         for key, part in schema.get("properties", {}).items():
             if key not in value and "default" in part:

@@ -15,9 +15,9 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
             raise UserError(f"{key}.{part}: missing; recipe {recipe} needs it")
         if not needed and training[part] is not None:
             raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
+    _check_base(name, training, config["trainings"])
     if recipe == "standard":
         return
-    _check_base(name, training, config["trainings"])
     if recipe.removesuffix("-lr") == "at-fgsm" and training["adversarial"]["norm"] != "linf":
         raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
     if training["regularisation"] is None:

@@ -229,7 +229,7 @@ def damage(how: str, path: Path, others: list[Path], rng: Random) -> bool:
             return False
         path.write_bytes(new)
     elif how.startswith("swapped"):
-        others = [other for other in others if other.read_bytes() != content]
+        others = [each for each in others if each.is_file() and each.read_bytes() != content]
         if not others:
             return False
         other = rng.choice(others)

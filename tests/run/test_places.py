@@ -67,6 +67,7 @@ def test_the_home_folder_is_written_out(key, value, found, here):
         ("results", "results/\n"),
         ("results", "a:b"),
         ("keep.folder", "a/" + "a" * 300),
+        ("keep.folder", "a\0b"),
     ],
 )
 def test_a_path_that_cannot_be(key, value, here):

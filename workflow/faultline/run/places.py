@@ -1,6 +1,7 @@
 """The files and folders that a config names. No torch."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from faultline.base import plugins
@@ -34,7 +35,8 @@ def write_out(config) -> None:
             try:
                 if value.startswith("~"):
                     value = holder[last] = str(Path(value).expanduser())
-                (plugins.parts(value)[0] if pattern in FUNCTIONS else Path(value)).exists()
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    (plugins.parts(value)[0] if pattern in FUNCTIONS else Path(value)).stat()
             except (OSError, RuntimeError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error).rstrip(".")
                 message = f"config key {key}: {short(value)!r}: {why}; name another"

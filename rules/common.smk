@@ -28,6 +28,7 @@ from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
 from faultline.run import console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
+from faultline.run.places import check_results
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -67,7 +68,8 @@ schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 given = dict(workflow.config_settings.config) if ALONE else {}
 try:
     update_config(config, from_command_line(given, schema, schema))
-    config = resolve(config, schema)
+    config = resolve(config, schema, alone=ALONE)
+    check_results(config["results"])
     PLAN = Plan(config)
     CLASSES = PLAN.classes
     os.environ[kept.SOURCES] = kept.sources(config)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from support import OWN_CODE, ROOT, SCHEMA, TINY, error_of
 
+from faultline.run.places import check_results
 from faultline.studies.checks import resolve
 
 
@@ -67,6 +68,7 @@ def test_the_home_folder_is_written_out(key, value, found, here):
         ("results", "results/\n"),
         ("results", "a:b"),
         ("keep.folder", "a/" + "a" * 300),
+        ("keep.folder", "a\0b"),
     ],
 )
 def test_a_path_that_cannot_be(key, value, here):
@@ -123,6 +125,18 @@ def test_the_workflow_is_no_place_for_results(key, folder, monkeypatch):
     monkeypatch.chdir(ROOT)
     said = error_of(resolved, key, folder)
     assert said.startswith(f"config key {key}: ") and "name a new folder" in said
+
+
+def test_another_workflow_may_keep_its_own_files_there(here):
+    (here / "results/reads").mkdir(parents=True)
+    assert resolve(yaml.safe_load(TINY), SCHEMA, alone=False)["results"] == "results"
+
+
+@pytest.mark.parametrize("results", ["taken", "taken/below", "taken/below/it"])
+def test_a_file_holds_no_results(results, here):
+    (here / "taken").touch()
+    assert "taken is no folder" in error_of(check_results, results)
+    check_results("new/below")
 
 
 def test_a_link_to_the_workflow_is_seen_through(here):

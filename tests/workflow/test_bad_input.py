@@ -275,6 +275,10 @@ LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
         (AT | {"tune": {"grid": {"lr": []}}}, ["tune.grid.lr", "at least 1"]),
         (AT | {"tune": LR_OF}, ["tune.grid.regularisation.gamma", "no such setting"]),
         (
+            AT | {"tune": {"grid": {"adversarial.beta": [1]}}},
+            ["tune.grid.adversarial.beta", "no such setting"],
+        ),
+        (
             LR | {"tune": {"grid": {"regularisation.eta": [0]}}},
             ["tune.grid.regularisation.eta", "no such setting"],
         ),

@@ -144,7 +144,7 @@ def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
         for block in section["blocks"]:
             for figure in block["figures"]:
                 plain -= len(figure["svg"])
-                height = re.search(r'<svg[^>]* height="([\d.]+)(pt)?"', figure["svg"])
+                height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure["svg"])
                 if plain < 0 and height:
                     small = zlib.compress(figure["svg"].encode(), 9)
                     figure["packed"] = base64.b64encode(small).decode()

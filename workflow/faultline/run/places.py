@@ -1,6 +1,7 @@
 """The files and folders that a config names. No torch."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from faultline.base import plugins
@@ -34,7 +35,8 @@ def write_out(config) -> None:
             try:
                 if value.startswith("~"):
                     value = holder[last] = str(Path(value).expanduser())
-                (plugins.parts(value)[0] if pattern in FUNCTIONS else Path(value)).exists()
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    (plugins.parts(value)[0] if pattern in FUNCTIONS else Path(value)).stat()
             except (OSError, RuntimeError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error).rstrip(".")
                 message = f"config key {key}: {short(value)!r}: {why}; name another"
@@ -44,8 +46,7 @@ def write_out(config) -> None:
 def check_folder(given: str | None, *, key: str, holds_runs: bool) -> None:
     """UserError where a folder of the config, to be written to, belongs to something else.
 
-    holds_runs: whether it must be one that can be written to, and where it holds anything that is
-    not hidden, must hold runs.
+    holds_runs: whether it must hold runs, where it holds anything that is not hidden.
     """
     if given is None:
         return
@@ -56,11 +57,18 @@ def check_folder(given: str | None, *, key: str, holds_runs: bool) -> None:
     ours = {whole, *whole.parents} & {WORKFLOW / part for part in PARTS}
     if ours or whole in (WORKFLOW, *WORKFLOW.parents) or {".snakemake", ".git"} & {*whole.parts}:
         raise UserError(f"{key}: {given} is part of the workflow, or holds it; name a new folder")
-    there = next(part for part in (folder, *folder.parents) if part.exists())
-    if holds_runs and not (there.is_dir() and os.access(there, os.W_OK)):
-        raise UserError(f"{key}: {there} is no folder that can be written to; name another")
     found = sorted(path.name for path in folder.glob("[!.]*")) if holds_runs else []
     left = [*OURS, *(f"{sub}/{name}" for sub in found for name in (*OURS, "data.pt"))]
     if found and not any(map(os.path.exists, (folder / name for name in left))):  # or unreadable
         what = f"holds {some(found, 3)} and no run"
         raise UserError(f"{key}: {given} {what}; name a new folder, or an empty one")
+
+
+def check_results(folder: str) -> None:
+    """UserError where results cannot be written."""
+    path = Path(folder)
+    there = next(part for part in (path, *path.parents) if part.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(
+            f"config key results: {there} is no folder that can be written to; name another"
+        )

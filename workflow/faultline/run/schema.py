@@ -29,7 +29,7 @@ def check_schema(config: dict, schema: dict) -> None:
         raise UserError(f"config key {key}: missing; {_expected(error.schema, missing)}")
     if rule == "enum":
         hint = nearest(value, error.validator_value)
-        raise UserError(f"config key {where}: {value!r} is not known; {hint}")
+        raise UserError(f"config key {where}: {_shown(value)} is not known; {hint}")
     if "propertyNames" in error.absolute_schema_path:
         key = ".".join(filter(None, [where, str(value)]))
         what = "letters, digits, '-' and '_' only"
@@ -38,16 +38,17 @@ def check_schema(config: dict, schema: dict) -> None:
         raise UserError(f"config key {short(key)}: a name may hold {what}; rename it")
     if rule == "pattern":
         raise UserError(
-            f"config key {where}: {short(value)!r} is no folder; letters, digits and . _ - / only"
+            f"config key {where}: {_shown(value)} is no folder; letters, digits and . _ - / only"
         )
     if rule == "anyOf":  # one of ours, or a function of the user's
         hint = nearest(value, error.validator_value[0]["enum"])
         raise UserError(
-            f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
+            f"config key {where}: {_shown(value)} is not known; {hint}, or file.py:function of "
+            "your own"
         )
     if rule == "oneOf":
         flat = ", ".join(_option(option) for option in error.validator_value)
-        raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
+        raise UserError(f"config key {where}: {_shown(value)} does not fit; expected {flat}")
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
 
@@ -86,15 +87,19 @@ def _problem(error) -> str:
     value, limit = error.instance, error.validator_value
     return {
         "type": lambda: _wrong_type(value, limit),
-        "minimum": lambda: f"{value!r} is too small; expected at least {limit}",
-        "exclusiveMinimum": lambda: f"{value!r} is too small; expected more than {limit}",
-        "maximum": lambda: f"{value!r} is too large; expected at most {limit}",
-        "exclusiveMaximum": lambda: f"{value!r} is too large; expected less than {limit}",
+        "minimum": lambda: f"{_shown(value)} is too small; expected at least {limit}",
+        "exclusiveMinimum": lambda: f"{_shown(value)} is too small; expected more than {limit}",
+        "maximum": lambda: f"{_shown(value)} is too large; expected at most {limit}",
+        "exclusiveMaximum": lambda: f"{_shown(value)} is too large; expected less than {limit}",
         "minItems": lambda: f"the list is too short; expected at least {limit} entries",
         "maxItems": lambda: f"the list is too long; expected at most {limit} entries",
         "minProperties": lambda: f"it is empty; expected at least {limit} entries",
-        "uniqueItems": lambda: f"{value!r} names something twice; name each once",
+        "uniqueItems": lambda: f"{_shown(value)} names something twice; name each once",
     }.get(error.validator, lambda: error.message)()
+
+
+def _shown(value) -> str:
+    return short(repr(value))
 
 
 def _types(types) -> str:
@@ -118,7 +123,7 @@ def _wrong_type(value, types) -> str:
         hint = f"; write {value.replace('e', '.0e')}"
     elif types == "array" and not isinstance(value, dict):
         hint = f"; write [{value}]"
-    return f"{value!r} has the wrong type; expected {_types(types)}{hint}"
+    return f"{_shown(value)} has the wrong type; expected {_types(types)}{hint}"
 
 
 def from_command_line(value, schema: dict, root: dict, key: str = ""):
@@ -147,7 +152,7 @@ def from_command_line(value, schema: dict, root: dict, key: str = ""):
         return yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         raise UserError(
-            f"config key {key}: {short(value)!r} is no YAML; write it on one line, in quotes, such "
+            f"config key {key}: {_shown(value)} is no YAML; write it on one line, in quotes, such "
             "as 'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
         ) from None
 

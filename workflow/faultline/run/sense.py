@@ -30,18 +30,21 @@ FEWEST = 100
 _NAMED = ("datasets.*", "trainings.*", "attacks.*", "own_networks.*", "ablations.*")
 
 
-def resolve(config: dict, schema: dict, *, studies: Sequence[Check], prober: str) -> dict:
+def resolve(
+    config: dict, schema: dict, *, studies: Sequence[Check], prober: str, alone: bool
+) -> dict:
     """The config with every default filled in.
 
-    studies: what each study checks and fills in of its own. prober: see `facts.own_facts`. Raises
-    UserError with one line that names the key, what was expected and what to do.
+    studies: what each study checks and fills in of its own. prober: see `facts.own_facts`. alone:
+    whether nothing but runs may be in the folder of the results. Raises UserError with one line
+    that names the key, what was expected and what to do.
     """
     check_finite(config)
     config = copy.deepcopy(config)
     write_out(config)
     check_schema(config, schema)
     config = with_defaults(config, schema, schema)
-    check_folder(config["results"], key="results", holds_runs=True)
+    check_folder(config["results"], key="results", holds_runs=alone)
     check_folder(config["keep"]["folder"], key="keep.folder", holds_runs=False)
     for pattern in _NAMED:
         for key, _, name in entries(config, pattern):

@@ -126,7 +126,9 @@ def check_tuning(name: str, training: dict, config: dict) -> None:
     for setting in tune["grid"]:
         part, _, inner = setting.rpartition(".")
         if part and (
-            training[part] is None or (inner == "eta" and training[part]["layers"] != "mvl")
+            training[part] is None
+            or (inner == "eta" and training[part]["layers"] != "mvl")
+            or (inner == "beta" and "trades" not in training["recipe"])
         ):
             raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
     if twice := set(tune["seeds"]) & set(config["seeds"]):

@@ -480,16 +480,12 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
     trials = [(file, how) for file in READ_BY for how in DAMAGE if "record" not in how]
     trials += [("my_code.py", how) for how in MISTAKES]
     rng.shuffle(trials)
-    expected = digests(own)
+    expected = shown(digests(own))
     warm = Warm(own)
     for file, how in trials[:wanted]:
         if time.monotonic() > deadline:
             break
         path, target = own.folder / file, READ_BY[file]
-        if how.startswith("an a"):
-            target = f"{OF.format('mine')}/" + (
-                "attacks/own/adversarial.pt" if "attack" in how else "ablations/halve/facts.npz"
-            )
         content, times = path.read_bytes(), path.stat()
         if how in MISTAKES:
             assert MISTAKES[how][0] in CODE, how
@@ -508,8 +504,8 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
         elif "Traceback" in end.stdout:
             problem = "a traceback"
         elif how in MISTAKES or (file, how) not in TAKEN:
-            now = digests(own)
-            problem = None if now == expected else f"accepted, {differences(now, expected)}"
+            found = differences(shown(digests(own)), expected)
+            problem = found and f"accepted, {found}"
         tally.add("files and code of the user's", problem and f"{file}, {how}: {problem}")
         if path.is_dir():
             path.rmdir()
@@ -518,6 +514,11 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
         shutil.rmtree(own.folder / "results")
         shutil.copytree(own.folder / "kept", own.folder / "results")
     warm.stop()
+
+
+def shown(found: dict[str, str]) -> dict[str, str]:
+    """Those of files that are not hidden: records name the user's file as it is."""
+    return {name: digest for name, digest in found.items() if "/." not in f"/{name}"}
 
 
 def write_others(folder: Path, suffix: str) -> list[Path]:
@@ -536,11 +537,15 @@ def write_others(folder: Path, suffix: str) -> list[Path]:
 # Where and when
 
 
-def full_disk(tally: Tally, reference: Copy, folder: Path, *, rng: Random, wanted: int) -> None:
+def full_disk(
+    tally: Tally, reference: Copy, folder: Path, *, rng: Random, wanted: int, deadline: float
+) -> None:
     """A disk with less room than a run needs, then one with enough."""
     jobs, expected = jobs_of(reference), digests(reference)
     folder.mkdir()
     for _ in range(wanted):
+        if time.monotonic() > deadline:
+            break
         mounted = ran(["mount", "-t", "tmpfs", "-o", "size=256m", "none", str(folder)], Path("/"))
         if mounted.returncode:
             print(
@@ -577,12 +582,14 @@ CHANGES = {
 }
 
 
-def metadata(tally: Tally, reference: Copy, folder: Path, *, wanted: int) -> None:
+def metadata(tally: Tally, reference: Copy, folder: Path, *, wanted: int, deadline: float) -> None:
     """Results without Snakemake's memory, with another config and with the same."""
     copy = reference.duplicate(folder)
     remove(copy, [".snakemake"])
     right = copy.config()
     for key, value in list(CHANGES.items())[:wanted]:
+        if time.monotonic() > deadline:
+            break
         copy.configure(changed(copying.deepcopy(right), key, value))
         said = copy.snakemake("-n").stdout
         problem = (
@@ -596,13 +603,18 @@ def metadata(tally: Tally, reference: Copy, folder: Path, *, wanted: int) -> Non
     shutil.rmtree(folder)
 
 
-def at_once(tally: Tally, reference: Copy, folder: Path, *, rng: Random, wanted: int) -> None:
+def at_once(
+    tally: Tally, reference: Copy, folder: Path, *, rng: Random, wanted: int, deadline: float
+) -> None:
     """Two runs that write to one folder of results, from one clone and from two."""
     jobs, expected = jobs_of(reference), digests(reference)
+    folder.mkdir()
     copy = reference.duplicate(folder / "first")
     other = reference.duplicate(folder / "second")
     remove(other, ["results"])
     for number in range(wanted):
+        if time.monotonic() > deadline:
+            break
         remove(copy, {file for job in rng.sample(jobs, 5) for file in job.output})
         process = copy.start("--cores", "1")
         time.sleep(rng.uniform(0, 6))
@@ -632,10 +644,12 @@ def spoil(reference: Copy, folder: Path, *, wanted: int, seed: str, deadline: fl
     given = {"rng": rng, "deadline": deadline}
     os.chdir(folder)
     between(tally, copy, reference, wanted=wanted * 3 // 5, **given)
-    metadata(tally, reference, folder / "lost", wanted=1 if quick else len(CHANGES))
+    metadata(
+        tally, reference, folder / "lost", wanted=1 if quick else len(CHANGES), deadline=deadline
+    )
     if not quick:
-        at_once(tally, reference, folder, rng=rng, wanted=6)
-        full_disk(tally, reference, folder / "disk", rng=rng, wanted=10)
+        at_once(tally, reference, folder / "once", wanted=6, **given)
+        full_disk(tally, reference, folder / "disk", wanted=10, **given)
         users(tally, make_own(folder / "own"), wanted=wanted, **given)
         mended(tally, copy, reference, wanted=wanted // 6, **given)
     os.chdir("/")

@@ -44,12 +44,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the finished run; script: what Snakemake ran for it, which can be run again."""
+    """A job of the finished run; used: what it took, written at its end; script: what Snakemake
+    ran for it, which can be run again."""
 
     rule: str
     input: tuple[str, ...]
     output: tuple[str, ...]
     log: str
+    used: str
     script: str
     cpu_seconds: float
 
@@ -72,10 +74,11 @@ def jobs_of(copy: Copy) -> list[Job]:
         text = script.read_text(encoding="utf-8")
         (told,) = re.findall(r"snakemake = pickle\.loads\((b.*?)\);from snakemake", text)
         told = pickle.loads(ast.literal_eval(told))
-        used = pd.read_csv((copy.folder / told.log[0]).with_suffix(".used.tsv"), sep="\t")
+        used = Path(told.log[0]).with_suffix(".used.tsv")
+        seconds = pd.read_csv(copy.folder / used, sep="\t")["cpu_seconds"][0]
         paths = [tuple(map(str, files)) for files in (told.input, told.output)]
-        relative = str(script.relative_to(copy.folder))
-        jobs.append(Job(told.rule, *paths, told.log[0], relative, float(used["cpu_seconds"][0])))
+        place = str(script.relative_to(copy.folder))
+        jobs.append(Job(told.rule, *paths, told.log[0], str(used), place, float(seconds)))
     return jobs
 
 

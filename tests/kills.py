@@ -39,7 +39,7 @@ FAULTS = {
 }
 NUMBERS = {"-9": signal.SIGKILL}
 AT_ONCE = 9  # jobs to strike in one run
-RUNS = 10  # until the results are compared
+RUNS = 12  # until the results are compared
 START = "(Snakemake itself)"
 PATIENCE = 180.0  # seconds that a run may take
 
@@ -80,7 +80,7 @@ class Kills:
         if self.rng.random() < 0.1:
             gone += what_follows(self.jobs, jobs[-1])
         remove(self.copy, {file for job in gone for file in job.output})
-        remove(self.copy, {job.log for job in gone})
+        remove(self.copy, {job.log for job in gone} | {job.used for job in gone})
         faults = self.rng.choices([*FAULTS], [*FAULTS.values()], k=len(jobs))
         planned = {
             job: (self.rng.random() * job.cpu_seconds, fault)
@@ -117,6 +117,8 @@ class Kills:
                 struck, early = self.rng.choice(["everything, -9", "Snakemake, -9"]), None
                 self._strike(struck, START, [process.pid], process.pid)
                 break
+            for job in [job for job in planned if self._there(job.used)]:
+                del planned[job]  # it has ended before its time
             for job in [job for job in planned if not begun.get(job) and self._there(job.log)]:
                 begun[job] = holding(self.copy.folder / job.log, living(self.copy.folder))
             for job in [job for job in planned if begun.get(job)]:

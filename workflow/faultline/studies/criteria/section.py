@@ -1,0 +1,138 @@
+"""The referee, for the report. No torch."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from faultline.report import canvas, page
+from faultline.studies.criteria.figures import prediction_chart
+from faultline.studies.criteria.names import CONTROLS
+
+
+def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """Which criterion predicts what is lost, run by run, at the last epoch."""
+    level, settings = 1 - config["scores"]["confidence"], config["criteria"]
+    blocks = []
+    for index, (run, part) in enumerate(page.runs(tables["predictions"])):
+        part = canvas.last_epoch(part)
+        epoch, removals = part["epoch"].iloc[0], page.of(tables["removals"], part)
+        tests = int(_whole(tables["predictions"])["p_value"].count())
+        confidence = f"{config['scores']['confidence']:.0%}"
+        chart = page.figure(
+            prediction_chart(part, level=level),
+            name=f"criteria-{index}",
+            alt=f"How well criteria predict the accuracy lost in {run}",
+            caption=f"{run} at epoch {epoch}: Spearman's rank correlation of each criterion with "
+            f"the accuracy lost when a layer, or a filter, is removed whole. {_n(part)}; "
+            f"{page.n(removals)}. Diamond: mean over seeds with its {confidence} interval (t); "
+            f"grey: the central {confidence} where scores are dealt to units at random; q: "
+            f"Benjamini-Hochberg over {tests} predictions.",
+            read="Right of the grey bar, what the criterion calls important costs more when it is "
+            "removed than chance would have it. Filters are compared within their layer. Below "
+            "the gap are controls, which see no image: a criterion that does no better is not "
+            "worth its cost.",
+        )
+        columns = {
+            "units": "units",
+            "images": "images",
+            "criterion": "criterion",
+            "control": ("criterion", lambda name: page.yes(name in CONTROLS)),
+            "Spearman": ("spearman", page.number),
+            "over seeds": ("spearman_low", "spearman_high", page.bracket),
+            "by chance": ("chance_low", "chance_high", page.bracket),
+            "p": ("p_value", page.small),
+            "corrected": ("q_value", page.small),
+            "Kendall": ("kendall", page.number),
+            "of the top": ("precision", page.percent),
+            "of the top by chance": ("chance", page.percent),
+            "units compared": ("n", lambda n: "n/a" if pd.isna(n) else f"{n:.0f}"),
+            "seeds": "seeds",
+            "images through the network": (
+                "passes",
+                lambda cost: "part of the run" if pd.isna(cost) else f"{cost:,.0f}",
+            ),
+        }
+        numbers = page.table("The numbers", _whole(part), columns, source="predictions.tsv")
+        agreement = page.of(tables["criteria_agreement"], part)
+        agreement = _whole(agreement[agreement["epoch"] == epoch])
+        columns = {
+            "units": "units",
+            "of": "criterion",
+            "and": "other",
+            "Spearman": ("spearman", page.number),
+            "over seeds": ("spearman_low", "spearman_high", page.bracket),
+            "Kendall": ("kendall", page.number),
+            "p": ("p_value", page.small),
+            "seeds": "seeds",
+        }
+        alike = page.table(
+            "How alike two criteria rank", agreement, columns, source="criteria_agreement.tsv"
+        )
+        blocks.append(page.block(run, figures=[chart], tables=[numbers, alike]))
+    intro = (
+        "Each criterion ranks the layers and filters by what it says of validation images; the "
+        "truth is the accuracy that the network loses on test images, which chose nothing, when a "
+        "layer or filter is removed whole, clean and under attacks that are crafted anew on what "
+        f"is left. Of the top: of the {settings['top_share']:.0%} of the units that cost most, the "
+        "share among as many that the criterion ranks highest. A layer's neighbours resemble it, "
+        "and layers of one network are no random sample: this is about these networks."
+    )
+    return page.section(
+        "criteria",
+        "Which criterion finds what matters",
+        intro=intro,
+        blocks=blocks,
+        needs="criteria.methods",
+    )
+
+
+def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """The answer, one sentence for each run, kind of unit and image set."""
+    level = 1 - config["scores"]["confidence"]
+    tests = int(_whole(tables["predictions"])["p_value"].count())
+    for run, part in page.runs(tables["predictions"]):
+        part = _whole(canvas.last_epoch(part))
+        texts = [
+            _answer(rows, unit, images, level=level)
+            for unit in ("layers", "filters")
+            for images, rows in part[part["units"] == unit].groupby("images", sort=False)
+        ]
+        texts = [text for text in texts if text]
+        if texts:
+            corrected = f"q: Benjamini-Hochberg over {tests} predictions of the run."
+            yield f"Which criterion finds what matters, {run}", " ".join([*texts, corrected])
+
+
+def _answer(rows: pd.DataFrame, unit: str, images: str, *, level: float) -> str:
+    rows = rows.set_index("criterion")
+    rows = rows[rows["spearman"].notna()]
+    criteria = rows[~rows.index.isin(CONTROLS)]
+    if not len(criteria):
+        return ""
+    told = criteria[(criteria["q_value"] < level) & (criteria["spearman"] > 0)]
+    under = "on clean images" if images == "clean" else f"under {images}"
+    text = (
+        f"Of {unit} {under}, {len(told)} of {len(criteria)} criteria predict better than chance "
+        f"what is lost without them; the best is {_named(criteria)}"
+    )
+    controls = rows[rows.index.isin(CONTROLS)]
+    return text + (f", of the controls {_named(controls)}." if len(controls) else ".")
+
+
+def _named(rows: pd.DataFrame) -> str:
+    best = rows.loc[rows["spearman"].idxmax()]
+    ends = page.bracket(best["spearman_low"], best["spearman_high"])
+    between = "" if ends == "n/a" else f" {ends} over {best['seeds']} seeds"
+    q = page.small(best["q_value"])
+    q = q if "<" in q else f"= {q}"
+    return f"{best.name} ({page.number(best['spearman'])}{between}, q {q})"
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["level"] == "all seeds"] if len(table) else table
+
+
+def _n(part: pd.DataFrame) -> str:
+    whole = _whole(part)
+    counts = [f"{rows['n'].max():.0f} {unit}" for unit, rows in whole.groupby("units", sort=False)]
+    return f"n = {page.listed(counts)}"

@@ -14,7 +14,7 @@ def earlier_result(file, places, on_validation=VALIDATED):
 
 
 rule judge_criteria:
-    """What every criterion says of the layers and filters of one checkpoint."""
+    """The criteria of the config, applied to the layers and filters of one checkpoint."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
@@ -22,14 +22,8 @@ rule judge_criteria:
             None,
             [PLAN.given_weights(w.network, w.training, PLAN.training(w.training)["epochs"][0])],
         ),
-        layers=earlier_result("scores/layers.tsv", SCORED),
-        filters=earlier_result("scores/filters.tsv", SCORED),
-        perturbed=earlier_result("perturbations/layers.tsv", PERTURBED),
-        probes=earlier_result(
-            "sustainability/probes.tsv", SUSTAINED, SUSTAIN["split"] == "validation"
-        ),
     output:
-        criteria=f"{CHECKPOINT}/criteria.tsv",
+        judged=f"{CHECKPOINT}/criteria/judged.tsv",
     log:
         f"{LOGS}/judge_criteria.log",
     conda:
@@ -49,6 +43,33 @@ rule judge_criteria:
         code=code("judge_criteria"),
     script:
         "../workflow/judge_criteria.py"
+
+
+rule gather_criteria:
+    """What every criterion says of one checkpoint, with what other studies say of validation images."""
+    input:
+        judged=f"{CHECKPOINT}/criteria/judged.tsv",
+        layers=earlier_result("scores/layers.tsv", SCORED),
+        filters=earlier_result("scores/filters.tsv", SCORED),
+        perturbed=earlier_result("perturbations/layers.tsv", PERTURBED),
+        probes=earlier_result(
+            "sustainability/probes.tsv", SUSTAINED, SUSTAIN["split"] == "validation"
+        ),
+    output:
+        criteria=f"{CHECKPOINT}/criteria.tsv",
+    log:
+        f"{LOGS}/gather_criteria.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=60,
+    params:
+        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
+        attack=REFEREE.get("attack"),
+        code=code("gather_criteria"),
+    script:
+        "../workflow/gather_criteria.py"
 
 
 rule remove_units:
@@ -101,3 +122,6 @@ use rule tabulate_accuracy as tabulate_criteria with:
             "confidence": config["scores"]["confidence"],
         },
         code=code("tabulate_study", "faultline/studies/criteria/tables"),
+
+
+BETWEEN += fill(f"{CHECKPOINT}/criteria/judged.tsv", JUDGED)

@@ -3,17 +3,14 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    import pandas as pd
-
     from faultline.attacks.run import crafters
     from faultline.base.columns import PLACE
-    from faultline.base.files import load_state_dict, load_table, save_table
+    from faultline.base.files import load_state_dict, save_table
     from faultline.base.seeds import seed_of
     from faultline.data.splits import images_of
     from faultline.networks.weights import load_weights
     from faultline.run.loading import build_network, opened
     from faultline.studies.criteria.data import Data
-    from faultline.studies.criteria.earlier import earlier
     from faultline.studies.criteria.judge import judged
 
     given, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
@@ -43,12 +40,4 @@ with job(snakemake, kept=True):
         redrawn=lambda: (built(seed_of("redrawn", seed, draw)) for draw in range(params.draws)),
         seed=seed,
     )
-    tables = {
-        key: load_table(path)
-        for key in ("layers", "filters", "perturbed", "probes")
-        for path in given[key]
-    }
-    table = judged(network, data, methods=params.methods)
-    others = earlier(tables, attack=name)
-    others = others[others["layer"].isin(params.layers)]
-    save_table(pd.concat([table, others]) if len(others) else table, snakemake.output.criteria)
+    save_table(judged(network, data, methods=params.methods), snakemake.output.judged)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support import error_of
+from support import ROOT, error_of, fenced
 from torch import nn
 
 from faultline.attacks.ascent import feature_pgd
@@ -393,6 +393,29 @@ def test_criteria_of_the_users_own(line, own):
         table["filter"].tolist()[2:] == [0, 1] and table["filter"].isna().tolist()[:2] == [True] * 2
     )
     assert table["passes"].tolist() == [0, *[2 * N * 10] * 3]
+
+
+def test_the_criterion_of_the_page(trained, tmp_path):
+    network, images, labels, _ = trained
+    (text,) = [
+        text
+        for language, text in fenced((ROOT / "docs/own.md").read_text(encoding="utf-8"))
+        if text.startswith("# my_criteria.py")
+    ]
+    (tmp_path / "my_criteria.py").write_text(text, encoding="utf-8")
+    layers = [name for name, layer in layers_of(network).items() if isinstance(layer, nn.Conv2d)]
+    data = data_of(network, images, labels, layers=layers)
+    table = judged(network, data, methods=[f"{tmp_path}/my_criteria.py:response"])
+    layer = layers_of(network)[layers[0]]
+    given = []
+    hook = layer.register_forward_hook(lambda _, inputs, output: given.append(output))
+    with torch.no_grad():
+        network(images)
+    hook.remove()
+    expected = given[0].abs().mean((0, 2, 3))
+    assert table.loc[1 : len(expected), "score"].tolist() == pytest.approx(expected.tolist())
+    assert table["score"][0] == pytest.approx(expected.sum().item())
+    assert set(table["passes"]) == {N}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the referee asks of the config."""
 
 from faultline.base import plugins
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, nearest
 from faultline.run.plan import ENOUGH
 from faultline.run.sense import check_epochs, check_layers, chosen_attacks
 from faultline.studies.criteria.names import CONTROLS, CRITERIA, EARLIER, name_of
@@ -21,7 +21,8 @@ def check(config: dict, facts: dict) -> None:
         return
     if section.get("attack") not in attacks:
         raise UserError(
-            f"config key criteria.attack: {section.get('attack')!r} is not under attacks; name one"
+            f"config key criteria.attack: {section.get('attack')!r} is not under attacks; "
+            f"{nearest(section.get('attack'), attacks)}"
         )
     if unfit and "clat" in section["methods"]:
         raise UserError(f"config key criteria.methods: clat {unfit}; leave it out")

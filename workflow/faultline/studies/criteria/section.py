@@ -16,7 +16,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     for index, (run, part) in enumerate(page.runs(tables["predictions"])):
         part = canvas.last_epoch(part)
         epoch, removals = part["epoch"].iloc[0], page.of(tables["removals"], part)
-        tests = int(_whole(tables["predictions"])["p_value"].count())
+        tests = _tests(tables)
         confidence = f"{config['scores']['confidence']:.0%}"
         chart = page.figure(
             prediction_chart(part, level=level),
@@ -89,7 +89,6 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
     """The answer, one sentence for each run, kind of unit and image set."""
     level = 1 - config["scores"]["confidence"]
-    tests = int(_whole(tables["predictions"])["p_value"].count())
     for run, part in page.runs(tables["predictions"]):
         part = _whole(canvas.last_epoch(part))
         texts = [
@@ -99,7 +98,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         ]
         texts = [text for text in texts if text]
         if texts:
-            corrected = f"q: Benjamini-Hochberg over {tests} predictions of the run."
+            corrected = f"q: Benjamini-Hochberg over {_tests(tables)} predictions of the run."
             yield f"Which criterion finds what matters, {run}", " ".join([*texts, corrected])
 
 
@@ -130,6 +129,11 @@ def _named(rows: pd.DataFrame) -> str:
 
 def _whole(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["level"] == "all seeds"] if len(table) else table
+
+
+def _tests(tables: dict[str, pd.DataFrame]) -> int:
+    """How many predictions are corrected together."""
+    return int(_whole(tables["predictions"])["p_value"].count())
 
 
 def _n(part: pd.DataFrame) -> str:

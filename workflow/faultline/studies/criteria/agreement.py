@@ -210,8 +210,9 @@ def agreements(scores: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     for place, seeds, part, _ in _runs(scores, None):
         for unit in ("layers", "filters"):
             ranked = {
-                name: _groups(of, unit, seeds, part)
+                name: groups
                 for name, of in part.groupby("criterion", sort=False)
+                if (groups := _groups(of, unit, seeds, part))
             }
             for one, other in combinations(ranked, 2):
                 found = by_seed(ranked[one], ranked[other], share=1.0)

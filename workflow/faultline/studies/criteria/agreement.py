@@ -145,10 +145,11 @@ def predictions(
 
     scores: rows {RUN, seed, epoch, criterion, layer, filter, score, passes}; removals: {RUN, seed,
     epoch, layer, filter, images, loss}. A row per run, epoch, kind of units, criterion and image
-    set, for each seed and for all: spearman, kendall and precision (see there) with their intervals
-    over seeds (Student's t); of spearman the central interval by chance and p_value, two-sided,
-    both by `dealt`, and q_value, corrected (Benjamini-Hochberg) for all rows of the level; chance:
-    that of the precision; n: units compared; passes: mean cost of the criterion.
+    set, where any seed ranks any, for each seed and for all: spearman, kendall and precision (see
+    there) with their intervals over seeds (Student's t); of spearman the central interval by chance
+    and p_value, two-sided, both by `dealt`, and q_value, corrected (Benjamini-Hochberg) for all
+    rows of the level; chance: that of the precision; n: units compared; passes: mean cost of the
+    criterion.
     """
     rows = []
     for place, seeds, part, truth in _runs(scores, removals):
@@ -158,13 +159,14 @@ def predictions(
                 for images, of in truth.groupby("images", sort=False)
             }
             for criterion, of in part.groupby("criterion", sort=False):
-                one = _groups(of, unit, seeds, part)
-                if not any((~np.isnan(values)).any() for values in one.values()):
+                if not (one := _groups(of, unit, seeds, part)):
                     continue
                 head = place | {"units": unit, "criterion": criterion}
                 cost = of["passes"].mean()
                 for images, other in lost.items():
                     found = by_seed(one, other, share=share)
+                    if np.isnan(found["spearman"]).all():
+                        continue
                     null = dealt(one, other, permutations=permutations, seed=0)
                     made = _rows(found, seeds, confidence=confidence)
                     for row, by_chance in zip(made, [*null, _mean(null)], strict=True):

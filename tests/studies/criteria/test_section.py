@@ -70,6 +70,7 @@ def test_the_section_says_which_criterion_predicts(config):
     )
     tests = tables["predictions"].query("level == 'all seeds'")["p_value"].notna().sum()
     assert f"over {tests} predictions" in figure["caption"]
+    assert ["Not compared: pgd" in note for note in block["notes"]] == [True]
     numbers, alike = block["tables"]
     assert numbers["source"] == "predictions.tsv" and alike["source"] == "criteria_agreement.tsv"
     ((heading, text),) = findings(tables, config)

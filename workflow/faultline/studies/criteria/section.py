@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.studies.criteria.figures import prediction_chart
 from faultline.studies.criteria.names import CONTROLS
@@ -15,7 +16,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     blocks = []
     for index, (run, part) in enumerate(page.runs(tables["predictions"])):
         part = canvas.last_epoch(part)
-        epoch, removals = part["epoch"].iloc[0], page.of(tables["removals"], part)
+        epoch = part["epoch"].iloc[0]
+        removals = page.of(tables["removals"], part, [*RUN, "epoch"])
         tests = _tests(tables)
         confidence = f"{config['scores']['confidence']:.0%}"
         chart = page.figure(
@@ -53,8 +55,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             ),
         }
         numbers = page.table("The numbers", _whole(part), columns, source="predictions.tsv")
-        agreement = page.of(tables["criteria_agreement"], part)
-        agreement = _whole(agreement[agreement["epoch"] == epoch])
+        agreement = _whole(page.of(tables["criteria_agreement"], part, [*RUN, "epoch"]))
         columns = {
             "units": "units",
             "of": "criterion",
@@ -68,7 +69,12 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         alike = page.table(
             "How alike two criteria rank", agreement, columns, source="criteria_agreement.tsv"
         )
-        blocks.append(page.block(run, figures=[chart], tables=[numbers, alike]))
+        undefined = [n for n in dict.fromkeys(removals["images"]) if n not in set(part["images"])]
+        note = undefined and (
+            f"Not compared: {page.listed(undefined)}, as the whole network's accuracy is not above "
+            "chance there in any seed, so there is nothing to lose."
+        )
+        blocks.append(page.block(run, figures=[chart], notes=[note], tables=[numbers, alike]))
     intro = (
         "Each criterion ranks the layers and filters by what it says of validation images; the "
         "truth is the accuracy that the network loses on test images, which chose nothing, when a "

@@ -11,6 +11,7 @@ from faultline.base.statistics import benjamini_hochberg, mean_interval
 from faultline.studies.criteria.agreement import (
     agreements,
     by_seed,
+    ceiling,
     dealt,
     kendall,
     precision,
@@ -108,7 +109,8 @@ def make(criteria: dict, loss: dict, *, seeds=(0, 1, 2)) -> tuple[pd.DataFrame, 
                 pd.DataFrame(place | {"criterion": name, "score": of(seed), "n": 9, "passes": 7})
             )
         for images, of in loss.items():
-            removals.append(pd.DataFrame(place | {"images": images, "loss": of(seed)}))
+            halves = {"loss_even": of(seed), "loss_odd": of(seed)[[1, 0, 2, 3, 4]]}
+            removals.append(pd.DataFrame(place | {"images": images, "loss": of(seed)} | halves))
     return pd.concat(scores, ignore_index=True), pd.concat(removals, ignore_index=True)
 
 
@@ -125,7 +127,7 @@ def test_predictions_and_agreements_of_a_run():
     good = whole.loc["good", "clean"]
     mean, low, high = mean_interval(values, confidence=0.95)
     assert good[["spearman", "spearman_low", "spearman_high"]].tolist() == pytest.approx(
-        [mean, low, high]
+        [mean, low, min(high, 1)]
     )
     assert good[["n", "seeds", "passes", "precision", "chance"]].tolist() == pytest.approx(
         [5, 3, 7, 1, 0.2]
@@ -133,6 +135,8 @@ def test_predictions_and_agreements_of_a_run():
     assert whole.loc["bad", "clean"]["kendall"] == pytest.approx(-1)
     assert whole.loc["good", "fgsm"][["seeds", "spearman"]].tolist() == pytest.approx([1, 1])
     assert "flat" not in set(found["criterion"])
+    h = spearmanr(swapped, up).statistic
+    assert good["ceiling"] == pytest.approx((2 * h / (1 + h)) ** 0.5)
     assert good["chance_low"] < -0.5 and good["chance_high"] > 0.5
     assert whole["q_value"].to_numpy() == pytest.approx(
         benjamini_hochberg(whole["p_value"]), nan_ok=True
@@ -151,6 +155,20 @@ def test_nothing_judged_gives_empty_tables_with_their_columns():
     assert not len(agreements(pd.DataFrame(), confidence=0.95))
 
 
+def test_the_ceiling_is_what_the_true_loss_reaches():
+    """Of true losses that are measured with noise on images of their own."""
+    rng = np.random.default_rng(4)
+    true = rng.normal(size=2000)
+    even, odd = true + 1.5 * rng.normal(size=(2, 2000))
+    h = spearman(even, odd)
+    assert ceiling(np.array([h, np.nan]), 0, [0, 1]) == pytest.approx(
+        spearman(true, (even + odd) / 2), abs=0.03
+    )
+    assert np.isnan(ceiling(np.array([h, np.nan]), 1, [0, 1]))
+    assert ceiling(np.array([0.2, 0.4]), "all", [0, 1]) == pytest.approx((0.6 / 1.3) ** 0.5)
+    assert ceiling(np.array([-0.2]), "all", [0]) == 0.0
+
+
 def test_losses_by_hand():
     base = np.array([1, 1, 1, 1, 1, 1, 1, 0, 0, 0], bool)
     without = np.array([base, np.zeros(10, bool), [1] * 5 + [0] * 2 + [1] + [0] * 2], bool)
@@ -165,6 +183,8 @@ def test_losses_by_hand():
     clean = found[found["images"] == "clean"]
     assert clean["filter"].isna().tolist() == [True, False, False]
     assert clean["loss"].tolist() == pytest.approx([0.0, 0.7, 0.1])
+    assert clean["loss_even"].tolist() == pytest.approx([0.0, 0.8, 0.2])  # images 0, 2, 4, 6, 8
+    assert clean["loss_odd"].tolist() == pytest.approx([0.0, 0.6, 0.0])
     assert clean["accuracy"].tolist() == pytest.approx([0.7, 0.0, 0.6])
     assert (clean["ci_low"] < clean["loss"]).all() and (clean["loss"] < clean["ci_high"]).all()
     assert clean["above_chance"].all() and not found.loc[3:, "above_chance"].any()

@@ -128,7 +128,8 @@ def _rows(found: dict[str, np.ndarray], seeds: Sequence[int], *, confidence: flo
     for name in ("chance", "n"):
         whole[name] = found[name][there].mean() if there.any() else np.nan
     for name in STATISTICS:
-        mean, low, high = mean_interval(found[name][there], confidence=confidence)
+        mean, *ends = mean_interval(found[name][there], confidence=confidence)
+        low, high = np.clip(ends, 0 if name == "precision" else -1, 1)  # what is possible
         whole |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return [*rows, whole]
 
@@ -144,20 +145,24 @@ def predictions(
     """How well each criterion ranks units by the accuracy that is lost without them.
 
     scores: rows {RUN, seed, epoch, criterion, layer, filter, score, passes}; removals: {RUN, seed,
-    epoch, layer, filter, images, loss}. A row per run, epoch, kind of units, criterion and image
-    set, where any seed ranks any, for each seed and for all: spearman, kendall and precision (see
-    there) with their intervals over seeds (Student's t); of spearman the central interval by chance
-    and p_value, two-sided, both by `dealt`, and q_value, corrected (Benjamini-Hochberg) for all
-    rows of the level; chance: that of the precision; n: units compared; passes: mean cost of the
-    criterion.
+    epoch, layer, filter, images, loss, loss_even, loss_odd}. A row per run, epoch, kind of units,
+    criterion and image set, where any seed ranks any, for each seed and for all: spearman, kendall
+    and precision (see there) with their intervals over seeds (Student's t); of spearman the central
+    interval by chance and p_value, two-sided, both by `dealt`, and q_value, corrected
+    (Benjamini-Hochberg) for all rows of the level; chance: that of the precision; ceiling: see
+    there; n: units compared; passes: mean cost of the criterion.
     """
     rows = []
     for place, seeds, part, truth in _runs(scores, removals):
         for unit in ("layers", "filters"):
-            lost = {
-                images: _groups(of.rename(columns={"loss": "score"}), unit, seeds, part)
-                for images, of in truth.groupby("images", sort=False)
-            }
+            lost, most = {}, {}
+            for images, of in truth.groupby("images", sort=False):
+                lost[images], *halves = (
+                    _groups(of.assign(score=of[column]), unit, seeds, part)
+                    for column in ("loss", "loss_even", "loss_odd")
+                )
+                if lost[images]:
+                    most[images] = by_seed(*halves, share=share)["spearman"]
             for criterion, of in part.groupby("criterion", sort=False):
                 if not (one := _groups(of, unit, seeds, part)):
                     continue
@@ -172,6 +177,7 @@ def predictions(
                     for row, by_chance in zip(made, [*null, _mean(null)], strict=True):
                         row |= _against(row["spearman"], by_chance, confidence=confidence)
                         rows.append(head | {"images": images} | row | {"passes": cost})
+                        rows[-1]["ceiling"] = ceiling(most[images], row["seed"], seeds)
     table = pd.DataFrame(rows, columns=PREDICTIONS)
     for _, of_level in table.groupby("level"):
         table.loc[of_level.index, "q_value"] = benjamini_hochberg(of_level["p_value"])
@@ -182,12 +188,25 @@ INTERVALS = [end for name in STATISTICS for end in (name, f"{name}_low", f"{name
 PREDICTIONS = [
     *(*RUN, "epoch", "units", "criterion", "images", "level", "seed", "seeds", "n"),
     *(*INTERVALS[:3], "chance_low", "chance_high", "p_value", "q_value", *INTERVALS[3:]),
-    *("chance", "passes"),
+    *("chance", "ceiling", "passes"),
 ]
 AGREEMENTS = [
     *(*RUN, "epoch", "units", "criterion", "other", "level", "seed", "seeds", "n"),
     *(*INTERVALS[:6], "p_value"),
 ]
+
+
+def ceiling(halves: np.ndarray, seed, seeds: Sequence[int]) -> float:
+    """About the rank correlation with the measured loss that the true loss would have (ours).
+
+    halves: by seed, that of the losses measured on either half of the images, h; over both halves a
+    loss repeats itself by 2 h / (1 + h) (Spearman & Brown 1910), and goes with the true one by the
+    root of this. seed: one of them, or "all".
+    """
+    chosen = halves if seed == "all" else halves[[*seeds].index(seed)]
+    known = np.atleast_1d(chosen)[~np.isnan(np.atleast_1d(chosen))]
+    h = max(known.mean(), 0.0) if len(known) else np.nan
+    return float(np.sqrt(2 * h / (1 + h)))
 
 
 def _mean(null: np.ndarray) -> np.ndarray:

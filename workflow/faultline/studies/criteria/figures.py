@@ -20,7 +20,7 @@ from faultline.report.canvas import (
 from faultline.report.page import count, minus
 from faultline.studies.criteria.names import CONTROLS
 
-CHANCE, TOLD, CONTROL = "#d9dde3", "#0072b2", "#3b3b3b"
+CHANCE, TOLD, CONTROL, CEILING = "#d9dde3", "#0072b2", "#3b3b3b", "#d55e00"
 
 GAP = 0.6
 """Between criteria and controls, in rows."""
@@ -75,6 +75,7 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
         Line2D([], [], color=CONTROL, label=f"control, {label} (hollow: may be chance)", **common),
         Line2D([], [], color=GREY, marker=".", ls="", label="one seed"),
         patch(CHANCE, "by chance"),
+        Line2D([], [], color=CEILING, lw=0.9, ls="--", label="what the true loss would reach"),
     ]
     legend(fig, handles, columns=3)
     return fig
@@ -84,7 +85,9 @@ def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float
     ax.axvline(0, color=GREY, lw=0.9)
     if not len(rows):
         ax.text(0, np.mean([*place.values()]), "not above chance:\nnothing to lose", ha="center")
-    for row in rows[rows["level"] == "all seeds"].to_dict("records"):
+    whole = rows[rows["level"] == "all seeds"]
+    ax.axvline(whole["ceiling"].mean(), color=CEILING, lw=0.9, ls="--")
+    for row in whole.to_dict("records"):
         name, y = row["criterion"], place[row["criterion"]]
         colour = CONTROL if name in CONTROLS else TOLD
         ax.barh(y, row["chance_high"] - row["chance_low"], 0.8, row["chance_low"], color=CHANCE)
@@ -92,7 +95,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float
         dots = ax.plot(of_seeds["spearman"], [y] * len(of_seeds), ".", ms=5, color=GREY)
         told = zip(of_seeds["seed"], of_seeds["spearman"], strict=True)
         tips(dots[0], [minus(f"{name}, seed {seed}: {value:.2f}") for seed, value in told])
-        ends = np.clip([row["spearman_low"], row["spearman_high"]], -1, 1)
+        ends = [row["spearman_low"], row["spearman_high"]]
         ax.plot(ends, [y, y], color=colour, lw=1.4)
         face = colour if row["q_value"] < level else "white"
         mark = ax.plot(row["spearman"], y, "D", ms=4.5, color=colour, mfc=face)
@@ -103,7 +106,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float
     ax.grid(axis="x", lw=0.5)
 
 
-def _said(row: dict, ends: np.ndarray) -> str:
+def _said(row: dict, ends: list[float]) -> str:
     """What a mark tells when it is pointed at."""
     between = "" if np.isnan(ends[0]) else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
     by_chance = f"by chance [{row['chance_low']:.2f}, {row['chance_high']:.2f}]"

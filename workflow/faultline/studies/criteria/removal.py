@@ -25,8 +25,9 @@ def losses(facts: Facts, *, confidence: float) -> pd.DataFrame:
     """A row per image set and unit removed; filter is missing where it is the whole layer.
 
     Columns: filter, images, correct, n, accuracy, base_accuracy, loss (share of the images, base
-    less accuracy), ci_low and ci_high (paired, Agresti & Min 2005), above_chance: whether the
-    accuracy of the whole network is (Wilson's interval lies above); else nothing can be lost.
+    less accuracy), ci_low and ci_high (paired, Agresti & Min 2005), loss_even and loss_odd (the
+    same of every other image and of the rest), above_chance: whether the accuracy of the whole
+    network is (Wilson's interval lies above); else nothing can be lost.
     """
     parts = []
     for images, hits in facts.correct.items():
@@ -44,6 +45,8 @@ def losses(facts: Facts, *, confidence: float) -> pd.DataFrame:
             "loss": loss,
             "ci_low": low,
             "ci_high": high,
+            "loss_even": base[::2].mean() - hits[:, ::2].mean(1),
+            "loss_odd": base[1::2].mean() - hits[:, 1::2].mean(1),
             "above_chance": floor > facts.chance,
         }
         parts.append(pd.DataFrame(columns))

@@ -32,7 +32,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             read="Right of the grey bar, what the criterion calls important costs more when it is "
             "removed than chance would have it. Filters are compared within their layer. Below "
             "the gap are controls, which see no image: a criterion that does no better is not "
-            "worth its cost.",
+            "worth its cost. The dashed line is about what the true loss itself would reach, as so "
+            "many images measure it with so much noise.",
         )
         columns = {
             "units": "units",
@@ -42,6 +43,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "Spearman": ("spearman", page.number),
             "over seeds": ("spearman_low", "spearman_high", page.bracket),
             "by chance": ("chance_low", "chance_high", page.bracket),
+            "at best": ("ceiling", page.number),
             "p": ("p_value", page.small),
             "corrected": ("q_value", page.small),
             "Kendall": ("kendall", page.number),
@@ -93,7 +95,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
-    """The answer, one sentence for each run, kind of unit and image set."""
+    """The answer: which criteria predict better than chance what is lost, run by run."""
     level = 1 - config["scores"]["confidence"]
     for run, part in page.runs(tables["predictions"]):
         part = _whole(canvas.last_epoch(part))
@@ -102,35 +104,38 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             for unit in ("layers", "filters")
             for images, rows in part[part["units"] == unit].groupby("images", sort=False)
         ]
-        texts = [text for text in texts if text]
-        if texts:
-            corrected = f"q: Benjamini-Hochberg over {_tests(tables)} predictions of the run."
-            yield f"Which criterion finds what matters, {run}", " ".join([*texts, corrected])
+        seeds = page.count(range(part["seeds"].max()), "seed")
+        corrected = (
+            f"({seeds}; q: Benjamini-Hochberg over {_tests(tables)} predictions of the run.)"
+        )
+        yield (
+            f"Which criterion finds what matters, {run}",
+            " ".join([*filter(None, texts), corrected]),
+        )
 
 
 def _answer(rows: pd.DataFrame, unit: str, images: str, *, level: float) -> str:
-    rows = rows.set_index("criterion")
-    rows = rows[rows["spearman"].notna()]
-    criteria = rows[~rows.index.isin(CONTROLS)]
+    criteria, controls = rows[~rows["criterion"].isin(CONTROLS)], rows["criterion"].isin(CONTROLS)
     if not len(criteria):
         return ""
     told = criteria[(criteria["q_value"] < level) & (criteria["spearman"] > 0)]
+    told = told.sort_values("spearman", ascending=False)
+    known = rows[controls & (rows["q_value"] < level) & (rows["spearman"] > 0)]
     under = "on clean images" if images == "clean" else f"under {images}"
-    text = (
-        f"Of {unit} {under}, {len(told)} of {len(criteria)} criteria predict better than chance "
-        f"what is lost without them; the best is {_named(criteria)}"
-    )
-    controls = rows[rows.index.isin(CONTROLS)]
-    return text + (f", of the controls {_named(controls)}." if len(controls) else ".")
+    names = page.listed(_named(row) for row in told.to_dict("records")) or "none"
+    text = f"Which {unit} cost most {under} is told better than chance by {names}"
+    text += f" ({len(told)} of {len(criteria)} criteria)"
+    if len(known):
+        text += f"; but so do controls: {page.listed(known['criterion'])}"
+    return text + "."
 
 
-def _named(rows: pd.DataFrame) -> str:
-    best = rows.loc[rows["spearman"].idxmax()]
-    ends = page.bracket(best["spearman_low"], best["spearman_high"])
-    between = "" if ends == "n/a" else f" {ends} over {best['seeds']} seeds"
-    q = page.small(best["q_value"])
-    q = q if "<" in q else f"= {q}"
-    return f"{best.name} ({page.number(best['spearman'])}{between}, q {q})"
+def _named(row: dict) -> str:
+    ends = page.bracket(row["spearman_low"], row["spearman_high"])
+    q = page.small(row["q_value"])
+    between = "" if ends == "n/a" else f" {ends}"
+    equals = "" if "<" in q else "= "
+    return f"{row['criterion']} ({page.number(row['spearman'])}{between}, q {equals}{q})"
 
 
 def _whole(table: pd.DataFrame) -> pd.DataFrame:

@@ -116,7 +116,7 @@ if workflow.output_settings.dryrun:
     tell_coverage()
 
 if MAIN and HERE:
-    os.environ[stopping.SNAKEMAKE] = str(os.getpid())
+    stopping.be_watched()
 
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.

@@ -26,7 +26,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, coverage, kept, warm
+from faultline.run import console, coverage, kept, lock, stopping, warm
 from faultline.run import paths as results
 from faultline.run.places import check_results
 from faultline.run.plan import (
@@ -59,6 +59,11 @@ if not workflow.configfiles:
     configfile: "config.yaml"
 
 
+MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
+CONSOLE = console.install(workflow) if ALONE else None
+STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
+if ALONE and MAIN:
+    stopping.stop_with_jobs(STOPPED)
 schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 given = dict(workflow.config_settings.config) if ALONE else {}
 try:
@@ -107,20 +112,21 @@ if GPU and HERE:
 # What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
 CHAIN = 1
 
-CONSOLE = console.install(workflow) if ALONE else None
-
 # What of the networks is not looked at; told by a dry run here, else when it is known what to run.
 COVERAGE = coverage.told(config)
 
 
 def tell_coverage():
-    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+    if ALONE and MAIN:
         for network, text in COVERAGE.items():
             logger.info(f"{network}: {text}")
 
 
 if workflow.output_settings.dryrun:
     tell_coverage()
+
+if MAIN and HERE:
+    stopping.be_watched()
 
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.
@@ -129,6 +135,13 @@ if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings
 
 
 onstart:
+    if ALONE and MAIN:
+        try:
+            lock.take(RESULTS)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        # Snakemake has put a handler of its own in place.
+        stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:

@@ -1,6 +1,7 @@
 import io
 import pickle
 import random
+import resource
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from faultline.base.files import (
     load_arrays,
     load_table,
     load_tensors,
+    remove_leftovers,
     save_arrays,
     save_table,
     save_tensors,
@@ -80,6 +82,35 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
         save_tensors({"f": lambda: 0}, path)
     assert path.read_bytes() == before
     assert names(tmp_path) == ["x.pt"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            save_text("long " * 100, tmp_path / "x.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "x.txt") and not names(tmp_path)
+
+
+def test_two_that_write_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "x"
+    with atomic(path) as one, atomic(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # the last to end
+    assert names(tmp_path) == ["x"]
+
+
+def test_leftovers_of_one_file_go(tmp_path):
+    path, foreign = tmp_path / "x[1].pt", tmp_path / ".x[1].pt.partial.writing"
+    with atomic(path) as one, atomic(tmp_path / "x[1].pt.more") as other:
+        one.touch(), other.touch(), foreign.touch()
+        remove_leftovers(path)
+        assert not one.exists() and other.exists() and foreign.exists()
+        one.touch()
 
 
 @kinds

@@ -1,9 +1,11 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
+import glob
 import io
+import os
 import struct
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faultline.base.columns import NAMES
@@ -12,15 +14,39 @@ from faultline.base.errors import UserError
 
 @contextmanager
 def atomic(path):
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    """A temporary path beside `path`, of a name that no other process takes, which takes its place
+    when the block ends without an error: on the disk first, so that no loss of power leaves half a
+    file. An OSError names `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.writing")
     try:
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        with suppress(OSError):  # some file systems sync no folders
+            _sync(path.parent)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.writing"):
+        left.unlink(missing_ok=True)
 
 
 def save_tensors(content: dict, path) -> None:

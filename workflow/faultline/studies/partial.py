@@ -11,7 +11,7 @@ from snakemake.iocontainers import InputFiles
 from faultline.base.files import load_table, save_text
 from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
-from faultline.run.console import last_line
+from faultline.run.console import why_failed
 from faultline.studies.order import described
 from faultline.studies.report import report
 
@@ -69,8 +69,7 @@ def _what_failed(unfinished: set, failed: set) -> str:
     """The jobs that failed by their reasons, and how many wait for them."""
     why: dict[str, list[str]] = {}
     for job in failed:
-        line = next(filter(None, map(last_line, job.log)), "no log was left")
-        why.setdefault(line, []).append(job.rule.name)
+        why.setdefault(why_failed(job.log), []).append(job.rule.name)
     reasons = [
         f"{line} ({listed(f'{n} {rule}' for rule, n in sorted(Counter(rules).items()))})"
         for line, rules in sorted(why.items())

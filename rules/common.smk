@@ -47,11 +47,6 @@ from faultline.studies.order import STUDIES
 
 # Another workflow that has this one as a module speaks for itself, and has a --config of its own.
 ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
-MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
-CONSOLE = console.install(workflow) if ALONE else None
-STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
-if ALONE and MAIN:
-    stopping.stop_with_jobs(STOPPED)
 try:
     for file in (workflow.configfiles or ["config.yaml"]) if ALONE else []:
         check_file(file)
@@ -64,6 +59,11 @@ if not workflow.configfiles:
     configfile: "config.yaml"
 
 
+MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
+CONSOLE = console.install(workflow) if ALONE else None
+STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
+if ALONE and MAIN:
+    stopping.stop_with_jobs(STOPPED)
 schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 given = dict(workflow.config_settings.config) if ALONE else {}
 try:
@@ -127,7 +127,7 @@ if workflow.output_settings.dryrun:
     tell_coverage()
 
 if MAIN and HERE:
-    os.environ[stopping.SNAKEMAKE] = str(os.getpid())
+    stopping.be_watched()
 
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.

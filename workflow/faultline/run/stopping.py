@@ -18,8 +18,7 @@ from snakemake.shell import shell
 from faultline.run.warm import catch
 
 SNAKEMAKE = "FAULTLINE_SNAKEMAKE"
-"""The environment variable with the process id of the Snakemake that jobs of its machine end
-with."""
+"""The environment variable that names the Snakemake that jobs of its machine end with."""
 EVERY = 1.0  # seconds between two looks at whether it lives
 
 _stopped_by: list[int] = []
@@ -80,11 +79,23 @@ def _send(number: int, done: set[int]) -> None:
                 os.killpg(child.pid, number)
 
 
+def be_watched() -> None:
+    """Have the jobs of this Snakemake end when it does, see `end_with_snakemake`."""
+    os.environ[SNAKEMAKE] = f"{os.getpid()} {_namespace()}"
+
+
 def end_with_snakemake() -> None:
-    """Have this job end at once when Snakemake has ended, even if that was killed."""
-    snakemake = int(os.environ.get(SNAKEMAKE, 0))
-    if snakemake and _lives(snakemake):  # a container may not see it
-        threading.Thread(target=_watch, args=(snakemake,), daemon=True).start()
+    """Have this job end at once when its Snakemake has ended, even if that was killed."""
+    process, _, namespace = os.environ.get(SNAKEMAKE, "").partition(" ")
+    if process and namespace == _namespace():
+        threading.Thread(target=_watch, args=(int(process),), daemon=True).start()
+
+
+def _namespace() -> str:
+    """In which processes have these ids: a container may have others."""
+    with contextlib.suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
 
 
 def _watch(process: int) -> None:

@@ -28,6 +28,7 @@ from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
 from faultline.run import console, coverage, kept, made, warm
 from faultline.run import paths as results
+from faultline.run.places import check_results
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -39,17 +40,31 @@ from faultline.run.plan import (
     with_each,
     with_each_layer,
 )
+from faultline.run.reading import check_file
 from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
 
 # Another workflow that has this one as a module speaks for itself, and has a --config of its own.
 ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+try:
+    for file in (workflow.configfiles or ["config.yaml"]) if ALONE else []:
+        check_file(file)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+# A config given on the command line stands alone; Snakemake would merge it into the default one.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
 schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 given = dict(workflow.config_settings.config) if ALONE else {}
 try:
     update_config(config, from_command_line(given, schema, schema))
-    config = resolve(config, schema)
+    config = resolve(config, schema, alone=ALONE)
+    check_results(config["results"])
     PLAN = Plan(config)
     CLASSES = PLAN.classes
     os.environ[kept.SOURCES] = kept.sources(config)
@@ -59,11 +74,6 @@ except UserError as error:
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
 RESULTS = made.folder_of(config)
-there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
-if not (there.is_dir() and os.access(there, os.W_OK)):
-    sys.exit(
-        f"error: config key results: {there} is no folder that can be written to; name another"
-    )
 made.carry(RESULTS, digests=kept.folder_of(config))
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"

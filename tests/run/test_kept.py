@@ -295,6 +295,17 @@ def test_what_was_used_longest_ago_goes_first():
     assert [entry.path for entry in trim(folder, 0)] == [made[0]]
 
 
+def test_what_is_not_ours_never_goes():
+    """As where keep.folder is the home folder by mistake."""
+    mine = [Path("home/project/data/images.npz"), Path("home/project/.git/HEAD")]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(1000))
+        os.utime(path.parent, (0, 0))
+    assert trim(Path("home"), 0) == [] == [*entries(Path("home"))]
+    assert all(path.exists() for path in mine)
+
+
 def test_a_full_store_makes_room_by_itself(monkeypatch):
     monkeypatch.setattr(kept, "TRIM_EVERY", -1)
     config = described().config | {"keep": {"folder": None, "gb": 1e-5}}  # one job, of 7 kB

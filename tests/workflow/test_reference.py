@@ -15,7 +15,16 @@ from faultline.studies.robustness.scores import differences
 
 WORDS = {
     *("type", "description", "default", "enum", "properties", "additionalProperties", "required"),
-    *("propertyNames", "pattern", "items", "minItems", "maxItems", "uniqueItems", "minProperties"),
+    *(
+        "propertyNames",
+        "pattern",
+        "maxLength",
+        "items",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+    ),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "oneOf", "anyOf", "$ref"),
 }
 """Of JSON Schema, those that the schema uses and `docs/reference.py` can read."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,10 @@ def load_tensors(
             f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
             f"code; {remedy}"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError):
+    except (
+        *(OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
+        *(AssertionError, ArithmeticError, struct.error),
+    ):
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
@@ -117,14 +121,16 @@ def load_state_dict(path) -> dict:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
-    tensors = isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
+    tensors = isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
     if not tensors or not state:
         holds = (
             ", ".join(map(str, [*state][:5])) if isinstance(state, dict) else type(state).__name__
         )
         raise UserError(
-            f"{path}: expected {what}, plain or under state_dict or model, but it holds "
-            f"{holds or 'nothing'}; {remedy}"
+            f"{path}: expected {what} of names and tensors, plain or under state_dict or model, "
+            f"but it holds {holds or 'nothing'}; {remedy}"
         )
     prefix = "module." * all(name.startswith("module.") for name in state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}

@@ -36,6 +36,7 @@ PACKAGES = re.compile(r"(torch|torchvision|numpy|pandas|scipy|safetensors|nvidia
 STEERING = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "TORCH_")
 LARGE = 1e6  # bytes; smaller inputs are read each time
 QUIET = 2e9  # ns; a file that changed within them may change again without its times telling
+NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}")  # of entries, and of what is being written
 TRIM_EVERY, DAY = 60, 86400  # seconds
 
 
@@ -299,9 +300,14 @@ class Entry(NamedTuple):
     used: float
 
 
+def _ours(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder, which may hold more, has a name that only this module gives."""
+    return [path for path in folder.glob(pattern) if NAMES.fullmatch(path.name)]
+
+
 def entries(folder: Path) -> Iterator[Entry]:
     """All that is kept in a folder."""
-    for path in folder.glob("[!.]*/[!.]*"):
+    for path in _ours(folder, "[!.]*/[!.]*"):
         with contextlib.suppress(OSError):  # another process dropped it just now
             found = {file.name: file.stat() for file in path.iterdir()}
             entry = found.pop("entry.json", None)
@@ -322,7 +328,7 @@ def trim(folder: Path, limit: float) -> list[Entry]:
         _drop(entry.path)
         dropped.append(entry)
         taken -= entry.alone
-    for left in folder.glob("*/.*"):  # of a process that was killed
+    for left in _ours(folder, "*/.*"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > DAY:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -6,6 +6,7 @@ and perhaps attack, layer, policy or ablation; see `paths`.
 
 import fnmatch
 import functools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,10 @@ def published_rows(path: str) -> list[dict]:
                 for k in columns
                 if k == "rg_score" or k.startswith("eps_")
             }
+            if not all(
+                map(math.isfinite, [*values.values(), *map(float, {*values} - {"rg_score"})])
+            ):
+                raise ValueError
         except (KeyError, ValueError):
             raise UserError(
                 f"config key published: {path}, line {number}: a value in % is missing or no "

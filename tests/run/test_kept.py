@@ -41,6 +41,7 @@ def described(**changes):
             "own_networks": {"mine": {"function": "own.py:make", "normalise": True}},
             "attacks": {"fgsm": {"method": "fgsm"}},
             "ablations": {},
+            "criteria": {"methods": []},
         },
     }
     for key, value in changes.items():

@@ -234,7 +234,10 @@ def on(*studies: str) -> dict[str, int]:
 
 
 EXAMPLES = {"craft_examples": 1} | on("examples")  # at the last epoch only
-PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations")
+GATHERED = {"gather_criteria": 1} | on("criteria")  # at the last epoch only
+JUDGED = {"judge_criteria": 1} | GATHERED
+REMOVED = {"remove_units": 2} | on("criteria")
+PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations") | GATHERED
 RETRAINED = {"retrain": 4} | on("retraining")
 CLASSES_ON = {"classify": 6} | RETRAINED | {"retrain": 3} | on("synaptic", "fragile") | EXAMPLES
 """`regular` retraining needs no classes."""
@@ -243,19 +246,19 @@ CLASSES_OF = {
     "filters": {"classify": 2} | on("synaptic", "fragile") | EXAMPLES,
     "bands": {"classify": 2} | RETRAINED | {"retrain": 3} | on("synaptic"),
 }
-SCORES_ON = {"score": 2} | CLASSES_ON
+SCORES_ON = {"score": 2} | CLASSES_ON | GATHERED
 ABLATIONS = {"ablate_layer": 4, "ablate_global": 2, "ablate_filters": 2}
 PERTURBED = {"perturb_layer": 2} | PERTURBATIONS_ON  # at the last epoch only
 ATTACKED = {"attack": 4} | on("accuracy", "robustness")
 TARGETING = {"target_filters": 2} | on("fragile")
 STORED = {"craft": 2} | TARGETING  # under pgd, for targeting alone
-LISTS_ON = {"list_vulnerable": 1} | on("sustainability")
+LISTS_ON = {"list_vulnerable": 1} | on("sustainability") | GATHERED
 SUSTAINABILITY = {"analyse_sustainability": 1} | LISTS_ON  # at the last epoch only
 REMEDY = {"choose_gains": 1, "remedy": 3} | on("fragile")
 OWN = {"ablate_own": 1} | on("own")  # at the last epoch only
 MAP = {"map_network": 1} | on("map")
 SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
-EVERYTHING_ON = SWEEPS_ON | STORED | REMEDY | SUSTAINABILITY | RETRAINED
+EVERYTHING_ON = SWEEPS_ON | STORED | REMEDY | SUSTAINABILITY | RETRAINED | JUDGED | REMOVED
 
 
 def counts(jobs: list[dict]) -> dict[str, int]:
@@ -404,7 +407,7 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     rerun.configure(config)
     sets = ATTACKED | {"attack": 2} | RETRAINED | STORED | REMEDY | SUSTAINABILITY
     again = rerun.announced()
-    assert counts(again) == SWEEPS_ON | sets
+    assert counts(again) == SWEEPS_ON | sets | JUDGED | REMOVED
     assert values(again, "attack") == {"attack": {"pgd"}, "craft": {"pgd"}}
 
 
@@ -424,6 +427,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
+    new |= JUDGED | REMOVED
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
     new |= EXAMPLES | MAP  # its norms are of last checkpoints
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
@@ -440,13 +444,14 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
         config[section]["from_epochs"] = []
     for section in (
         config["sustainability"],
+        config["criteria"],
         config["perturbations"],
         config["ablations"]["halve"],
     ):
         section["epochs"] = []
     config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
-    left = {*STUDIES} - {"retraining", "perturbations", "sustainability", "own"}
+    left = {*STUDIES} - {"retraining", "perturbations", "sustainability", "own", "criteria"}
     assert counts(rerun.announced()) == on(*left) | MAP | EXAMPLES
 
 
@@ -525,10 +530,15 @@ CHANGES = {
     "studies/robustness/section.section": {"report": 1},
     "studies/robustness/scores.differences": on("robustness"),
     "attacks/selfchecks.checks": ATTACKED,
-    "ablation/sweep.sweep": SWEEPS_ON | REMEDY,
+    "ablation/sweep.sweep": SWEEPS_ON | REMEDY | REMOVED,
+    "studies/criteria/gradient.fisher": JUDGED,
+    "studies/criteria/earlier.earlier": GATHERED,
+    "studies/criteria/removal.removal_variants": REMOVED,
+    "studies/criteria/agreement.predictions": on("criteria"),
+    "studies/criteria/section.section": {"report": 1},
     "studies/perturbations/variants.perturbed": PERTURBED,
     "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,
-    "ablation/variants.nodal_variants": {"ablate_filters": 2} | SCORES_ON | REMEDY,
+    "ablation/variants.nodal_variants": {"ablate_filters": 2} | SCORES_ON | REMEDY | REMOVED,
     "studies/fragile/targeting.kernels": TARGETING,
     "studies/fragile/fragility.overlaps": on("fragile"),
     "studies/fragile/remedy.gains": REMEDY,

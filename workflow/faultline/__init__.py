@@ -19,6 +19,7 @@ _HOMES = {
     "networks.layers": ["layers"],
     "networks.registry": ["build"],
     "run.loading": ["build_network", "load_dataset", "load_network"],
+    "studies.criteria.data": ["Score"],
     "studies.own.scores": ["accuracy_changes"],
     "studies.perturbations.variants": ["perturbation_variants"],
     "studies.synaptic.classes": ["classify"],

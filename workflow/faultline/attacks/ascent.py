@@ -172,6 +172,30 @@ def _divergence_gradient(logits: Tensor, target: Tensor) -> Tensor:
     return logits.detach().softmax(1) - target
 
 
+def feature_pgd(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    step_size: float,
+    bounds: Bounds,
+    start: Tensor,
+) -> Tensor:
+    """As `pgd`, but ascending the squared l2 change of what the network gives, [n, features]. At
+    x' = x its gradient is 0: the start must lie elsewhere."""
+    with evaluation(network), torch.no_grad():
+        clean = network(images)
+    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
+    return _ascend(network, images, clean, _change, start=start, **given)
+
+
+def _change(features: Tensor, clean: Tensor) -> Tensor:
+    """Half of the gradient of the squared change with respect to the features."""
+    return features.detach() - clean
+
+
 RISING, FIRST, SHORTEST, SHORTER = 0.75, 0.22, 0.06, 0.03
 """Constants of APGD: rho; first and shortest period, and decrement, as shares of the steps."""
 

@@ -53,6 +53,7 @@ def sources(config: dict) -> str:
         for part in config[key].values()
     ]
     named += [part["function"] for part in config["ablations"].values()]
+    named += config["criteria"]["methods"]
     own = sorted({name for name in named if _is_users(name)})
     files = sorted(PACKAGE.parent.rglob("*.py"))
     return _hash([[str(path), _state(path)] for path in files], [[f, plugins.code(f)] for f in own])

@@ -327,6 +327,10 @@ class Plan:
         default = "output" if hidden_activations(network, targeting["layers"]) else "activation"
         return targeting.get("at", default)
 
+    def by_criteria(self) -> list[dict]:
+        """The checkpoints whose units are ranked by criteria."""
+        return self.of_section("criteria") if self.config["criteria"]["methods"] else []
+
     # Retraining and remedy
 
     def policies(self) -> list[str]:

@@ -18,6 +18,7 @@ STUDIES = (
     "map",
     "own",
     "examples",
+    "criteria",
 )
 
 SECTIONS = (
@@ -32,6 +33,7 @@ SECTIONS = (
     "synaptic.baselines",
     "synaptic.filter_rankings",
     "map.methods",
+    "criteria.section",
     "fragile.targeting",
     "fragile.overlap",
     "fragile.remedy",
@@ -57,6 +59,7 @@ FINDINGS = {
     "perturbations.findings": "perturbations",
     "sustainability.findings": "sustainability",
     "map.findings": "methods",
+    "criteria.findings": "criteria",
     "own.findings": "own",
     "retraining.findings": "retraining",
     "accuracy.check_findings": "glance",

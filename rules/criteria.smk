@@ -1,0 +1,127 @@
+REFEREE, JUDGED = config["criteria"], PLAN.by_criteria()
+VALIDATED = config["ablation"]["split"] == "validation"
+
+
+def earlier_result(file, places, on_validation=VALIDATED):
+    """A function of wildcards: a file of another study, where it has one of the checkpoint and saw
+    nothing but validation images."""
+    known = {tuple(str(place[key]) for key in PLACE) for place in places}
+    return lambda w: (
+        fill(f"{CHECKPOINT}/{file}", [place(w)])
+        if on_validation and tuple(w[key] for key in PLACE) in known
+        else []
+    )
+
+
+rule judge_criteria:
+    """The criteria of the config, applied to the layers and filters of one checkpoint."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        weights=lambda w: filter(
+            None,
+            [PLAN.given_weights(w.network, w.training, PLAN.training(w.training)["epochs"][0])],
+        ),
+    output:
+        judged=f"{CHECKPOINT}/criteria/judged.tsv",
+    log:
+        f"{LOGS}/judge_criteria.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000, per_input=3),  # a large network is held several times over
+        runtime=240,
+        gpu=GPU,
+    params:
+        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
+        methods=REFEREE["methods"],
+        own=[with_code({"function": method}, "function") for method in REFEREE["methods"]],
+        attack=PLAN.attacks([REFEREE["attack"]] if JUDGED else []),
+        images=REFEREE["images"],
+        draws=REFEREE["draws"],
+        device=config["device"],
+        code=code("judge_criteria"),
+    script:
+        "../workflow/judge_criteria.py"
+
+
+rule gather_criteria:
+    """What every criterion says of one checkpoint, with what other studies say of validation images."""
+    input:
+        judged=f"{CHECKPOINT}/criteria/judged.tsv",
+        layers=earlier_result("scores/layers.tsv", SCORED),
+        filters=earlier_result("scores/filters.tsv", SCORED),
+        perturbed=earlier_result("perturbations/layers.tsv", PERTURBED),
+        probes=earlier_result(
+            "sustainability/probes.tsv", SUSTAINED, SUSTAIN["split"] == "validation"
+        ),
+    output:
+        criteria=f"{CHECKPOINT}/criteria.tsv",
+    log:
+        f"{LOGS}/gather_criteria.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=60,
+    params:
+        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
+        attack=REFEREE.get("attack"),
+        code=code("gather_criteria"),
+    script:
+        "../workflow/gather_criteria.py"
+
+
+rule remove_units:
+    """A layer of one checkpoint removed whole, and each of its filters: which test images stay correct."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        adversarial=[],
+        chosen=[],
+    output:
+        facts=f"{LAYER}/removal.npz",
+    log:
+        f"{LOGS}/layers/{{layer}}/remove_units.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000, per_input=3),
+        runtime=480,
+        gpu=GPU,
+    params:
+        sets={
+            "images": REFEREE["judged_on"],
+            "split": "test",
+            "transferred": [],
+            "recrafted": PLAN.attacks(REFEREE["judged_under"]),
+        },
+        device=config["device"],
+        code=code("remove_units"),
+    script:
+        "../workflow/remove_units.py"
+
+
+use rule tabulate_accuracy as tabulate_criteria with:
+    """The tables that the study criteria gives to the report."""
+    input:
+        criteria=fill(f"{CHECKPOINT}/criteria.tsv", JUDGED),
+        removals=fill(f"{LAYER}/removal.npz", with_each_layer(JUDGED, REFEREE["layers"])),
+    output:
+        **tables(
+            "criteria",
+            **dict.fromkeys(("criteria", "removals", "predictions", "criteria_agreement"), JUDGED),
+        ),
+    log:
+        f"{RESULTS}/logs/tabulate_criteria.log",
+    params:
+        study="criteria",
+        settings={
+            "top_share": REFEREE["top_share"],
+            "permutations": REFEREE["permutations"],
+            "confidence": config["scores"]["confidence"],
+        },
+        code=code("tabulate_study", "faultline/studies/criteria/tables"),
+
+
+BETWEEN += fill(f"{CHECKPOINT}/criteria/judged.tsv", JUDGED)

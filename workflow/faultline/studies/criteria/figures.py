@@ -1,0 +1,115 @@
+"""The figure of the referee; see `report.canvas`."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from faultline.report.canvas import (
+    GREY,
+    MAX_WIDTH,
+    axes_grid,
+    hide_repeated,
+    label_width,
+    legend,
+    patch,
+    styled,
+    tips,
+)
+from faultline.report.page import count, minus
+from faultline.studies.criteria.names import CONTROLS
+
+CHANCE, TOLD, CONTROL, CEILING = "#d9dde3", "#0072b2", "#3b3b3b", "#d55e00"
+
+GAP = 0.6
+"""Between criteria and controls, in rows."""
+
+
+def ranked(part: pd.DataFrame) -> list[str]:
+    """Criteria by how well they predict, over image sets, the best first; then the controls."""
+    whole = part[(part["level"] == "all seeds") & part["spearman"].notna()]
+    means = whole.groupby("criterion")["spearman"].mean()
+    return sorted(means.index, key=lambda name: (name in CONTROLS, -means[name]))
+
+
+@styled
+def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
+    """Rank correlation of each criterion with the accuracy that is lost without a unit: criteria
+    down, controls last, a column per image set, a row of panels for layers and one for filters.
+
+    part: predictions of one run at one epoch. level: q-values below it tell one from chance.
+    """
+    images = list(dict.fromkeys(part["images"]))
+    units = [unit for unit in ("layers", "filters") if ranked(part[part["units"] == unit])]
+    names = {unit: ranked(part[part["units"] == unit]) for unit in units}
+    left = label_width([name for listed in names.values() for name in listed])
+    width = max(1.7, min(3.4, (MAX_WIDTH - left - 0.3) / len(images) - 0.25))
+    heights = [0.21 * (len(names[unit]) + GAP) + 0.15 for unit in units]
+    fig, axes = axes_grid(
+        [[width] * len(images), heights],
+        left=left,
+        bottom=0.95,
+        top=0.35,
+        gap=(0.25, 0.75),
+        least=7.6,
+    )
+    for row, unit in zip(axes, units, strict=True):
+        place, y = {}, -1.0
+        for name in names[unit]:
+            y += 1 + GAP * (name in CONTROLS and not {*place} & {*CONTROLS} and bool(place))
+            place[name] = y
+        for ax, name in zip(row, images, strict=True):
+            rows = part[(part["units"] == unit) & (part["images"] == name)]
+            _draw(ax, rows[rows["criterion"].isin(place)], place, level=level)
+            ax.set_ylim(y + 0.6, -0.6)
+            ax.set_yticks(list(place.values()), list(place))
+            ax.set_title(f"{unit}, {'clean' if name == 'clean' else f'under {name}'}")
+            ax.set_xlabel("rank correlation with the accuracy lost")
+        hide_repeated([row])
+    common = {"marker": "D", "ms": 4.5, "lw": 1.4}
+    label = f"q < {level:.2g}"
+    handles = [
+        Line2D([], [], color=TOLD, label=f"criterion, {label}", **common),
+        Line2D([], [], color=TOLD, mfc="white", label="criterion, may be chance", **common),
+        Line2D([], [], color=CONTROL, label=f"control, {label} (hollow: may be chance)", **common),
+        Line2D([], [], color=GREY, marker=".", ls="", label="one seed"),
+        patch(CHANCE, "by chance"),
+        Line2D([], [], color=CEILING, lw=0.9, ls="--", label="what the true loss would reach"),
+    ]
+    legend(fig, handles, columns=3)
+    return fig
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float) -> None:
+    ax.axvline(0, color=GREY, lw=0.9)
+    if not len(rows):
+        ax.text(0, np.mean([*place.values()]), "not above chance:\nnothing to lose", ha="center")
+    whole = rows[rows["level"] == "all seeds"]
+    ax.axvline(whole["ceiling"].mean(), color=CEILING, lw=0.9, ls="--")
+    for row in whole.to_dict("records"):
+        name, y = row["criterion"], place[row["criterion"]]
+        colour = CONTROL if name in CONTROLS else TOLD
+        ax.barh(y, row["chance_high"] - row["chance_low"], 0.8, row["chance_low"], color=CHANCE)
+        of_seeds = rows[(rows["criterion"] == name) & (rows["level"] == "seed")]
+        dots = ax.plot(of_seeds["spearman"], [y] * len(of_seeds), ".", ms=5, color=GREY)
+        told = zip(of_seeds["seed"], of_seeds["spearman"], strict=True)
+        tips(dots[0], [minus(f"{name}, seed {seed}: {value:.2f}") for seed, value in told])
+        ends = [row["spearman_low"], row["spearman_high"]]
+        ax.plot(ends, [y, y], color=colour, lw=1.4)
+        face = colour if row["q_value"] < level else "white"
+        mark = ax.plot(row["spearman"], y, "D", ms=4.5, color=colour, mfc=face)
+        tips(mark[0], [_said(row, ends)])
+    ax.set_xlim(-1.05, 1.05)
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["\u22121", "\u22120.5", "0", "0.5", "1"])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", lw=0.5)
+
+
+def _said(row: dict, ends: list[float]) -> str:
+    """What a mark tells when it is pointed at."""
+    between = "" if np.isnan(ends[0]) else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
+    by_chance = f"by chance [{row['chance_low']:.2f}, {row['chance_high']:.2f}]"
+    n = f"n = {row['n']:.0f} {row['units']}, {count(range(row['seeds']), 'seed')}"
+    text = f"{row['criterion']}: {row['spearman']:.2f}{between}, q = {row['q_value']:.3f}"
+    return minus(f"{text}, {by_chance}, {n}")

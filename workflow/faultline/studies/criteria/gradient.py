@@ -1,0 +1,79 @@
+"""Criteria that go by the gradient of the cross-entropy with respect to the weights."""
+
+import torch
+from torch import Tensor, nn
+
+from faultline.networks.layers import weights
+from faultline.studies.criteria.data import Data, Score, gradients, image_gradients, unit_sums
+
+
+def relative_gradient(network: nn.Module, data: Data) -> dict[str, Score]:
+    """||g|| / ||w|| of the weights w of a layer and their gradient g on clean images (Lee et al.
+    2023, who go by it to choose what is fine-tuned).
+
+    Ours: several weights of a layer are one vector, biases are left out, a filter has the ratio of
+    its own weights, and where these are all 0 the ratio is 0.
+    """
+    layers = data.modules(network)
+    _, found = gradients(network, layers, data.images, data.labels)
+    scores = {}
+    for name, layer in layers.items():
+        own = weights(layer)
+        up, down = (
+            unit_sums(layer, {key: value**2 for key, value in part.items() if key in own})
+            for part in (found[name], own)
+        )
+        scores[name] = Score(_root(up.sum(), down.sum()).item(), _root(up, down))
+    return scores
+
+
+def _root(up: Tensor, down: Tensor) -> Tensor:
+    return torch.where(down > 0, (up / torch.where(down > 0, down, 1.0)).sqrt(), 0.0)
+
+
+def fisher(network: nn.Module, data: Data) -> dict[str, Score]:
+    """The mean squared gradient per parameter: the diagonal of the empirical Fisher information.
+
+    The square is taken image by image on clean images under their own labels, then the mean over
+    images and over the parameters of a layer or filter, biases included (ours).
+    """
+    layers = data.modules(network)
+    sums: dict[str, Tensor] = {}
+    for found in image_gradients(network, layers, data.images, data.labels):
+        for name, own in found.items():
+            square = unit_sums(layers[name], {key: value**2 for key, value in own.items()})
+            sums[name] = sums.get(name, 0.0) + square / len(data.images)
+    scores = {}
+    for name, layer in layers.items():
+        ones = {key: torch.ones_like(value) for key, value in layer.named_parameters()}
+        count = unit_sums(layer, ones)
+        scores[name] = Score((sums[name].sum() / count.sum()).item(), sums[name] / count)
+    return scores
+
+
+def taylor_clean(network: nn.Module, data: Data) -> dict[str, Score]:
+    """|sum of weight times gradient| per filter on clean images: to first order, how far the loss
+    moves when the filter is removed (Molchanov et al. 2019).
+
+    Ours: the size is taken image by image and then the mean over images, so that no score depends
+    on how images are dealt to batches; the filter's bias counts, as it is removed with it; a layer
+    has the sum of its filters.
+    """
+    return _taylor(network, data, data.images)
+
+
+def taylor_adversarial(network: nn.Module, data: Data) -> dict[str, Score]:
+    """As `taylor_clean`, on the attacked images (ours)."""
+    return _taylor(network, data, data.adversarial)
+
+
+def _taylor(network: nn.Module, data: Data, images: Tensor) -> dict[str, Score]:
+    layers = data.modules(network)
+    sums: dict[str, Tensor] = {}
+    for found in image_gradients(network, layers, images, data.labels):
+        for name, own in found.items():
+            parameters = dict(layers[name].named_parameters())
+            moved = {key: parameters[key] * gradient for key, gradient in own.items()}
+            size = unit_sums(layers[name], moved).abs() / len(images)
+            sums[name] = sums.get(name, 0.0) + size
+    return {name: Score(total.sum().item(), total) for name, total in sums.items()}

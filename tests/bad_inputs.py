@@ -33,6 +33,7 @@ from faults import (
     remove,
     restore,
     settle,
+    trace,
 )
 from PIL import Image
 from safetensors.torch import save_file
@@ -176,7 +177,7 @@ def told(said: str, named=("config key",)) -> str | None:
     """What is wrong with what a run that failed said: a traceback, or no line that names one of
     the names."""
     if "Traceback" in said:
-        return f"a traceback, {said.strip().splitlines()[-1]}"
+        return trace(said)
     lines = [line for line in said.splitlines() if line.strip().startswith(("error: ", "1 with "))]
     if not any(name in line for line in lines for name in named):
         return f"no line names {named[0]}: {said[-300:]!r}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from cluster import ENVIRONMENT, cluster, missing, run, wait
-from faults import Tally, differences, digests, jobs_of, remove
+from faults import Tally, differences, digests, jobs_of, remove, trace
 from support import Copy
 
 ON_SLURM = [
@@ -99,8 +99,7 @@ def disturb(reference: Copy, folder: Path, *, wanted: int, seed: str, deadline: 
             process.wait()
             text = (folder / "said").read_text(errors="replace")
             if "Traceback" in text:
-                last = text.strip().splitlines()[-1]
-                tally.fail(f"cluster: a traceback after {since}: {last}")
+                tally.fail(f"cluster: after {since}: {trace(text)}")
         run("scancel", "--full", "--user=root", check=False)
         last = copy.snakemake(*ON_SLURM, "--nolock")
         if last.returncode:

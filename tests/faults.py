@@ -202,3 +202,13 @@ def changed(config: dict, key: str, value) -> str:
         place = place.setdefault(parent, {})
     place[last] = value
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def trace(said: str) -> str:
+    """The first traceback of a text: where it was raised, and the error."""
+    lines = said[said.index("Traceback") :].splitlines()
+    where = [line.strip() for line in lines if line.lstrip().startswith("File ")][-1:]
+    errors = [
+        line for line in lines[1:] if re.match(r"[A-Za-z_.]*(Error|Exception|Interrupt)", line)
+    ]
+    return f"a traceback, {[*where, *errors[:1]]}"

@@ -21,6 +21,7 @@ from faults import (
     remove,
     send,
     settle,
+    trace,
     what_follows,
 )
 from support import Copy
@@ -175,9 +176,8 @@ class Kills:
         for text in texts:
             content = text.read_text(errors="replace") if text.exists() else ""
             if "Traceback" in content:
-                last = content.strip().splitlines()[-1]
                 place = text.relative_to(self.copy.folder)
-                self.tally.fail(f"kills: traceback in {place} after {self.since[-3:]}: {last}")
+                self.tally.fail(f"kills: {place} after {self.since[-3:]}: {trace(content)}")
 
     def compare(self) -> None:
         end_all(self.copy.folder, seconds=10)

@@ -25,5 +25,6 @@ rule all:
     """The whole run, up to its report."""
     default_target: True
     input:
-        REPORT,
+        rules.report.output,
+        TABLES.values(),
         BETWEEN,

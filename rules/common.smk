@@ -26,7 +26,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, coverage, kept, lock, stopping, warm
+from faultline.run import console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
 from faultline.run.places import check_results
 from faultline.run.plan import (
@@ -78,7 +78,8 @@ except UserError as error:
     origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
-RESULTS = config["results"].rstrip("/")
+RESULTS = made.folder_of(config)
+made.carry(RESULTS, digests=kept.folder_of(config))
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
@@ -92,7 +93,7 @@ REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
-# Files that no table is read from. A run asks for them, too: where a job failed or a file was lost,
+# All files between data and tables. A run asks for them, too: where a job failed or a file was lost,
 # Snakemake would otherwise take what was once made of it for up to date.
 BETWEEN = []
 SHOWN = {
@@ -143,6 +144,11 @@ onstart:
         # Snakemake has put a handler of its own in place.
         stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
+    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+        for line in console.reasons(workflow.dag):
+            logger.info(line)
+    if workflow.touch:  # whoever asks for this takes what is there for what would be made
+        made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:
         dag = workflow.dag
@@ -182,6 +188,11 @@ def memory(megabytes, *, per_input=0):
     )
 
 
+def outputs(rule, places):
+    """All that a rule makes at some places."""
+    return [file for pattern in rule.output for file in fill(pattern, places)]
+
+
 def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
     are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is
@@ -211,6 +222,12 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
 def chosen_images(wildcards):
     """The file of the images that ablated networks are judged on, where they are chosen by margin."""
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
+
+
+def shared_images(places):
+    """The files of images that all ablated networks of some checkpoints share."""
+    files = (adversarial_sets(each) + chosen_images(each) for each in places)
+    return [*dict.fromkeys(file for some in files for file in some)]
 
 
 def dropout_facts(wildcards):

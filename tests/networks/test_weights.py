@@ -94,6 +94,15 @@ def test_truncated_files(tmp_path):
         assert error_of(load_state_dict, path).startswith(f"{path}: cannot be read")
 
 
+def test_a_flipped_byte_of_a_tensor_is_seen(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"weight": torch.full((64,), 0.1)}, path)
+    whole = path.read_bytes()
+    at = whole.index(torch.full((64,), 0.1).numpy().tobytes()) + 100
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert "damaged, its part w/data/0 does not fit its checksum" in error_of(load_state_dict, path)
+
+
 @pytest.mark.parametrize(
     ("content", "holds"),
     [

@@ -55,7 +55,9 @@ def test_jobs_of_one_machine_take_different_devices(tmp_path):
 def snakemake(tmp_path):
     before = {number: signal.getsignal(number) for number in STOPPING}
     output, log = [str(tmp_path / "made.npz")], [str(tmp_path / "log")]
-    yield SimpleNamespace(output=output, log=log, config={"own_networks": {}})
+    yield SimpleNamespace(
+        output=output, log=log, input=[], config={"own_networks": {}, "results": "results"}
+    )
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -269,17 +269,17 @@ def test_large_inputs_are_read_once(monkeypatch):
     monkeypatch.setattr(kept, "QUIET", 0)
     large, folder = Path("results/digits/data.pt"), Path("results/.kept")
     large.write_bytes(bytes(2_000_000))
-    first = kept._remembered(large, folder)
+    first = kept.remembered(large, folder)
     (mark,) = (folder / ".digests").iterdir()
     mark.write_text(mark.read_text().replace(first, first[::-1]))
-    assert kept._remembered(large, folder) == first[::-1]  # it was not read
+    assert kept.remembered(large, folder) == first[::-1]  # it was not read
     times = large.stat()
     with large.open("r+b") as file:
         file.write(b"1")
     os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert kept._remembered(large, folder) not in (first, first[::-1])  # of the same size and time
+    assert kept.remembered(large, folder) not in (first, first[::-1])  # of the same size and time
     mark.write_text("no digest")
-    assert len(kept._remembered(large, folder)) == 64
+    assert len(kept.remembered(large, folder)) == 64
 
 
 def test_what_was_used_longest_ago_goes_first():

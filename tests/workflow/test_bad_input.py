@@ -14,6 +14,7 @@ from support import OWN_CODE, ROOT, SCHEMA, TINY, Code, error_of, idx
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
+from faultline.run.made import forget
 from faultline.studies.checks import resolve
 
 EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
@@ -505,7 +506,8 @@ def test_truncated_checkpoint(rerun):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     before = {path: path.stat().st_mtime_ns for path in rerun.files("results")}
     line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
-    assert f"{EPOCH}/checkpoint.pt" in line and "truncated" in line and "delete it" in line
+    assert f"{EPOCH}/checkpoint.pt" in line and "1000 bytes, but rule train" in line
+    assert "delete it and run again" in line
 
     lost = {
         path
@@ -524,6 +526,7 @@ def test_truncated_checkpoint(rerun):
 def test_checkpoint_that_carries_code(rerun, tmp_path):
     checkpoint = rerun.folder / EPOCH / "checkpoint.pt"
     checkpoint.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
+    forget([checkpoint])
     line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
     assert f"{EPOCH}/checkpoint.pt" in line and "code" in line
     assert not (tmp_path / "ran").exists()

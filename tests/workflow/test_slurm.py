@@ -218,5 +218,5 @@ def test_the_log_of_a_job_that_fails_is_shown(trainings):
     (trainings.folder / "results/digits/data.pt").write_bytes(b"truncated")
     failed = trainings.snakemake(*ON_SLURM, "--retries", "0", checkpoint("broken"))
     assert failed.returncode
-    assert "results/digits/data.pt: cannot be read, expected a prepared data set" in failed.stdout
+    assert "results/digits/data.pt: 9 bytes, but rule prepare_data wrote" in failed.stdout
     assert "make_network/broken/seed-0/epoch-40/train.log" in failed.stdout

@@ -1,6 +1,7 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
 import glob
+import hashlib
 import io
 import os
 import struct
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faultline.base.columns import NAMES
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
 
 
 @contextmanager
@@ -49,6 +50,15 @@ def remove_leftovers(path) -> None:
         left.unlink(missing_ok=True)
 
 
+def digest(path) -> str:
+    """Hexadecimal sha256 of a file; of a folder, of the names in it."""
+    if Path(path).is_dir():
+        names = sorted(entry.name for entry in Path(path).iterdir())
+        return hashlib.sha256("/".join(names).encode()).hexdigest()
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def save_tensors(content: dict, path) -> None:
     """Write a dict of tensors and plain values; the same content gives the same bytes."""
     import torch
@@ -74,18 +84,24 @@ def _interned(value):
 _ANEW = "delete it and run again to make it anew"
 
 
-def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
-    """Read what `save_tensors` wrote. `what` says what the file should hold, and `remedy` what to
-    do where it does not, for the error.
+def load_tensors(
+    path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW, sums: bool = False
+) -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
+    others, and `remedy` what to do where it does not, for the error. sums: hold each part against
+    the checksum that the file states, at which torch does not look.
 
-    Raises UserError when the file is missing, truncated, or carries anything but data.
+    Raises UserError when the file is missing, truncated, damaged, carries anything but data, or
+    lacks a key.
     """
     import pickle
 
     import torch
 
+    if sums and (part := _wrong_part(path)):
+        raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        found = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -100,6 +116,9 @@ def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
+    if lacking := [key for key in keys if not (isinstance(found, dict) and key in found)]:
+        raise UserError(f"{path}: holds no {some(lacking, 3)}, expected {what}; {remedy}")
+    return found
 
 
 def load_state_dict(path) -> dict:
@@ -123,7 +142,7 @@ def load_state_dict(path) -> dict:
                 f"{path}: cannot be read, expected {what} ({error}); {remedy}"
             ) from None
     else:
-        state = load_tensors(path, what, remedy=remedy)
+        state = load_tensors(path, what, remedy=remedy, sums=True)
     for key in ("state_dict", "model_state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -141,6 +160,21 @@ def load_state_dict(path) -> dict:
         )
     prefix = "module." * all(name.startswith("module.") for name in state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _wrong_part(path) -> str | None:
+    """The first part of a zip file, as torch writes them, with another checksum than is stated;
+    None where all are right, or where it is no such file."""
+    import struct
+    import zipfile
+    import zlib
+
+    known = (OSError, ValueError, RuntimeError, EOFError, LookupError)
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except (*known, struct.error, zlib.error, zipfile.BadZipFile):
+        return None
 
 
 def save_arrays(arrays: dict, path) -> None:

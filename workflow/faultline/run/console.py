@@ -16,7 +16,8 @@ from pathlib import Path
 from snakemake.logging import LogEvent
 from snakemake.settings.types import ExecMode
 
-from faultline.run import stopping
+from faultline.base.errors import some
+from faultline.run import made, stopping
 from faultline.run.warm import WHY_KILLED
 
 NOISE = (
@@ -29,6 +30,8 @@ SILENT = {
     *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
 }
 TARGETS = ("total", "all")
+NAMED = 3
+"""So many files are named, where there are many."""
 FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
 NO_SPACE = "no space left; free some and run again"
 LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
@@ -52,6 +55,31 @@ def install(workflow) -> "Console | None":
             handler.addFilter(console)
             return console
     return None
+
+
+def reasons(dag) -> list[str]:
+    """Why a run makes files again, each reason in a line; what follows from these is left out, and
+    what was never made before."""
+    found: dict[str, list[str]] = {}
+    for job in dag.needrun_jobs():
+        reason, files = dag.reason(job), job.output
+        changed = reason.params_changed
+        if lost := [file for file in reason.missing_output if made.beside(file).exists()]:
+            why, files = "they are missing", lost
+        elif changed or reason.code_changed or reason.software_stack_changed:
+            doubts = changed.only_old & made.DOUBTS
+            why = min(doubts) if doubts else "their settings or their code have changed"
+        elif reason.input_changed or reason.updated_input:
+            why = "their inputs have changed"
+        elif reason.incomplete_output:
+            why = "they were not finished"
+        else:
+            continue
+        found.setdefault(why, []).extend(map(str, files))
+    return [
+        f"made again, as {why}: {some(sorted(files), NAMED)}"
+        for why, files in sorted(found.items())
+    ]
 
 
 class Console(logging.Formatter):

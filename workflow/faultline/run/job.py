@@ -17,7 +17,7 @@ from pathlib import Path
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError
 from faultline.base.files import remove_leftovers, save_text
-from faultline.run import stopping
+from faultline.run import made, stopping
 from faultline.run.kept import Kept
 from faultline.run.warm import catch, hand_over
 
@@ -33,9 +33,11 @@ def job(snakemake, *, kept=False):
     wildcards and the user's functions alone.
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
-    the log; what the job took goes to a table beside it (see `used`). A UserError, a full disk, a
-    lack of memory or a signal that stops it ends the job with one line in the log, which Snakemake
-    shows because the profile asks for failed logs. It ends at once when Snakemake has ended.
+    the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
+    records of what was written, and outputs get theirs (see `run.made`). A UserError, a full disk,
+    a lack of memory or a signal that stops it ends the job with one line in the log, which
+    Snakemake shows because the profile asks for failed logs. It ends at once when Snakemake has
+    ended.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")
@@ -48,23 +50,30 @@ def job(snakemake, *, kept=False):
         redirect_stderr(log),
     ):
         try:
-            for path in (*snakemake.output, *snakemake.log, took):
+            made.forget(snakemake.output)
+            records = map(made.beside, snakemake.output)
+            for path in (*snakemake.output, *records, *snakemake.log, took):
                 remove_leftovers(path)
                 remove_leftovers(f"{path}.partial")
             store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
-            if store and store.found:
-                save_text(store.found, log_file)
-                save_text(used(snakemake, start, found=True), took)
-                sys.exit(0)
-            hand_over(store.told() if store else None)
-            catch(_stop)
-            plugins.NETWORKS.update(snakemake.config["own_networks"])
-            for note in store.notes if store else ():
-                print(note)
-            yield
-            if store:
-                store.put(log_file)
-            save_text(used(snakemake, start), took)
+            found = store.found if store else None
+            if not found:
+                hand_over(store.told() if store else None)
+                catch(_stop)
+            inputs = made.checked(snakemake.input, results=made.folder_of(snakemake.config))
+            if found:
+                print(found, end="")
+            else:
+                plugins.NETWORKS.update(snakemake.config["own_networks"])
+                for note in store.notes if store else ():
+                    print(note)
+                yield
+                if store:
+                    store.put(log_file)
+            made.record(snakemake, inputs)
+            save_text(used(snakemake, start, found=bool(found)), took)
+            if found:
+                sys.exit(0)  # past the block, which is not run
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not error.code:
                 raise

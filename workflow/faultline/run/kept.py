@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.base.files import atomic
+from faultline.base.files import atomic, digest
 from faultline.base.fingerprint import PACKAGE
 
 SOURCES = "FAULTLINE_SOURCES"
@@ -126,7 +126,7 @@ class Kept:
             ):
                 kept, temporary = self._entry / str(number), whole.enter_context(atomic(path))
                 shutil.copyfile(kept, temporary)  # a link would share its times with others
-                if _digest(temporary) != file["digest"]:
+                if digest(temporary) != file["digest"]:
                     raise ValueError(f"the bytes of {path} are others")
                 with contextlib.suppress(OSError):  # so that it takes no room of its own
                     _place(temporary, kept, link=True)
@@ -156,7 +156,7 @@ class Kept:
         try:
             for number, path in enumerate(self.job.output):
                 _place(Path(path), temporary / str(number))
-                files.append({"path": path, "digest": _digest(temporary / str(number))})
+                files.append({"path": path, "digest": digest(temporary / str(number))})
             entry = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "log": log, "files": files}
             (temporary / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
             _drop(self._entry)
@@ -182,7 +182,7 @@ class Kept:
         job = self.job
         inputs = {
             name: [
-                [self._relative(path), _remembered(Path(path), self.folder)]
+                [self._relative(path), remembered(Path(path), self.folder)]
                 for path in ([value] if isinstance(value, str) else value)
             ]
             for name, value in job.input.items()
@@ -235,25 +235,22 @@ def _state(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remembered(path: Path, folder: Path) -> str:
-    """The digest of a file; of a large one, from the last time unless it was written to since."""
+def remembered(path: Path, folder: Path) -> str:
+    """The digest of a file; of a large one, from the last time unless it was written to since, as
+    the folder of what is kept tells."""
     now, state = time.time_ns(), _state(path)
     if state[0] < LARGE:
-        return _digest(path)
+        return digest(path)
     mark = _mark(folder, "digests", path)
     with contextlib.suppress(OSError, ValueError):
-        *known, digest = json.loads(mark.read_text())
+        *known, found = json.loads(mark.read_text())
         if known == state:
-            return digest
-    digest = _digest(path)
+            return found
+    found = digest(path)
     if max(state[1:3]) < now - QUIET and _state(path) == state:
-        _write(json.dumps([*state, digest]), mark)
-    return digest
+        with contextlib.suppress(OSError):  # it will be read again
+            _write(json.dumps([*state, found]), mark)
+    return found
 
 
 def _mark(folder: Path, kind: str, path) -> Path:

@@ -362,6 +362,18 @@ class Plan:
             return None
         return chosen["of"], self.training(chosen["of"])["epochs"][-1]
 
+    def listed(self) -> list[dict]:
+        """The checkpoints whose relative errors say which layers other trainings, and the searches
+        for their settings, regularise."""
+        places = []
+        for place in self.checkpoints("last"):
+            if standard := self.standard_checkpoint(place["training"]):
+                tune = self.training(place["training"])["tune"] or {}
+                seeds = [place["seed"], *(tune["seeds"] if tune.get("grid") else ())]
+                of = dict(zip(("training", "epoch"), standard, strict=True))
+                places += with_each([place | of], "seed", seeds)
+        return places
+
     def given_weights(self, network: str, training: str, epoch: int) -> str | None:
         """The user's weights, where a training starts from some and this is its first segment."""
         settings = self.training(training)

@@ -150,7 +150,7 @@ def configs(tally: Tally, copy: Copy, *, rng: Random, wanted: int, deadline: flo
         tally.add("mutated configs", problem and f"{what}: {problem}")
         if outcome == "accepted":
             accepted.append((what, config))
-    right, few = copy.config(), max(1, wanted // 50)
+    right, few = copy.config(), max(1, wanted // 100)
     for what, config in rng.sample(accepted, min(few, len(accepted))):
         copy.configure(config)
         done = copy.snakemake("-n")
@@ -644,15 +644,15 @@ def spoil(reference: Copy, folder: Path, *, wanted: int, seed: str, deadline: fl
     configs(tally, copy, rng=rng, wanted=3 * wanted, deadline=deadline)
     given = {"rng": rng, "deadline": deadline}
     os.chdir(folder)
-    between(tally, copy, reference, wanted=wanted * 3 // 5, **given)
+    between(tally, copy, reference, wanted=wanted * 7 // 10, **given)
     metadata(
         tally, reference, folder / "lost", wanted=1 if quick else len(CHANGES), deadline=deadline
     )
     if not quick:
         at_once(tally, reference, folder / "once", wanted=6, **given)
-        full_disk(tally, reference, folder / "disk", wanted=10, **given)
+        full_disk(tally, reference, folder / "disk", wanted=6, **given)
         users(tally, make_own(folder / "own"), wanted=wanted, **given)
-        mended(tally, copy, reference, wanted=wanted // 6, **given)
+        mended(tally, copy, reference, wanted=wanted // 10, **given)
     os.chdir("/")
     shutil.rmtree(folder, ignore_errors=True)
     return tally

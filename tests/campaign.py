@@ -26,6 +26,7 @@ import bad_inputs
 import cluster_faults
 import kills
 from faults import Tally, make_reference
+from support import Copy
 
 LANES = 2
 """Parts of the campaign at once, and the parts that kills are tried in."""
@@ -63,7 +64,9 @@ def main() -> int:
     folder = Path(args.folder or tempfile.mkdtemp(prefix="campaign-")).resolve()
     folder.mkdir(exist_ok=True)
     os.environ.pop("FAULTLINE_WARM", None)
-    reference = make_reference(folder / "reference")
+    reference = Copy(folder / "reference")
+    if not reference.folder.exists():
+        make_reference(reference.folder)
     lanes = 1 if args.quick else LANES
     parts = []
     if args.cluster:

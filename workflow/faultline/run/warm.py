@@ -179,7 +179,9 @@ def _run(connection: socket.socket) -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        traceback.print_exc()
+        # Where that process was killed, Snakemake may have removed the script before it was read.
+        if not select.select([connection], [], [], 0)[0]:
+            traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(OSError):

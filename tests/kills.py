@@ -165,7 +165,7 @@ class Kills:
     def _ended(self, process, struck: str | None, said: Path, begun: dict) -> None:
         what = struck or "jobs alone"
         try:
-            process.wait(PATIENCE if struck is None or "jobs start" in struck else 30)
+            process.wait(PATIENCE)
         except Exception:
             self.tally.fail(f"kills: Snakemake does not end after {self.since[-3:]}")
         if self.rng.random() < 0.5 or process.poll() is None:  # else the next run begins at once

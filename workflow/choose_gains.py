@@ -36,7 +36,7 @@ with job(snakemake, kept=True):
         labels,
         policies=params.policies,
         strengths=params.strengths,
-        attacks=crafters(params.attacks, dataset, seed=state["seed"]),
+        attacks=crafters(params.attacks, dataset, seed=state["seed"], until_fooled=True),
         seed=state["seed"],
     )
     gains = tuned_gains(filters, tried, strengths=params.strengths, seed=state["seed"])

@@ -23,7 +23,7 @@ with job(snakemake, kept=True):
     network = remedied(network, {layer: torch.tensor([*gain]) for layer, gain in of_layers})
 
     images, labels = test_images(dataset)
-    attacks = crafters(params.attacks, dataset, seed=state["seed"])
+    attacks = crafters(params.attacks, dataset, seed=state["seed"], until_fooled=True)
     correct = judge(network, images, labels, attacks=attacks)
     save_table(pd.DataFrame(counted(correct)).assign(strength=strength), snakemake.output.result)
     save_arrays(pack(correct), snakemake.output.correct)

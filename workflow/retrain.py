@@ -49,7 +49,7 @@ with job(snakemake, kept=True):
     history = pd.DataFrame(history)
 
     images, labels = test_images(dataset)
-    attacks = crafters(params.attacks, dataset, seed=state["seed"])
+    attacks = crafters(params.attacks, dataset, seed=state["seed"], until_fooled=True)
     correct = judge(network, images, labels, attacks=attacks)
 
     counts = {

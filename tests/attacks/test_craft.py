@@ -12,6 +12,7 @@ from faultline.attacks.ascent import apgd, fgsm, input_gradient, pgd, random_sta
 from faultline.attacks.checks import CHECK_MEANINGS
 from faultline.attacks.craft import PERTURB, attack_curve, craft
 from faultline.attacks.selfchecks import checks
+from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.networks.evaluation import evaluation, predict
 
@@ -295,6 +296,36 @@ def test_apgd_against_the_algorithm_image_by_image(models, norm, steps, model):
         part = slice(i, i + 1)
         expected = naive_apgd(network, images[part], labels[part], **given, start=start[part])
         torch.testing.assert_close(row[None], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_until_fooled_fools_the_same_images_at_less_cost(models, norm):
+    network, images, labels, bounds = models["conv"]
+    network, images = network.double().eval(), images.double()
+    eps = 0.12 if norm == "linf" else 0.8
+    given = {"eps": eps, "norm": norm, "steps": 20, "bounds": bounds}
+    given["start"] = random_start(images.shape, eps=eps, norm=norm, seed=4).double()
+    before = pace.images()
+    whole = apgd(network, images, labels, **given)
+    between = pace.images()
+    ours = apgd(network, images, labels, **given, until_fooled=True)
+    assert pace.images() - between < 0.8 * (between - before)
+    right = predict(network, whole).argmax(1) == labels
+    assert 0 < right.sum() < len(labels)
+    assert torch.equal(predict(network, ours).argmax(1) == labels, right)
+    torch.testing.assert_close(ours[right], whole[right], rtol=0, atol=1e-9)
+    assert (sizes(ours - images, norm) <= eps + 1e-9).all()
+    # whatever becomes of the others
+    for i in (~right).nonzero().flatten()[:5].tolist():
+        part = slice(i, i + 1)
+        alone = given | {"start": given["start"][part]}
+        found = apgd(network, images[part], labels[part], **alone, until_fooled=True)
+        torch.testing.assert_close(found, ours[part], rtol=0, atol=1e-9)
+    # all images fooled at the start
+    wrong = predict(network, whole).argmax(1)
+    began = pace.images()
+    apgd(network, whole, (wrong + 1) % 10, **given | {"start": 0 * whole}, until_fooled=True)
+    assert pace.images() - began == len(whole)
 
 
 def test_apgd_is_never_worse_than_its_start_and_better_with_steps(models):

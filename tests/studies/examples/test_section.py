@@ -61,6 +61,23 @@ def test_the_numbers_are_below_the_pictures():
     assert "averaged down" in said(section(make_examples(2, side=64), make_config()))
 
 
+def test_a_page_of_many_networks_shows_fewer_pictures(monkeypatch):
+    one = make_examples()
+    tables = {
+        name: pd.concat([table.assign(network=f"network {i}") for i in range(3)])
+        for name, table in one.items()
+    }
+    whole = section(one, make_config())["blocks"][0]
+    monkeypatch.setattr("faultline.studies.examples.section.ROOM", 60_000)
+    for block in section(tables, make_config())["blocks"]:
+        for figure, before in zip(block["figures"], whole["figures"], strict=True):
+            assert 1 <= figure["svg"].count("<img") < before["svg"].count("<img")
+        assert "n = 10; " in block["figures"][0]["caption"]
+        assert " Shown are " in block["figures"][0]["caption"]
+        assert " shown; " in block["figures"][1]["svg"]
+    assert " Shown are " not in whole["figures"][0]["caption"]
+
+
 def test_there_is_no_section_without_examples():
     empty = {"examples": pd.DataFrame(), "lost_images": pd.DataFrame()}
     assert section(empty, make_config()) is None

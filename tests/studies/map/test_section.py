@@ -17,6 +17,7 @@ from torch import nn
 
 from faultline.ablation.graph import graph, weight_norms
 from faultline.networks.registry import build
+from faultline.report import render as render_module
 from faultline.report.render import load_look, render
 from faultline.studies.map.drawing import fault_map
 from faultline.studies.map.measures import layer_correlations, layer_measures
@@ -307,3 +308,26 @@ def test_the_map_is_saved_whole(tmp_path):
     page = make_page(make_tables("squeezenet1_1", seeds=(0,)), make_config(seeds=[0]))
     dom = opened(page.replace("</body>", f"{SAVE}</body>"), tmp_path)
     assert re.search(r'data-found="(.*?)"', dom)[1] == "0 26 true"
+
+
+PACKED = """<script>
+const wait = setInterval(() => {
+  if (document.querySelector("[data-packed]")) return;
+  const select = document.querySelector(".faultmap .switch select");
+  select.value = 0;
+  select.dispatchEvent(new Event("change"));
+  document.body.dataset.found = document.querySelector(".shown").textContent;
+  clearInterval(wait);
+});
+</script>"""
+
+
+@browser
+def test_the_map_of_a_large_page_is_unpacked_and_switches(monkeypatch, tmp_path):
+    packed = functools.partial(render_module.packed, plain=0)
+    monkeypatch.setattr(render_module, "packed", packed)
+    page = make_page(make_tables(), make_config())
+    assert "data-packed=" in page and '<div class="faultmap"' not in page
+    dom = opened(page.replace("</body>", f"{PACKED}</body>"), tmp_path)
+    found = re.search(r'data-found="(.*?)"', dom)[1]
+    assert found.startswith("S_clean at epoch 3, all seeds: ")

@@ -44,7 +44,6 @@ def ablations(job) -> Callable[..., Facts]:
     images = {"clean": clean}
     for name, stored in _stored(job, device).items():
         images[name] = stored[sample["index"]] if sample else stored
-    attacks = crafters(sets["recrafted"], dataset, seed=state["seed"])
     known = layers_of(network, norms=True)
 
     def ablate(
@@ -63,6 +62,9 @@ def ablations(job) -> Callable[..., Facts]:
             in_use = used(network, clean[:1])
             layers = [name for name in layers_of(network) if name in in_use]
         chosen = {name: known[name] for name in layers}
+        attacks = crafters(
+            sets["recrafted"], dataset, seed=state["seed"], until_fooled=max(tops) == 1
+        )
         facts = sweep(
             network,
             make(chosen),

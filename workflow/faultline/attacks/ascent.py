@@ -210,13 +210,16 @@ def apgd(
     steps: int,
     bounds: Bounds,
     start: Tensor,
+    until_fooled: bool = False,
 ) -> Tensor:
     """Auto-PGD on the cross-entropy (Croce & Hein 2020): the best point that was visited.
 
     Best is misclassified rather than not, and then of the highest loss. Steps start at 2 eps with a
     momentum of 0.25 and are halved, image by image, where a period brought too little; periods are
-    shares of this call's steps. start: perturbations [n, ...] in the ball.
+    shares of this call's steps. start: perturbations [n, ...] in the ball. until_fooled: an image
+    is done with the first point at which it is misclassified, for who asks whether it can be.
     """
+    found, place = torch.empty_like(images), torch.arange(len(images), device=images.device)
 
     def inside(x):
         return _clip(images + _project(x - images, eps, norm), bounds)
@@ -240,6 +243,17 @@ def apgd(
         period, waited = max(int(FIRST * steps), 1), 0
         shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
         for number in range(1, steps + 1):
+            if until_fooled and result_fooled.any():
+                found[place] = result
+                left = ~result_fooled
+                if not left.any():
+                    return found
+                place, images, labels = place[left], images[left], labels[left]
+                x, previous, loss, gradient = x[left], previous[left], loss[left], gradient[left]
+                best, best_loss, best_gradient = best[left], best_loss[left], best_gradient[left]
+                result, result_loss = result[left], result_loss[left]
+                result_fooled, step, rising = result_fooled[left], step[left], rising[left]
+                kept_step, kept_loss = kept_step[left], kept_loss[left]
             momentum = 0.25 if number > 1 else 0.0
             ahead = inside(x + eps * per_image(step, x) * _direction(gradient, norm))
             moved = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous))
@@ -265,4 +279,5 @@ def apgd(
                 loss = torch.where(halved, best_loss, loss)
                 rising = torch.zeros_like(rising)
                 period, waited = max(period - shorter, shortest), 0
-    return result
+    found[place] = result
+    return found

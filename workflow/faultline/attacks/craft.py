@@ -64,9 +64,9 @@ def _pgd(network, images, labels, *, attack, eps, bounds, start):
     )
 
 
-def _apgd(network, images, labels, *, attack, eps, bounds, start):
+def _apgd(network, images, labels, *, attack, eps, bounds, start, until_fooled=False):
     given = {"norm": attack["norm"], "steps": attack["steps"], "bounds": bounds, "start": start}
-    return apgd(network, images, labels, eps=eps, **given)
+    return apgd(network, images, labels, eps=eps, **given, until_fooled=until_fooled)
 
 
 def _own(function, network, images, labels, *, attack, eps, bounds, start):
@@ -142,6 +142,7 @@ def craft(
     batch_size: int = 500,
     std: Sequence[float] | Tensor | None = None,
     progress: Callable[[int], object] | None = None,
+    until_fooled: bool = False,
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
@@ -152,12 +153,15 @@ def craft(
     normalised_units. With normalised_units, eps is in units of the input divided by its std
     [channels] and bounds do not apply: only to repeat the notebook of Pravin et al. 2024.
     progress: called with the number of images done since the last call.
-    batch_size: at most; large images go in smaller batches.
+    batch_size: at most; large images go in smaller batches. until_fooled: APGD leaves an image as
+    soon as it is misclassified, for who asks no more; other attacks go on as they are defined.
     UserError where the attack's settings are unknown or clash.
     """
     perturb, attack, bounds = resolve_method(attack, bounds)
     if eps == 0:
         return images.clone()
+    if until_fooled and perturb is _apgd:
+        perturb = partial(_apgd, until_fooled=True)
     radius = eps * pixel_units(std, images) if attack.get("normalised_units") else eps
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     starts = [None] * len(images.split(batch_size))
@@ -217,6 +221,7 @@ def attack_curve(
             batch_size=batch_size,
             std=std,
             progress=progress,
+            until_fooled=value != eps,
         )
         correct[value] = (predict(network, crafted).argmax(1) == labels).cpu().numpy()
         if value == eps:

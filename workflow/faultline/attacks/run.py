@@ -47,8 +47,13 @@ def attacked(
     return Attacked(rows, found, correct)
 
 
-def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:
-    """attack -> function (network, images, labels) -> adversarial images at its own eps."""
+def crafters(
+    attacks: dict[str, dict], dataset: DataSet, *, seed: int, until_fooled: bool = False
+) -> dict:
+    """attack -> function (network, images, labels) -> adversarial images at its own eps.
+
+    until_fooled: as for `craft`, where nothing but the correctness on these images is asked for.
+    """
     return {
         name: partial(
             craft,
@@ -57,6 +62,7 @@ def crafters(attacks: dict[str, dict], dataset: DataSet, *, seed: int) -> dict:
             bounds=dataset.bounds,
             seed=seed_of("attack", name, seed),
             std=dataset.std,
+            until_fooled=until_fooled,
         )
         for name, attack in attacks.items()
     }

@@ -37,7 +37,7 @@ GLANCE = "glance"
 """The section that is the first screen."""
 
 
-PLAIN_BYTES = 1_000_000
+PLAIN_BYTES = 500_000
 """Of figures that a page holds as they are."""
 
 
@@ -144,11 +144,11 @@ def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
         for block in section["blocks"]:
             for figure in block["figures"]:
                 plain -= len(figure["svg"])
-                height = re.search(r'height="([\d.]+pt)"', figure["svg"])
+                height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure["svg"])
                 if plain < 0 and height:
                     small = zlib.compress(figure["svg"].encode(), 9)
                     figure["packed"] = base64.b64encode(small).decode()
-                    figure["height"] = height[1]
+                    figure["height"] = height[1] + (height[2] or "px")
     return sections
 
 

@@ -31,8 +31,21 @@ def fit(svg: str) -> str:
 
 
 def _short(path: str) -> str:
-    path = re.sub(r"(\.\d\d)\d+", r"\1", path).replace("\n", "")
-    return re.sub(r" ?([MLCQz]) ?", r"\1", path)
+    """Curves with two decimals; lines with one, from point to point, which packs far better."""
+    if re.search("[CQ]", path):
+        path = re.sub(r"(\.\d\d)\d+", r"\1", path).replace("\n", "")
+        return re.sub(r" ?([MLCQz]) ?", r"\1", path)
+    made, x, y = "", 0, 0  # in tenths
+    for command, *point in re.findall(r"([MLz]) ?(?:([-\d.e]+) ([-\d.e]+))?", path):
+        if command == "z":
+            made += "z"
+            continue
+        before, (x, y) = (x, y), (round(10 * float(value)) for value in point)
+        if command == "M":
+            made += f"M{x / 10:g} {y / 10:g}"
+        else:
+            made += f"l{(x - before[0]) / 10:g} {(y - before[1]) / 10:g}"
+    return f' d="{made}"'
 
 
 def _with_tips(svg: str) -> str:

@@ -1,6 +1,6 @@
 // Switches each fault map between its scores, epochs and seeds, and saves it. It draws what
 // faultline/studies/map/drawing.py draws; the data stand in the page beside each map.
-for (const map of document.querySelectorAll(".faultmap")) {
+const equipMap = (map) => {
   const data = JSON.parse(map.querySelector("script").textContent);
   const tenths = (x) => String(Math.round(x * 10) / 10);
   const signed = (value, step, digits) => {
@@ -124,4 +124,5 @@ for (const map of document.querySelectorAll(".faultmap")) {
   button.append("SVG");
   bar.append(button);
   map.insertBefore(bar, map.querySelector(".shown"));
-}
+};
+for (const map of document.querySelectorAll(".faultmap")) equipMap(map);

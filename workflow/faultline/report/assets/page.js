@@ -166,7 +166,9 @@ const equipFigures = async () => {
   for (const box of document.querySelectorAll("[data-packed]")) {
     await new Promise((resolve) => setTimeout(resolve));
     await unpack(box);
-    equipFigure(box.parentElement);
+    const map = box.querySelector(".faultmap");
+    if (map) equipMap(map);
+    else equipFigure(box.parentElement);
   }
 };
 equipFigures();

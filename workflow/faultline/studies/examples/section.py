@@ -11,13 +11,21 @@ from faultline.studies.examples.pictures import SIDE
 SHOWN = 84
 """Length of the longer side of a picture on the page, at most (CSS pixels)."""
 
+ROOM = 450_000
+"""Characters of all pictures of a page, shared by its networks."""
+
 
 def section(tables: dict, config: dict) -> dict | None:
     """None where no network has images that it classifies correctly."""
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["examples"])):
+    blocks, every = [], list(page.runs(tables["examples"]))
+    for index, (run, part) in enumerate(every):
+        room = ROOM // len(every)
         lost = page.of(tables["lost_images"], part)
-        figures = [_under_attack(part, name=f"examples-{index}", run=run)]
+        if len(lost):
+            begun = lost["picture"].str.len().cumsum()
+            lost = lost.assign(picture=lost["picture"].where(begun <= room // 3, ""))
+            room -= min(begun.iloc[-1], room // 3)
+        figures = [_under_attack(part, name=f"examples-{index}", run=run, room=room)]
         if len(lost):
             figures.append(_lost(lost, config, name=f"lost-{index}", run=run))
         blocks.append(page.block(run, figures=figures))
@@ -33,7 +41,11 @@ def section(tables: dict, config: dict) -> dict | None:
     )
 
 
-def _under_attack(part: pd.DataFrame, *, name: str, run: str) -> dict:
+def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> dict:
+    """With as many images as have pictures of at most so many characters together."""
+    sizes = (part["picture"] + part["difference"]).str.len().groupby(part["index"], sort=False)
+    n, begun = part["index"].nunique(), sizes.sum().cumsum()
+    part = part[part["index"].isin(begun.index[(begun <= room) | (begun == begun.iloc[0])])]
     rows = []
     for attack, of_attack in part.groupby("attack", sort=False):
         clean = attack == "none"
@@ -55,13 +67,14 @@ def _under_attack(part: pd.DataFrame, *, name: str, run: str) -> dict:
             ]
             rows.append(_row("difference", f"\u00d7 {first['magnified']:.3g}", cells))
     one = part.iloc[0]
-    large = max(one["height"], one["width"]) == SIDE
+    large, shown = max(one["height"], one["width"]) == SIDE, part["index"].nunique()
     return _figure(
         rows,
         name=name,
         caption=f"{run}, training {one['training']}, seed {one['seed']}, epoch {one['epoch']}: the "
         f"first test image of each class that the network classifies correctly, "
-        f"n = {part['index'].nunique()}; each attack crafted for them anew."
+        f"n = {n}; each attack crafted for them anew."
+        + (f" Shown are {shown}, as a page of many networks has little room." if shown < n else "")
         + (" Larger images are averaged down." if large else ""),
         read="Below a picture: its label \u2192 what the network says, in bold where that is "
         "wrong, and how sure it is (softmax). Differences are the adversarial image less the test "

@@ -72,6 +72,7 @@ ATTACK = f"{RESULTS}/{results.ATTACK}"
 LAYER = f"{RESULTS}/{results.LAYER}"
 OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
 RETRAINING = f"{RESULTS}/{results.RETRAINING}"
+PICKED = f"{RESULTS}/{results.PICKED}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
@@ -137,6 +138,8 @@ wildcard_constraints:
     training="[A-Za-z0-9_-]+",
     attack="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
+    recipe="[a-z-]+",
+    criterion="[A-Za-z_][A-Za-z0-9_]*(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
     ablation="[A-Za-z0-9_-]+",
     unit="layers|filters|bands",

@@ -6,8 +6,10 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.studies.criteria.figures import prediction_chart
+from faultline.report.comparison import told
+from faultline.studies.criteria.figures import answer_chart, prediction_chart
 from faultline.studies.criteria.names import CONTROLS
+from faultline.studies.criteria.use import PAIR, REFERENCES
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
@@ -151,3 +153,144 @@ def _n(part: pd.DataFrame) -> str:
     whole = _whole(part)
     counts = [f"{rows['n'].max():.0f} {unit}" for unit, rows in whole.groupby("units", sort=False)]
     return f"n = {page.listed(counts)}"
+
+
+# The answer
+
+
+def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
+    level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
+    if len(table := _answered(tables, level=level)):
+        gained = _trained(tables)
+        chart = page.figure(
+            answer_chart(table, level=level),
+            name="referee",
+            alt="Agreement, gain and cost of each criterion on each data set and network",
+            caption=f"Agreement: Spearman's rank correlation, over layers, with the accuracy lost "
+            "when they are removed. Gain: accuracy after training what the criterion picks less "
+            f"that of random layers, in points, mean over seeds; {page.n(gained)}, "
+            f"{page.count(range(use['random_draws']), 'draw')} at random per seed. Bold: q below "
+            f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "
+            f"{_compared(tables)} comparisons. Images passed: through the network for the "
+            "criterion, forwards and back, mean over runs.",
+            read="A criterion that finds what matters is blue on the left; one that is of use is "
+            "blue on the right too, and more so than the controls at the bottom, which see no "
+            "image.",
+        )
+        columns = {
+            **{name: name for name in RUN},
+            "criterion": "criterion",
+            "picks": ("criterion", lambda name: _picks(name, use)),
+            "images": "images",
+            "agreement": ("agreement", page.number),
+            "over seeds": ("agreement_low", "agreement_high", page.bracket),
+            "its q": ("agreement_q", page.small),
+            "recipe": "recipe",
+            "accuracy": ("accuracy", page.percent),
+            "gain (points)": ("gain", page.points),
+            "its interval": ("gain_low", "gain_high", page.interval),
+            "q": ("gain_q", page.small),
+            "detectable": ("detectable", page.points),
+            "seeds": "seeds",
+            "images passed": (
+                "passes",
+                lambda cost: "part of the run" if pd.isna(cost) else f"{cost:,.0f}",
+            ),
+        }
+        numbers = page.table("Every criterion", table, columns, source="referee.tsv")
+        blocks = [page.block("All runs", figures=[chart], notes=_notes(tables), tables=[numbers])]
+    intro = (
+        f"What each criterion picks, its highest scores or, as the authors of some do, its lowest, "
+        f"holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
+        f"{page.epochs(use['epochs'])} while all other layers are frozen. Test images judge, which "
+        "chose nothing. The control trains as many parameters of random layers."
+    )
+    return page.section(
+        "referee",
+        "Is what criteria pick worth training?",
+        intro=intro,
+        blocks=blocks,
+        needs="criteria.use.recipes",
+    )
+
+
+def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """Which criteria pick what is worth more training than random layers, in a sentence."""
+    level = 1 - config["scores"]["confidence"]
+    if not len(table := _answered(tables, level=level)):
+        return
+    text = ""
+    for recipe, part in table.groupby("recipe", sort=False):
+        better = part[part["told"] & (part["gain"] > 0)].sort_values("gain", ascending=False)
+        worse = part[part["told"] & (part["gain"] < 0)].sort_values("gain")
+        text += f"Trained with {recipe}, of {page.count(part, 'comparison')} with random layers "
+        text += f"{len(better)} are better{_some(better)} and {len(worse)} worse{_some(worse)}. "
+    spread = page.points(table["detectable"].median())
+    beyond = f" (half of them would have been from {spread} points on)" if spread != "n/a" else ""
+    seeds = page.count(range(int(table["seeds"].max())), "seed")
+    text += (
+        f"The others are not told from random{beyond}. {page.n(_trained(tables)).split(',')[0]}, "
+        f"{seeds}; q: Benjamini-Hochberg over {_compared(tables)} comparisons."
+    )
+    yield "Is what criteria pick worth training?", text
+
+
+def _answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
+    """The referee's table at each run's last epoch, with `run` and `told`."""
+    table = tables["referee"]
+    if not len(table):
+        return table
+    table = table[table["epoch"] == table.groupby(RUN)["epoch"].transform("max")]
+    names = RUN if len(table["training"].unique()) > 1 else RUN[:2]
+    said = {
+        key: told(rows, level=level)[2]
+        for key, rows in tables["criteria_gains"].groupby([*PAIR, "recipe"])
+    }
+    keys = table[[*PAIR, "recipe"]].itertuples(index=False, name=None)
+    return table.assign(
+        run=table[names].agg(" \u00b7 ".join, axis=1),
+        told=[said[key] in ("better", "worse") for key in keys],
+    )
+
+
+def _some(rows: pd.DataFrame) -> str:
+    """What criteria, on what, gain how much; the largest three."""
+    named = [
+        f"{row['criterion']} on {row['run']}, {row['images']}: {page.points(row['gain'])} points "
+        f"{page.interval(row['gain_low'], row['gain_high'])}"
+        for row in rows.head(3).to_dict("records")
+    ]
+    more = f", and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return f" ({page.listed(named)}{more})" if named else ""
+
+
+def _picks(name: str, use: dict) -> str:
+    return "lowest" if name in use["lowest"] else "highest"
+
+
+def _trained(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return tables["criteria_use"]
+
+
+def _compared(tables: dict[str, pd.DataFrame]) -> int:
+    """How many gains are corrected together."""
+    return int(_whole(tables["criteria_gains"])["p_value"].count())
+
+
+def _notes(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """What training everything or nothing gives, and how many parameters were trained."""
+    notes, whole = [], _whole(tables["criteria_gains"])
+    for name in REFERENCES:
+        rows = whole[whole["criterion"] == name]
+        texts = [
+            f"{page.listed(row[key] for key in (*RUN[:2], 'recipe', 'images'))}: "
+            f"{page.points(row['difference'])} {page.interval(row['ci_low'], row['ci_high'])}"
+            for row in rows.to_dict("records")
+        ]
+        what = {"none": "Nothing", "full": "Everything"}[name]
+        notes.append(f"{what} trained less random layers, points: {'; '.join(texts)}.")
+    part = _trained(tables)
+    shares = (part["trained"] / part["trainable"])[~part["criterion"].isin(REFERENCES)]
+    notes.append(f"Trained: {100 * shares.min():.2f} to {100 * shares.max():.2f} % of parameters.")
+    return notes

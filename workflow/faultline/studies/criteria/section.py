@@ -102,34 +102,33 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
     for run, part in page.runs(tables["predictions"]):
         part = _whole(canvas.last_epoch(part))
         texts = [
-            _answer(rows, unit, images, level=level)
-            for unit in ("layers", "filters")
-            for images, rows in part[part["units"] == unit].groupby("images", sort=False)
+            _answer(rows, unit, level=level) for unit, rows in part.groupby("units", sort=False)
         ]
         seeds = page.count(range(part["seeds"].max()), "seed")
-        corrected = (
-            f"({seeds}; q: Benjamini-Hochberg over {_tests(tables)} predictions of the run.)"
+        texts.append(
+            f"({seeds}; q: Benjamini-Hochberg over {_tests(tables)} predictions of the run; at "
+            "best: what the true loss would reach, as these test images measure it.)"
         )
-        yield (
-            f"Which criterion finds what matters, {run}",
-            " ".join([*filter(None, texts), corrected]),
-        )
+        yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts))
 
 
-def _answer(rows: pd.DataFrame, unit: str, images: str, *, level: float) -> str:
-    criteria, controls = rows[~rows["criterion"].isin(CONTROLS)], rows["criterion"].isin(CONTROLS)
-    if not len(criteria):
+def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
+    """Of one kind of units."""
+    control = rows["criterion"].isin(CONTROLS)
+    if control.all():
         return ""
-    told = criteria[(criteria["q_value"] < level) & (criteria["spearman"] > 0)]
-    told = told.sort_values("spearman", ascending=False)
-    known = rows[controls & (rows["q_value"] < level) & (rows["spearman"] > 0)]
-    under = "on clean images" if images == "clean" else f"under {images}"
-    names = page.listed(_named(row) for row in told.to_dict("records")) or "none"
-    text = f"Which {unit} cost most {under} is told better than chance by {names}"
-    text += f" ({len(told)} of {len(criteria)} criteria)"
-    if len(known):
-        text += f"; but so do controls: {page.listed(known['criterion'])}"
-    return text + "."
+    better = (rows["q_value"] < level) & (rows["spearman"] > 0)
+    said = []
+    for images, part in rows.groupby("images", sort=False):
+        told = part.loc[(better & ~control)[part.index]].sort_values("spearman", ascending=False)
+        names = page.listed(_named(row) for row in told.to_dict("records")) or "none"
+        beside = page.listed(part.loc[(better & control)[part.index], "criterion"])
+        text = "on clean images " if images == "clean" else f"under {images} "
+        text += names + (f", but so do the controls {beside}" if beside else "")
+        said.append(f"{text} (at best {page.number(part['ceiling'].mean())})")
+    count = rows.loc[~control, "criterion"].nunique()
+    start = f"Of {count} criteria, these tell better than chance which {unit} cost most:"
+    return f"{start} {'; '.join(said)}."
 
 
 def _named(row: dict) -> str:

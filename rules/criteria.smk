@@ -97,6 +97,7 @@ rule remove_units:
             "transferred": [],
             "recrafted": PLAN.attacks(REFEREE["judged_under"]),
         },
+        most=REFEREE["filters"],
         device=config["device"],
         code=code("remove_units"),
     script:

@@ -232,7 +232,8 @@ def on(*studies: str) -> dict[str, int]:
 
 
 EXAMPLES = {"craft_examples": 1} | on("examples")  # at the last epoch only
-GATHERED = {"gather_criteria": 1} | on("criteria")  # at the last epoch only
+PICKED = {"train_picked": 2} | on("criteria")  # of two criteria; the others go by none
+GATHERED = {"gather_criteria": 1} | PICKED  # at the last epoch only
 JUDGED = {"judge_criteria": 1} | GATHERED
 REMOVED = {"remove_units": 2} | on("criteria")
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations") | GATHERED
@@ -531,6 +532,8 @@ CHANGES = {
     "studies/criteria/earlier.earlier": GATHERED,
     "studies/criteria/removal.removal_variants": REMOVED,
     "studies/criteria/agreement.predictions": on("criteria"),
+    "studies/criteria/picked.picked": PICKED | {"train_picked": 5},
+    "studies/criteria/use.gains": on("criteria"),
     "studies/criteria/section.section": {"report": 1},
     "studies/perturbations/variants.perturbed": PERTURBED,
     "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,

@@ -96,7 +96,9 @@ def test_each_picks_as_many_parameters_to_half_a_filter(network, share):
 
 
 def of_layer(masks, name):
-    return {k: m for k, m in masks.items() if k.rpartition(".")[0].removesuffix(".out_proj") == name}
+    return {
+        k: m for k, m in masks.items() if k.rpartition(".")[0].removesuffix(".out_proj") == name
+    }
 
 
 def whole_in(order, whole):

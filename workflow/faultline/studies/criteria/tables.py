@@ -3,6 +3,7 @@
 import pandas as pd
 
 from faultline.ablation.facts import Facts, unpack
+from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
 from faultline.run.paths import gather, place_of
 from faultline.studies.criteria.agreement import agreements, predictions
@@ -19,8 +20,9 @@ def tables(given, *, top_share, permutations, confidence) -> dict[str, pd.DataFr
 
     scores, removals = gather(given.criteria), gather(given.removals, lost)
     known = removals[removals["above_chance"]]
+    removed = scores[_units(scores).isin(_units(removals))]
     settings = {"share": top_share, "permutations": permutations, "confidence": confidence}
-    predicted = predictions(scores, known, **settings)
+    predicted = predictions(removed, known, **settings)
     hits = [unpack(load_arrays(path)) for path in given.correct]
     found = gains(hits, [place_of(path) for path in given.correct], confidence=confidence)
     return {
@@ -32,3 +34,9 @@ def tables(given, *, top_share, permutations, confidence) -> dict[str, pd.DataFr
         "criteria_gains": found,
         "referee": referee(predicted, found),
     }
+
+
+def _units(table: pd.DataFrame) -> pd.MultiIndex:
+    """The layer or filter that each row is about."""
+    filled = table["filter"].astype("Int64").fillna(-1)
+    return pd.MultiIndex.from_frame(table[[*PLACE, "layer"]].assign(filter=filled))

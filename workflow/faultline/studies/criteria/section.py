@@ -106,8 +106,9 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         ]
         seeds = page.count(range(part["seeds"].max()), "seed")
         texts.append(
-            f"({seeds}; q: Benjamini-Hochberg over {_tests(tables)} predictions of the run; at "
-            "best: what the true loss would reach, as these test images measure it.)"
+            f"({seeds}; q is about these networks alone: Benjamini-Hochberg over {_tests(tables)} "
+            "predictions of the run; brackets: over seeds; at best: what the true loss would "
+            "reach, as these test images measure it.)"
         )
         yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts))
 

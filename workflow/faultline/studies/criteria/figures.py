@@ -134,12 +134,12 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
     names = sorted(order.index, key=lambda name: (name in CONTROLS, -order[name]))
     left, right, cell = label_width(names), 1.5, 0.52
     width = min(cell * len(runs), (MAX_WIDTH - left - right) / (1 + len(recipes)) - 0.2)
-    width = max(width, 1.3)
+    width = max(width, 1.9)  # for the titles
     fig, axes = axes_grid(
         [[width] * (1 + len(recipes)), [0.22 * len(names)] * len(images)],
         left=left,
         right=right,
-        bottom=0.25 + 0.055 * max(map(len, runs)),
+        bottom=0.25 + 0.075 * max(len(part) for run in runs for part in run.split(" \u00b7 ")),
         top=0.35,
         gap=(0.2, 0.4),
     )
@@ -183,4 +183,8 @@ def _cells(ax: Axes, part: pd.DataFrame, names, runs, *, reach: float, title: st
             beyond = "" if sure else ", may be chance"
             says.append(f"{name}, {run}: {text}{beyond if known else ''}")
     grid = [says[y * len(runs) : (y + 1) * len(runs)] for y in range(len(names))]
-    mesh(ax, colours, names, runs, title=title, xlabel="", says=grid)
+    labels = [run.replace(" \u00b7 ", "\n") for run in runs]
+    mesh(ax, colours, names, labels, title=title, xlabel="", says=grid)
+    first = next((y for y, name in enumerate(names) if name in CONTROLS), 0)
+    if first:
+        ax.axhline(first, color=GREY, lw=1.2)

@@ -34,7 +34,7 @@ def gains(correct: list[dict], places: Sequence[dict], *, confidence: float) -> 
             confidence=confidence,
             reference=CONTROL,
         )
-        part.insert(len(PAIR), "recipe", recipe)
+        part.insert(part.columns.get_loc("policy"), "recipe", recipe)
         parts.append(part.drop(columns="q_value").rename(columns={"policy": "criterion"}))
     if not parts:
         return pd.DataFrame(columns=[*PAIR, "recipe"])

@@ -102,21 +102,22 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
     config, tables = resolve(config_of(), SCHEMA), make_tables()
     assert set(tables) < set(TABLES)
     ((_, text),) = answer_findings(tables, config)
-    assert "of 4 comparisons with random layers 2 are better (fisher on digits" in text
-    assert "and 0 worse. " in text and "Hochberg over 16 comparisons" in text
-    assert "60 test images, 4 seeds" in text
+    assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text
+    assert "and 0 worse than random layers, of 4 comparisons. " in text
+    assert "60 test images, 4 seeds; q: Benjamini-Hochberg over 16 comparisons" in text
     (block,) = answer(tables, config)["blocks"]
     (figure,) = block["figures"]
     assert "4 seeds" in figure["caption"] and "1 draw at random" in figure["caption"]
-    assert "Trained: 20.00 to 20.00 %" in block["notes"][-1]
-    (numbers,) = block["tables"]
+    assert block["notes"] == ["Picked: 20.0 to 20.0 % of the parameters."]
+    numbers, references = block["tables"]
     assert numbers["source"] == "referee.tsv" and numbers["total"] == 8
+    assert references["total"] == 8 and references["rows"][0][3] == "nothing"
 
 
 def test_one_seed_has_an_answer_for_these_images():
     tables = make_tables(seeds=[0])
     ((_, text),) = answer_findings(tables, resolve(config_of(), SCHEMA))
-    assert "1 seed; q:" in text
+    assert "1 seed; q:" in text and "of 4 comparisons" in text
     assert answer(tables, resolve(config_of(), SCHEMA))["blocks"]
 
 

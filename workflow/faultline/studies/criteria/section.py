@@ -162,14 +162,13 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
     level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
     if len(table := _answered(tables, level=level)):
-        gained = _trained(tables)
         chart = page.figure(
             answer_chart(table, level=level),
             name="referee",
             alt="Agreement, gain and cost of each criterion on each data set and network",
             caption=f"Agreement: Spearman's rank correlation, over layers, with the accuracy lost "
             "when they are removed. Gain: accuracy after training what the criterion picks less "
-            f"that of random layers, in points, mean over seeds; {page.n(gained)}, "
+            f"that of random layers, in points, mean over seeds; {page.n(tables['criteria_use'])}, "
             f"{page.count(range(use['random_draws']), 'draw')} at random per seed. Bold: q below "
             f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "
             f"{_compared(tables)} comparisons. Images passed: through the network for the "
@@ -199,7 +198,8 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             ),
         }
         numbers = page.table("Every criterion", table, columns, source="referee.tsv")
-        blocks = [page.block("All runs", figures=[chart], notes=_notes(tables), tables=[numbers])]
+        shown = {"figures": [chart], "notes": [_shares(tables)]}
+        blocks = [page.block("All runs", **shown, tables=[numbers, _references(tables)])]
     intro = (
         f"What each criterion picks, its highest scores or, as the authors of some do, its lowest, "
         f"holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
@@ -224,14 +224,16 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[t
     for recipe, part in table.groupby("recipe", sort=False):
         better = part[part["told"] & (part["gain"] > 0)].sort_values("gain", ascending=False)
         worse = part[part["told"] & (part["gain"] < 0)].sort_values("gain")
-        text += f"Trained with {recipe}, of {page.count(part, 'comparison')} with random layers "
-        text += f"{len(better)} are better{_some(better)} and {len(worse)} worse{_some(worse)}. "
+        found = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
+        found = found if part["told"].any() else "none better or worse"
+        text += f"Trained with {recipe}, {found} than random layers, of {len(part)} comparisons. "
     spread = page.points(table["detectable"].median())
-    beyond = f" (half of them would have been from {spread} points on)" if spread != "n/a" else ""
-    seeds = page.count(range(int(table["seeds"].max())), "seed")
+    if spread != "n/a":
+        text += f"Half of all gains would have been told from {spread} points on (80 % power). "
     text += (
-        f"The others are not told from random{beyond}. {page.n(_trained(tables)).split(',')[0]}, "
-        f"{seeds}; q: Benjamini-Hochberg over {_compared(tables)} comparisons."
+        f"{table['criterion'].nunique()} criteria, controls among them; "
+        f"{page.n(tables['criteria_use'])}; q: Benjamini-Hochberg over {_compared(tables)} "
+        "comparisons, with nothing and everything trained."
     )
     yield "Is what criteria pick worth training?", text
 
@@ -269,28 +271,31 @@ def _picks(name: str, use: dict) -> str:
     return "lowest" if name in use["lowest"] else "highest"
 
 
-def _trained(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    return tables["criteria_use"]
-
-
 def _compared(tables: dict[str, pd.DataFrame]) -> int:
     """How many gains are corrected together."""
     return int(_whole(tables["criteria_gains"])["p_value"].count())
 
 
-def _notes(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """What training everything or nothing gives, and how many parameters were trained."""
-    notes, whole = [], _whole(tables["criteria_gains"])
-    for name in REFERENCES:
-        rows = whole[whole["criterion"] == name]
-        texts = [
-            f"{page.listed(row[key] for key in (*RUN[:2], 'recipe', 'images'))}: "
-            f"{page.points(row['difference'])} {page.interval(row['ci_low'], row['ci_high'])}"
-            for row in rows.to_dict("records")
-        ]
-        what = {"none": "Nothing", "full": "Everything"}[name]
-        notes.append(f"{what} trained less random layers, points: {'; '.join(texts)}.")
-    part = _trained(tables)
+def _references(tables: dict[str, pd.DataFrame]) -> dict | None:
+    """What training everything or nothing gives."""
+    whole = _whole(tables["criteria_gains"])
+    columns = {
+        **{name: name for name in RUN},
+        "trained": ("criterion", {"none": "nothing", "full": "everything"}.get),
+        "images": "images",
+        "recipe": "recipe",
+        "accuracy": ("accuracy", page.percent),
+        "random layers": ("reference_accuracy", page.percent),
+        "gain (points)": ("difference", page.points),
+        "its interval": ("ci_low", "ci_high", page.interval),
+        "q": ("q_value", page.small),
+        "seeds": "seeds",
+    }
+    rows = whole[whole["criterion"].isin(REFERENCES)]
+    return page.table("Everything, or nothing, trained", rows, columns, source="criteria_gains.tsv")
+
+
+def _shares(tables: dict[str, pd.DataFrame]) -> str:
+    part = tables["criteria_use"]
     shares = (part["trained"] / part["trainable"])[~part["criterion"].isin(REFERENCES)]
-    notes.append(f"Trained: {100 * shares.min():.2f} to {100 * shares.max():.2f} % of parameters.")
-    return notes
+    return f"Picked: {100 * shares.min():.1f} to {100 * shares.max():.1f} % of the parameters."

@@ -16,8 +16,8 @@ from faultline.base.errors import UserError, some
 @contextmanager
 def atomic(path, *, durable: bool = True):
     """A temporary path beside `path`, of a name that no other process takes, which takes its place
-    when the block ends without an error: on the disk first where `durable`, so that no loss of power
-    leaves half a file. An OSError names `path`."""
+    when the block ends without an error: where `durable`, on the disk first, so that no loss of
+    power leaves half a file. An OSError names `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.writing")

@@ -7,11 +7,6 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-# A config given on the command line stands alone; Snakemake would merge it into the default one.
-if not workflow.configfiles:
-
-    configfile: "config.yaml"
-
 
 include: "rules/common.smk"
 include: "rules/data.smk"
@@ -30,5 +25,6 @@ rule all:
     """The whole run, up to its report."""
     default_target: True
     input:
-        REPORT,
-        BETWEEN,
+        rules.report.output,
+        TABLES.values(),
+        lost(BETWEEN),

@@ -14,8 +14,9 @@ HEAD = """# The config, key by key
 Made from the schema by `python docs/reference.py > docs/config.md`. What the
 methods compute, and where "ours" marks a choice, is in [methods.md](methods.md).
 
-What is left out takes its default. `NAME` stands for a name of your choice: letters, digits, `-`
-and `_`. Any key can be set on the command line and is merged into the config file:
+What is left out takes its default; a key that nothing makes use of is refused. `NAME` stands for a
+name of your choice: at most 100 letters, digits, `-` and `_`. A path may begin with `~`. Any key
+can be set on the command line and is merged into the config file:
 
     snakemake --cores 8 --config device=cpu 'seeds=[0, 1]' 'classes={tau: {layers: {S_adv: 0.2}}}'
 

@@ -76,3 +76,6 @@ rule tabulate_accuracy:
         code=code("tabulate_study", "faultline/studies/accuracy/tables"),
     script:
         "../workflow/tabulate_study.py"
+
+
+BETWEEN += outputs(rules.attack, PLAN.attacked())

@@ -26,8 +26,9 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
-from faultline.run import console, coverage, kept, warm
+from faultline.run import console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
+from faultline.run.places import check_results
 from faultline.run.plan import (
     Plan,
     count_gpus,
@@ -39,17 +40,36 @@ from faultline.run.plan import (
     with_each,
     with_each_layer,
 )
+from faultline.run.reading import check_file
 from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
 
 # Another workflow that has this one as a module speaks for itself, and has a --config of its own.
 ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+try:
+    for file in (workflow.configfiles or ["config.yaml"]) if ALONE else []:
+        check_file(file)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+# A config given on the command line stands alone; Snakemake would merge it into the default one.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
+MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
+CONSOLE = console.install(workflow) if ALONE else None
+STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
+if ALONE and MAIN:
+    stopping.stop_with_jobs(STOPPED)
 schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
 given = dict(workflow.config_settings.config) if ALONE else {}
 try:
     update_config(config, from_command_line(given, schema, schema))
-    config = resolve(config, schema)
+    config = resolve(config, schema, alone=ALONE)
+    check_results(config["results"])
     PLAN = Plan(config)
     CLASSES = PLAN.classes
     os.environ[kept.SOURCES] = kept.sources(config)
@@ -58,12 +78,8 @@ except UserError as error:
     origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
-RESULTS = config["results"].rstrip("/")
-there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
-if not (there.is_dir() and os.access(there, os.W_OK)):
-    sys.exit(
-        f"error: config key results: {there} is no folder that can be written to; name another"
-    )
+RESULTS = made.folder_of(config)
+made.carry(RESULTS, digests=kept.folder_of(config))
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
@@ -78,7 +94,7 @@ REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
-# Files that no table is read from. A run asks for them, too: where a job failed or a file was lost,
+# All files between data and tables. A run asks for them, too: where a job failed or a file was lost,
 # Snakemake would otherwise take what was once made of it for up to date.
 BETWEEN = []
 SHOWN = {
@@ -98,20 +114,21 @@ if GPU and HERE:
 # What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
 CHAIN = 1
 
-CONSOLE = console.install(workflow) if ALONE else None
-
 # What of the networks is not looked at; told by a dry run here, else when it is known what to run.
 COVERAGE = coverage.told(config)
 
 
 def tell_coverage():
-    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+    if ALONE and MAIN:
         for network, text in COVERAGE.items():
             logger.info(f"{network}: {text}")
 
 
 if workflow.output_settings.dryrun:
     tell_coverage()
+
+if MAIN and HERE:
+    stopping.be_watched()
 
 # On one machine, jobs start from a process that has imported what they all need; it does so while
 # Snakemake works out what to run.
@@ -120,7 +137,19 @@ if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings
 
 
 onstart:
+    if ALONE and MAIN:
+        try:
+            lock.take(RESULTS)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        # Snakemake has put a handler of its own in place.
+        stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
+    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+        for line in console.reasons(workflow.dag):
+            logger.info(line)
+    if workflow.touch:  # whoever asks for this takes what is there for what would be made
+        made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
     # Who forces jobs wants them and what follows computed again, though it is kept.
     if config["keep"]["gb"] and not workflow.remote_exec:
         dag = workflow.dag
@@ -162,6 +191,16 @@ def memory(megabytes, *, per_input=0):
     )
 
 
+def outputs(rule, places):
+    """All that a rule makes at some places."""
+    return [file for pattern in rule.output for file in fill(pattern, places)]
+
+
+def lost(files):
+    """Those that are not there, though something of this run is: at its start, nothing can be."""
+    return [file for file in files if not os.path.exists(file)] if os.path.exists(RESULTS) else []
+
+
 def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
     are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is
@@ -191,6 +230,12 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
 def chosen_images(wildcards):
     """The file of the images that ablated networks are judged on, where they are chosen by margin."""
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())
+
+
+def shared_images(places):
+    """The files of images that all ablated networks of some checkpoints share."""
+    files = (adversarial_sets(each) + chosen_images(each) for each in places)
+    return [*dict.fromkeys(file for some in files for file in some)]
 
 
 def dropout_facts(wildcards):

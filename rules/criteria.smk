@@ -161,4 +161,6 @@ use rule tabulate_accuracy as tabulate_criteria with:
         code=code("tabulate_study", "faultline/studies/criteria/tables"),
 
 
-BETWEEN += fill(f"{CHECKPOINT}/criteria/judged.tsv", JUDGED)
+BETWEEN += outputs(rules.judge_criteria, JUDGED)
+BETWEEN += outputs(rules.gather_criteria, JUDGED)
+BETWEEN += outputs(rules.remove_units, with_each_layer(JUDGED, REFEREE["layers"]))

@@ -18,4 +18,4 @@ rule prepare_data:
         "../workflow/prepare_data.py"
 
 
-BETWEEN += [DATA.format(dataset=name) for name in config["datasets"]]
+BETWEEN += outputs(rules.prepare_data, [{"dataset": name} for name in config["datasets"]])

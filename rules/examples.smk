@@ -49,3 +49,6 @@ use rule tabulate_accuracy as tabulate_examples with:
         study="examples",
         settings={},
         code=code("tabulate_study", "faultline/studies/examples/tables"),
+
+
+BETWEEN += outputs(rules.craft_examples, ILLUSTRATED)

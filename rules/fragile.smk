@@ -113,4 +113,7 @@ use rule tabulate_accuracy as tabulate_fragile with:
         code=code("tabulate_study", "faultline/studies/fragile/tables"),
 
 
-BETWEEN += fill(f"{ATTACK}/adversarial.pt", with_each(TARGETED, "attack", TARGET["attacks"]))
+BETWEEN += outputs(rules.craft, with_each(TARGETED, "attack", TARGET["attacks"]))
+BETWEEN += outputs(rules.target_filters, TARGETED)
+BETWEEN += outputs(rules.choose_gains, MENDED)
+BETWEEN += outputs(rules.remedy, with_each(MENDED, "policy", PLAN.remedies()))

@@ -53,3 +53,6 @@ use rule tabulate_accuracy as tabulate_map with:
         study="map",
         settings={"attack": PLAN.scored_attack()},
         code=code("tabulate_study", "faultline/studies/map/tables"),
+
+
+BETWEEN += outputs(rules.map_network, MAPPED)

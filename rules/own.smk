@@ -36,3 +36,7 @@ use rule tabulate_accuracy as tabulate_own with:
         study="own",
         settings={"confidence": config["scores"]["confidence"]},
         code=code("tabulate_study", "faultline/studies/own/tables"),
+
+
+BETWEEN += outputs(rules.ablate_own, PLAN.own_ablated())
+BETWEEN += shared_images(PLAN.own_ablated())

@@ -84,4 +84,6 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         code=code("tabulate_study", "faultline/studies/perturbations/tables"),
 
 
-BETWEEN += fill(f"{LAYER}/perturbations.npz", with_each_layer(PERTURBED, PERTURB["layers"]))
+BETWEEN += outputs(rules.perturb_layer, with_each_layer(PERTURBED, PERTURB["layers"]))
+BETWEEN += shared_images(PERTURBED)
+BETWEEN += outputs(rules.score_perturbations, PERTURBED)

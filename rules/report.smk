@@ -42,16 +42,17 @@ onsuccess:
     end_run(REPORT if any(REPORT in job.output for job in workflow.dag.jobs) else None)
 
 
-# What was made before a job failed is worth a look.
+# What was made before a job failed is worth a look; whoever stops a run wants it to end.
 onerror:
-    report = None
-    if workflow.scheduler.failed:
-        from faultline.studies import partial
+    if not stopping.stopped():
+        report = None
+        if workflow.scheduler.failed:
+            from faultline.studies import partial
 
-        report = partial.write(
-            workflow.dag.jobs,
-            unfinished={*workflow.dag.needrun_jobs()},
-            failed=workflow.scheduler.failed,
-            path=PARTIAL,
-        )
-    end_run(report)
+            report = partial.write(
+                workflow.dag.jobs,
+                unfinished={*workflow.dag.needrun_jobs()},
+                failed=workflow.scheduler.failed,
+                path=PARTIAL,
+            )
+        end_run(report)

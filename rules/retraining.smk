@@ -55,3 +55,6 @@ use rule tabulate_accuracy as tabulate_retraining with:
         study="retraining",
         settings={"confidence": config["scores"]["confidence"]},
         code=code("tabulate_study", "faultline/studies/retraining/tables"),
+
+
+BETWEEN += outputs(rules.retrain, RETRAINED)

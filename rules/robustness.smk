@@ -41,3 +41,6 @@ use rule tabulate_accuracy as tabulate_robustness with:
             "confidence": config["scores"]["confidence"],
         },
         code=code("tabulate_study", "faultline/studies/robustness/tables"),
+
+
+BETWEEN += outputs(rules.evaluate_robustness, PLAN.together())

@@ -68,4 +68,5 @@ use rule tabulate_accuracy as tabulate_sustainability with:
         code=code("tabulate_study", "faultline/studies/sustainability/tables"),
 
 
-BETWEEN += fill(f"{CHECKPOINT}/sustainability/errors.npz", SUSTAINED)
+BETWEEN += outputs(rules.analyse_sustainability, SUSTAINED + PLAN.listed())
+BETWEEN += outputs(rules.list_vulnerable, SUSTAINED)

@@ -209,8 +209,8 @@ use rule tabulate_accuracy as tabulate_synaptic with:
 
 
 BETWEEN += fill(f"{LAYER}/synaptic-filtering.npz", SWEPT)
-BETWEEN += fill(f"{CHECKPOINT}/global/synaptic-filtering.npz", SCORED * FILTERING["global"])
-BETWEEN += fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", DROPPED)
-BETWEEN += fill(f"{CHECKPOINT}/scores/layers.tsv", SCORED)
-BETWEEN += fill(f"{ATTACK}/adversarial.pt", with_each(SCORED, "attack", PLAN.transferred()))
-BETWEEN += [file for place in SCORED for file in chosen_images(place)]
+BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING["global"])
+BETWEEN += outputs(rules.ablate_filters, DROPPED)
+BETWEEN += outputs(rules.score, SCORED)
+BETWEEN += outputs(rules.classify, with_each(SCORED, "unit", ["layers", "filters", "bands"]))
+BETWEEN += shared_images(SCORED)

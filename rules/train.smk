@@ -59,4 +59,8 @@ rule train:
         "../workflow/train.py"
 
 
-BETWEEN += fill(f"{CHECKPOINT}/checkpoint.pt", PLAN.checkpoints())
+BETWEEN += outputs(rules.tune, PLAN.tuned())
+BETWEEN += outputs(rules.train, PLAN.checkpoints())
+for listed in PLAN.listed():
+    chain = with_each([listed], "epoch", PLAN.training(listed["training"])["epochs"])
+    BETWEEN += outputs(rules.train, chain)

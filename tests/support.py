@@ -123,12 +123,14 @@ class Copy:
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         return ran(self.command(*arguments), self.folder, self.environment(**environment))
 
-    def start(self, *arguments: str, said=subprocess.DEVNULL) -> subprocess.Popen:
+    def start(
+        self, *arguments: str, said=subprocess.DEVNULL, **environment: str
+    ) -> subprocess.Popen:
         """A run in a process group of its own."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment(**environment),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

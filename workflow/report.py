@@ -7,13 +7,17 @@ with job(snakemake):
 
     from faultline.base.files import load_table, save_text
     from faultline.report.render import load_look, resolved_config, versions
+    from faultline.run.made import forget
     from faultline.studies.order import described
     from faultline.studies.report import report
 
     config, given, found = snakemake.params.config, snakemake.input, versions()
     tables = {Path(path).stem: load_table(path) for path in given.tables}
-    for name in {*described()} - {*tables}:  # left by an earlier config
-        Path(given.tables[0]).with_name(f"{name}.tsv").unlink(missing_ok=True)
+    gone = {*described()} - {*tables}
+    left = [Path(given.tables[0]).with_name(f"{name}.tsv") for name in gone]  # by an earlier config
+    for path in left:
+        path.unlink(missing_ok=True)
+    forget(left)
     html = report(
         tables,
         config=config,

@@ -3,14 +3,14 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.base.files import load_tensors, save_table
-    from faultline.run.loading import judging_images, opened
+    from faultline.base.files import save_table
+    from faultline.run.loading import adversarial_images, judging_images, opened
     from faultline.studies.fragile.targeting import kernels, targeting
 
     params, given = snakemake.params, snakemake.input
     dataset, network, state, device = opened(snakemake)
     adversarial = {
-        attack: load_tensors(path, "adversarial images", device=device)["images"][: params.images]
+        attack: adversarial_images(path, device)[: params.images]
         for attack, path in zip(params.attacks, given.adversarial, strict=True)
     }
     images, _ = judging_images(dataset, split=params.split, count=params.images)

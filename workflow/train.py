@@ -34,7 +34,8 @@ with job(snakemake, kept=True):
 
     state = {"epoch": 0, "history": []}
     if snakemake.input.previous:
-        state = load_tensors(snakemake.input.previous[0], "a checkpoint", device=device)
+        keys = ("network", "optimizer", "epoch", "history")
+        state = load_tensors(snakemake.input.previous[0], "a checkpoint", keys=keys, device=device)
     begun_from = [params.settings, params.own, params.code]
     unfinished = Unfinished(snakemake.output.checkpoint, begun_from, files=snakemake.input)
     if resumed := unfinished.load(device=device):

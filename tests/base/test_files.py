@@ -1,6 +1,8 @@
+import hashlib
 import io
 import pickle
 import random
+import resource
 import zipfile
 
 import numpy as np
@@ -12,9 +14,11 @@ from support import Code, error_of
 from faultline.base.errors import UserError
 from faultline.base.files import (
     atomic,
+    digest,
     load_arrays,
     load_table,
     load_tensors,
+    remove_leftovers,
     save_arrays,
     save_table,
     save_tensors,
@@ -40,6 +44,7 @@ def tensors(path):
 
 KINDS = {
     "x.pt": (save_tensors, TENSORS, tensors),
+    "sums.pt": (save_tensors, TENSORS, lambda path: load_tensors(path, "a checkpoint", sums=True)),
     "x.npz": (save_arrays, ARRAYS, load_arrays),
     "x.tsv": (save_table, TABLE, load_table),
     "x.txt": (save_text, "one\ntwo — ü\n", None),
@@ -80,6 +85,35 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
         save_tensors({"f": lambda: 0}, path)
     assert path.read_bytes() == before
     assert names(tmp_path) == ["x.pt"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            save_text("long " * 100, tmp_path / "x.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "x.txt") and not names(tmp_path)
+
+
+def test_two_that_write_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "x"
+    with atomic(path) as one, atomic(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # the last to end
+    assert names(tmp_path) == ["x"]
+
+
+def test_leftovers_of_one_file_go(tmp_path):
+    path, foreign = tmp_path / "x[1].pt", tmp_path / ".x[1].pt.partial.writing"
+    with atomic(path) as one, atomic(tmp_path / "x[1].pt.more") as other:
+        one.touch(), other.touch(), foreign.touch()
+        remove_leftovers(path)
+        assert not one.exists() and other.exists() and foreign.exists()
+        one.touch()
 
 
 @kinds
@@ -196,7 +230,7 @@ def test_a_truncated_file(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", ["x.pt", "x.npz"])
+@pytest.mark.parametrize("name", ["x.pt", "sums.pt", "x.npz"])
 def test_a_damaged_file_is_read_or_refused(name, tmp_path):
     save, content, load = KINDS[name]
     save(content, tmp_path / name)
@@ -211,6 +245,27 @@ def test_a_damaged_file_is_read_or_refused(name, tmp_path):
             load(tmp_path / name)
         except UserError as error:
             assert str(error).startswith(str(tmp_path / name))
+
+
+def test_what_lacks_a_key_is_told_by_the_file(tmp_path):
+    save_tensors({"images": torch.ones(2)}, tmp_path / "x.pt")
+    keys = ("train_images", "images", "classes")
+    assert error_of(load_tensors, tmp_path / "x.pt", "a prepared data set", keys=keys) == (
+        f"{tmp_path / 'x.pt'}: holds no train_images, classes, expected a prepared data set; "
+        "delete it and run again to make it anew"
+    )
+    torch.save([torch.ones(2)], tmp_path / "x.pt")
+    assert "holds no images" in error_of(load_tensors, tmp_path / "x.pt", "images", keys=["images"])
+
+
+def test_the_digest_of_a_file_and_of_a_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert digest(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
+    before = digest(tmp_path)
+    (tmp_path / "file").write_bytes(b"other")
+    assert digest(tmp_path) == before
+    (tmp_path / "another").touch()
+    assert digest(tmp_path) != before
 
 
 def test_code_in_a_file_is_never_run(tmp_path):

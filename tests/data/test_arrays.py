@@ -1,11 +1,16 @@
 """Signals, features and tokens in a file of arrays; images are in test_images."""
 
+import io
+import random
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 import yaml
 from support import SCHEMA, TINY, error_of
 
+from faultline.base.errors import UserError
 from faultline.data.describe import describe
 from faultline.data.splits import DataSet, prepare
 from faultline.studies.checks import resolve
@@ -123,6 +128,19 @@ TOKENS = np.ones((12, 5), int)
         ({"train_features": TOKENS[:, 0]}, ["train_features is int64 [12]", "[n, features]"]),
         ({"train_features": TOKENS[:, :0]}, ["train_features is int64 [12, 0]"]),
         ({"train_features": TOKENS * np.nan}, ["train_features", "not finite"]),
+        ({"train_features": TOKENS * 1e300}, ["train_features", "beyond 1e+100"]),
+        ({"train_features": TOKENS.astype(object)}, ["train_features is object", "numbers"]),
+        ({"train_features": TOKENS, "train_labels": TOKENS[0].astype(object)}, ["is object [5]"]),
+        (
+            {"train_features": TOKENS, "train_labels": np.arange(12) * 2},
+            ["the largest of 12 labels is 22", "datasets.mine.classes"],
+        ),
+        (
+            {"train_features": TOKENS, "train_labels": np.full(12, 2**64 - 1, np.uint64)},
+            ["the largest of 12 labels is 18446744073709551615"],
+        ),
+        ({"train_images": np.zeros((12, 0, 5), np.uint8)}, ["train_images is uint8 [12, 0, 5]"]),
+        ({"train_tokens": TOKENS + 2**40}, ["train_tokens holds 1099511627777", "expected 0 to"]),
         ({"train_signals": TOKENS}, ["train_signals is int64 [12, 5]", "[n, channels, steps]"]),
         ({"train_tokens": TOKENS * 1.0}, ["train_tokens is float64", "whole numbers"]),
         ({"train_tokens": TOKENS - 2}, ["train_tokens holds -1", "expected 0 to"]),
@@ -141,6 +159,49 @@ def test_arrays_that_do_not_fit(content, parts, tmp_path):
     message = error_of(prepare, **given, **SPLIT)
     assert message.startswith(given["file"]) and "\n" not in message
     assert all(part in message for part in parts), message
+
+
+def archive(path, shape: tuple[int, ...], *, zeros: int = 60) -> dict:
+    """A file whose array says that it has a shape, with so many bytes behind its header."""
+    header, labels = io.BytesIO(), io.BytesIO()
+    told = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, told)
+    np.save(labels, np.arange(12) % 2)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train_features.npy", header.getvalue() + bytes(zeros))
+        file.writestr("train_labels.npy", labels.getvalue())
+    return {"source": "npz", "file": str(path), "classes": None}
+
+
+@pytest.mark.parametrize("shape", [(12, 10**12), (12, 6), (12, 4), (-12, -5), (10**400, 5)])
+def test_a_header_that_promises_other_than_is_there(shape, tmp_path):
+    message = error_of(describe, archive(tmp_path / "a.npz", shape), name="mine")
+    assert message.startswith(str(tmp_path)) and "train_features" in message
+    assert describe(archive(tmp_path / "a.npz", (12, 5)), name="mine").shape == (5,)
+
+
+def test_a_directory_that_promises_more_than_can_be_packed(tmp_path):
+    size = 128 + 12 * 2**28  # what 32 bits can say
+    given = archive(tmp_path / "a.npz", (12, 2**28), zeros=0)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    entry = content.index(b"PK\1\2")
+    content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(content)
+    assert "train_features" in error_of(describe, given, name="mine")
+
+
+def test_any_damage_is_named(tmp_path):
+    given, draw = archive(tmp_path / "a.npz", (12, 5)), random.Random(0)
+    whole = (tmp_path / "a.npz").read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice([1, 3, 10])):
+            damaged[draw.randrange(len(whole))] = draw.randrange(256)
+        (tmp_path / "a.npz").write_bytes(damaged)
+        try:
+            prepare(**given, **SPLIT)
+        except UserError as error:
+            assert str(error).startswith(given["file"])
 
 
 @pytest.mark.parametrize(

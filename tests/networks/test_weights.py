@@ -1,6 +1,7 @@
 """The user's weights: what is read, what fits, what is refused."""
 
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from support import Code, error_of
 
+from faultline.base.errors import UserError
 from faultline.base.files import load_state_dict, save_tensors
 from faultline.networks.registry import build
 from faultline.networks.vision import load_torchvision
@@ -92,6 +94,15 @@ def test_truncated_files(tmp_path):
         assert error_of(load_state_dict, path).startswith(f"{path}: cannot be read")
 
 
+def test_a_flipped_byte_of_a_tensor_is_seen(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"weight": torch.full((64,), 0.1)}, path)
+    whole = path.read_bytes()
+    at = whole.index(torch.full((64,), 0.1).numpy().tobytes()) + 100
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert "damaged, its part w/data/0 does not fit its checksum" in error_of(load_state_dict, path)
+
+
 @pytest.mark.parametrize(
     ("content", "holds"),
     [
@@ -101,6 +112,7 @@ def test_truncated_files(tmp_path):
         (torch.zeros(3), "holds Tensor"),
         ({"state_dict": {}}, "nothing"),
         (STATE | {"lr": 0.1}, "holds fc.weight, fc.bias, lr"),
+        ({0: STATE["fc.bias"], "fc.weight": STATE["fc.weight"]}, "holds 0, fc.weight"),
     ],
 )
 def test_no_state_dict(content, holds, tmp_path):
@@ -207,3 +219,57 @@ def test_weights_that_do_not_fit(change, parts):
     assert message.startswith("file.pt, for small_conv: the weights do not fit: ")
     assert all(part in message for part in parts), message
     assert same(before, net.state_dict())
+
+
+def replaced(name: str, tensor) -> dict:
+    state = network("small_resnet", seed=5).body.state_dict()
+    return state | {name: tensor(state[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "why"),
+    [
+        ("fc.weight", lambda t: torch.full_like(t, torch.nan), "fc.weight holds NaN"),
+        ("fc.bias", lambda t: t - torch.inf, "fc.bias holds NaN or an infinity"),
+        ("fc.bias", lambda t: t.double() + 1e300, "fc.bias holds NaN or an infinity"),
+        ("fc.weight", lambda t: t.int(), "fc.weight is of type int32; expected finite numbers"),
+        ("fc.weight", lambda t: t > 0, "fc.weight is of type bool"),
+        ("fc.weight", lambda t: t + 0j, "fc.weight is of type complex64"),
+        ("fc.weight", lambda t: torch.quantize_per_tensor(t, 1.0, 0, torch.qint8), "type qint8"),
+        ("fc.weight", lambda t: t.to_sparse(), "fc.weight is sparse"),
+        ("fc.weight", lambda t: t.to_sparse_csr(), "fc.weight is sparse"),
+        ("fc.weight", lambda t: t.to("meta"), "fc.weight is a meta tensor"),
+        ("bn1.running_var", lambda t: t - 2, "bn1.running_var holds -1, but is a variance"),
+    ],
+)
+def test_a_tensor_that_is_no_use_is_named(name, tensor, why, tmp_path):
+    torch.save(replaced(name, tensor), tmp_path / "w.pt")
+    state, net = load_state_dict(tmp_path / "w.pt"), network("small_resnet")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    message = error_of(load_weights, net, state, origin="w.pt")
+    assert message.startswith("w.pt: ") and why in message
+    assert same(before, net.state_dict())
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, torch.nan])
+def test_a_normalisation_that_cannot_be_divided_by(std):
+    state = {f"body.{n}": t for n, t in network(seed=5).body.state_dict().items()}
+    state |= {"normalise.mean": torch.zeros(3, 1, 1), "normalise.std": torch.full((3, 1, 1), std)}
+    assert "normalise.std holds" in error_of(load_weights, network(), state, origin="file")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("old_format", [False, True])
+def test_any_damage_is_named(old_format, tmp_path):
+    path, draw = tmp_path / "weights.pt", random.Random(0)
+    torch.save(STATE, path, _use_new_zipfile_serialization=not old_format)
+    whole = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice([1, 3, 10])):
+            damaged[draw.randrange(len(whole))] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_state_dict(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")

@@ -5,7 +5,8 @@ import pytest
 from snakemake.logging import DefaultFormatter, LogEvent
 from snakemake.settings.types import ExecMode
 
-from faultline.run.console import Console, duration, install, last_line
+from faultline.run.console import Console, duration, install, why_failed
+from faultline.run.warm import WHY_KILLED
 
 WHERE = {"dataset": "digits", "network": "small_conv", "seed": "0", "epoch": "2"}
 
@@ -91,7 +92,41 @@ def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):
         "report: report.partial.html",
         "took 1 min 1 s",
     ]
-    assert last_line(tmp_path / "none.log") == ""
+
+
+def test_a_job_that_could_not_say_why_was_probably_killed_for_memory(tmp_path):
+    log = tmp_path / "train.log"
+    for text in (None, "", "epoch 1\n"):
+        if text is not None:
+            log.write_text(text, encoding="utf-8")
+        assert why_failed([log]) == f"error: it was {WHY_KILLED}"
+
+
+def test_a_full_disk_is_one_line_also_where_snakemake_finds_it():
+    run = Run(train=3)
+    for text in (
+        "Traceback (most recent call last):\n  File\nOSError: [Errno 28] No space left on device",
+        "WorkflowError:\nError recording metadata ([Errno 28] No space left on device). Please",
+        "RuleException:\nOSError: [Errno 28] No space left on device: 'results/a.tsv'",
+    ):
+        run.tell(LogEvent.ERROR, text)
+    assert [line for line in run.lines[1:] if line] == [
+        "error: .snakemake: no space left; free some and run again",
+        "error: results/a.tsv: no space left; free some and run again",
+    ]
+
+
+def test_a_run_that_is_stopped_says_so_in_one_line(tmp_path):
+    run = Run(train=3)
+    run.start(1, "train", WHERE)
+    run.start(2, "train", WHERE)
+    run.finish(1)
+    said = run.console.stopped("Ctrl-C")
+    assert said == "stopped by Ctrl-C after 1 of 3 jobs; the same command goes on from there"
+    before = [*run.lines]
+    run.tell(LogEvent.JOB_ERROR, jobid=2, rule_name="train", log=[str(tmp_path / "none.log")])
+    run.tell(None, "Terminating processes on user request, this might take some time.")
+    assert run.lines == before
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
-"""What a job says when it is stopped, and which GPU it takes."""
+"""What a job says when it is stopped, what it ends with, and which GPU it takes."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from support import ROOT
 
+from faultline.run import stopping
 from faultline.run.job import job
+from faultline.run.warm import STOPPING
 
 HOLD = """
 import sys
@@ -48,26 +53,101 @@ def test_jobs_of_one_machine_take_different_devices(tmp_path):
 
 @pytest.fixture
 def snakemake(tmp_path):
-    yield SimpleNamespace(log=[tmp_path / "log"], config={"own_networks": {}})
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    output, log = [str(tmp_path / "made.npz")], [str(tmp_path / "log")]
+    yield SimpleNamespace(
+        output=output, log=log, input=[], config={"own_networks": {}, "results": "results"}
+    )
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def said(snakemake) -> list[str]:
+    return Path(snakemake.log[0]).read_text(encoding="utf-8").splitlines()
 
 
 def allocate():
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def full():
+    raise OSError(errno.ENOSPC, "No space left on device", "results/made.npz")
+
+
 @pytest.mark.parametrize(
     ("end", "line"),
     [
+        (lambda: os.kill(os.getpid(), signal.SIGINT), "error: stopped by SIGINT"),
         (lambda: os.kill(os.getpid(), signal.SIGTERM), "error: stopped by SIGTERM"),
+        (lambda: os.kill(os.getpid(), signal.SIGHUP), "error: stopped by SIGHUP"),
         (allocate, "config key trainings.*.batch_size"),
+        (full, "error: results/made.npz: no space left; free some and run again"),
     ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "memory", "disk"],
 )
 def test_a_job_that_is_stopped_says_why(snakemake, end, line):
     with pytest.raises(SystemExit), job(snakemake):
         end()
         time.sleep(10)
-    assert line in snakemake.log[0].read_text().splitlines()[-1]
+    assert line in said(snakemake)[-1]
+
+
+def test_signals_that_are_ignored_stop_no_job(snakemake):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    with pytest.raises(SystemExit, match="1"), job(snakemake):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert "SIGTERM" in said(snakemake)[-1]
+
+
+def test_what_a_killed_job_left_goes_when_it_runs_again(snakemake, tmp_path):
+    left = [f".made.npz.{'0f' * 4}.writing", f".made.npz.partial.{'0f' * 4}.writing"]
+    others = ["made.npz.partial", f".made.npz.other.{'0f' * 4}.writing"]
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    with pytest.raises(SystemExit), job(snakemake):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "log"}
+
+
+SNAKEMAKE = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from faultline.run import stopping
+stopping.be_watched()
+os.environ[stopping.SNAKEMAKE] += sys.argv[3]
+subprocess.Popen([sys.executable, "-c", *sys.argv[2:0:-1]], start_new_session=True)
+sys.stdin.read()
+"""
+WATCHING = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from faultline.run.stopping import end_with_snakemake
+end_with_snakemake()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("namespace", ["", "another"])
+def test_a_job_ends_when_snakemake_is_killed(namespace):
+    """Not in a container, from which Snakemake cannot be seen."""
+    snakemake = subprocess.Popen(
+        [sys.executable, "-c", SNAKEMAKE, str(ROOT / "workflow"), WATCHING, namespace],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    begun = psutil.Process(int(snakemake.stdout.readline()))
+    snakemake.kill()  # and nobody waits for it
+    if namespace:
+        with pytest.raises(psutil.TimeoutExpired):
+            begun.wait(2 * stopping.EVERY)
+        begun.kill()
+    begun.wait()
+    snakemake.communicate()
 
 
 @pytest.mark.slow

@@ -269,17 +269,17 @@ def test_large_inputs_are_read_once(monkeypatch):
     monkeypatch.setattr(kept, "QUIET", 0)
     large, folder = Path("results/digits/data.pt"), Path("results/.kept")
     large.write_bytes(bytes(2_000_000))
-    first = kept._remembered(large, folder)
+    first = kept.remembered(large, folder)
     (mark,) = (folder / ".digests").iterdir()
     mark.write_text(mark.read_text().replace(first, first[::-1]))
-    assert kept._remembered(large, folder) == first[::-1]  # it was not read
+    assert kept.remembered(large, folder) == first[::-1]  # it was not read
     times = large.stat()
     with large.open("r+b") as file:
         file.write(b"1")
     os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert kept._remembered(large, folder) not in (first, first[::-1])  # of the same size and time
+    assert kept.remembered(large, folder) not in (first, first[::-1])  # of the same size and time
     mark.write_text("no digest")
-    assert len(kept._remembered(large, folder)) == 64
+    assert len(kept.remembered(large, folder)) == 64
 
 
 def test_what_was_used_longest_ago_goes_first():
@@ -294,6 +294,17 @@ def test_what_was_used_longest_ago_goes_first():
     assert entry_of_one() == made[0]
     shutil.rmtree("results/digits/mine")
     assert [entry.path for entry in trim(folder, 0)] == [made[0]]
+
+
+def test_what_is_not_ours_never_goes():
+    """As where keep.folder is the home folder by mistake."""
+    mine = [Path("home/project/data/images.npz"), Path("home/project/.git/HEAD")]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(1000))
+        os.utime(path.parent, (0, 0))
+    assert trim(Path("home"), 0) == [] == [*entries(Path("home"))]
+    assert all(path.exists() for path in mine)
 
 
 def test_a_full_store_makes_room_by_itself(monkeypatch):

@@ -92,7 +92,7 @@ def test_folder_arguments_environment_and_streams_are_the_scripts_own(script, tm
         ("sys.exit(3)", 3, ""),
         ("sys.exit()", 0, ""),
         ("raise ValueError('wrong')", 1, "ValueError: wrong"),
-        ("os.kill(os.getpid(), 9)", 137, "the job was killed, by the system if memory ran out"),
+        ("os.kill(os.getpid(), 9)", 137, "error: killed, most likely for want of memory"),
     ],
     ids=["status", "plain", "error", "killed"],
 )
@@ -101,15 +101,23 @@ def test_how_it_ends_is_passed_on(script, lines, code, said):
     assert found == code and said in err
 
 
-def test_signals_are_passed_on(script):
+@pytest.mark.parametrize("number", warm.STOPPING)
+def test_signals_are_passed_on(script, number):
     lines = (
-        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))\n"
+        "from faultline.run.warm import catch\ncatch(lambda *_: sys.exit('stopped'))\n"
         "print('ready', flush=True)\ntime.sleep(600)"
     )
     begun = script(lines)
     assert begun.stdout.readline() == "ready\n"
-    begun.terminate()
+    begun.send_signal(number)
     assert ended(begun)[0] == 1
+
+
+def test_a_script_that_a_signal_ends_was_not_killed_for_want_of_memory(script):
+    begun = script("print('ready', flush=True)\ntime.sleep(600)")
+    assert begun.stdout.readline() == "ready\n"
+    begun.terminate()
+    assert ended(begun) == (137, "", "error: stopped\n")
 
 
 def test_a_killed_script_leaves_no_process_behind(script):

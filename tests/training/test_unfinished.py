@@ -47,12 +47,19 @@ def test_what_began_from_other_things_is_left_alone(begin):
     assert begin().load() == {"epoch": 3}
 
 
-@pytest.mark.parametrize("damage", [b"", b"no such file", None])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"no such file",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole.replace(b"\x40" * 256, b"\x40" * 255 + b"\x41"),
+    ],
+)
 def test_a_state_that_cannot_be_read_is_told(begin, damage, capsys):
     unfinished = begin()
-    unfinished.save({"epoch": 3})
-    whole = unfinished.path.read_bytes()
-    unfinished.path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    unfinished.save({"epoch": 3, "weights": torch.full((256,), 64, dtype=torch.uint8)})
+    unfinished.path.write_bytes(damage(unfinished.path.read_bytes()))
     assert begin().load() is None
     assert capsys.readouterr().out.startswith("cannot resume, starting again: ")
 

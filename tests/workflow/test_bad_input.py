@@ -10,10 +10,11 @@ import re
 import numpy as np
 import pytest
 import yaml
-from support import ROOT, SCHEMA, TINY, Code, error_of, idx
+from support import OWN_CODE, ROOT, SCHEMA, TINY, Code, error_of, idx
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
+from faultline.run.made import forget
 from faultline.studies.checks import resolve
 
 EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
@@ -83,6 +84,13 @@ MISTAKES = [
     ("synaptic_filtering.layers", "conv1", ["config key synaptic_filtering.layers", "list"]),
     ("datasets", {"my data": {"source": "digits"}}, ["config key datasets.my data", "rename"]),
     ("datasets", {"tables": {"source": "digits", "test": 60}}, ["datasets.tables", "rename"]),
+    ("datasets", {"nan": {"source": "digits", "test": 60}}, ["datasets.nan", "rename"]),
+    ("trainings.nan", {"epochs": [1]}, ["config key trainings.nan", "missing number", "rename"]),
+    ("trainings", {"standard\n": {"epochs": [1]}}, ["trainings.standard\\n", "letters", "rename"]),
+    ("attacks", {"p" * 101: {"method": "pgd", "eps": 1}}, ["pppp", "at most 100", "rename"]),
+    ("networks", [f"{OWN_CODE}:{'n' * 101}"], ["config key networks", "own_networks"]),
+    ("networks", [f"{OWN_CODE}:n\n"], ["config key networks", "'n\\n'", "own_networks"]),
+    ("results", "results\n", ["config key results", "'results\\n'"]),
     ("results", "", ["config key results"]),
     ("results", "/", ["config key results"]),
     ("results", "my{run}", ["config key results"]),
@@ -108,6 +116,16 @@ MISTAKES = [
     ("trainings.standard.epochs", [], ["config key trainings.standard.epochs", "at least 1"]),
     ("scores", {"confidence": 95}, ["config key scores.confidence", "less than 1"]),
     ("seeds", [1, 1], ["config key seeds", "once"]),
+    ("seeds", [1, 1.0], ["config key seeds", "once"]),
+    ("seeds", [2**32], ["config key seeds.0", "4294967296", "at most 4294967295"]),
+    ("seeds", [10**400], ["config key seeds.0", "more than 300 digits", "finite"]),
+    ("retraining", {"from_epochs": [-1]}, ["retraining.from_epochs.0", "-1", "at least 0"]),
+    ("synaptic_filtering.layers", [1], ["synaptic_filtering.layers.0", "1", "text"]),
+    (
+        "trainings.standard.augmentation",
+        {"shift": 8},
+        ["config key trainings.standard.augmentation.shift", "8", "side of 8"],
+    ),
     ("perturbations", {"shares": [0.5, 1.1]}, ["perturbations.shares.1", "1.1", "at most 1"]),
     ("perturbations", {"sigmas": [-0.5]}, ["perturbations.sigmas.0", "-0.5", "at least 0"]),
     ("perturbations", {"shares": [0]}, ["config key perturbations.shares", "only 0"]),
@@ -257,6 +275,10 @@ LR_OF = {"grid": {"regularisation.gamma": [0.1, 1]}}
         (AT | {"tune": {"grid": {"lr": []}}}, ["tune.grid.lr", "at least 1"]),
         (AT | {"tune": LR_OF}, ["tune.grid.regularisation.gamma", "no such setting"]),
         (
+            AT | {"tune": {"grid": {"adversarial.beta": [1]}}},
+            ["tune.grid.adversarial.beta", "no such setting"],
+        ),
+        (
             LR | {"tune": {"grid": {"regularisation.eta": [0]}}},
             ["tune.grid.regularisation.eta", "no such setting"],
         ),
@@ -294,6 +316,8 @@ def test_mistake_in_a_search(training, expected, monkeypatch):
         ("row\teps_0\nnormal\t90\n", "no column training"),
         ("training\teps_0\nnormal\tmany\n", "line 2"),
         ("training\teps_0\trg_score\nnormal\t90\n", "line 2"),
+        ("training\teps_0\nnormal\tnan\n", "line 2"),
+        ("training\teps_inf\nnormal\t90\n", "line 2"),
     ],
 )
 def test_published_table_that_is_none(text, expected, tmp_path):
@@ -362,6 +386,9 @@ def test_snakemake_shows_the_line(fresh):
             "error: --config: config key attacks.pgd.eps: -1 is too small; expected at least 0",
         ),
         ("attacks={pdg: {eps: 1}}", "config.yaml, --config: config key attacks.pdg.method: miss"),
+        ("results=rules", "error: --config: config key results: rules is part of the workflow"),
+        ("keep={gb: .nan}", "error: --config: config key keep.gb: nan is no finite number"),
+        ("datasets={digits: {noise: 1}}", "--config: config key datasets.digits.noise: is for so"),
     ],
 )
 def test_mistake_on_the_command_line(fresh, given, expected):
@@ -387,14 +414,41 @@ def test_nested_values_on_the_command_line_are_merged_into_the_file(fresh):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("networks: [small_conv\nseeds: {", "not valid JSON or YAML"),
-        ("- small_conv\n- small_resnet\n", "keys at top level"),
-        ("", "keys at top level"),
+        ("networks: [small_conv\nseeds: {", "config.yaml:2: expected ',' or ']'"),
+        ("- small_conv\n- small_resnet\n", "config.yaml: holds a list; expected lines of"),
+        ("", "config.yaml: holds nothing; expected lines of key: value"),
+        (f"{TINY}device: cpu\ndevice: cuda\n", "the key device stands here a second time"),
+        (f"__use_yte__: true\n{TINY}", "config.yaml:1: __use_yte__ runs code"),
+        (None, "config.yaml: no such file; name one with --configfile"),
     ],
 )
 def test_config_file_that_is_no_config(fresh, text, expected):
-    (fresh.folder / "config.yaml").write_text(text, encoding="utf-8")
-    assert expected in refused(fresh, "-n")
+    (fresh.folder / "config.yaml").unlink()
+    if text is not None:
+        (fresh.folder / "config.yaml").write_text(text, encoding="utf-8")
+    (line,) = [i for i in refused(fresh, "-n").splitlines() if "error" in i.lower()]
+    assert line.startswith("error: config.yaml") and expected in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("__use_yte__: true\n", ":1: __use_yte__ runs code"),
+        ("seeds: [0]\nseeds: [1]\n", ":2: the key seeds stands here a second time"),
+    ],
+)
+def test_config_file_of_the_command_line(fresh, text, expected):
+    (fresh.folder / "mine.yaml").write_text(text + TINY, encoding="utf-8")
+    said = refused(fresh, "-n", "--configfile", "mine.yaml")
+    (line,) = [i for i in said.splitlines() if "error" in i.lower()]
+    assert line.startswith("error: ") and f"mine.yaml{expected}" in line
+
+
+def test_code_in_the_config_does_not_run(fresh, tmp_path):
+    code = f"__use_yte__: true\npublished: ?open('{tmp_path / 'ran'}', 'w').name\n"
+    fresh.configure(code + TINY)
+    refused(fresh, "-n")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_config_file_that_is_not_there(fresh):
@@ -452,7 +506,8 @@ def test_truncated_checkpoint(rerun):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     before = {path: path.stat().st_mtime_ns for path in rerun.files("results")}
     line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
-    assert f"{EPOCH}/checkpoint.pt" in line and "truncated" in line and "delete it" in line
+    assert f"{EPOCH}/checkpoint.pt" in line and "1000 bytes, but rule train" in line
+    assert "delete it and run again" in line
 
     lost = {
         path
@@ -471,6 +526,7 @@ def test_truncated_checkpoint(rerun):
 def test_checkpoint_that_carries_code(rerun, tmp_path):
     checkpoint = rerun.folder / EPOCH / "checkpoint.pt"
     checkpoint.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
+    forget([checkpoint])
     line = failed(rerun, "--forcerun", "attack", "--", f"{EPOCH}/attacks/fgsm/accuracy.tsv")
     assert f"{EPOCH}/checkpoint.pt" in line and "code" in line
     assert not (tmp_path / "ran").exists()

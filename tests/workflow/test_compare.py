@@ -60,6 +60,15 @@ def test_all_runs_need_neither_torch_nor_snakemake(finished, tmp_path):
     assert head.split()[0] == "run" and row.split()[0] == "results" and "small_conv" in row
 
 
+def test_a_run_with_a_table_cut_short_is_not_compared(rerun):
+    table = rerun.folder / "results/tables/accuracy.tsv"
+    table.write_bytes(table.read_bytes()[:-10])
+    done = compare(rerun, "results")
+    assert done.returncode == 1 and done.stdout.count("\n") == 1
+    assert done.stdout.startswith("error: results/tables/accuracy.tsv: "), done.stdout
+    assert done.stdout.endswith("; delete it and run again\n")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -1,8 +1,12 @@
-"""A run whose jobs fail in part."""
+"""A run whose jobs fail in part, and one that is stopped."""
 
 import os
+import signal
+import time
 
+import psutil
 import pytest
+from support import copy_workflow
 
 from faultline.base.files import load_arrays
 
@@ -26,7 +30,7 @@ def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     assert done.returncode != 0 and "Traceback" not in done.stdout
     assert "3 of 24 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
     said = page.read_text(encoding="utf-8")
-    assert "This run failed in part" in said and f"{CHECKPOINT}: cannot be read" in said
+    assert "This run failed in part" in said and f"{CHECKPOINT}: 3000 bytes" in said
     assert "1 ablate_global, 2 ablate_layer" in said and "1 score" in said
     assert "Missing:" not in said  # each study has something to show
     assert (rerun.folder / "results/report.html").read_bytes() == before
@@ -39,3 +43,98 @@ def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     arrays = load_arrays(facts)
     assert (arrays["variant:filter"] == "pulse").sum() == 4
     assert (rerun.folder / "results/report.html").read_bytes() != before
+
+
+LONG = """
+datasets:
+  digits: {train: 100, validation: 50, test: 60}
+networks: [small_conv]
+trainings:
+  standard: {batch_size: 50, epochs: [10000]}
+seeds: [0, 1]
+attacks:
+  fgsm: {method: fgsm, eps: 0.1}
+synaptic_filtering: {layers: none}
+nodal_dropout: {layers: none}
+targeting: {layers: none}
+retraining: {from_epochs: []}
+"""
+SEEDS = [f"digits/small_conv/standard/seed-{seed}/epoch-10000" for seed in (0, 1)]
+
+
+def until(holds):
+    while not holds():
+        time.sleep(0.02)
+
+
+def over(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Begins a run in which two trainings go on for long, and waits until they have begun: the
+    copy, Snakemake, all processes that it started, and the file with what it says."""
+    begun = []
+
+    def begin(**environment):
+        copy, said = copy_workflow(tmp_path / "run", LONG), tmp_path / "said"
+        with said.open("w") as file:
+            process = copy.start("--cores", "2", said=file, **environment)
+        begun.append(process)
+        partial = [copy.folder / f"results/{seed}/checkpoint.pt.partial" for seed in SEEDS]
+        until(lambda: process.poll() is not None or all(map(os.path.exists, partial)))
+        assert process.poll() is None, said.read_text(encoding="utf-8")
+        return copy, process, psutil.Process(process.pid).children(recursive=True), said
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "name", "warm"),
+    [
+        (signal.SIGINT, "Ctrl-C", ""),
+        (signal.SIGTERM, "SIGTERM", "off"),
+        (signal.SIGHUP, "SIGHUP", ""),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
+def test_a_signal_ends_a_run_and_its_jobs_in_one_line(training, number, name, warm):
+    copy, process, jobs, said = training(FAULTLINE_WARM=warm)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    assert process.wait() == 1
+    until(lambda: all(map(over, jobs)))
+    *_, before, last = said.read_text(encoding="utf-8").splitlines()
+    assert last.startswith(f"stopped by {name} after 1 of ") and "prepare_data" in before
+    for seed in SEEDS:
+        log = (copy.folder / f"results/logs/{seed}/train.log").read_text(encoding="utf-8")
+        assert log.splitlines()[-1].startswith("error: stopped by SIGTERM; a training goes on")
+    assert not (copy.folder / "results/.lock").exists()
+    copy.run("-n")
+
+
+@pytest.mark.slow
+def test_the_jobs_of_a_killed_snakemake_end(training):
+    """Those that start by themselves; of others see test_warm.py."""
+    copy, process, jobs, _ = training(FAULTLINE_WARM="off")
+    process.kill()
+    until(lambda: all(map(over, jobs)))
+    assert (copy.folder / "results/.lock").exists()
+    copy.run("--unlock")
+
+
+@pytest.mark.slow
+def test_a_folder_of_results_is_for_one_run_at_a_time(training, tmp_path):
+    copy, process, *_ = training()
+    other = copy_workflow(tmp_path / "other", f"results: {copy.folder}/results\n{LONG}")
+    copy.run("--unlock")
+    for second in (copy, other):
+        done = second.snakemake("--cores", "1")
+        told = done.stdout.splitlines()[-1]
+        assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+        assert told.startswith("error: ") and f"in use by process {process.pid} on " in told
+    assert process.poll() is None

@@ -364,6 +364,26 @@ def test_the_seed_also_serves_random_numbers_of_the_users(attacked, tmp_path):
     assert found["inside_ball"] == "warning" and found["eps_zero_identity"] == "ok"
 
 
+def test_an_attack_gets_copies(attacked, tmp_path):
+    """What it does to them is of no matter to the next batch, nor to who judges its images."""
+    body = (
+        "    labels.zero_(); start.zero_(); images.add_(rest['attack'].pop('step', 0.05))\n"
+        "    return images\n"
+    )
+    function = write(tmp_path, "def make(network, images, labels, *, start, **rest):\n" + body)
+    network, images, labels = attacked
+    attack = settings(function, step=0.1)
+    adversarial = craft(network, images, labels, attack=attack, batch_size=4, **COMMON)
+    assert torch.equal(adversarial, images + 0.1)
+    assert torch.equal(labels, torch.arange(9)) and attack["step"] == 0.1
+
+
+def test_an_attack_on_a_broken_network_does_not_change_it(attacked):
+    network, images, labels = attacked
+    network[2].weight.data[0] = torch.nan
+    craft(network, images, labels, attack=settings(f"{OWN_CODE}:uphill"), **COMMON)
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -371,6 +391,9 @@ def test_the_seed_also_serves_random_numbers_of_the_users(attacked, tmp_path):
         ("return None", ["returned a NoneType"]),
         ("return images * torch.nan", ["not finite"]),
         ("return images / 0.0", ["not finite"]),
+        ("network[2].weight.data *= 2; return images", ["changes 2.weight of the", "copy"]),
+        ("network[2].bias.data[3] = torch.nan; return images", ["changes 2.bias of the"]),
+        ("network.register_buffer('mine', images); return images", ["changes mine of the"]),
         ("return network(images[0, 0, 0])", ["mine.py:4: "]),
         ("raise ValueError('no\\nway')", ["mine.py:4: ValueError: no; from"]),
     ],
@@ -465,6 +488,39 @@ SAME = "lambda: {f'{name}.weight': layer.weight}"
         ),
         ("yield Variant({}, 'k', mask=Mask(name, (10,), 'weights'))", ["no mask", "0..9"]),
         ("yield Variant({}, 'k', mask=Mask('conv', (1,), 'weights'))", ["no mask"]),
+        ("yield Variant({}, 'k', mask=Mask(name, 1, 'weights'))", ["no mask"]),
+        ("yield Variant({}, 'k', mask=(1,))", ["(1,) is no mask", "expected Mask('fc'"]),
+        ("yield Variant({}, 'k', mask=())", ["() is no mask"]),
+        (
+            "layer.weight.data *= 0; yield Variant({}, 'k', mask=Mask(name, (1,), 'weights'))",
+            ["weight in place"],
+        ),
+        (f"yield Variant('what', 'k', {SAME})", ["columns of a variant are no dict"]),
+        (f"yield Variant({{1: 2}}, 'k', {SAME})", ["columns of a variant are no dict"]),
+        (
+            "yield Variant({}, 'k', lambda: layer.weight)",
+            ["replace gives a Parameter", "{"],
+        ),
+        ("yield Variant({}, 'k', lambda: None)", ["replace gives a NoneType"]),
+        (
+            "yield Variant({}, 'k', lambda: {f'{name}.weight': 0})",
+            ["replaces 'fc.weight' by a int"],
+        ),
+        ("yield Variant({}, 'k', lambda: {f'{name}.bias': layer.bias / 0})", ["fc.bias by NaN"]),
+        (
+            "import random; yield Variant({'x': random.random()}, 'k', " + SAME + ")",
+            ["other variants when it is called again", "torch"],
+        ),
+        (
+            "import random\n    yield Variant({}, 'k', lambda: {f'{name}.bias': "
+            "layer.bias * random.random()})",
+            ["other variants when it is called again", "torch"],
+        ),
+        (
+            "calls = []; yield Variant({}, 'k', lambda: calls.append(1) or "
+            "{f'{name}.bias': layer.bias * len(calls)})",
+            ["other variants when it is called again"],
+        ),
         (
             "yield Variant({}, 'k', lambda: {'weight': layer.weight})",
             ["'weight'", "fc.weight, fc.b"],

@@ -15,7 +15,16 @@ from faultline.studies.robustness.scores import differences
 
 WORDS = {
     *("type", "description", "default", "enum", "properties", "additionalProperties", "required"),
-    *("propertyNames", "pattern", "items", "minItems", "maxItems", "uniqueItems", "minProperties"),
+    *(
+        "propertyNames",
+        "pattern",
+        "maxLength",
+        "items",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+    ),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "oneOf", "anyOf", "$ref"),
 }
 """Of JSON Schema, those that the schema uses and `docs/reference.py` can read."""
@@ -113,7 +122,8 @@ def test_every_table_has_its_place_on_the_page():
 
 def test_the_page_has_the_columns_of_the_tables(finished):
     shared = columns(SHARED)
-    tables = {path.stem: load_table(path) for path in finished.files("results/tables")}
+    tables = (finished.folder / "results/tables").glob("*.tsv")
+    tables = {path.stem: load_table(path) for path in tables}
     # the tiny run searches for nothing and has one training
     tables["robustness_differences"] = differences(tables["robustness"], {}, confidence=0.95)
     assert set(tables) == set(DICTIONARY) - {"tuning"}

@@ -103,7 +103,7 @@ class Waiting(nn.Sequential):
 def make_network(shape, classes):
     return Waiting(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
 """
-NAMES = ("whole", "cancelled", "limited", "preempted", "orphaned", "hungry", "broken")
+NAMES = ("whole", "cancelled", "limited", "preempted", "orphaned", "stopped", "hungry", "broken")
 
 
 def checkpoint(training: str) -> str:
@@ -195,9 +195,19 @@ def test_a_killed_snakemake_goes_on_where_it_was(trainings):
     check(trainings, "orphaned")
 
 
+def test_a_stopped_snakemake_cancels_its_jobs(trainings):
+    with running(trainings, "stopped") as snakemake:
+        snakemake.terminate()
+        assert snakemake.wait(300) == 1
+        wait(lambda: job_of("stopped")["JobState"] == "CANCELLED")
+    last = (trainings.folder / "said").read_text().splitlines()[-1]
+    assert last.startswith("stopped by SIGTERM after 0 of 1 jobs")
+
+
 def test_a_job_that_runs_out_of_memory_gets_more(trainings):
     memory = ["--set-resources", "train:mem_mb=400*attempt"]
-    trainings.run(*ON_SLURM, checkpoint("hungry"), *memory)
+    said = trainings.run(*ON_SLURM, checkpoint("hungry"), *memory)
+    assert "killed, most likely for want of memory" in said
     jobs = [job for job in submitted() if "_hungry_" in job.get("Comment", "")]
     assert jobs[0]["JobState"] in ("OUT_OF_MEMORY", "FAILED")  # the job, or only its step
     assert jobs[-1]["JobState"] == "COMPLETED"
@@ -208,5 +218,5 @@ def test_the_log_of_a_job_that_fails_is_shown(trainings):
     (trainings.folder / "results/digits/data.pt").write_bytes(b"truncated")
     failed = trainings.snakemake(*ON_SLURM, "--retries", "0", checkpoint("broken"))
     assert failed.returncode
-    assert "results/digits/data.pt: cannot be read, expected a prepared data set" in failed.stdout
+    assert "results/digits/data.pt: 9 bytes, but rule prepare_data wrote" in failed.stdout
     assert "make_network/broken/seed-0/epoch-40/train.log" in failed.stdout

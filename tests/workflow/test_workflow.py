@@ -17,6 +17,7 @@ from trainings import assert_same_bits
 from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.networks.facts import networks
+from faultline.run.made import beside
 from faultline.run.paths import place_of
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, functions
 
@@ -102,6 +103,7 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
         assert took["rule"] == job["rule"] and took["threads"] == 1 and took["device"] == "cpu"
         assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in jobs for key in FILES for path in job[key]}
+    known |= {str(beside(path)) for job in jobs for path in job["output"]}
     known |= {used(log) for job in jobs for log in job["log"]} | {"results/run.html"}
     files = {p.relative_to(finished.folder) for p in finished.files("results")}
     there = {str(path) for path in files if ".kept" not in path.parts}
@@ -111,7 +113,7 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
     html = (results / "report.html").read_text(encoding="utf-8")
     assert html.lstrip().lower().startswith("<!doctype html") and html.rstrip().endswith("</html>")
     assert yaml.safe_load((results / "config.resolved.yaml").read_text(encoding="utf-8"))
-    for table in (results / "tables").iterdir():
+    for table in (results / "tables").glob("*.tsv"):
         assert len(load_table(table)), f"{table.name} is empty"
     for table in described():
         assert (f"tables/{table}.tsv" in html) == (results / f"tables/{table}.tsv").exists()
@@ -466,6 +468,7 @@ def test_what_is_switched_off_leaves_no_table_and_is_named(rerun):
     rerun.configure(config | off)
     rerun.run("--cores", "2")
     gone = {f"{name}.tsv" for name in ("retraining", "comparison", "gains", "strengths", "remedy")}
+    gone |= {beside(name).name for name in gone}
     assert {path.name for path in tables.iterdir()} == before.keys() - gone
     page = (rerun.folder / "results/report.html").read_text(encoding="utf-8")
     assert 'id="retraining"' not in page and "tables/remedy.tsv" not in page

@@ -2,18 +2,21 @@
 
 import copy
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from faultline.ablation.facts import CHANGES
-from faultline.ablation.variants import Variant
+from faultline.ablation.variants import Mask, Variant
 from faultline.base import plugins
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.seeds import seeded
+from faultline.networks.evaluation import same
 from faultline.networks.layers import filters as filters_of
 
 TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES, "stands_for"}
@@ -24,14 +27,28 @@ def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -
     """The variants that the user's function(name, layer, **options) yields, checked.
 
     The function gets a copy of the layer. Raises UserError where it fails, yields nothing or what
-    is no variant of this layer, or changes the layer in place. torch's random numbers are seeded.
+    is no variant of this layer, changes the layer in place, or yields something else when it is
+    called again. torch's random numbers are seeded.
     """
-    generate, given = plugins.load(function), copy.deepcopy(layer)
-    with plugins.told(function), seeded("own ablation", name):
-        variants = list(generate(name, given, **options))
-    if not variants:
+    generate = plugins.load(function)
+
+    def yielded() -> Iterator[tuple[Variant, dict[str, Tensor]]]:
+        """Each variant with what it replaces."""
+        given = copy.deepcopy(layer)
+        with plugins.told(function), seeded("own ablation", name):
+            variants = list(generate(name, given, **copy.deepcopy(options)))
+        for variant in variants:
+            yield _checked(variant, variants[0], function, name, layer)
+        for key, parameter in given.named_parameters():
+            if not same(parameter, layer.get_parameter(key)):
+                raise UserError(
+                    f"{function}, layer {name}: changes its {key} in place; change a copy "
+                    "(weight.detach().clone())"
+                )
+
+    checked = [variant for variant, _ in yielded()]
+    if not checked:
         raise UserError(f"{function} yields no variant of layer {name}; yield at least one")
-    checked = [_checked(variant, variants[0], function, name, layer, given) for variant in variants]
     with plugins.told(function):  # a key that cannot be hashed
         keys = Counter(variant.key for variant in checked if variant.key is not None)
     for key, times in keys.items():
@@ -40,12 +57,35 @@ def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -
                 f"{function}, layer {name}: {times} variants have the key {key!r}, which says that "
                 "they are equal; give each a key of its own"
             )
+    for one, other in zip_longest(checked, yielded()):
+        if one is None or other is None or not _alike(one, *other):
+            raise UserError(
+                f"{function}, layer {name}: yields other variants when it is called again; draw "
+                "random numbers with torch, which is seeded, and keep nothing between calls"
+            )
     return checked
 
 
+def _alike(one: Variant, other: Variant, replaced: dict[str, Tensor]) -> bool:
+    """Whether a variant, asked for the second time, is what another one is and replaces."""
+    told = [(repr(variant.columns), variant.key, variant.mask) for variant in (one, other)]
+    made = one.replace() if one.replace else {}
+    if told[0] != told[1] or made.keys() != replaced.keys():
+        return False
+    return all(same(made[key], value) for key, value in replaced.items())
+
+
+def _is_mask(mask, name: str, count: int) -> bool:
+    """Whether it is a mask of some of a layer's filters, or other units."""
+    if not isinstance(mask, Mask) or not isinstance(mask.filters, Collection):
+        return False
+    there = all(isinstance(f, int | np.integer) and 0 <= f < count for f in mask.filters)
+    return there and mask.layer == name and mask.at in ("weights", "activation")
+
+
 def _checked(
-    variant: Variant, first: Variant, function: str, name: str, layer: nn.Module, given: nn.Module
-) -> Variant:
+    variant: Variant, first: Variant, function: str, name: str, layer: nn.Module
+) -> tuple[Variant, dict[str, Tensor]]:
     def wrong(what: str, remedy: str) -> UserError:
         return UserError(f"{function}, layer {name}: {what}; {remedy}")
 
@@ -53,6 +93,8 @@ def _checked(
         found = type(variant).__name__
         raise wrong(f"yields a {found}", "expected faultline.Variant")
     columns = variant.columns
+    if not isinstance(columns, dict) or not all(isinstance(key, str) for key in columns):
+        raise wrong("the columns of a variant are no dict", "expected {name: value}")
     if columns.keys() != first.columns.keys():
         raise wrong(
             f"columns {sorted(columns)} in one variant, {sorted(first.columns)} in another",
@@ -67,22 +109,27 @@ def _checked(
             )
     if (variant.replace is None) == (variant.mask is None):
         raise wrong("a variant has both replace and mask or neither", "give one of them")
-    if variant.mask:
-        _, filters, at = variant.mask
+    if variant.mask is not None:
         count = filters_of(layer)
-        there = all(isinstance(f, int | np.integer) and 0 <= f < count for f in filters)
-        if variant.mask.layer != name or not there or at not in ("weights", "activation"):
+        if not _is_mask(variant.mask, name, count):
             raise wrong(
-                f"{variant.mask} is no mask of it",
+                f"{' '.join(repr(variant.mask).split()):.100} is no mask of it",
                 f"expected Mask({name!r}, filters in 0..{count - 1}, 'weights' or 'activation')",
             )
-        return variant
+        mask = variant.mask._replace(filters=tuple(map(int, variant.mask.filters)))
+        return replace(variant, mask=mask), {}
 
     parameters = {f"{name}.{key}": p.detach() for key, p in layer.named_parameters()}
 
     def made() -> dict[str, Tensor]:
         with plugins.told(function), torch.no_grad(), seeded("own ablation", name, variant.key):
-            return {key: value.detach() for key, value in variant.replace().items()}
+            made = variant.replace()
+        if not isinstance(made, dict):
+            raise wrong(f"replace gives a {type(made).__name__}", "expected {parameter: tensor}")
+        for key, value in made.items():
+            if not isinstance(value, Tensor):
+                raise wrong(f"replaces {key!r} by a {type(value).__name__}", "expected a tensor")
+        return {key: value.detach() for key, value in made.items()}
 
     replaced = made()
     for key, value in replaced.items():
@@ -92,13 +139,12 @@ def _checked(
             found = f"{list(value.shape)} of {value.dtype}"
             expected = f"{list(parameters[key].shape)} of {parameters[key].dtype}"
             raise wrong(f"replaces {key} by {found}", f"expected {expected}")
-    for key, parameter in given.named_parameters():
-        if not torch.equal(parameter, parameters[f"{name}.{key}"]):
-            raise wrong(f"changes its {key} in place", "change a copy (weight.detach().clone())")
-    same = all(torch.equal(value, parameters[key]) for key, value in replaced.items())
-    if variant.key is None and not same:
+        if not value.isfinite().all() and parameters[key].isfinite().all():
+            raise wrong(f"replaces {key} by NaN or infinite values", "give finite ones")
+    equal = all(same(value, parameters[key]) for key, value in replaced.items())
+    if variant.key is None and not equal:
         raise wrong(
             "key None says that a variant equals the whole network, but it does not",
             "give each variant a key of its own",
         )
-    return replace(variant, replace=made)
+    return replace(variant, replace=made), replaced

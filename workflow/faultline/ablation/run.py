@@ -13,14 +13,14 @@ from faultline.ablation.sweep import active_images, sweep
 from faultline.ablation.variants import Variant
 from faultline.attacks.run import crafters
 from faultline.base.columns import PLACE, transfer
-from faultline.base.files import load_arrays, load_tensors
+from faultline.base.files import load_arrays
 from faultline.base.sampling import Strata
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layers import used
 from faultline.run.job import free_memory
-from faultline.run.loading import judging_images, opened
+from faultline.run.loading import adversarial_images, judging_images, opened
 
 
 def ablate(job, **what) -> Facts:
@@ -95,7 +95,7 @@ def ablations(job) -> Callable[..., Facts]:
 def _stored(job, device: torch.device) -> dict[str, torch.Tensor]:
     """The image sets that all ablated networks share."""
     return {
-        transfer(attack): load_tensors(path, "adversarial images", device=device)["images"]
+        transfer(attack): adversarial_images(path, device)
         for attack, path in zip(job.params.sets["transferred"], job.input.adversarial, strict=True)
     }
 

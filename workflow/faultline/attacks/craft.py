@@ -1,5 +1,6 @@
 """Adversarial images by the attacks of the config, and the accuracy that they leave."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from faultline.base import memory, plugins
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.base.seeds import seeded
-from faultline.networks.evaluation import evaluation, predict
+from faultline.networks.evaluation import evaluation, predict, same
 
 
 def judge(
@@ -73,14 +74,21 @@ def _own(function, network, images, labels, *, attack, eps, bounds, start):
     """A user's function in the form of `PERTURB`; its result must be finite images. Where an
     ablation broke the network so that its gradient is not, the pixels concerned stay as they are.
 
-    The network is in eval mode and gives no gradient to its parameters; torch's random numbers are
-    seeded by `start`, which follows from the seed.
+    The network is in eval mode and gives no gradient to its parameters, which the function must
+    leave as they are; of all else it gets copies. torch's random numbers are seeded by `start`,
+    which follows from the seed.
     """
     perturb, seed = plugins.load(function), start.double().sum().item()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    given = {"attack": copy.deepcopy(dict(attack)), "eps": eps, "bounds": bounds}
     with plugins.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
-        made = perturb(
-            network, images.clone(), labels, attack=attack, eps=eps, bounds=bounds, start=start
-        )
+        made = perturb(network, images.clone(), labels.clone(), start=start.clone(), **given)
+    after = network.state_dict()
+    for key in dict.fromkeys([*before, *after]):
+        if not (key in before and key in after and same(before[key], after[key])):
+            raise UserError(
+                f"{function} changes {key} of the network; work on a copy (copy.deepcopy(network))"
+            )
     expected = f"expected images {list(images.shape)}, as it was given"
     if not isinstance(made, Tensor) or made.shape != images.shape:
         got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"

@@ -9,6 +9,14 @@ class UserError(Exception):
     The message names the file or the config key, says what was expected, and what to do.
     """
 
+    def __str__(self) -> str:  # a name may hold a line's end
+        return super().__str__().replace("\n", "\\n")
+
+
+def short(text: str, most: int = 60) -> str:
+    """A text, cut where it is too long for a line."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
 
 def nearest(name: str, names) -> str:
     """A "did you mean" for `name`, or the list of what there is."""

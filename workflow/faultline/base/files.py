@@ -1,25 +1,64 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
+import glob
+import hashlib
 import io
+import os
+import struct
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faultline.base.columns import NAMES
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
 
 
 @contextmanager
-def atomic(path):
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
+def atomic(path, *, durable: bool = True):
+    """A temporary path beside `path`, of a name that no other process takes, which takes its place
+    when the block ends without an error: where `durable`, on the disk first, so that no loss of
+    power leaves half a file. An OSError names `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.writing")
     try:
         yield temporary
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
+        with suppress(OSError):  # some file systems sync no folders
+            if durable:
+                _sync(path.parent)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.writing"):
+        left.unlink(missing_ok=True)
+
+
+def digest(path) -> str:
+    """Hexadecimal sha256 of a file; of a folder, of the names in it."""
+    if Path(path).is_dir():
+        names = sorted(entry.name for entry in Path(path).iterdir())
+        return hashlib.sha256("/".join(names).encode()).hexdigest()
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(content: dict, path) -> None:
@@ -47,18 +86,24 @@ def _interned(value):
 _ANEW = "delete it and run again to make it anew"
 
 
-def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
-    """Read what `save_tensors` wrote. `what` says what the file should hold, and `remedy` what to
-    do where it does not, for the error.
+def load_tensors(
+    path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW, sums: bool = False
+) -> dict:
+    """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
+    others, and `remedy` what to do where it does not, for the error. sums: hold each part against
+    the checksum that the file states, at which torch does not look.
 
-    Raises UserError when the file is missing, truncated, or carries anything but data.
+    Raises UserError when the file is missing, truncated, damaged, carries anything but data, or
+    lacks a key.
     """
     import pickle
 
     import torch
 
+    if sums and (part := _wrong_part(path)):
+        raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        found = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -66,10 +111,16 @@ def load_tensors(path, what: str, *, device="cpu", remedy: str = _ANEW) -> dict:
             f"{path}: refused, expected {what} as plain tensors, but it is damaged or carries "
             f"code; {remedy}"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError):
+    except (
+        *(OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
+        *(AssertionError, ArithmeticError, struct.error),
+    ):
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
+    if lacking := [key for key in keys if not (isinstance(found, dict) and key in found)]:
+        raise UserError(f"{path}: holds no {some(lacking, 3)}, expected {what}; {remedy}")
+    return found
 
 
 def load_state_dict(path) -> dict:
@@ -93,22 +144,39 @@ def load_state_dict(path) -> dict:
                 f"{path}: cannot be read, expected {what} ({error}); {remedy}"
             ) from None
     else:
-        state = load_tensors(path, what, remedy=remedy)
+        state = load_tensors(path, what, remedy=remedy, sums=True)
     for key in ("state_dict", "model_state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
-    tensors = isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
+    tensors = isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
     if not tensors or not state:
         holds = (
             ", ".join(map(str, [*state][:5])) if isinstance(state, dict) else type(state).__name__
         )
         raise UserError(
-            f"{path}: expected {what}, plain or under state_dict or model, but it holds "
-            f"{holds or 'nothing'}; {remedy}"
+            f"{path}: expected {what} of names and tensors, plain or under state_dict or model, "
+            f"but it holds {holds or 'nothing'}; {remedy}"
         )
     prefix = "module." * all(name.startswith("module.") for name in state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _wrong_part(path) -> str | None:
+    """The first part of a zip file, as torch writes them, with another checksum than is stated;
+    None where all are right, or where it is no such file."""
+    import struct
+    import zipfile
+    import zlib
+
+    known = (OSError, ValueError, RuntimeError, EOFError, LookupError)
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except (*known, struct.error, zlib.error, zipfile.BadZipFile):
+        return None
 
 
 def save_arrays(arrays: dict, path) -> None:
@@ -177,7 +245,7 @@ def load_table(path):
         ) from None
 
 
-def save_text(text: str, path) -> None:
-    """Write text as UTF-8."""
-    with atomic(path) as temporary:
+def save_text(text: str, path, *, durable: bool = True) -> None:
+    """Write text as UTF-8; durable: see `atomic`."""
+    with atomic(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")

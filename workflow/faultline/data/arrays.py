@@ -1,5 +1,8 @@
 """The user's own arrays of images, signals, features or tokens in one file. No torch."""
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,24 +22,34 @@ EXPECTED = {
 }
 """What an array is called after its split -> what it must be."""
 
+LARGEST = 1e100
+"""Of signals and features; the range of larger ones is beyond floats."""
+
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
+_DEFLATE = 1032
+"""How many times smaller a member of a zip file can at most be than what it holds."""
 
 
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Name -> (shape, dtype) of the arrays in a .npz file, without their content."""
+    """Name -> (shape, dtype) of the arrays in a .npz file, without their content; ValueError where
+    one would be larger than what the file can hold of it, as no memory is taken before."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     found = {}
     with zipfile.ZipFile(path) as archive:
-        for entry in archive.namelist():
+        for entry in archive.infolist():
             with archive.open(entry) as file:
                 shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
-                found[entry.removesuffix(".npy")] = shape, dtype
+                told, held = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+            name = entry.filename.removesuffix(".npy")
+            if not dtype.hasobject and (told != held or told > _DEFLATE * entry.compress_size):
+                raise ValueError(f"{name} says it has {told} bytes and holds {held}")
+            found[name] = shape, dtype
     return found
 
 
@@ -92,7 +105,7 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tup
                 f"{path}: {keys[1]} is {label_dtype} {list(label_shape)}, expected whole numbers "
                 "[n], the class of each image from 0"
             )
-        if shape[0] != label_shape[0] or not shape[0]:
+        if shape[0] != label_shape[0] or shape[0] < 1:
             raise UserError(
                 f"{path}: {keys[0]} holds {shape[0]} {what}, but {keys[1]} {label_shape[0]} "
                 "labels; give as many of both, at least one"
@@ -109,10 +122,12 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tup
 
 def _fits(what: str, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Whether an array of this name may be of this type and shape."""
+    if min(shape[1:], default=0) < 1:
+        return False
     if what == "images":
         return (dtype == np.uint8 or dtype.kind == "f") and len(shape) in (3, 4)
-    sizes = len(shape) == (3 if what == "signals" else 2) and 0 not in shape[1:]
-    return sizes and dtype.kind in ("iu" if what == "tokens" else "iuf")
+    kinds = "iu" if what == "tokens" else "iuf"
+    return len(shape) == (3 if what == "signals" else 2) and dtype.kind in kinds
 
 
 def _channel_axis(path: Path, shape: tuple[int, ...]) -> int | None:
@@ -140,7 +155,9 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
         shape = (sides.pop(axis - 1) if axis else 1, *sides)
     elif what == "tokens":
         vocabulary = 1 + max(
-            int(tokens.max()) for tokens in _arrays(path, *(f"{split}_tokens" for split in shapes))
+            int(_numbers(path, key, tokens).max())
+            for key in [f"{split}_tokens" for split in shapes]
+            for tokens in _arrays(path, key)
         )
     labels = _arrays(path, *(f"{split}_labels" for split in shapes))
     classes = dataset["classes"] or int(max(of_split.max() for of_split in labels)) + 1
@@ -151,6 +168,11 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
                 f"{path}: {split}_labels holds the label {worst}, expected 0 to {classes - 1}; "
                 f"mend the labels or the config key datasets.{name}.classes"
             )
+    if not dataset["classes"] and classes > (count := sum(map(len, labels))):
+        raise UserError(
+            f"{path}: the largest of {count} labels is {classes - 1}, so most classes would have "
+            f"no sample; mend the labels, or give the config key datasets.{name}.classes"
+        )
     if classes < 2:
         raise UserError(f"{path}: all labels are 0; expected at least two classes")
     return Source(
@@ -199,6 +221,10 @@ def _numbers(path: Path, key: str, values: np.ndarray) -> np.ndarray:
             worst = values.min() if values.min() < 0 else values.max()
             raise UserError(f"{path}: {key} holds {worst}, expected 0 to {2**31 - 1}")
         return values.astype(np.int32)
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: {key} holds values that are not finite; leave their samples out")
-    return values.astype(np.float64)
+    values = values.astype(np.float64)
+    if not (np.abs(values) <= LARGEST).all():  # NaN is not
+        raise UserError(
+            f"{path}: {key} holds values that are not finite, or beyond {LARGEST:g}; leave their "
+            "samples out"
+        )
+    return values

@@ -1,4 +1,4 @@
-"""A network in eval mode, unchanged afterwards."""
+"""A network in eval mode, unchanged afterwards; and whether tensors are the same."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,3 +35,10 @@ def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Te
     with evaluation(network), torch.inference_mode():
         logits = [network(batch) for batch in images.split(batch_size)]
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal, where NaN equals NaN."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.base.files import save_text
 from faultline.base.fingerprint import fingerprint
 
 BUILTIN_FILE = Path(__file__).with_name("networks.json")
@@ -104,20 +105,8 @@ def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path, p
     if "error" in found:
         raise UserError(f"config key own_networks.{name}: {found['error']}")
     with suppress(OSError):  # the workflow tells where the results cannot be written to
-        _save(json.dumps(found), cache)
+        save_text(json.dumps(found), cache)
     return found
-
-
-def _save(text: str, path: Path) -> None:
-    """Whole or not at all, under a name of its own: several processes may parse at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".writing")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _ask(asked: dict, prober: str) -> dict:

@@ -1,5 +1,6 @@
 """A user's weights, put into a network."""
 
+import torch
 from torch import Tensor
 
 from faultline.base.errors import UserError
@@ -11,7 +12,8 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
 
     state: named as in `network.body`, with or without "body."; counts of batches may be lacking.
     With "normalise.mean" and "normalise.std", as in our checkpoints, these replace the network's.
-    Raises UserError, which names the first few names and shapes that do not fit.
+    Raises UserError, which names the first few names and shapes that do not fit, or a tensor whose
+    values cannot be used.
     """
     own = network.state_dict()
     given = {
@@ -39,6 +41,12 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
             f"{origin}: the weights do not fit: {'; '.join(odd)}; give those of the same network, "
             "for as many classes and channels as the data set has"
         )
+    for name, tensor in given.items():
+        if why := _unusable(name, tensor, own[name]):
+            raise UserError(
+                f"{origin}: {name.removeprefix('body.')} {why}; expected finite numbers of type "
+                f"{_type(own[name])}; mend or train the network, and save its state_dict() anew"
+            )
     if lacking := [n for n in own if n.startswith("normalise.") and n not in given]:
         values = "; ".join(f"{n} {own[n].flatten().tolist()}" for n in lacking)
         print(
@@ -47,6 +55,25 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
             "with others, add them to the file"
         )
     network.load_state_dict(own | given)
+
+
+def _unusable(name: str, tensor: Tensor, own: Tensor) -> str | None:
+    """What keeps a tensor from the place of another of its shape, if anything does."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return "is sparse" if tensor.layout != torch.strided else "is a meta tensor without values"
+    if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
+        return f"is of type {_type(tensor)}"
+    if not tensor.to(own.dtype).isfinite().all():
+        return "holds NaN or an infinity"
+    if name.endswith(".running_var") and tensor.min() < 0:
+        return f"holds {tensor.min():g}, but is a variance"
+    if name == "normalise.std" and not tensor.min() > 0:
+        return f"holds {tensor.min():g}, but is to be divided by"
+    return None
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _by(tensor: Tensor) -> str:

@@ -4,13 +4,21 @@ The long form, with every input and reason, goes to Snakemake's own log file as 
 terminal with `--printshellcmds`, `--verbose`, `--quiet` or another logger. No torch.
 """
 
+import errno
 import logging
+import re
+import shutil
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake.logging import LogEvent
 from snakemake.settings.types import ExecMode
+
+from faultline.base.errors import some
+from faultline.run import made, stopping
+from faultline.run.warm import WHY_KILLED
 
 NOISE = (
     *("Building DAG", "Using shell", "Conda environments", "Select jobs", "Execute ", "Elapsed"),
@@ -22,6 +30,11 @@ SILENT = {
     *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
 }
 TARGETS = ("total", "all")
+NAMED = 3
+"""So many files are named, where there are many."""
+FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
+NO_SPACE = "no space left; free some and run again"
+LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
 
@@ -33,12 +46,40 @@ def install(workflow) -> "Console | None":
     if asked or workflow.exec_mode != ExecMode.DEFAULT:
         return None
     for handler in workflow.logger_manager.logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = lambda record: None  # a full disk would be told for each record
+    for handler in workflow.logger_manager.logger.handlers:
         if handler.name == "DefaultStreamHandler":
             console = Console(handler.formatter)
             handler.setFormatter(console)
             handler.addFilter(console)
             return console
     return None
+
+
+def reasons(dag) -> list[str]:
+    """Why a run makes files again, each reason in a line; what follows from these is left out, and
+    what was never made before."""
+    found: dict[str, list[str]] = {}
+    for job in dag.needrun_jobs():
+        reason, files = dag.reason(job), job.output
+        changed = reason.params_changed
+        if lost := [file for file in reason.missing_output if made.beside(file).exists()]:
+            why, files = "they are missing", lost
+        elif changed or reason.code_changed or reason.software_stack_changed:
+            doubts = changed.only_old & made.DOUBTS
+            why = min(doubts) if doubts else "their settings or their code have changed"
+        elif reason.input_changed or reason.updated_input:
+            why = "their inputs have changed"
+        elif reason.incomplete_output:
+            why = "they were not finished"
+        else:
+            continue
+        found.setdefault(why, []).extend(map(str, files))
+    return [
+        f"made again, as {why}: {some(sorted(files), NAMED)}"
+        for why, files in sorted(found.items())
+    ]
 
 
 class Console(logging.Formatter):
@@ -51,9 +92,12 @@ class Console(logging.Formatter):
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
+        self.silent, self.told = False, set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line."""
+        if self.silent:
+            return False
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
             job = record.rule_name, _of(record.wildcards), record.log or [], self.clock()
@@ -73,12 +117,23 @@ class Console(logging.Formatter):
             return self._finished(*self.running.pop(record.job_id))
         if event == LogEvent.JOB_ERROR:
             rule, of, *_ = self.running.pop(record.jobid, (record.rule_name, ""))
-            why = next(filter(None, map(last_line, record.log)), "it left no log")
+            why = why_failed(record.log)
             self.failed[why] += 1
             return (
                 f"failed: {rule} {of}".rstrip() + f"\n    {why}\n    log: {', '.join(record.log)}"
             )
-        return self.long.format(record)
+        text = self.long.format(record)
+        if found := FULL.search(text or ""):  # while Snakemake wrote what it remembers
+            line = f"error: {found[1] or '.snakemake'}: {NO_SPACE}"
+            text = "" if line in self.told else line
+            self.told.add(line)
+        return text
+
+    def stopped(self, by: str) -> str:
+        """The last line of a run that is stopped by a signal; what its jobs say then is no news."""
+        self.silent = True
+        done = f" after {self.done.total()} of {self.total.total()} jobs" if self.total else ""
+        return stopping.told(by, done)
 
     def end(self, *, report: str | None) -> str:
         """The last lines: what failed and why, where the report is, how long it took."""
@@ -127,9 +182,17 @@ def lines_of(log) -> list[str]:
         return []
 
 
-def last_line(log) -> str:
-    """The last line of a log, which says why a job failed; "" where there is none."""
-    return next((line for line in reversed(lines_of(log)) if line.strip()), "")
+def why_failed(logs) -> str:
+    """The last line of a failed job's logs; one that was killed, or found no room for it, could not
+    say why."""
+    last = [line for log in logs for line in lines_of(log) if line.strip()][-1:]
+    if last and last[0].startswith("error: "):
+        return last[0]
+    for folder in {Path(log).parent for log in logs}:
+        with suppress(OSError):
+            if shutil.disk_usage(folder).free < LITTLE:
+                return f"error: {folder}: {NO_SPACE}"
+    return f"error: it was {WHY_KILLED}"
 
 
 def duration(seconds: float) -> str:

@@ -10,15 +10,16 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError
-from faultline.base.files import save_text
+from faultline.base.files import remove_leftovers, save_text
+from faultline.run import made, stopping
 from faultline.run.kept import Kept
-from faultline.run.warm import hand_over
+from faultline.run.warm import catch, hand_over
 
 _HELD = []  # open lock files: closing one lets its device go
 
@@ -32,40 +33,56 @@ def job(snakemake, *, kept=False):
     wildcards and the user's functions alone.
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
-    the log; what the job took goes to a table beside it (see `used`). A UserError, a full disk, a
-    lack of memory or SIGTERM ends the job with one line in the log, which Snakemake shows because
-    the profile asks for failed logs.
+    the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
+    records of what was written, and outputs get theirs (see `run.made`). A UserError, a full disk,
+    a lack of memory or a signal that stops it ends the job with one line in the log, which
+    Snakemake shows because the profile asks for failed logs. It ends at once when Snakemake has
+    ended.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")
     took.unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, _stop)
-    store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
-    if store and store.found:
-        save_text(store.found, log_file)
-        save_text(used(snakemake, start, found=True), took)
-        sys.exit(0)
-    hand_over(store.told() if store else None)
+    stopping.end_with_snakemake()
+    catch(_stop)
     with (
-        log_file.open("w", buffering=1, encoding="utf-8") as log,
+        log_file.open("a", buffering=1, encoding="utf-8") as log,  # Snakemake has removed the last
         redirect_stdout(log),
         redirect_stderr(log),
     ):
-        signal.signal(signal.SIGTERM, _stop)
         try:
-            plugins.NETWORKS.update(snakemake.config["own_networks"])
-            for note in store.notes if store else ():
-                print(note)
-            yield
-            if store:
-                store.put(log_file)
-            save_text(used(snakemake, start), took)
+            made.forget(snakemake.output)
+            records = map(made.beside, snakemake.output)
+            for path in (*snakemake.output, *records, *snakemake.log, took):
+                remove_leftovers(path)
+                remove_leftovers(f"{path}.partial")
+            store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
+            found = store.found if store else None
+            if not found:
+                hand_over(store.told() if store else None)
+                catch(_stop)
+            inputs = made.checked(snakemake.input, results=made.folder_of(snakemake.config))
+            if found:
+                print(found, end="")
+            else:
+                plugins.NETWORKS.update(snakemake.config["own_networks"])
+                for note in store.notes if store else ():
+                    print(note)
+                yield
+                if store:
+                    store.put(log_file)
+            made.record(snakemake, inputs)
+            save_text(used(snakemake, start, found=bool(found)), took)
+            if found:
+                sys.exit(0)  # past the block, which is not run
         except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not error.code:
+                raise
             line = _in_one_line(error)
             if line is None:
                 traceback.print_exc()
                 line = f"{type(error).__name__}: {error}"
-            print(f"error: {line}", file=log)
+            with suppress(OSError):  # that disk may be the full one
+                print(f"error: {line}", file=log)
             sys.exit(1)
 
 
@@ -106,8 +123,10 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _stop(*_) -> None:
-    raise SystemExit("stopped by SIGTERM; a training goes on after its last whole epoch")
+def _stop(number: int, _) -> None:
+    catch(signal.SIG_IGN)  # once is enough
+    name = signal.Signals(number).name
+    raise SystemExit(f"stopped by {name}; a training goes on after its last whole epoch")
 
 
 def _in_one_line(error: BaseException) -> str | None:

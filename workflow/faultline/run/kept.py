@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.base.files import atomic
+from faultline.base.files import atomic, digest
 from faultline.base.fingerprint import PACKAGE
 
 SOURCES = "FAULTLINE_SOURCES"
@@ -36,6 +36,7 @@ PACKAGES = re.compile(r"(torch|torchvision|numpy|pandas|scipy|safetensors|nvidia
 STEERING = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "TORCH_")
 LARGE = 1e6  # bytes; smaller inputs are read each time
 QUIET = 2e9  # ns; a file that changed within them may change again without its times telling
+NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}")  # of entries, and of what is being written
 TRIM_EVERY, DAY = 60, 86400  # seconds
 
 
@@ -125,7 +126,7 @@ class Kept:
             ):
                 kept, temporary = self._entry / str(number), whole.enter_context(atomic(path))
                 shutil.copyfile(kept, temporary)  # a link would share its times with others
-                if _digest(temporary) != file["digest"]:
+                if digest(temporary) != file["digest"]:
                     raise ValueError(f"the bytes of {path} are others")
                 with contextlib.suppress(OSError):  # so that it takes no room of its own
                     _place(temporary, kept, link=True)
@@ -155,7 +156,7 @@ class Kept:
         try:
             for number, path in enumerate(self.job.output):
                 _place(Path(path), temporary / str(number))
-                files.append({"path": path, "digest": _digest(temporary / str(number))})
+                files.append({"path": path, "digest": digest(temporary / str(number))})
             entry = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "log": log, "files": files}
             (temporary / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
             _drop(self._entry)
@@ -181,7 +182,7 @@ class Kept:
         job = self.job
         inputs = {
             name: [
-                [self._relative(path), _remembered(Path(path), self.folder)]
+                [self._relative(path), remembered(Path(path), self.folder)]
                 for path in ([value] if isinstance(value, str) else value)
             ]
             for name, value in job.input.items()
@@ -234,25 +235,22 @@ def _state(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remembered(path: Path, folder: Path) -> str:
-    """The digest of a file; of a large one, from the last time unless it was written to since."""
+def remembered(path: Path, folder: Path) -> str:
+    """The digest of a file; of a large one, from the last time unless it was written to since, as
+    the folder of what is kept tells."""
     now, state = time.time_ns(), _state(path)
     if state[0] < LARGE:
-        return _digest(path)
+        return digest(path)
     mark = _mark(folder, "digests", path)
     with contextlib.suppress(OSError, ValueError):
-        *known, digest = json.loads(mark.read_text())
+        *known, found = json.loads(mark.read_text())
         if known == state:
-            return digest
-    digest = _digest(path)
+            return found
+    found = digest(path)
     if max(state[1:3]) < now - QUIET and _state(path) == state:
-        _write(json.dumps([*state, digest]), mark)
-    return digest
+        with contextlib.suppress(OSError):  # it will be read again
+            _write(json.dumps([*state, found]), mark)
+    return found
 
 
 def _mark(folder: Path, kind: str, path) -> Path:
@@ -303,9 +301,14 @@ class Entry(NamedTuple):
     used: float
 
 
+def _ours(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder, which may hold more, has a name that only this module gives."""
+    return [path for path in folder.glob(pattern) if NAMES.fullmatch(path.name)]
+
+
 def entries(folder: Path) -> Iterator[Entry]:
     """All that is kept in a folder."""
-    for path in folder.glob("[!.]*/[!.]*"):
+    for path in _ours(folder, "[!.]*/[!.]*"):
         with contextlib.suppress(OSError):  # another process dropped it just now
             found = {file.name: file.stat() for file in path.iterdir()}
             entry = found.pop("entry.json", None)
@@ -326,7 +329,7 @@ def trim(folder: Path, limit: float) -> list[Entry]:
         _drop(entry.path)
         dropped.append(entry)
         taken -= entry.alone
-    for left in folder.glob("*/.*"):  # of a process that was killed
+    for left in _ours(folder, "*/.*"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > DAY:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()

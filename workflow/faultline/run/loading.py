@@ -18,7 +18,13 @@ from faultline.training.checkpoints import restore
 
 def load_dataset(path, device: torch.device) -> DataSet:
     """A prepared data set, resident on the device."""
-    return DataSet.from_tensors(load_tensors(path, "a prepared data set", device=device))
+    keys = ("classes", "train_images", "test_labels")
+    return DataSet.from_tensors(load_tensors(path, "a prepared data set", keys=keys, device=device))
+
+
+def adversarial_images(path, device: torch.device) -> torch.Tensor:
+    """The images [n, ...] that the rule `craft` stored, in pixel units."""
+    return load_tensors(path, "adversarial images", keys=("images",), device=device)["images"]
 
 
 def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
@@ -39,7 +45,7 @@ def load_network(
     path, name: str, dataset: DataSet, *, device: torch.device
 ) -> tuple[Network, dict]:
     """(network in eval mode, checkpoint) from a checkpoint file."""
-    state = load_tensors(path, "a checkpoint", device=device)
+    state = load_tensors(path, "a checkpoint", keys=("network", "seed"), device=device)
     network = build_network(name, dataset, seed=state["seed"], device=device)
     restore(network, None, state)
     measure(network)

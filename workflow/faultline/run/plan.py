@@ -6,6 +6,7 @@ and perhaps attack, layer, policy or ablation; see `paths`.
 
 import fnmatch
 import functools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,10 @@ def published_rows(path: str) -> list[dict]:
                 for k in columns
                 if k == "rg_score" or k.startswith("eps_")
             }
+            if not all(
+                map(math.isfinite, [*values.values(), *map(float, {*values} - {"rg_score"})])
+            ):
+                raise ValueError
         except (KeyError, ValueError):
             raise UserError(
                 f"config key published: {path}, line {number}: a value in % is missing or no "
@@ -364,6 +369,18 @@ class Plan:
         if chosen is None or chosen["layers"] != "mvl":
             return None
         return chosen["of"], self.training(chosen["of"])["epochs"][-1]
+
+    def listed(self) -> list[dict]:
+        """The checkpoints whose relative errors say which layers other trainings, and the searches
+        for their settings, regularise."""
+        places = []
+        for place in self.checkpoints("last"):
+            if standard := self.standard_checkpoint(place["training"]):
+                tune = self.training(place["training"])["tune"] or {}
+                seeds = [place["seed"], *(tune["seeds"] if tune.get("grid") else ())]
+                of = dict(zip(("training", "epoch"), standard, strict=True))
+                places += with_each([place | of], "seed", seeds)
+        return places
 
     def given_weights(self, network: str, training: str, epoch: int) -> str | None:
         """The user's weights, where a training starts from some and this is its first segment."""

@@ -1,13 +1,13 @@
 """The config checked against its schema and completed. No torch."""
 
 import copy
-import math
 import re
+import sys
 
 import jsonschema
 import yaml
 
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, nearest, short
 
 
 def check_schema(config: dict, schema: dict) -> None:
@@ -15,7 +15,7 @@ def check_schema(config: dict, schema: dict) -> None:
     errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
     if not errors:
         return
-    error = errors[0]
+    error = _closest(errors[0])
     where = ".".join(str(part) for part in error.absolute_path)
     value, rule = error.instance, error.validator
     if rule == "additionalProperties":
@@ -29,30 +29,44 @@ def check_schema(config: dict, schema: dict) -> None:
         raise UserError(f"config key {key}: missing; {_expected(error.schema, missing)}")
     if rule == "enum":
         hint = nearest(value, error.validator_value)
-        raise UserError(f"config key {where}: {value!r} is not known; {hint}")
+        raise UserError(f"config key {where}: {_shown(value)} is not known; {hint}")
     if "propertyNames" in error.absolute_schema_path:
         key = ".".join(filter(None, [where, str(value)]))
-        raise UserError(
-            f"config key {key}: a name may hold letters, digits, '-' and '_' only; rename it"
-        )
+        what = "letters, digits, '-' and '_' only"
+        if rule == "maxLength":
+            what = f"at most {error.validator_value} characters"
+        raise UserError(f"config key {short(key)}: a name may hold {what}; rename it")
     if rule == "pattern":
         raise UserError(
-            f"config key {where}: {value!r} is no folder; letters, digits and . _ - / only"
+            f"config key {where}: {_shown(value)} is no folder; letters, digits and . _ - / only"
         )
     if rule == "anyOf":  # one of ours, or a function of the user's
         hint = nearest(value, error.validator_value[0]["enum"])
         raise UserError(
-            f"config key {where}: {value!r} is not known; {hint}, or file.py:function of your own"
+            f"config key {where}: {_shown(value)} is not known; {hint}, or file.py:function of "
+            "your own"
         )
     if rule == "oneOf":
         flat = ", ".join(_option(option) for option in error.validator_value)
-        raise UserError(f"config key {where}: {value!r} does not fit; expected {flat}")
+        raise UserError(f"config key {where}: {_shown(value)} does not fit; expected {flat}")
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
 
+def _closest(error):
+    """Of several things that a key may be, what is wrong with the one of the value's type."""
+    while error.validator == "oneOf":
+        inner = [e for e in error.context if e.relative_path or e.validator not in ("type", "enum")]
+        if not inner:
+            break
+        error = inner[0]
+    return error
+
+
 def check_finite(value, where: str = "") -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"config key {where}: {value!r} is no finite number; give one")
+    """Raises UserError for NaN, an infinity or what is beyond all floats, anywhere in a config."""
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:  # NaN is not
+        number = value if isinstance(value, float) else "an integer of more than 300 digits"
+        raise UserError(f"config key {where}: {number} is no finite number; give one")
     parts = (
         value.items()
         if isinstance(value, dict)
@@ -73,15 +87,19 @@ def _problem(error) -> str:
     value, limit = error.instance, error.validator_value
     return {
         "type": lambda: _wrong_type(value, limit),
-        "minimum": lambda: f"{value!r} is too small; expected at least {limit}",
-        "exclusiveMinimum": lambda: f"{value!r} is too small; expected more than {limit}",
-        "maximum": lambda: f"{value!r} is too large; expected at most {limit}",
-        "exclusiveMaximum": lambda: f"{value!r} is too large; expected less than {limit}",
+        "minimum": lambda: f"{_shown(value)} is too small; expected at least {limit}",
+        "exclusiveMinimum": lambda: f"{_shown(value)} is too small; expected more than {limit}",
+        "maximum": lambda: f"{_shown(value)} is too large; expected at most {limit}",
+        "exclusiveMaximum": lambda: f"{_shown(value)} is too large; expected less than {limit}",
         "minItems": lambda: f"the list is too short; expected at least {limit} entries",
         "maxItems": lambda: f"the list is too long; expected at most {limit} entries",
         "minProperties": lambda: f"it is empty; expected at least {limit} entries",
-        "uniqueItems": lambda: f"{value!r} names something twice; name each once",
+        "uniqueItems": lambda: f"{_shown(value)} names something twice; name each once",
     }.get(error.validator, lambda: error.message)()
+
+
+def _shown(value) -> str:
+    return short(repr(value))
 
 
 def _types(types) -> str:
@@ -105,7 +123,7 @@ def _wrong_type(value, types) -> str:
         hint = f"; write {value.replace('e', '.0e')}"
     elif types == "array" and not isinstance(value, dict):
         hint = f"; write [{value}]"
-    return f"{value!r} has the wrong type; expected {_types(types)}{hint}"
+    return f"{_shown(value)} has the wrong type; expected {_types(types)}{hint}"
 
 
 def from_command_line(value, schema: dict, root: dict, key: str = ""):
@@ -132,10 +150,10 @@ def from_command_line(value, schema: dict, root: dict, key: str = ""):
         return value
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(
-            f"config key {key}: {value!r} is no YAML; write it on one line, in quotes, such as "
-            "'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
+            f"config key {key}: {_shown(value)} is no YAML; write it on one line, in quotes, such "
+            "as 'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"
         ) from None
 
 
@@ -164,7 +182,17 @@ def _followed(schema: dict, root: dict) -> dict:
 
 
 def with_defaults(value, schema: dict, root: dict):
+    """A value with the defaults of the schema filled in, and 2.0 as 2 where it asks for an integer:
+    both name the same files and parameters."""
     schema = _followed(schema, root)
+    for option in schema.get("oneOf", ()):
+        if _fits(value, option, root):
+            return with_defaults(value, option, root)
+    if isinstance(value, float) and value.is_integer():
+        whole = "integer" in schema.get("type", "") or value in schema.get("enum", ())
+        return int(value) if whole else value
+    if isinstance(value, list):
+        return [with_defaults(part, schema.get("items", {}), root) for part in value]
     if isinstance(value, dict):
         for key, part in schema.get("properties", {}).items():
             if key not in value and "default" in part:

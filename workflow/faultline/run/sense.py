@@ -2,19 +2,22 @@
 
 import copy
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faultline.attacks.methods import METHODS, method_of
 from faultline.base import plugins
-from faultline.base.errors import UserError, nearest
+from faultline.base.errors import UserError, nearest, short
 from faultline.data.describe import describe
 from faultline.data.sources import SOURCE_NAMES, Source
 from faultline.networks import facts as network_facts
 from faultline.networks.facts import networks
+from faultline.run.places import check_folder, write_out
 from faultline.run.plan import ENOUGH, check_enough, hidden_activations, is_for
 from faultline.run.schema import check_finite, check_schema, with_defaults
 from faultline.run.trainings import check_recipe, check_tuning
+from faultline.run.unused import check_unused, entries
 
 Check = Callable[[dict, dict[str, Source]], None]
 """(config, data set -> what is known of it) -> None; completes a part of the config, or raises
@@ -23,22 +26,33 @@ UserError."""
 FEWEST = 100
 """Images that can be drawn by strata (ours)."""
 
-# Keys of data sets that mean something for one source only.
-_KEYS_OF = {
-    "image_folder": {"channels": None, "on_bad_image": "stop"},
-    "npz": {"file": None, "classes": None},
-}
+# Names that tables are filled with.
+_NAMED = ("datasets.*", "trainings.*", "attacks.*", "own_networks.*", "ablations.*")
 
 
-def resolve(config: dict, schema: dict, *, studies: Sequence[Check], prober: str) -> dict:
+def resolve(
+    config: dict, schema: dict, *, studies: Sequence[Check], prober: str, alone: bool
+) -> dict:
     """The config with every default filled in.
 
-    studies: what each study checks and fills in of its own. prober: see `facts.own_facts`. Raises
-    UserError with one line that names the key, what was expected and what to do.
+    studies: what each study checks and fills in of its own. prober: see `facts.own_facts`. alone:
+    whether nothing but runs may be in the folder of the results. Raises UserError with one line
+    that names the key, what was expected and what to do.
     """
-    check_schema(config, schema)
     check_finite(config)
-    config = with_defaults(copy.deepcopy(config), schema, schema)
+    config = copy.deepcopy(config)
+    write_out(config)
+    check_schema(config, schema)
+    config = with_defaults(config, schema, schema)
+    check_folder(config["results"], key="results", holds_runs=alone)
+    check_folder(config["keep"]["folder"], key="keep.folder", holds_runs=False)
+    for pattern in _NAMED:
+        for key, _, name in entries(config, pattern):
+            if name == "nan":
+                raise UserError(f"config key {key}: means a missing number in tables; rename it")
+    for name, dataset in config["datasets"].items():
+        _check_source(name, dataset)
+    check_unused(config, schema)
     _check_sense(config, studies, prober)
     return config
 
@@ -65,6 +79,12 @@ def _check_sense(config: dict, studies: Sequence[Check], prober: str) -> None:
                     f"config key trainings.{name}.augmentation: data set {dataset} holds "
                     f"{facts[dataset].kind}s, which cannot be shifted or mirrored; leave it out"
                 )
+            shift, sides = training["augmentation"]["shift"], facts[dataset].shape[1:]
+            if shift >= min(sides, default=1):
+                raise UserError(
+                    f"config key trainings.{name}.augmentation.shift: {shift} is too large; the "
+                    f"images of data set {dataset} have a side of {min(sides)}"
+                )
     _check_attacks(config, facts)
     _check_ablation(config, facts)
     for check in studies:
@@ -81,6 +101,11 @@ def _check_own_networks(config: dict, facts: dict[str, Source], prober: str) -> 
     for place, network in enumerate(config["networks"]):
         if plugins.is_own(network):
             name = network.rpartition(":")[2]
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) or name == "nan":
+                raise UserError(
+                    f"config key networks: {short(name)!r} would be the name of a folder; give the "
+                    "network another in own_networks, of letters, digits, '-' and '_'"
+                )
             if (
                 mine.setdefault(name, {"function": network, "normalise": True})["function"]
                 != network
@@ -112,8 +137,7 @@ def _check_own_networks(config: dict, facts: dict[str, Source], prober: str) -> 
             network_facts.add(network, found)
 
 
-def _check_dataset(name: str, dataset: dict) -> Source:
-    """Completes one data set of the config; what is known of it."""
+def _check_source(name: str, dataset: dict) -> None:
     if name in ("tables", "logs"):
         raise UserError(f"config key datasets.{name}: a folder of the results; rename it")
     source = dataset.setdefault("source", name)
@@ -122,13 +146,11 @@ def _check_dataset(name: str, dataset: dict) -> Source:
             f"config key datasets.{name}: no data set of this name, and no source given; "
             f"{nearest(name, SOURCE_NAMES)}"
         )
-    for owner, keys in _KEYS_OF.items():
-        for key, default in keys.items():
-            if source != owner and dataset[key] != default:
-                raise UserError(
-                    f"config key datasets.{name}.{key}: is for source {owner} only, not {source}; "
-                    "leave it out"
-                )
+
+
+def _check_dataset(name: str, dataset: dict) -> Source:
+    """Completes one data set of the config; what is known of it."""
+    source = dataset["source"]
     if source == "image_folder":
         dataset["channels"] = dataset["channels"] or 3
     facts = describe(dataset, name=name)
@@ -208,11 +230,6 @@ def _check_attacks(config: dict, facts: dict[str, Source]) -> None:
     for name, attack in attacks.items():
         if plugins.is_own(attack["method"]):
             plugins.check(f"attacks.{name}.method", attack["method"])
-        elif attack["options"]:
-            raise UserError(
-                f"config key attacks.{name}.options: is for a method of your own only, not for "
-                f"{attack['method']}; leave it out"
-            )
         norm, norms = attack["norm"], method_of(attack["method"]).norms
         if norm not in norms:
             other = next(m for m, method in METHODS.items() if norm in method.norms)

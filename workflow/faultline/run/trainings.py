@@ -15,9 +15,9 @@ def check_recipe(name: str, training: dict, config: dict) -> None:
             raise UserError(f"{key}.{part}: missing; recipe {recipe} needs it")
         if not needed and training[part] is not None:
             raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
+    _check_base(name, training, config["trainings"])
     if recipe == "standard":
         return
-    _check_base(name, training, config["trainings"])
     if recipe.removesuffix("-lr") == "at-fgsm" and training["adversarial"]["norm"] != "linf":
         raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
     if training["regularisation"] is None:
@@ -126,7 +126,9 @@ def check_tuning(name: str, training: dict, config: dict) -> None:
     for setting in tune["grid"]:
         part, _, inner = setting.rpartition(".")
         if part and (
-            training[part] is None or (inner == "eta" and training[part]["layers"] != "mvl")
+            training[part] is None
+            or (inner == "eta" and training[part]["layers"] != "mvl")
+            or (inner == "beta" and "trades" not in training["recipe"])
         ):
             raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
     if twice := set(tune["seeds"]) & set(config["seeds"]):

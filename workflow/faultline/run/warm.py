@@ -36,7 +36,11 @@ MODULES = (
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml"),
 )
 KILLED = 128 + signal.SIGKILL
-PASSED_ON = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WHY_KILLED = (
+    "killed, most likely for want of memory; run fewer jobs at once (--cores) or, on a cluster, "
+    "give the rule more (--set-resources RULE:mem_mb=N)"
+)
 
 _running = []  # as long as its end of a pipe is open here, the process lives
 
@@ -65,6 +69,13 @@ def start() -> None:
     os.close(alive)
     _running.extend((process, ours))
     os.environ[ADDRESS] = address
+
+
+def catch(handler) -> None:
+    """Handle the signals that stop a job, but for those that are ignored, as under nohup."""
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def hand_over(told: dict[str, str] | None = None) -> None:
@@ -98,25 +109,26 @@ def hand_over(told: dict[str, str] | None = None) -> None:
                 return
             if job is None:
                 return
-            for number in PASSED_ON:
-                signal.signal(number, functools.partial(_pass_on, job))
+            passed = []
+            catch(functools.partial(_pass_on, job, passed))
         code = _received(connection)
     if code is None:
-        print("the job was killed, by the system if memory ran out", file=sys.stderr, flush=True)
+        print(f"error: {'stopped' if passed else WHY_KILLED}", file=sys.stderr, flush=True)
     os._exit(KILLED if code is None else code)
 
 
 @contextlib.contextmanager
 def _held_back():
     """Signals that are passed on arrive at the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pass_on(job: int, number: int, _) -> None:
+def _pass_on(job: int, passed: list[int], number: int, _) -> None:
+    passed.append(number)
     with contextlib.suppress(ProcessLookupError):  # it has ended just now
         os.kill(job, number)
 

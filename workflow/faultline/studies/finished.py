@@ -16,7 +16,7 @@ from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
 from faultline.report.timeline import costs, taken
-from faultline.run import paths
+from faultline.run import made, paths
 
 CONFIG = "config.resolved.yaml"
 """Written with the report: a folder that holds it is that of a finished run."""
@@ -39,7 +39,12 @@ class Finished:
     def table(self, name: str) -> pd.DataFrame:
         """One of `tables/`; empty where the run has not got it."""
         path = self.folder / "tables" / f"{name}.tsv"
-        return load_table(path) if path.exists() else pd.DataFrame()
+        return load_table(self._checked(path)) if path.exists() else pd.DataFrame()
+
+    def _checked(self, path: Path) -> Path:
+        """A file of the run; UserError where it is not what was written."""
+        made.checked([f"{self.folder}/{path.relative_to(self.folder)}"], results=str(self.folder))
+        return path
 
     def correct(self, row: dict) -> np.ndarray | None:
         """bool [n], the test images that a row of the table `accuracy` counts as correct; None
@@ -58,9 +63,9 @@ class Finished:
         alone = self.folder / paths.ATTACK.format(**where) / "correct.npz"
         together = self.folder / paths.CHECKPOINT.format(**where) / "robustness/correct.npz"
         if alone.exists():
-            return unpack(load_arrays(alone))
+            return unpack(load_arrays(self._checked(alone)))
         if together.exists():
-            return split_attacks(unpack(load_arrays(together))).get(attack, {})
+            return split_attacks(unpack(load_arrays(self._checked(together)))).get(attack, {})
         return {}
 
     @functools.cache  # noqa: B019
@@ -70,7 +75,8 @@ class Finished:
         path = self.folder / paths.DATA.format(dataset=dataset)
         if not path.exists():
             return None
-        data, found = load_tensors(path, "a prepared data set"), hashlib.sha256()
+        data = load_tensors(self._checked(path), "a prepared data set")
+        found = hashlib.sha256()
         for part in (data["test_images"], data["test_labels"]):
             found.update(f"{part.dtype} {tuple(part.shape)}".encode())
             found.update(part.contiguous().numpy().data)
@@ -89,8 +95,8 @@ class Finished:
     def ended(self) -> str:
         """When its last job ended (UTC, to the minute); without logs, when the report was made."""
         jobs = taken(self.folder)
-        made = datetime.fromtimestamp((self.folder / CONFIG).stat().st_mtime, UTC)
-        return f"{jobs['end'].max() if len(jobs) else made:%Y-%m-%d %H:%M}"
+        reported = datetime.fromtimestamp((self.folder / CONFIG).stat().st_mtime, UTC)
+        return f"{jobs['end'].max() if len(jobs) else reported:%Y-%m-%d %H:%M}"
 
 
 def _place(row: dict) -> tuple:

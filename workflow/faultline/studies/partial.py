@@ -11,7 +11,8 @@ from snakemake.iocontainers import InputFiles
 from faultline.base.files import load_table, save_text
 from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
-from faultline.run.console import last_line
+from faultline.run import made
+from faultline.run.console import why_failed
 from faultline.studies.order import described
 from faultline.studies.report import report
 
@@ -29,12 +30,13 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     lacking = {str(file) for job in unfinished for file in job.output}
     found = {name: pd.DataFrame() for name in described()}
     notes = [("This run failed in part", _what_failed(unfinished, failed))]
+    results = made.folder_of(page.params.config)
     for job in jobs:
         if not job.rule.name.startswith(TABULATE):
             continue
         study = job.rule.name.removeprefix(TABULATE)
         try:
-            found |= _tables(job, study, lacking=lacking)
+            found |= _tables(job, study, lacking=lacking, results=results)
         except Exception as error:
             why = (
                 f"Its tables could not be made of what there is ({type(error).__name__}: {error})."
@@ -51,15 +53,17 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     return path
 
 
-def _tables(job, study: str, *, lacking: set[str]) -> dict[str, pd.DataFrame]:
+def _tables(job, study: str, *, lacking: set[str], results: str) -> dict[str, pd.DataFrame]:
     """Those of a study: as they were made, or of the files that there are."""
     if not lacking & {str(file) for file in job.output}:
+        made.checked(map(str, job.output), results=results)
         return {name: load_table(file) for name, file in job.output.items()}
     given = {}
     for name, files in job.input.items():
         one = isinstance(files, str)
         there = [str(file) for file in ([files] if one else files)]
         there = [file for file in there if file not in lacking and Path(file).exists()]
+        made.checked(there, results=results)
         given[name] = there[0] if one and there else there
     tables = import_module(f"faultline.studies.{study}.tables").tables
     return tables(InputFiles(fromdict=given), **job.params.settings)
@@ -69,8 +73,7 @@ def _what_failed(unfinished: set, failed: set) -> str:
     """The jobs that failed by their reasons, and how many wait for them."""
     why: dict[str, list[str]] = {}
     for job in failed:
-        line = next(filter(None, map(last_line, job.log)), "no log was left")
-        why.setdefault(line, []).append(job.rule.name)
+        why.setdefault(why_failed(job.log), []).append(job.rule.name)
     reasons = [
         f"{line} ({listed(f'{n} {rule}' for rule, n in sorted(Counter(rules).items()))})"
         for line, rules in sorted(why.items())

@@ -29,7 +29,7 @@ class Unfinished:
         if not self.path.exists():
             return None
         try:
-            state = load_tensors(self.path, "unfinished work", device=device)
+            state = load_tensors(self.path, "unfinished work", device=device, sums=True)
         except UserError as error:
             print(f"cannot resume, starting again: {error}")
             return None

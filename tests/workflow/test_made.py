@@ -1,0 +1,117 @@
+"""Results in a checkout that did not make them; files that were deleted, damaged or exchanged."""
+
+import os
+import re
+import shutil
+
+import pytest
+
+PLACE = "results/digits/small_conv/standard/seed-0/epoch-2"
+SWEEP = "synaptic-filtering.npz"
+
+
+def put(file, content: bytes) -> None:
+    """Behind Snakemake's back, and without a trace in what else shares the bytes."""
+    made = file.stat()
+    file.unlink()
+    file.write_bytes(content)
+    os.utime(file, ns=(made.st_atime_ns, made.st_mtime_ns))
+
+
+def listed(said: str, what: str) -> list[list[str]]:
+    """What a dry run lists of every job, such as its outputs."""
+    return [line.split(", ") for line in re.findall(rf"^    {what}: (.*)$", said, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--config", "ablation={target: both, images: 100, choose: margin}"),
+        ("--config", "ablation={target: both}", "perturbations={epochs: all}", "classes={}"),
+        ("--configfile", "configs/lsa-mnist.yaml"),
+        ("--configfile", "configs/transformers.yaml"),
+    ],
+)
+def test_a_run_asks_for_every_file(fresh, arguments):
+    said = fresh.run("-n", *arguments)
+    wanted = re.search(r"^(?:local)?rule all:\n    input: (.*)$", said, re.MULTILINE)[1].split(", ")
+    assert {*wanted} == {file for files in listed(said, "output") for file in files}
+
+
+@pytest.mark.slow
+def test_one_of_each_kind_of_file_that_was_deleted_is_made_again(finished, rerun):
+    kinds = {}
+    for files in listed(rerun.run("-n", "--forceall"), "output"):
+        for file in files:
+            kinds.setdefault(re.sub(r"seed-.*?/epoch-\d+|layers/[^/]+|\d+-\d+", "", file), file)
+    assert len(kinds) > 50
+    for file in kinds.values():
+        (rerun.folder / file).unlink()
+    said = rerun.run("--cores", "2")
+    first = sorted(kinds.values())[:3]
+    assert f"made again, as they are missing: {', '.join(first)} and {len(kinds) - 3} more" in said
+    for file in kinds.values():
+        assert (rerun.folder / file).exists()
+        if not file.endswith((".html", ".yaml")):
+            assert (rerun.folder / file).read_bytes() == (finished.folder / file).read_bytes(), file
+
+
+@pytest.mark.slow
+def test_results_without_snakemakes_memory_are_made_again_where_they_do_not_fit(rerun):
+    shutil.rmtree(rerun.folder / ".snakemake")
+    assert rerun.announced() == []
+    report = rerun.folder / "results/report.html"
+    before = report.read_bytes()
+    rerun.edit("config.yaml", "eps: 0.1}\n  pgd", "eps: 0.2}\n  pgd")
+    rules = {job["rule"] for job in rerun.announced()}
+    assert {"attack", "tabulate_accuracy", "report"} <= rules
+    assert not rules & {"train", "ablate_layer", "retrain", "tabulate_own"}
+    said = rerun.run("--cores", "2")
+    assert "made again, as their settings or their code have changed: results/digits" in said
+    assert report.read_bytes() != before
+    assert "Nothing to be done" in rerun.run("--cores", "2")
+
+
+def without_last_row(content: bytes) -> bytes:
+    return content[: content.rstrip().rindex(b"\n") + 1]
+
+
+def header(content: bytes) -> bytes:
+    return content[: content.index(b"\n") + 1]
+
+
+def without_a_column(content: bytes) -> bytes:
+    return b"".join(line.rpartition(b"\t")[0] + b"\n" for line in content.splitlines())
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "damage", "reader"),
+    [
+        ("results/tables/history.tsv", without_last_row, "report"),
+        ("results/tables/layers.tsv", header, "report"),
+        (f"{PLACE}/classes/bands.tsv", without_a_column, "tabulate_synaptic"),
+        (f"{PLACE}/checkpoint.pt", flipped, "target_filters"),
+        (f"{PLACE}/attacks/pgd/correct.npz", flipped, "tabulate_accuracy"),
+        ("results/digits/data.pt", f"{PLACE}/checkpoint.pt", "target_filters"),
+        (f"{PLACE}/layers/fc/{SWEEP}", f"{PLACE}/global/{SWEEP}", "score"),
+    ],
+)
+def test_what_was_damaged_is_refused_by_whoever_reads_it(rerun, file, damage, reader):
+    path = rerun.folder / file
+    whole = path.read_bytes()
+    other = damage(whole) if callable(damage) else (rerun.folder / damage).read_bytes()
+    assert other != whole
+    put(path, other)
+    done = rerun.snakemake("--cores", "1", "--forcerun", reader, "--until", reader)
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert re.search(rf"error: {re.escape(file)}: .*; delete it and run again\n", done.stdout)
+    path.unlink()
+    rerun.run("--cores", "2")
+    assert path.read_bytes() == whole

@@ -1,0 +1,159 @@
+"""What every file of the results was made from, in JSON beside it: `.NAME.made`.
+
+A job writes it when its outputs are whole: rule, params (settings and the fingerprint of the code),
+the sha256 of each input and of the file itself. Whoever reads the file holds its bytes against
+that. When a run begins, Snakemake goes by it (`carry`), too: its own memory, `.snakemake`, stays
+behind where results are copied or moved, and tells of paths, not of what was put there since. No
+torch.
+"""
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from faultline.base.errors import UserError
+from faultline.base.files import digest, save_text
+from faultline.run.kept import remembered
+
+RESULTS = "{results}"
+"""Stands for the folder of the results, so that it may be moved."""
+
+UNKNOWN = "it is not known what they were made from"
+DAMAGED = "the record of what they were made from is damaged"
+ELSEWHERE = "they come from another place of the results"
+INPUTS = "what they were made from has changed"
+DOUBTS = {UNKNOWN, DAMAGED, ELSEWHERE, INPUTS}
+"""Why a file is made again that is there."""
+
+
+def beside(path) -> Path:
+    """Where the record of a file lies."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.made")
+
+
+def forget(paths: Iterable) -> None:
+    """Remove the records of some files, which are about to be written."""
+    for path in paths:
+        beside(path).unlink(missing_ok=True)
+
+
+def checked(paths: Iterable[str], *, results: str) -> list[list[str]]:
+    """Each of some files with its sha256. UserError where one is not what its record says; what has
+    none, as files of the user's, is taken as it is. results: the folder of all."""
+    return [[_named(path, results), _checked(path, results)] for path in paths]
+
+
+def _checked(path: str, results: str) -> str:
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; run the workflow again")
+    told, found = _record(path), digest(path)
+    if told is None or (told.get("file"), told.get("sha256")) == (_named(path, results), found):
+        return found
+    if not told:
+        what = f"its record, {beside(path)}, is damaged"
+    elif told["file"] != _named(path, results):
+        what = f"this is {told['file'].replace(RESULTS, results)}, moved or copied"
+    elif (size := Path(path).stat().st_size) != told["bytes"]:
+        what = f"{size} bytes, but rule {told['rule']} wrote {told['bytes']}"
+    else:
+        what = f"not the bytes that rule {told['rule']} wrote"
+    raise UserError(f"{path}: {what}; delete it and run again")
+
+
+def record(job, inputs: list[list[str]]) -> None:
+    """Write the records of a job's outputs. job: the `snakemake` object of its script, with all
+    outputs written; inputs: what `checked` gave of its inputs."""
+    results = folder_of(job.config)
+    common = {
+        "rule": job.rule,
+        "params": {name: repr(value) for name, value in job.params.items()},
+        "inputs": inputs,
+    }
+    for path in job.output:
+        of_file = {"file": _named(path, results), "bytes": Path(path).stat().st_size}
+        told = of_file | {"sha256": digest(path)} | common
+        # half a record would make its file anew, no worse than none
+        save_text(json.dumps(told, indent=1), beside(path), durable=False)
+
+
+def folder_of(config: dict) -> str:
+    """The folder of the results, as the paths of a run begin."""
+    return config["results"].rstrip("/")
+
+
+def carry(results: str, *, digests: Path) -> None:
+    """Have Snakemake go by the records of the files in the folder `results`.
+
+    What it asks of a file is what rule, params and inputs made it; the record answers, where there
+    is one. A file that is not what its record says, or of which neither the record nor Snakemake
+    knows anything, has params (one of `DOUBTS`) that fit no job, so it is made again. digests: the
+    folder that remembers those of large files of the user's.
+    """
+    from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord, PersistenceBase
+
+    remembers = PersistenceBase.metadata
+
+    @functools.cache
+    def now(name: str) -> str | None:
+        """The sha256 of an input, as its own record says or as it is."""
+        path = name.replace(RESULTS, results, 1)
+        if told := _record(path):
+            return told["sha256"]
+        return remembered(Path(path), digests) if Path(path).exists() else None
+
+    @functools.lru_cache(maxsize=256)  # Snakemake asks for each several times
+    def known(path: str) -> dict | None:
+        """What a record makes known of a file, in Snakemake's words."""
+        told, doubt = _record(path), None
+        if told is None:
+            return None
+        if not told:
+            doubt = DAMAGED
+        elif told["file"] != _named(path, results):
+            doubt = ELSEWHERE
+        elif any(now(name) not in (None, found) for name, found in told["inputs"]):
+            doubt = INPUTS
+        if doubt:
+            return {"params": [doubt]}
+        inputs = [(name.replace(RESULTS, results, 1), found) for name, found in told["inputs"]]
+        return {
+            "rule": told["rule"],
+            "params": sorted(told["params"].values()),
+            "input": sorted(path for path, _ in inputs),
+            "input_checksums": {path: f"sha256:{found}" for path, found in inputs},
+        }
+
+    def metadata(self, target):
+        told, path = remembers(self, target), Path(target)
+        if not str(target).startswith(f"{results}/") or not path.exists():
+            return told
+        facts = known(str(target))
+        if facts is None:
+            if told is not None:
+                return told
+            facts = {"params": [UNKNOWN]}
+        if told is None:
+            time = path.stat().st_mtime
+            told = MetadataRecord(starttime=time, endtime=time)
+        return told.model_copy(update=facts | {"record_format_version": RECORD_FORMAT_VERSION})
+
+    PersistenceBase.metadata = metadata
+
+
+def _named(path: str, results: str) -> str:
+    inside = path.startswith(f"{results}/")
+    return f"{RESULTS}{path.removeprefix(results)}" if inside else path
+
+
+def _record(path: str) -> dict | None:
+    """The record of a file; None where there is none, empty where it is damaged."""
+    try:
+        told = json.loads(beside(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    known = {"file", "bytes", "sha256", "rule", "params", "inputs"}
+    return told if isinstance(told, dict) and told.keys() == known else {}

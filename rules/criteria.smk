@@ -164,3 +164,4 @@ use rule tabulate_accuracy as tabulate_criteria with:
 BETWEEN += outputs(rules.judge_criteria, JUDGED)
 BETWEEN += outputs(rules.gather_criteria, JUDGED)
 BETWEEN += outputs(rules.remove_units, with_each_layer(JUDGED, REFEREE["layers"]))
+BETWEEN += outputs(rules.train_picked, TRAINED)

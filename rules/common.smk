@@ -88,6 +88,7 @@ ATTACK = f"{RESULTS}/{results.ATTACK}"
 LAYER = f"{RESULTS}/{results.LAYER}"
 OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
 RETRAINING = f"{RESULTS}/{results.RETRAINING}"
+PICKED = f"{RESULTS}/{results.PICKED}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
 REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
@@ -166,6 +167,8 @@ wildcard_constraints:
     training="[A-Za-z0-9_-]+",
     attack="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
+    recipe="[a-z-]+",
+    criterion="[A-Za-z_][A-Za-z0-9_]*(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
     ablation="[A-Za-z0-9_-]+",
     unit="layers|filters|bands",
@@ -191,6 +194,11 @@ def memory(megabytes, *, per_input=0):
 def outputs(rule, places):
     """All that a rule makes at some places."""
     return [file for pattern in rule.output for file in fill(pattern, places)]
+
+
+def lost(files):
+    """Those that are not there, though something of this run is: at its start, nothing can be."""
+    return [file for file in files if not os.path.exists(file)] if os.path.exists(RESULTS) else []
 
 
 def tables(study, **sources):

@@ -1,4 +1,5 @@
 REFEREE, JUDGED = config["criteria"], PLAN.by_criteria()
+USE, TRAINED = REFEREE["use"], PLAN.picked()
 VALIDATED = config["ablation"]["split"] == "validation"
 
 
@@ -96,10 +97,43 @@ rule remove_units:
             "transferred": [],
             "recrafted": PLAN.attacks(REFEREE["judged_under"]),
         },
+        most=REFEREE["filters"],
         device=config["device"],
         code=code("remove_units"),
     script:
         "../workflow/remove_units.py"
+
+
+rule train_picked:
+    """One checkpoint trained on where a criterion picks, all else frozen, and judged anew."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"] * (w.criterion in USE["methods"]),
+        chosen=chosen_settings,
+    output:
+        result=f"{PICKED}/result.tsv",
+        correct=f"{PICKED}/correct.npz",
+    log:
+        f"{LOGS}/criteria/{{recipe}}/{{criterion}}.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=480,
+        gpu=GPU,
+    params:
+        **{key: USE[key] for key in ("share", "epochs", "interpolations")},
+        training=lambda w: PLAN.segment_settings(w.training, w.network),
+        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
+        lowest=lambda w: w.criterion in USE["lowest"],
+        images=REFEREE["images"],
+        attack=PLAN.attacks([REFEREE["attack"]] if JUDGED else []),
+        attacks=PLAN.attacks(REFEREE["judged_under"]),
+        device=config["device"],
+        code=code("train_picked"),
+    script:
+        "../workflow/train_picked.py"
 
 
 use rule tabulate_accuracy as tabulate_criteria with:
@@ -107,10 +141,13 @@ use rule tabulate_accuracy as tabulate_criteria with:
     input:
         criteria=fill(f"{CHECKPOINT}/criteria.tsv", JUDGED),
         removals=fill(f"{LAYER}/removal.npz", with_each_layer(JUDGED, REFEREE["layers"])),
+        result=fill(f"{PICKED}/result.tsv", TRAINED),
+        correct=fill(f"{PICKED}/correct.npz", TRAINED),
     output:
         **tables(
             "criteria",
             **dict.fromkeys(("criteria", "removals", "predictions", "criteria_agreement"), JUDGED),
+            **dict.fromkeys(("criteria_use", "criteria_gains", "referee"), TRAINED),
         ),
     log:
         f"{RESULTS}/logs/tabulate_criteria.log",
@@ -127,3 +164,4 @@ use rule tabulate_accuracy as tabulate_criteria with:
 BETWEEN += outputs(rules.judge_criteria, JUDGED)
 BETWEEN += outputs(rules.gather_criteria, JUDGED)
 BETWEEN += outputs(rules.remove_units, with_each_layer(JUDGED, REFEREE["layers"]))
+BETWEEN += outputs(rules.train_picked, TRAINED)

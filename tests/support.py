@@ -54,7 +54,8 @@ perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
 remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 sustainability: {epochs: [2], images: 30}
-criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30}
+criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30,
+           use: {recipes: [at-pgd], methods: [fisher, depth], epochs: 1, random_draws: 1}}
 """
 OWN_CODE = ROOT / "tests/own_code.py"
 OWN_NETWORKS = ROOT / "tests/own_networks.py"

@@ -12,6 +12,8 @@ with job(snakemake, kept=True):
     facts = ablate(
         snakemake,
         layers=[layer],
-        make=lambda layers: list(removal_variants(layer, layers[layer])),
+        make=lambda layers: list(
+            removal_variants(layer, layers[layer], most=snakemake.params.most)
+        ),
     )
     save_arrays(facts.arrays(), snakemake.output.facts)

@@ -234,7 +234,9 @@ def on(*studies: str) -> dict[str, int]:
 
 
 EXAMPLES = {"craft_examples": 1} | on("examples")  # at the last epoch only
-GATHERED = {"gather_criteria": 1} | on("criteria")  # at the last epoch only
+PICKED = {"train_picked": 2} | on("criteria")  # of two criteria; the others go by none
+TRAINED_ON = {"train_picked": 5}
+GATHERED = {"gather_criteria": 1} | PICKED  # at the last epoch only
 JUDGED = {"judge_criteria": 1} | GATHERED
 REMOVED = {"remove_units": 2} | on("criteria")
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations") | GATHERED
@@ -259,6 +261,7 @@ OWN = {"ablate_own": 1} | on("own")  # at the last epoch only
 MAP = {"map_network": 1} | on("map")
 SWEEPS_ON = ABLATIONS | PERTURBED | OWN | SCORES_ON
 EVERYTHING_ON = SWEEPS_ON | STORED | REMEDY | SUSTAINABILITY | RETRAINED | JUDGED | REMOVED
+EVERYTHING_ON |= TRAINED_ON
 
 
 def counts(jobs: list[dict]) -> dict[str, int]:
@@ -427,7 +430,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     config["trainings"]["standard"]["epochs"] = [1, 2, 3]
     rerun.configure(config)
     new = {rule: count // 2 for rule, count in ABLATIONS.items()} | PERTURBED | OWN
-    new |= JUDGED | REMOVED
+    new |= JUDGED | REMOVED | TRAINED_ON
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
     new |= EXAMPLES | MAP  # its norms are of last checkpoints
     earlier = {"retraining", "sustainability"}  # of an epoch that was there
@@ -535,6 +538,8 @@ CHANGES = {
     "studies/criteria/earlier.earlier": GATHERED,
     "studies/criteria/removal.removal_variants": REMOVED,
     "studies/criteria/agreement.predictions": on("criteria"),
+    "studies/criteria/picked.picked": PICKED | TRAINED_ON,
+    "studies/criteria/use.gains": on("criteria"),
     "studies/criteria/section.section": {"report": 1},
     "studies/perturbations/variants.perturbed": PERTURBED,
     "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,

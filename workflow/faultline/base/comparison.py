@@ -41,8 +41,9 @@ def compare(
     behind these, of each in CONTROLLED less that of CONTROL.
 
     correctness: seed -> policy -> bool [n], images classified correctly, the same n images for all.
-    Policies called "random-0", "random-1", ... are draws of one policy, "random": their mean is
-    taken image by image. A seed without the reference, and a policy in no other seed, is left out.
+    Policies called "random-0", "random-1", ... are draws of one policy, "random", which may be the
+    reference: their mean is taken image by image. A seed without the reference, and a policy in no
+    other seed, is left out.
 
     Rows, by `level`:
     - "seed": one per policy and seed. ci_low and ci_high are the interval over images (Agresti &
@@ -59,7 +60,8 @@ def compare(
 
     Columns: see COLUMNS; accuracies and differences are shares, draws those of either policy.
     """
-    seeds = {seed: _draws(of) for seed, of in correctness.items() if reference in of}
+    seeds = {seed: _draws(of) for seed, of in correctness.items()}
+    seeds = {seed: of for seed, of in seeds.items() if reference in of}
     policies = dict.fromkeys(p for of in seeds.values() for p in of if p != reference)
     pairs = [(policy, reference) for policy in policies]
     pairs += [(policy, CONTROL) for policy in policies if policy in CONTROLLED]

@@ -14,19 +14,21 @@ from faultline.base.errors import UserError, some
 
 
 @contextmanager
-def atomic(path):
+def atomic(path, *, durable: bool = True):
     """A temporary path beside `path`, of a name that no other process takes, which takes its place
-    when the block ends without an error: on the disk first, so that no loss of power leaves half a
-    file. An OSError names `path`."""
+    when the block ends without an error: where `durable`, on the disk first, so that no loss of
+    power leaves half a file. An OSError names `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.writing")
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
         with suppress(OSError):  # some file systems sync no folders
-            _sync(path.parent)
+            if durable:
+                _sync(path.parent)
     except OSError as error:
         if error.filename is None or str(error.filename) == str(temporary):
             error.filename = str(path)
@@ -243,7 +245,7 @@ def load_table(path):
         ) from None
 
 
-def save_text(text: str, path) -> None:
-    """Write text as UTF-8."""
-    with atomic(path) as temporary:
+def save_text(text: str, path, *, durable: bool = True) -> None:
+    """Write text as UTF-8; durable: see `atomic`."""
+    with atomic(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")

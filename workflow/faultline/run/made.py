@@ -74,7 +74,8 @@ def record(job, inputs: list[list[str]]) -> None:
     for path in job.output:
         of_file = {"file": _named(path, results), "bytes": Path(path).stat().st_size}
         told = of_file | {"sha256": digest(path)} | common
-        save_text(json.dumps(told, indent=1), beside(path))
+        # half a record would make its file anew, no worse than none
+        save_text(json.dumps(told, indent=1), beside(path), durable=False)
 
 
 def folder_of(config: dict) -> str:

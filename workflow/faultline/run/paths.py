@@ -16,6 +16,7 @@ ATTACK = f"{CHECKPOINT}/attacks/{{attack}}"
 LAYER = f"{CHECKPOINT}/layers/{{layer}}"
 OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
+PICKED = f"{CHECKPOINT}/criteria/{{recipe}}/{{criterion}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 
 
@@ -29,7 +30,7 @@ def _compiled(pattern: str) -> re.Pattern:
 
 _MOST_SPECIFIC_FIRST = [
     _compiled(pattern)
-    for pattern in (OWN_ABLATION, REMEDY, RETRAINING, LAYER, ATTACK, CHECKPOINT, TUNING)
+    for pattern in (OWN_ABLATION, REMEDY, RETRAINING, PICKED, LAYER, ATTACK, CHECKPOINT, TUNING)
 ]
 
 

@@ -331,6 +331,14 @@ class Plan:
         """The checkpoints whose units are ranked by criteria."""
         return self.of_section("criteria") if self.config["criteria"]["methods"] else []
 
+    def picked(self) -> list[dict]:
+        """The checkpoints, recipes and criteria whose picks are trained, and what these are
+        compared with: nothing trained, everything, and draws at random."""
+        use = self.config["criteria"]["use"]
+        draws = (f"random-{draw}" for draw in range(use["random_draws"]))
+        places = with_each(self.by_criteria(), "recipe", use["recipes"])
+        return with_each(places, "criterion", ["none", "full", *draws, *use["methods"]])
+
     # Retraining and remedy
 
     def policies(self) -> list[str]:

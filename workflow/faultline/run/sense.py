@@ -320,3 +320,17 @@ def check_epochs(key: str, wanted, trainings: dict) -> None:
                     f"config key {key}: {epoch} is no checkpoint epoch of trainings.{name}; "
                     f"{nearest(epoch, training['epochs'])}"
                 )
+
+
+def check_schedules(key: str, wanted, trainings: dict) -> None:
+    """UserError where training on from a checkpoint that a key chooses would learn nothing."""
+    for name, training in trainings.items():
+        epochs, schedule = training["epochs"], training["schedule"]
+        starts = {"all": epochs, "last": epochs[-1:]}.get(str(wanted))
+        for epoch in wanted if starts is None else starts:
+            if schedule["kind"] == "cosine" and epoch >= schedule["epochs"]:
+                raise UserError(
+                    f"config key {key}: at epoch {epoch} the cosine schedule of trainings.{name} "
+                    "has come to 0, so nothing would be learned; lengthen its schedule.epochs or "
+                    "retrain from an earlier epoch"
+                )

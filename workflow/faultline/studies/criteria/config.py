@@ -3,7 +3,7 @@
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
 from faultline.run.plan import ENOUGH
-from faultline.run.sense import check_epochs, check_layers, chosen_attacks
+from faultline.run.sense import check_epochs, check_layers, check_schedules, chosen_attacks
 from faultline.studies.criteria.names import CONTROLS, CRITERIA, EARLIER, name_of
 
 
@@ -17,6 +17,8 @@ def check(config: dict, facts: dict) -> None:
         builtin = [n for n in (*CRITERIA, *CONTROLS) if n != "clat" or not unfit]
         others = [n for n in section["methods"] if n not in ("all", *builtin)]
         section["methods"] = [*builtin, *others]
+    names = [name_of(method) for method in section["methods"]]
+    section["use"].setdefault("methods", [name for name in names if name != "random"])
     if not section["methods"]:
         return
     if section.get("attack") not in attacks:
@@ -29,7 +31,6 @@ def check(config: dict, facts: dict) -> None:
     check_layers("criteria.layers", section["layers"], config["networks"])
     check_epochs("criteria.epochs", section["epochs"], config["trainings"])
     builtin = [*CRITERIA, *CONTROLS, *EARLIER]
-    names = [name_of(method) for method in section["methods"]]
     for method in filter(plugins.is_own, section["methods"]):
         plugins.check("criteria.methods", method)
         if name_of(method) in builtin or names.count(name_of(method)) > 1:
@@ -44,6 +45,30 @@ def check(config: dict, facts: dict) -> None:
                 f"config key datasets.{name}.validation: {count} images are too few for criteria; "
                 f"give at least {ENOUGH}"
             )
+    if section["use"]["recipes"]:
+        _check_use(config, names)
+
+
+def _check_use(config: dict, names: list[str]) -> None:
+    section, key = config["criteria"], "config key criteria.use"
+    layerwise = [name for name in EARLIER if not name.startswith("dropout")]
+    known = [name for name in (*names, *layerwise) if name != "random"]
+    for listed, there in (("methods", known), ("lowest", [*CRITERIA, *CONTROLS, *known])):
+        for name in section["use"][listed]:
+            if name not in there:
+                raise UserError(
+                    f"{key}.{listed}: {name!r} scores no layers here (criteria.methods); "
+                    f"{nearest(name, there)}"
+                )
+    for name in sorted({"none", "full"} & {*section["use"]["methods"]}):
+        raise UserError(f"{key}.methods: {name} stands for what is compared; rename your criterion")
+    attack = config["attacks"][section["attack"]]
+    if attack.get("normalised_units") and section["use"]["recipes"] != ["standard"]:
+        raise UserError(
+            f"{key}.recipes: criteria.attack is in normalised units, and adversarial training is "
+            "not; set it to [standard]"
+        )
+    check_schedules("criteria.epochs", section["epochs"], config["trainings"])
 
 
 def _unfit(config: dict, facts: dict) -> str:

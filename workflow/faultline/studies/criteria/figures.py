@@ -3,16 +3,20 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from faultline.report.canvas import (
+    DIVERGING,
     GREY,
     MAX_WIDTH,
     axes_grid,
     hide_repeated,
+    ink_on,
     label_width,
     legend,
+    mesh,
     patch,
     styled,
     tips,
@@ -113,3 +117,74 @@ def _said(row: dict, ends: list[float]) -> str:
     n = f"n = {row['n']:.0f} {row['units']}, {count(range(row['seeds']), 'seed')}"
     text = f"{row['criterion']}: {row['spearman']:.2f}{between}, q = {row['q_value']:.3f}"
     return minus(f"{text}, {by_chance}, {n}")
+
+
+@styled
+def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
+    """Criteria down, the controls last, runs across: what each predicts of layers, and what
+    training its picks gains, a panel for each recipe; a row of panels per image set. At the right,
+    what the criterion costs.
+
+    table: `use.referee` of one epoch each, with `run` and `told`, whether the gain is told from 0.
+    """
+    images, recipes, runs = (
+        list(dict.fromkeys(table[column])) for column in ("images", "recipe", "run")
+    )
+    order = table.groupby("criterion")["gain"].mean()
+    names = sorted(order.index, key=lambda name: (name in CONTROLS, -order[name]))
+    left, right, cell = label_width(names), 1.5, 0.52
+    width = min(cell * len(runs), (MAX_WIDTH - left - right) / (1 + len(recipes)) - 0.2)
+    width = max(width, 1.9)  # for the titles
+    fig, axes = axes_grid(
+        [[width] * (1 + len(recipes)), [0.22 * len(names)] * len(images)],
+        left=left,
+        right=right,
+        bottom=0.25 + 0.075 * max(len(part) for run in runs for part in run.split(" \u00b7 ")),
+        top=0.35,
+        gap=(0.2, 0.4),
+    )
+    reach = 100 * np.nanmax(np.abs(table["gain"]), initial=0.001)
+    for line, name in zip(axes, images, strict=True):
+        of_images = table[table["images"] == name]
+        under = "clean" if name == "clean" else f"under {name}"
+        first = of_images[of_images["recipe"] == recipes[0]]
+        first = first.assign(value=first["agreement"], sure=first["agreement_q"] < level)
+        _cells(line[0], first, names, runs, reach=1.0, title=f"agreement, {under}")
+        for ax, recipe in zip(line[1:], recipes, strict=True):
+            part = of_images[of_images["recipe"] == recipe]
+            part = part.assign(value=100 * part["gain"], sure=part["told"])
+            _cells(ax, part, names, runs, reach=reach, title=f"gain by {recipe}, {under}")
+        for y, cost in enumerate(table.groupby("criterion")["passes"].mean().reindex(names)):
+            text = "part of the run" if np.isnan(cost) else f"{cost:,.0f}"
+            line[-1].text(len(runs) + 0.15, y + 0.5, text, va="center", size=7.5)
+        line[-1].set_title("images passed", loc="right", x=1 + 1.05 / width, size=8)
+    for line in axes:
+        hide_repeated([line])
+        for ax in line:
+            ax.tick_params(axis="x", rotation=90, labelbottom=ax in axes[-1])
+    return fig
+
+
+def _cells(ax: Axes, part: pd.DataFrame, names, runs, *, reach: float, title: str) -> None:
+    """Numbers on colours; in bold what is told from 0. part: value, sure, criterion and run."""
+    table = part.set_index(["criterion", "run"])
+    scale, colours, says = Normalize(-reach, reach), np.ones((len(names), len(runs), 4)), []
+    for y, name in enumerate(names):
+        for x, run in enumerate(runs):
+            known = (name, run) in table.index and np.isfinite(table.loc[(name, run), "value"])
+            value = table.loc[(name, run), "value"] if known else np.nan
+            colours[y, x] = DIVERGING(scale(value)) if known else (0.93, 0.93, 0.93, 1)
+            sure = known and table.loc[(name, run), "sure"]
+            text = minus(f"{value:+.2f}") if known else "\u2013"
+            weight = "bold" if sure else "normal"
+            ink = ink_on(colours[y, x, :3])
+            at = {"ha": "center", "va": "center"}
+            ax.text(x + 0.5, y + 0.5, text, size=7, color=ink, weight=weight, **at)
+            beyond = "" if sure else ", may be chance"
+            says.append(f"{name}, {run}: {text}{beyond if known else ''}")
+    grid = [says[y * len(runs) : (y + 1) * len(runs)] for y in range(len(names))]
+    labels = [run.replace(" \u00b7 ", "\n") for run in runs]
+    mesh(ax, colours, names, labels, title=title, xlabel="", says=grid)
+    first = next((y for y, name in enumerate(names) if name in CONTROLS), 0)
+    if first:
+        ax.axhline(first, color=GREY, lw=1.2)

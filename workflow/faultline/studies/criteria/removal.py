@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.variants import Mask, Variant, nodal_variants
+from faultline.base.seeds import seed_of
 from faultline.base.statistics import paired_difference_interval, wilson_interval
 from faultline.networks.layers import filters
 
@@ -14,11 +16,19 @@ WHOLE = -1
 """In place of a filter's index: the whole layer."""
 
 
-def removal_variants(name: str, layer: nn.Module) -> Iterator[Variant]:
-    """A layer without all of its units, then without each: their weights and biases are 0."""
+def removal_variants(name: str, layer: nn.Module, *, most: int | None = None) -> Iterator[Variant]:
+    """A layer without all of its units, then without each: their weights and biases are 0.
+
+    most: of a layer with more units, so many are removed one by one, drawn by the layer's name and
+    so the same in every seed.
+    """
     everything = Mask(name, tuple(range(filters(layer))), "weights")
     yield Variant({"filter": WHOLE, "changed_weights": -1}, key=everything, mask=everything)
-    yield from nodal_variants(name, layer, filters=range(filters(layer)), at="weights")
+    units = range(filters(layer))
+    if most is not None and most < len(units):
+        rng = np.random.default_rng(seed_of("removed", name))
+        units = sorted(map(int, rng.choice(len(units), most, replace=False)))
+    yield from nodal_variants(name, layer, filters=units, at="weights")
 
 
 def losses(facts: Facts, *, confidence: float) -> pd.DataFrame:

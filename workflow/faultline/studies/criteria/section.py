@@ -6,8 +6,10 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.studies.criteria.figures import prediction_chart
+from faultline.report.comparison import told
+from faultline.studies.criteria.figures import answer_chart, prediction_chart
 from faultline.studies.criteria.names import CONTROLS
+from faultline.studies.criteria.use import PAIR, REFERENCES
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
@@ -151,3 +153,149 @@ def _n(part: pd.DataFrame) -> str:
     whole = _whole(part)
     counts = [f"{rows['n'].max():.0f} {unit}" for unit, rows in whole.groupby("units", sort=False)]
     return f"n = {page.listed(counts)}"
+
+
+# The answer
+
+
+def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
+    level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
+    if len(table := _answered(tables, level=level)):
+        chart = page.figure(
+            answer_chart(table, level=level),
+            name="referee",
+            alt="Agreement, gain and cost of each criterion on each data set and network",
+            caption=f"Agreement: Spearman's rank correlation, over layers, with the accuracy lost "
+            "when they are removed. Gain: accuracy after training what the criterion picks less "
+            f"that of random layers, in points, mean over seeds; {page.n(tables['criteria_use'])}, "
+            f"{page.count(range(use['random_draws']), 'draw')} at random per seed. Bold: q below "
+            f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "
+            f"{_compared(tables)} comparisons. Images passed: through the network for the "
+            "criterion, forwards and back, mean over runs.",
+            read="A criterion that finds what matters is blue on the left; one that is of use is "
+            "blue on the right too, and more so than the controls at the bottom, which see no "
+            "image.",
+        )
+        columns = {
+            **{name: name for name in RUN},
+            "criterion": "criterion",
+            "picks": ("criterion", lambda name: _picks(name, use)),
+            "images": "images",
+            "agreement": ("agreement", page.number),
+            "over seeds": ("agreement_low", "agreement_high", page.bracket),
+            "its q": ("agreement_q", page.small),
+            "recipe": "recipe",
+            "accuracy": ("accuracy", page.percent),
+            "gain (points)": ("gain", page.points),
+            "its interval": ("gain_low", "gain_high", page.interval),
+            "q": ("gain_q", page.small),
+            "detectable": ("detectable", page.points),
+            "seeds": "seeds",
+            "images passed": (
+                "passes",
+                lambda cost: "part of the run" if pd.isna(cost) else f"{cost:,.0f}",
+            ),
+        }
+        numbers = page.table("Every criterion", table, columns, source="referee.tsv")
+        shown = {"figures": [chart], "notes": [_shares(tables)]}
+        blocks = [page.block("All runs", **shown, tables=[numbers, _references(tables)])]
+    intro = (
+        f"What each criterion picks, its highest scores or, as the authors of some do, its lowest, "
+        f"holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
+        f"{page.epochs(use['epochs'])} while all other layers are frozen. Test images judge, which "
+        "chose nothing. The control trains as many parameters of random layers."
+    )
+    return page.section(
+        "referee",
+        "Is what criteria pick worth training?",
+        intro=intro,
+        blocks=blocks,
+        needs="criteria.use.recipes",
+    )
+
+
+def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+    """Which criteria pick what is worth more training than random layers, in a sentence."""
+    level = 1 - config["scores"]["confidence"]
+    if not len(table := _answered(tables, level=level)):
+        return
+    text = ""
+    for recipe, part in table.groupby("recipe", sort=False):
+        better = part[part["told"] & (part["gain"] > 0)].sort_values("gain", ascending=False)
+        worse = part[part["told"] & (part["gain"] < 0)].sort_values("gain")
+        found = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
+        found = found if part["told"].any() else "none better or worse"
+        text += f"Trained with {recipe}, {found} than random layers, of {len(part)} comparisons. "
+    spread = page.points(table["detectable"].median())
+    if spread != "n/a":
+        text += f"Half of all gains would have been told from {spread} points on (80 % power). "
+    text += (
+        f"{table['criterion'].nunique()} criteria, controls among them; "
+        f"{page.n(tables['criteria_use'])}; q: Benjamini-Hochberg over {_compared(tables)} "
+        "comparisons, with nothing and everything trained."
+    )
+    yield "Is what criteria pick worth training?", text
+
+
+def _answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
+    """The referee's table at each run's last epoch, with `run` and `told`."""
+    table = tables["referee"]
+    if not len(table):
+        return table
+    table = table[table["epoch"] == table.groupby(RUN)["epoch"].transform("max")]
+    names = RUN if len(table["training"].unique()) > 1 else RUN[:2]
+    said = {
+        key: told(rows, level=level)[2]
+        for key, rows in tables["criteria_gains"].groupby([*PAIR, "recipe"])
+    }
+    keys = table[[*PAIR, "recipe"]].itertuples(index=False, name=None)
+    return table.assign(
+        run=table[names].agg(" \u00b7 ".join, axis=1),
+        told=[said[key] in ("better", "worse") for key in keys],
+    )
+
+
+def _some(rows: pd.DataFrame) -> str:
+    """What criteria, on what, gain how much; the largest three."""
+    named = [
+        f"{row['criterion']} on {row['run']}, {row['images']}: {page.points(row['gain'])} points "
+        f"{page.interval(row['gain_low'], row['gain_high'])}"
+        for row in rows.head(3).to_dict("records")
+    ]
+    more = f", and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return f" ({page.listed(named)}{more})" if named else ""
+
+
+def _picks(name: str, use: dict) -> str:
+    return "lowest" if name in use["lowest"] else "highest"
+
+
+def _compared(tables: dict[str, pd.DataFrame]) -> int:
+    """How many gains are corrected together."""
+    return int(_whole(tables["criteria_gains"])["p_value"].count())
+
+
+def _references(tables: dict[str, pd.DataFrame]) -> dict | None:
+    """What training everything or nothing gives."""
+    whole = _whole(tables["criteria_gains"])
+    columns = {
+        **{name: name for name in RUN},
+        "trained": ("criterion", {"none": "nothing", "full": "everything"}.get),
+        "images": "images",
+        "recipe": "recipe",
+        "accuracy": ("accuracy", page.percent),
+        "random layers": ("reference_accuracy", page.percent),
+        "gain (points)": ("difference", page.points),
+        "its interval": ("ci_low", "ci_high", page.interval),
+        "q": ("q_value", page.small),
+        "seeds": "seeds",
+    }
+    rows = whole[whole["criterion"].isin(REFERENCES)]
+    return page.table("Everything, or nothing, trained", rows, columns, source="criteria_gains.tsv")
+
+
+def _shares(tables: dict[str, pd.DataFrame]) -> str:
+    part = tables["criteria_use"]
+    shares = (part["trained"] / part["trainable"])[~part["criterion"].isin(REFERENCES)]
+    return f"Picked: {100 * shares.min():.1f} to {100 * shares.max():.1f} % of the parameters."

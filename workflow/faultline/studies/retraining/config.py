@@ -1,7 +1,7 @@
 """What selective retraining asks of the config."""
 
 from faultline.base.errors import UserError, nearest
-from faultline.run.sense import check_epochs, chosen_attacks
+from faultline.run.sense import check_epochs, check_schedules, chosen_attacks
 
 
 def check(config: dict, facts: dict) -> None:
@@ -20,16 +20,7 @@ def check(config: dict, facts: dict) -> None:
             f"ablation.attacks; {nearest(retraining['attack'], attacks)}"
         )
     check_epochs("retraining.from_epochs", retraining["from_epochs"], config["trainings"])
-    for name, training in config["trainings"].items():
-        epochs, schedule = training["epochs"], training["schedule"]
-        starts = {"all": epochs, "last": epochs[-1:]}.get(str(retraining["from_epochs"]))
-        for epoch in retraining["from_epochs"] if starts is None else starts:
-            if schedule["kind"] == "cosine" and epoch >= schedule["epochs"]:
-                raise UserError(
-                    f"config key retraining.from_epochs: at epoch {epoch} the cosine schedule of "
-                    f"trainings.{name} has come to 0, so nothing would be learned; lengthen its "
-                    "schedule.epochs or retrain from an earlier epoch"
-                )
+    check_schedules("retraining.from_epochs", retraining["from_epochs"], config["trainings"])
     filters = config["synaptic_filtering"]["filters"]
     if retraining["from_epochs"] and config["synaptic_filtering"]["layers"] == "none":
         raise UserError(

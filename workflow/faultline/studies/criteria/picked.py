@@ -1,0 +1,133 @@
+"""What a criterion picks to be trained while all else is frozen: as many parameters for each.
+
+What is ours: the share that is picked, how it is filled, and that what belongs to no layer but a
+normalisation or to none at all is always trained, as in selective retraining.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from faultline.base.seeds import seed_of
+from faultline.networks.layers import filters, of_units
+from faultline.studies.criteria.data import unit_sums
+
+Order = dict[str, np.ndarray]
+"""Layer -> its filters; both with what is picked first in front."""
+
+
+def order_of(
+    layers: Mapping[str, nn.Module], table: pd.DataFrame, *, lowest: bool, seed: int
+) -> Order:
+    """Layers and their filters by their scores: the highest, or lowest, first.
+
+    layers: those of the network. table: rows {layer, filter, score} of one criterion, `filter`
+    missing where a row is of the whole layer. Of equals the first is first. Layers without a score
+    come last, and the filters of a layer without scores of theirs are in random order.
+    """
+    sign = 1 if lowest else -1
+    whole = table[table["filter"].isna()].set_index("layer")["score"] * sign
+    names = sorted(layers, key=lambda name: whole.get(name, np.inf))
+    units = dict(iter(table[table["filter"].notna()].groupby("layer", sort=False)))
+    order = {}
+    for name in names:
+        if name in units:
+            scores = units[name].sort_values("filter")["score"].to_numpy() * sign
+            order[name] = np.argsort(scores, kind="stable")
+        else:
+            rng = np.random.default_rng(seed_of("filters picked", seed, name))
+            order[name] = rng.permutation(filters(layers[name]))
+    return order
+
+
+def random_order(
+    layers: Mapping[str, nn.Module], scored: Sequence[str], *, seed: int, draw: int
+) -> Order:
+    """The control: layers in random order, and the filters of each; those not scored come last."""
+    seed = seed_of("random pick", seed, draw)
+    scores = np.random.default_rng(seed).random(len(scored))
+    table = pd.DataFrame({"layer": [*scored], "filter": None, "score": scores})
+    return order_of(layers, table, lowest=False, seed=seed)
+
+
+def picked(layers: Mapping[str, nn.Module], order: Order, *, share: float) -> dict[str, Tensor]:
+    """Bool mask per parameter of the layers, in its shape: what is picked.
+
+    Layer by layer as long as whole ones fit into `share` of all parameters of the layers; of the
+    first one that does not, so many filters as come nearest. So the number differs from that share
+    by half a filter at most. A parameter that layers share is the first one's.
+    """
+    own, seen = {}, set()
+    for name, layer in layers.items():
+        parameters = {k: p.detach() for k, p in layer.named_parameters() if id(p) not in seen}
+        seen |= {id(parameter) for parameter in layer.parameters()}
+        own[name] = parameters
+    sizes = {name: sum(p.numel() for p in of.values()) for name, of in own.items()}
+    left = round(share * sum(sizes.values()))
+    masks = {
+        f"{name}.{key}": torch.zeros_like(parameter, dtype=torch.bool)
+        for name, of in own.items()
+        for key, parameter in of.items()
+    }
+    for name, units in order.items():
+        if sizes[name] > left:
+            _pick_filters(name, layers[name], own[name], units, masks=masks, left=left)
+            break
+        for key in own[name]:
+            masks[f"{name}.{key}"].fill_(True)
+        left -= sizes[name]
+    return masks
+
+
+def _pick_filters(name, layer, own, units, *, masks, left: int) -> None:
+    """The first filters of a layer, as many as hold the number of parameters nearest to `left`."""
+    ones = {key: torch.ones_like(parameter) for key, parameter in own.items()}
+    if not ones:
+        return
+    sums = unit_sums(layer, ones).cpu().numpy()[units]
+    count = np.abs(np.concatenate([[0.0], sums.cumsum()]) - left).argmin()
+    for key, mask in of_units(layer, units[:count].tolist()).items() if count else ():
+        if key in own:
+            masks[f"{name}.{key}"] |= mask
+
+
+def settings_of(training: Mapping, *, recipe: str, attack: Mapping) -> dict:
+    """The settings of a training with another recipe. Where it has no adversarial settings of its
+    own, these are 10 steps in the norm and eps of an attack, and TRADES' beta of 6 (the defaults).
+    """
+    adversarial = {"eps": attack["eps"], "norm": attack.get("norm", "linf")}
+    adversarial |= {"steps": 10, "step_size": None, "beta": 6}
+    given = training["adversarial"] or adversarial
+    return {**training, "recipe": recipe, "adversarial": given, "regularisation": None}
+
+
+def interpolate(
+    network: nn.Module,
+    before: Mapping[str, Tensor],
+    *,
+    shares: Sequence[float],
+    accuracy: Callable[[], float],
+) -> float:
+    """Moves a network to before + share * (after - before), after being what it is, and returns the
+    share: the one with the highest accuracy(), of equals the smallest (Zhu et al. 2023, RiFT, who
+    choose on the test set). What is counted, as by a BatchNorm, is as after. Of one share alone
+    nothing is asked."""
+    after = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def move(share: float) -> None:
+        mixed = {
+            name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
+            for name, value in after.items()
+        }
+        network.load_state_dict(mixed)
+
+    best, most = shares[0], -np.inf
+    for share in sorted(shares) if len(shares) > 1 else ():
+        move(share)
+        if (found := accuracy()) > most:
+            best, most = share, found
+    move(best)
+    return best

@@ -1,0 +1,61 @@
+"""What training the picks of a criterion gains, and the referee's answer. No torch."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from faultline.base.columns import RUN
+from faultline.base.comparison import CONTROL, compare_policies, with_correction
+
+REFERENCES = ("none", "full")
+"""What is no criterion: nothing is trained, or everything."""
+
+PAIR = [*RUN, "epoch", "criterion", "images"]
+
+REFEREE = [
+    *(*RUN, "epoch", "criterion", "images", "recipe", "seeds", "n"),
+    *("agreement", "agreement_low", "agreement_high", "agreement_q"),
+    *("accuracy", "gain", "gain_low", "gain_high", "gain_q", "detectable", "passes"),
+]
+
+
+def gains(correct: list[dict], places: Sequence[dict], *, confidence: float) -> pd.DataFrame:
+    """Accuracy after training what each criterion picks less the mean of the draws at random, as
+    `base.comparison.compare_policies`; q_value and detectable are corrected over all recipes, too.
+
+    correct: image set -> bool [n] of one training; places: its checkpoint, recipe and criterion.
+    """
+    parts = []
+    for recipe in dict.fromkeys(place["recipe"] for place in places):
+        chosen = [index for index, place in enumerate(places) if place["recipe"] == recipe]
+        part = compare_policies(
+            [correct[index] for index in chosen],
+            [places[index] | {"policy": places[index]["criterion"]} for index in chosen],
+            confidence=confidence,
+            reference=CONTROL,
+        )
+        part.insert(part.columns.get_loc("policy"), "recipe", recipe)
+        parts.append(part.drop(columns="q_value").rename(columns={"policy": "criterion"}))
+    if not parts:
+        return pd.DataFrame(columns=[*PAIR, "recipe"])
+    return with_correction(pd.concat(parts, ignore_index=True), confidence=confidence)
+
+
+def referee(predictions: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Criterion by criterion, run by run: how well it predicts what layers are worth (NaN where
+    that is not known), what training its picks gains over random ones, and what it costs.
+
+    Columns: see REFEREE; agreement is Spearman's with the accuracy lost, gain a share.
+    """
+    if not len(found):
+        return pd.DataFrame(columns=REFEREE)
+    whole = found[(found["level"] == "all seeds") & ~found["criterion"].isin(REFERENCES)]
+    names = {"difference": "gain", "ci_low": "gain_low", "ci_high": "gain_high"}
+    whole = whole.rename(columns=names | {"q_value": "gain_q"})
+    ends = {"spearman_low": "agreement_low", "spearman_high": "agreement_high"}
+    known = predictions[(predictions["level"] == "all seeds") & (predictions["units"] == "layers")]
+    known = known.rename(columns={"spearman": "agreement", "q_value": "agreement_q"} | ends)
+    known = known[[*PAIR, "agreement", *ends.values(), "agreement_q"]]
+    table = whole.merge(known, on=PAIR, how="left")
+    cost = predictions.groupby([*RUN, "epoch", "criterion"])["passes"].first().reset_index()
+    return table.merge(cost, how="left")[REFEREE]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,8 +81,10 @@ def job(snakemake, *, kept=False):
             if line is None:
                 traceback.print_exc()
                 line = f"{type(error).__name__}: {error}"
-            with suppress(OSError):  # that disk may be the full one
+            try:
                 print(f"error: {line}", file=log)
+            except OSError:  # that disk may be the full one: closing it would fail as well
+                os.dup2(os.open(os.devnull, os.O_WRONLY), log.fileno())
             sys.exit(1)
 
 

@@ -167,3 +167,10 @@ def test_no_more_jobs_at_once_than_gpus(fresh, options, limit):
     (fresh.folder / "probe.smk").write_text(probe, encoding="utf-8")
     said = fresh.snakemake("-n", "-s", "probe.smk", "--cores", "8", *options).stdout
     assert f"limit: {limit}\n" in said, said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_that_finds_no_room_can_still_be_closed(snakemake):
+    Path(snakemake.log[0]).symlink_to("/dev/full")
+    with pytest.raises(SystemExit), job(snakemake):
+        raise OSError(errno.ENOSPC, "No space left on device", "results/made.npz")

@@ -62,5 +62,7 @@ rule train:
 BETWEEN += outputs(rules.tune, PLAN.tuned())
 BETWEEN += outputs(rules.train, PLAN.checkpoints())
 for listed in PLAN.listed():
-    chain = with_each([listed], "epoch", PLAN.training(listed["training"])["epochs"])
-    BETWEEN += outputs(rules.train, chain)
+    BETWEEN += outputs(
+        rules.train,
+        with_each([listed], "epoch", PLAN.training(listed["training"])["epochs"]),
+    )

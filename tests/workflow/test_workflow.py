@@ -714,3 +714,17 @@ def test_a_killed_training_goes_on_where_it_was(chains, training):
     whole = chains.folder / checkpoint("whole", 100)
     assert (chains.folder / target).read_bytes() == whole.read_bytes()
     assert not (chains.folder / f"{target}.partial").exists()
+
+
+def test_no_name_of_the_rules_hides_one_of_snakemake():
+    """Snakefiles run among the names of Snakemake's own module, which it goes on using."""
+    import snakemake.api  # or its modules import each other in a circle
+    from snakemake import workflow
+
+    found = set()
+    for file in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
+        text = file.read_text(encoding="utf-8")
+        names = r"^ {0,4}(?:(\w+) = |def (\w+)|for (\w+) in )"
+        found |= {name for some in re.findall(names, text, flags=re.M) for name in some}
+    allowed = {"", "report", "config"}  # ours are local, or what it is meant to be
+    assert snakemake.api and not found & set(vars(workflow)) - allowed

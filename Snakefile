@@ -27,4 +27,4 @@ rule all:
     input:
         rules.report.output,
         TABLES.values(),
-        lost(BETWEEN),
+        BETWEEN,

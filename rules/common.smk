@@ -196,11 +196,6 @@ def outputs(rule, places):
     return [file for pattern in rule.output for file in fill(pattern, places)]
 
 
-def lost(files):
-    """Those that are not there, though something of this run is: at its start, nothing can be."""
-    return [file for file in files if not os.path.exists(file)] if os.path.exists(RESULTS) else []
-
-
 def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
     are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def config(folder):
     tiny = yaml.safe_load(TINY) | {"networks": [BRANCHING], "results": folder}
-    for section in ("perturbations", "remedy", "retraining", "sustainability"):
+    for section in ("perturbations", "remedy", "retraining", "sustainability", "criteria"):
         del tiny[section]
     tiny["retraining"] = {"from_epochs": []}
     tiny["synaptic_filtering"]["layers"] = "all"

@@ -254,6 +254,7 @@ def test_noise_that_needs_bounds_is_refused_where_there_are_none():
     config["datasets"], config["networks"] = {"moons": MOONS}, ["lsa_moons"]
     for section in ("synaptic_filtering", "perturbations", "nodal_dropout", "remedy", "retraining"):
         del config[section]
+    del config["criteria"]
     config["retraining"], config["targeting"] = {"from_epochs": []}, {"layers": "none"}
     noises = resolve(config, SCHEMA)["sustainability"]["noises"]
     assert sorted(noises) == ["gaussian", "speckle"]
@@ -342,6 +343,7 @@ def test_layers_of_several_networks_each_take_their_own():
 def test_scaled_images_fit_larger_networks():
     config = yaml.safe_load(TINY) | {"networks": ["vgg16"]}
     config["synaptic_filtering"]["layers"] = config["perturbations"]["layers"] = "all"
+    del config["criteria"]
     config["datasets"]["digits"]["size"] = 32
     resolve(config, SCHEMA)
     config["datasets"]["digits"]["size"] = 31
@@ -477,6 +479,7 @@ def fashion_mnist(workflow, **settings) -> None:
     config = workflow.config()
     config["datasets"] = {"fashion_mnist": {"validation": 2, "test": 2} | settings}
     config["retraining"]["from_epochs"] = []
+    del config["criteria"]
     workflow.configure(config)
 
 

@@ -410,7 +410,7 @@ def test_another_eps_of_the_ablation_attack_remakes_what_follows(rerun):
     rerun.configure(config)
     sets = ATTACKED | {"attack": 2} | RETRAINED | STORED | REMEDY | SUSTAINABILITY
     again = rerun.announced()
-    assert counts(again) == SWEEPS_ON | sets | JUDGED | REMOVED
+    assert counts(again) == SWEEPS_ON | sets | JUDGED | REMOVED | TRAINED_ON
     assert values(again, "attack") == {"attack": {"pgd"}, "craft": {"pgd"}}
 
 

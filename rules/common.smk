@@ -145,7 +145,7 @@ onstart:
         # Snakemake has put a handler of its own in place.
         stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
     tell_coverage()
-    if ALONE and workflow.exec_mode == ExecMode.DEFAULT:
+    if ALONE and MAIN:
         for line in console.reasons(workflow.dag):
             logger.info(line)
     if workflow.touch:  # whoever asks for this takes what is there for what would be made

@@ -161,15 +161,21 @@ def kl_pgd(
 ) -> Tensor:
     """As `pgd`, but ascending KL(f(x) || f(x')), the inner maximisation of TRADES (Zhang et al.
     2019). At x' = x its gradient is 0: the start must lie elsewhere."""
-    with evaluation(network), torch.no_grad():
-        target = network(images).softmax(1)
     given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
-    return _ascend(network, images, target, _divergence_gradient, start=start, **given)
+    # the gradient of the summed KL with respect to the logits is the difference of the softmaxes
+    return _ascend_from_clean(network, images, lambda z: z.softmax(1), start=start, **given)
 
 
-def _divergence_gradient(logits: Tensor, target: Tensor) -> Tensor:
-    """Gradient of the summed KL(target || softmax of the logits) with respect to the logits."""
-    return logits.detach().softmax(1) - target
+def _ascend_from_clean(network, images, of, **settings) -> Tensor:
+    """Projected ascent on a loss whose gradient with respect to the network's output is the change
+    of what `of` makes of it."""
+    with evaluation(network), torch.no_grad():
+        clean = of(network(images))
+
+    def rise(output: Tensor, clean: Tensor) -> Tensor:
+        return of(output.detach()) - clean
+
+    return _ascend(network, images, clean, rise, **settings)
 
 
 def feature_pgd(
@@ -185,15 +191,9 @@ def feature_pgd(
 ) -> Tensor:
     """As `pgd`, but ascending the squared l2 change of what the network gives, [n, features]. At
     x' = x its gradient is 0: the start must lie elsewhere."""
-    with evaluation(network), torch.no_grad():
-        clean = network(images)
     given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
-    return _ascend(network, images, clean, _change, start=start, **given)
-
-
-def _change(features: Tensor, clean: Tensor) -> Tensor:
-    """Half of the gradient of the squared change with respect to the features."""
-    return features.detach() - clean
+    # half of the gradient of the squared change with respect to the features is the change
+    return _ascend_from_clean(network, images, lambda z: z, start=start, **given)
 
 
 RISING, FIRST, SHORTEST, SHORTER = 0.75, 0.22, 0.06, 0.03

@@ -256,6 +256,17 @@ def chosen_settings(wildcards, by=PLAN.chosen_by):
     return fill(f"{TUNING}/chosen.json", [{**wildcards, "training": training}] * bool(training))
 
 
+def earlier_result(file, places, on_validation=config["ablation"]["split"] == "validation"):
+    """A function of wildcards: a file of another study, where it has one of the checkpoint and saw
+    nothing but validation images."""
+    known = {tuple(str(place[key]) for key in PLACE) for place in places}
+    return lambda w: (
+        fill(f"{CHECKPOINT}/{file}", [place(w)])
+        if on_validation and tuple(w[key] for key in PLACE) in known
+        else []
+    )
+
+
 def several(places):
     """Whether any network in any training has more than one of the checkpoints."""
     checkpoints, runs = ({tuple(p[key] for key in of) for p in places} for of in (PLACE, RUN))

@@ -1,17 +1,5 @@
 REFEREE, JUDGED = config["criteria"], PLAN.by_criteria()
 USE, TRAINED = REFEREE["use"], PLAN.picked()
-VALIDATED = config["ablation"]["split"] == "validation"
-
-
-def earlier_result(file, places, on_validation=VALIDATED):
-    """A function of wildcards: a file of another study, where it has one of the checkpoint and saw
-    nothing but validation images."""
-    known = {tuple(str(place[key]) for key in PLACE) for place in places}
-    return lambda w: (
-        fill(f"{CHECKPOINT}/{file}", [place(w)])
-        if on_validation and tuple(w[key] for key in PLACE) in known
-        else []
-    )
 
 
 rule judge_criteria:

@@ -113,6 +113,19 @@ def test_signals_are_passed_on(script, number):
     assert ended(begun)[0] == 1
 
 
+def test_a_signal_ends_one_that_waits_for_torch(script, process):
+    process.suspend()
+    try:
+        begun = script("print('ran')")
+        waiting = psutil.Process(begun.pid)
+        until(lambda: waiting.net_connections("unix"))
+        begun.terminate()
+        assert begun.wait(60) == -signal.SIGTERM
+    finally:
+        process.resume()
+    assert begun.communicate() == ("", "")
+
+
 def test_a_script_that_a_signal_ends_was_not_killed_for_want_of_memory(script):
     begun = script("print('ready', flush=True)\ntime.sleep(600)")
     assert begun.stdout.readline() == "ready\n"

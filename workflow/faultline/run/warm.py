@@ -98,33 +98,23 @@ def hand_over(told: dict[str, str] | None = None) -> None:
         "environment": {**os.environ, **(told or {})},
     }
     with socket.socket(socket.AF_UNIX) as connection:
-        with _held_back():  # the script may begin before this process knows whom to pass them on to
-            try:
-                connection.connect(address)
-                text = json.dumps(request).encode()
-                socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
-                connection.sendall(text)
-                job = _received(connection)
-            except OSError:
-                return
-            if job is None:
-                return
-            passed = []
-            catch(functools.partial(_pass_on, job, passed))
+        try:
+            connection.connect(address)
+            text = json.dumps(request).encode()
+            socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
+            connection.sendall(text)
+            # Until the answer, a signal ends this process as it would anywhere, and so the copy.
+            job = _received(connection)
+        except OSError:
+            return
+        if job is None:
+            return
+        passed = []
+        catch(functools.partial(_pass_on, job, passed))
         code = _received(connection)
     if code is None:
         print(f"error: {'stopped' if passed else WHY_KILLED}", file=sys.stderr, flush=True)
     os._exit(KILLED if code is None else code)
-
-
-@contextlib.contextmanager
-def _held_back():
-    """Signals that are passed on arrive at the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pass_on(job: int, passed: list[int], number: int, _) -> None:

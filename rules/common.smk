@@ -25,7 +25,7 @@ from faultline.attacks.methods import one_step
 from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
-from faultline.base.fingerprint import fingerprint
+from faultline.base.fingerprint import remembered
 from faultline.run import console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
 from faultline.run.places import check_results
@@ -178,9 +178,12 @@ wildcard_constraints:
     last="[0-9]+",
 
 
+FINGERPRINT = remembered(Path(".snakemake"))
+
+
 def code(*names):
     """Fingerprint of the code that a rule's script uses; in params, it decides what reruns."""
-    return fingerprint(*(ROOT / "workflow" / f"{name}.py" for name in names))
+    return FINGERPRINT(*(ROOT / "workflow" / f"{name}.py" for name in names))
 
 
 def memory(megabytes, *, per_input=0):

@@ -2,6 +2,7 @@
 rule in it, and short ways to say what several of them say."""
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 import yaml
 
 from faultline.base.errors import UserError
-from faultline.base.fingerprint import fingerprint
+from faultline.base.fingerprint import fingerprint, remembered
 from faultline.studies.order import STUDIES
 
 ROOT = Path(__file__).parents[1]
@@ -223,18 +225,27 @@ def add_statement(workflow: Path, module: str, function: str | None) -> None:
     file.write_text("".join(lines), encoding="utf-8")
 
 
-def fingerprints(workflow: Path) -> dict[str, str]:
+def fingerprints(workflow: Path, find=fingerprint) -> dict[str, str]:
     """Rule -> fingerprint of the files that it names in `code`."""
     package, found = workflow / "faultline", {}
     call = re.compile(r"^        code=(code\((?:.*|\n(?: {9}.*\n)*        )\)),$", re.MULTILINE)
     for rule, block in RULES.items():
         names = eval(call.search(block)[1], {"code": lambda *names: names, "STUDIES": STUDIES})
-        found[rule] = fingerprint(*(workflow / f"{name}.py" for name in names), package=package)
+        found[rule] = find(*(workflow / f"{name}.py" for name in names), package=package)
     return found
 
 
+@functools.cache
+def all_fingerprints() -> str:
+    """What a run of this checkout would remember of its code."""
+    with tempfile.TemporaryDirectory() as folder:
+        find = remembered(Path(folder))
+        fingerprints(ROOT / "workflow", lambda *files, package: find(*files))
+        return (Path(folder) / "fingerprints.json").read_text(encoding="utf-8")
+
+
 def copy_workflow(folder: Path, config: str = TINY) -> Copy:
-    """A fresh copy of the checkout, without results."""
+    """A fresh copy of the checkout, without results, but with the fingerprints of its code."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source, target = ROOT / part, folder / part
@@ -242,7 +253,9 @@ def copy_workflow(folder: Path, config: str = TINY) -> Copy:
             shutil.copytree(source, target, ignore=UNCOPIED)
         else:
             shutil.copy2(source, target)
-    copy = Copy(folder)
+    copy, memory = Copy(folder), folder / ".snakemake/fingerprints.json"
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_text(all_fingerprints(), encoding="utf-8")
     if config:
         copy.configure(config)
     return copy

@@ -1,9 +1,10 @@
 import ast
+import json
 
 import pytest
 from support import add_statement, copy_code, fingerprints
 
-from faultline.base.fingerprint import PACKAGE, fingerprint
+from faultline.base.fingerprint import PACKAGE, fingerprint, remembered
 
 WORKFLOW = PACKAGE.parent
 
@@ -285,3 +286,26 @@ def test_other_formatting_changes_nothing(tmp_path):
     for file in other.rglob("*.py"):
         file.write_text(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))), encoding="utf-8")
     assert fingerprints(other) == fingerprints(WORKFLOW)
+
+
+def test_what_was_found_is_remembered_until_a_source_differs(tmp_path, monkeypatch):
+    workflow = copy_code(tmp_path / "workflow")
+    package, folder, script = workflow / "faultline", tmp_path / "memory", workflow / "classify.py"
+    first = remembered(folder, package)(script)
+    assert first == fingerprint(script, package=package)
+
+    def raises(*_, **__):
+        raise AssertionError("found anew")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("faultline.base.fingerprint.fingerprint", raises)
+        assert remembered(folder, package)(script) == first
+        with pytest.raises(AssertionError, match="found anew"):
+            remembered(folder, package)(workflow / "score.py")
+    (folder / "fingerprints.json").write_text('{"cut sho')
+    assert remembered(folder, package)(script) == first
+
+    changed = copy_code(tmp_path / "changed")
+    add_statement(changed, "studies/synaptic/classes", "classify")
+    assert remembered(folder, changed / "faultline")(changed / "classify.py") != first
+    assert len(json.loads((folder / "fingerprints.json").read_text())) == 1

@@ -10,9 +10,15 @@ moving it reruns nothing.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from faultline.base.files import save_text
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -30,13 +36,14 @@ class _Module:
 
     def __init__(self, path: Path, package: Path):
         self.path, self.package = path, package
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         self.imports: dict[str, _Target] = {}
         self.named: list[_Target] = []  # by `import faultline.x`, as faultline.x
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                self._note(node)
-        self.tree = _bare(tree)
+        self.tree = without_docstrings(ast.parse(_source(path)))
+        for block in [block for _, block in _blocks(self.tree)]:
+            for node in block:
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    self._note(node)
+            block[:] = [n for n in block if not isinstance(n, ast.Import | ast.ImportFrom)]
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.loose: list[ast.stmt] = []
         for statement in self.tree.body:
@@ -117,28 +124,27 @@ def _file_of(folder: Path, parts: list[str]) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
+def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, list]]:
+    """Every list of statements, or of what holds such lists, with the node that it belongs to."""
+    queue: deque[ast.AST] = deque([tree])
+    while queue:
+        node = queue.popleft()
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            if block := getattr(node, field, None):
+                yield node, block
+                queue.extend(block)
+
+
 def without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
+    for node, block in _blocks(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and isinstance(block[0], ast.Expr)
+            and isinstance(block[0].value, ast.Constant)
+            and isinstance(block[0].value.value, str)
+        ):
+            del block[0]
     return tree
-
-
-class _WithoutImports(ast.NodeTransformer):
-    def visit_Import(self, node):
-        return None
-
-    visit_ImportFrom = visit_Import
-
-
-def _bare(tree: ast.Module) -> ast.Module:
-    return _WithoutImports().visit(without_docstrings(tree))
 
 
 def _defined(statement: ast.stmt) -> list[str]:
@@ -148,6 +154,11 @@ def _defined(statement: ast.stmt) -> list[str]:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
     return []
+
+
+@functools.cache
+def _source(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 @functools.cache
@@ -227,3 +238,26 @@ def fingerprint(*files: Path, package: Path = PACKAGE) -> str:
         for statement in [*module.statements(target.member), *module.loose]:
             take(target.path, statement)
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def remembered(folder: Path, package: Path = PACKAGE) -> Callable[..., str]:
+    """`fingerprint`, of which a file in a folder holds what was found, until a source differs:
+    to find it takes a second of every start, and of every job's on a cluster."""
+    sources = sorted(set(package.rglob("*.py")) | set(package.parent.glob("*.py")))
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sources:
+        source = _source(path)
+        digest.update(f"{path.relative_to(package.parent)} {len(source)} ".encode() + source)
+    key, file, known = digest.hexdigest(), folder / "fingerprints.json", {}
+    with suppress(OSError, ValueError, AttributeError):
+        known = dict(json.loads(file.read_text(encoding="utf-8")).get(key, {}))
+
+    def found(*files: Path) -> str:
+        name = " ".join(str(path.relative_to(package.parent)) for path in files)
+        if name not in known:
+            known[name] = fingerprint(*files, package=package)
+            with suppress(OSError):  # then it is found anew each time
+                save_text(json.dumps({key: known}), file, durable=False)
+        return known[name]
+
+    return found

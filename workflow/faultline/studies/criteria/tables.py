@@ -19,8 +19,10 @@ def tables(given, *, top_share, permutations, confidence) -> dict[str, pd.DataFr
         return losses(Facts.from_arrays(load_arrays(path)), confidence=confidence)
 
     scores, removals = gather(given.criteria), gather(given.removals, lost)
-    known = removals[removals["above_chance"]]
-    removed = scores[_units(scores).isin(_units(removals))]
+    known, removed = removals, scores.iloc[:0]
+    if len(scores) and len(removals):  # else this is of a run that failed in part
+        known = removals[removals["above_chance"]]
+        removed = scores[_units(scores).isin(_units(removals))]
     settings = {"share": top_share, "permutations": permutations, "confidence": confidence}
     predicted = predictions(removed, known, **settings)
     hits = [unpack(load_arrays(path)) for path in given.correct]

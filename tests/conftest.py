@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from support import Copy, copy_workflow
+from support import Copy, copy_workflow, one_warm_process
 
 TOGETHER = ("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py")
 """Files whose tests share what takes long to set up."""
@@ -97,3 +97,8 @@ def one_thread():
     """torch on one thread, as in a job: processes of tests that share cores would wait for each
     other's threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs_share_a_warm_process():
+    Copy.more_environment = staticmethod(one_warm_process)

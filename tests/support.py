@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import yaml
 
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint, remembered
+from faultline.run import warm
 from faultline.studies.order import STUDIES
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +114,9 @@ def idx(array) -> bytes:
 class Copy:
     """A copy of the workflow in a folder of its own, run there as a user runs it."""
 
+    more_environment: Callable[[], dict[str, str]] = dict
+    """What else is in the environment of every run."""
+
     def __init__(self, folder: Path):
         self.folder = folder
 
@@ -120,7 +125,7 @@ class Copy:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")}
-        return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
+        return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | self.more_environment() | more
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         return ran(self.command(*arguments), self.folder, self.environment(**environment))
@@ -242,6 +247,18 @@ def all_fingerprints() -> str:
         find = remembered(Path(folder))
         fingerprints(ROOT / "workflow", lambda *files, package: find(*files))
         return (Path(folder) / "fingerprints.json").read_text(encoding="utf-8")
+
+
+started = []
+
+
+@functools.cache
+def one_warm_process() -> dict[str, str]:
+    """A process that jobs of all runs start from: one of each run's own takes 4 s of CPU."""
+    warm.start()
+    started.extend(warm._running)  # as long as this process lives
+    warm._running.clear()
+    return {warm.ADDRESS: os.environ.pop(warm.ADDRESS, "")}
 
 
 def copy_workflow(folder: Path, config: str = TINY) -> Copy:

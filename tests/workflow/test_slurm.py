@@ -26,6 +26,13 @@ ON_SLURM = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def jobs_start_as_on_a_cluster():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copy, "more_environment", dict)
+        yield
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """The folder of a running SLURM."""

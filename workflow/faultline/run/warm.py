@@ -38,8 +38,8 @@ MODULES = (
 KILLED = 128 + signal.SIGKILL
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WHY_KILLED = (
-    "killed, most likely for want of memory; run fewer jobs at once (--cores) or, on a cluster, "
-    "give the rule more (--set-resources RULE:mem_mb=N)"
+    "killed, most likely for want of memory, if not by hand (kill -9, scancel); run fewer jobs at "
+    "once (--cores) or, on a cluster, give the rule more (--set-resources RULE:mem_mb=N)"
 )
 
 _running = []  # as long as its end of a pipe is open here, the process lives

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 
 import pytest
 import torch
@@ -11,6 +12,13 @@ from support import Copy, copy_workflow, one_warm_process
 
 TOGETHER = ("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py")
 """Files whose tests share what takes long to set up."""
+
+
+def pytest_configure():
+    """Under nohup or in the background some signals are ignored, by all that tests start, too."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, None)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val, argname):

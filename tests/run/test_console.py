@@ -102,6 +102,29 @@ def test_a_job_that_could_not_say_why_was_probably_killed_for_memory(tmp_path):
         assert why_failed([log]) == f"error: it was {WHY_KILLED}"
 
 
+@pytest.mark.parametrize(
+    ("of_slurm", "told"),
+    [
+        ("srun: error: node: task 0: Exited with exit code 1", f"it was {WHY_KILLED}"),
+        (
+            "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
+            "SLURM cancelled it, as by scancel",
+        ),
+        (
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00 DUE TO TIME LIMIT ***",
+            "SLURM cancelled it, due to time limit",
+        ),
+    ],
+    ids=["killed", "cancelled", "limit"],
+)
+def test_of_a_job_of_slurm_its_own_log_tells_why_before_that_of_slurm(tmp_path, of_slurm, told):
+    own, other = tmp_path / "train.log", tmp_path / "7.log"
+    other.write_text(f"{of_slurm}\nWorkflowError:\nAt least one job did not complete.\n")
+    assert why_failed([own, other]) == f"error: {told}"
+    own.write_text("epoch 1\nerror: data.pt: 9 bytes\n")
+    assert why_failed([own, other]) == "error: data.pt: 9 bytes"
+
+
 def test_a_full_disk_is_one_line_also_where_snakemake_finds_it():
     run = Run(train=3)
     for text in (

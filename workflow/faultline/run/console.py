@@ -34,6 +34,7 @@ NAMED = 3
 """So many files are named, where there are many."""
 FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
 NO_SPACE = "no space left; free some and run again"
+CANCELLED = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ ?(DUE TO [A-Z ]*[A-Z])?")
 LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
@@ -183,11 +184,14 @@ def lines_of(log) -> list[str]:
 
 
 def why_failed(logs) -> str:
-    """The last line of a failed job's logs; one that was killed, or found no room for it, could not
-    say why."""
-    last = [line for log in logs for line in lines_of(log) if line.strip()][-1:]
-    if last and last[0].startswith("error: "):
-        return last[0]
+    """The last line of a failed job's log, or what SLURM has in its own of it; one that was killed,
+    or found no room for its log, could not say why."""
+    told = [[line for line in lines_of(log) if line.strip()] for log in logs]
+    for last in (lines[-1] for lines in told if lines):
+        if last.startswith("error: "):
+            return last
+    if cancelled := CANCELLED.search("\n".join(line for lines in told for line in lines)):
+        return f"error: SLURM cancelled it, {(cancelled[1] or 'as by scancel').lower()}"
     for folder in {Path(log).parent for log in logs}:
         with suppress(OSError):
             if shutil.disk_usage(folder).free < LITTLE:

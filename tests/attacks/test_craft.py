@@ -192,7 +192,8 @@ def test_fgsm_agrees_with_foolbox(models):
         _, theirs, _ = foolbox.attacks.FGSM()(reference, images, labels, epsilons=eps)
         ours = fgsm(network, images, labels, eps=eps, bounds=bounds)
         torch.testing.assert_close(ours[decided], theirs[decided], rtol=0, atol=1e-6)
-        assert accuracy(network, ours, labels) == accuracy(network, theirs, labels)
+        fooled, by_theirs = (accuracy(network, found, labels) for found in (ours, theirs))
+        assert fooled == pytest.approx(by_theirs, abs=2 / len(images))
 
 
 @pytest.mark.parametrize(

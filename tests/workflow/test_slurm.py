@@ -82,7 +82,9 @@ def away(node, finished, tmp_path_factory) -> tuple[Copy, list[str]]:
     )
     (results / "tables/accuracy.tsv").unlink()
     said = copy.run(*ON_SLURM)
-    assert re.search("^2 jobs: 1 report, 1 tabulate_accuracy$", said, flags=re.MULTILINE), said
+    assert re.search(
+        "^3 jobs: 1 report, 1 tabulate_accuracy, 1 tabulate_robustness$", said, flags=re.MULTILINE
+    ), said
     return copy, made
 
 

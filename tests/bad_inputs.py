@@ -410,6 +410,7 @@ TAKEN = {
     ("weights.safetensors", "a bit flipped"),
     ("my_code.py", "a bit flipped"),
     ("photos/train/digit 0/0.png", "gone"),
+    ("photos/train/digit 0/0.png", "a folder in its place"),
     ("photos/train/digit 0/0.png", "swapped"),
     ("photos/train/digit 0/0.png", "bytes at the end"),
     ("photos/train/digit 0/0.png", "last line gone"),
@@ -443,7 +444,7 @@ MISTAKES = {
     ),
     "an ablation that gives NaN": ("detach() * 0.5", "detach() * float('nan')"),
     "an ablation of another layer": ('{f"{name}.weight"', '{f"{name}x.weight"'),
-    "an ablation that differs": ("detach() * 0.5", "detach() * torch.rand(1).item()"),
+    "an ablation that differs": ("detach() * 0.5", "detach() * __import__('random').random()"),
     "an ablation that yields nothing": ("    yield Variant", "    return\n    yield Variant"),
 }
 

@@ -113,5 +113,5 @@ def test_what_was_damaged_is_refused_by_whoever_reads_it(rerun, file, damage, re
     assert done.returncode != 0 and "Traceback" not in done.stdout
     assert re.search(rf"error: {re.escape(file)}: .*; delete it and run again\n", done.stdout)
     path.unlink()
-    rerun.run("--cores", "2")
+    rerun.run("--cores", "2", "--", file)
     assert path.read_bytes() == whole

@@ -60,7 +60,7 @@ def main() -> int:
     args = parse()
     deadline = time.monotonic() + 60 * args.minutes
     if args.quick:
-        args.kills, args.inputs, args.cluster = min(args.kills, 4), min(args.inputs, 10), False
+        args.kills, args.inputs, args.cluster = min(args.kills, 3), min(args.inputs, 6), False
     folder = Path(args.folder or tempfile.mkdtemp(prefix="campaign-")).resolve()
     folder.mkdir(exist_ok=True)
     os.environ.pop("FAULTLINE_WARM", None)

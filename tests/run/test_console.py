@@ -114,8 +114,13 @@ def test_a_job_that_could_not_say_why_was_probably_killed_for_memory(tmp_path):
             "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00 DUE TO TIME LIMIT ***",
             "SLURM cancelled it, due to time limit",
         ),
+        (
+            "slurmstepd: error: StepId=7.0 exceeded memory limit (2 > 1), being killed\n"
+            "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
+            f"it was {WHY_KILLED}",
+        ),
     ],
-    ids=["killed", "cancelled", "limit"],
+    ids=["killed", "cancelled", "limit", "memory"],
 )
 def test_of_a_job_of_slurm_its_own_log_tells_why_before_that_of_slurm(tmp_path, of_slurm, told):
     own, other = tmp_path / "train.log", tmp_path / "7.log"

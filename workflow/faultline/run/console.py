@@ -35,6 +35,7 @@ NAMED = 3
 FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
 NO_SPACE = "no space left; free some and run again"
 CANCELLED = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ ?(DUE TO [A-Z ]*[A-Z])?")
+OF_MEMORY = re.compile("memory limit|oom.?kill|out of memory", re.IGNORECASE)
 LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
@@ -190,7 +191,8 @@ def why_failed(logs) -> str:
     for last in (lines[-1] for lines in told if lines):
         if last.startswith("error: "):
             return last
-    if cancelled := CANCELLED.search("\n".join(line for lines in told for line in lines)):
+    text = "\n".join(line for lines in told for line in lines)
+    if (cancelled := CANCELLED.search(text)) and not OF_MEMORY.search(text):
         return f"error: SLURM cancelled it, {(cancelled[1] or 'as by scancel').lower()}"
     for folder in {Path(log).parent for log in logs}:
         with suppress(OSError):

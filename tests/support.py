@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from snakemakes import Snakemakes
 
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import fingerprint, remembered
@@ -128,7 +129,9 @@ class Copy:
         return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | self.more_environment() | more
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        return ran(self.command(*arguments), self.folder, self.environment(**environment))
+        run = self.command(*arguments), self.folder, self.environment(**environment)
+        # elsewhere Python would look for what has been imported already
+        return ran(*run) if "PYTHONPATH" in run[-1] else snakemakes().run(*run)
 
     def start(
         self, *arguments: str, said=subprocess.DEVNULL, **environment: str
@@ -247,6 +250,11 @@ def all_fingerprints() -> str:
         find = remembered(Path(folder))
         fingerprints(ROOT / "workflow", lambda *files, package: find(*files))
         return (Path(folder) / "fingerprints.json").read_text(encoding="utf-8")
+
+
+@functools.cache
+def snakemakes() -> Snakemakes:
+    return Snakemakes()
 
 
 started = []

@@ -38,12 +38,9 @@ class _Module:
         self.path, self.package = path, package
         self.imports: dict[str, _Target] = {}
         self.named: list[_Target] = []  # by `import faultline.x`, as faultline.x
-        self.tree = without_docstrings(ast.parse(_source(path)))
-        for block in [block for _, block in _blocks(self.tree)]:
-            for node in block:
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    self._note(node)
-            block[:] = [n for n in block if not isinstance(n, ast.Import | ast.ImportFrom)]
+        self.tree, imports = _parsed(_source(path))
+        for node in imports:
+            self._note(node)
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.loose: list[ast.stmt] = []
         for statement in self.tree.body:
@@ -159,6 +156,16 @@ def _defined(statement: ast.stmt) -> list[str]:
 @functools.cache
 def _source(path: Path) -> bytes:
     return path.read_bytes()
+
+
+@functools.cache
+def _parsed(source: bytes) -> tuple[ast.Module, list[ast.Import | ast.ImportFrom]]:
+    """Syntax tree of a source, without docstrings and imports, and these."""
+    tree, imports = without_docstrings(ast.parse(source)), []
+    for block in [block for _, block in _blocks(tree)]:
+        imports += [n for n in block if isinstance(n, ast.Import | ast.ImportFrom)]
+        block[:] = [n for n in block if not isinstance(n, ast.Import | ast.ImportFrom)]
+    return tree, imports
 
 
 @functools.cache

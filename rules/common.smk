@@ -1,6 +1,7 @@
 # What the rules share: the checked config, the plan made of it, where files lie.
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -96,8 +97,8 @@ REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
 TABLES = {}  # name -> file, of all studies
-# All files between data and tables. A run asks for them, too: where a job failed or a file was lost,
-# Snakemake would otherwise take what was once made of it for up to date.
+# Of every job between data and tables what a run asks for, too: where a job failed or a file was
+# lost, Snakemake would otherwise take what was once made of it for up to date.
 BETWEEN = []
 SHOWN = {
     *("accuracy", "base", "invariance", "comparison", "association", "remedy", "robustness"),
@@ -197,8 +198,14 @@ def memory(megabytes, *, per_input=0):
 
 
 def outputs(rule, places):
-    """All that a rule makes at some places."""
-    return [file for pattern in rule.output for file in fill(pattern, places)]
+    """What a run asks for of a rule's jobs at some places: one file of each job, and others that
+    are lost. Snakemake looks up every file that it is asked for, which takes it long."""
+    found = []
+    for first, *others in zip(*(fill(pattern, places) for pattern in rule.output)):
+        found.append(first)
+        if others and os.path.exists(first):
+            found += [file for file in others if not os.path.exists(file)]
+    return found
 
 
 def tables(study, **sources):

@@ -208,7 +208,12 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         code=code("tabulate_study", "faultline/studies/synaptic/tables"),
 
 
-BETWEEN += fill(f"{LAYER}/synaptic-filtering.npz", SWEPT)
+for batch in PLAN.layer_batches():
+    places = SWEPT if batch["layers"] == ["{layer}"] else SCORED
+    BETWEEN += outputs(
+        getattr(rules, batch["rule"]),
+        [place for place in places if re.fullmatch(batch["network"], place["network"])],
+    )
 BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING["global"])
 BETWEEN += outputs(rules.ablate_filters, DROPPED)
 BETWEEN += outputs(rules.score, SCORED)

@@ -34,7 +34,7 @@ from faults import (
     settle,
     trace,
 )
-from support import SCHEMA, Copy, ran
+from support import SCHEMA, Copy, one_warm_process, ran
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
@@ -241,34 +241,10 @@ def damage(how: str, path: Path, others: list[Path], rng: Random) -> bool:
     return True
 
 
-class Warm:
-    """A process that jobs start from, as Snakemake's; what is run in its environment uses it."""
-
-    def __init__(self, copy: Copy):
-        self.copy, self.environment = copy, copy.environment()
-        starting = (
-            "import os, sys; sys.path.insert(0, 'workflow'); from faultline.run import warm; "
-            "warm.start(); print(os.environ.get(warm.ADDRESS, 'off'), flush=True); sys.stdin.read()"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", starting],
-            cwd=copy.folder,
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.environment["FAULTLINE_WARM"] = self.process.stdout.readline().strip()
-        library = str(copy.folder / "workflow")
-        self.environment["PYTHONPATH"] = library
-
-    def run(self, job: Job) -> subprocess.CompletedProcess:
-        """A job's script, without Snakemake."""
-        return ran([sys.executable, job.script], self.copy.folder, self.environment)
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+def without_snakemake(job: Job, copy: Copy) -> subprocess.CompletedProcess:
+    """A job's script."""
+    environment = copy.environment(**one_warm_process(), PYTHONPATH=str(copy.folder / "workflow"))
+    return ran([sys.executable, job.script], copy.folder, environment)
 
 
 def between(
@@ -284,7 +260,6 @@ def between(
         if job.rule in readers:
             readers[job.rule].append(job)
     rules, ways = cycle(sorted(readers)), cycle(DAMAGE)
-    warm = Warm(copy)
     done = 0
     while done < wanted and time.monotonic() < deadline:
         job, how = rng.choice(readers[next(rules)]), next(ways)
@@ -293,7 +268,7 @@ def between(
         remove(copy, [*job.output, job.log])
         if damage(how, copy.folder / path, others, rng):
             done += 1
-            end = warm.run(job)
+            end = without_snakemake(job, copy)
             log = copy.folder / job.log
             said = end.stdout + (log.read_text(errors="replace") if log.exists() else "")
             if end.returncode:
@@ -307,7 +282,6 @@ def between(
                 "damaged files between stages", problem and f"{job.rule}, {path}, {how}: {problem}"
             )
         restore(copy, reference, [path, *job.output])
-    warm.stop()
 
 
 def mended(
@@ -484,7 +458,6 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
     trials += [("my_code.py", how) for how in MISTAKES]
     rng.shuffle(trials)
     expected = shown(digests(own))
-    warm = Warm(own)
     for file, how in trials[:wanted]:
         if time.monotonic() > deadline:
             break
@@ -500,7 +473,7 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
             if not damage(how, path, others, rng):
                 continue
         arguments = ["--until", "ablate_own"] if how.startswith("an a") else ["--", target]
-        end = ran(own.command("--cores", "1", *arguments), own.folder, warm.environment)
+        end = own.snakemake("--cores", "1", *arguments, **one_warm_process())
         problem = None
         if end.returncode:
             problem = told(end.stdout, [path.name, "config key"])
@@ -516,7 +489,6 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         shutil.rmtree(own.folder / "results")
         shutil.copytree(own.folder / "kept", own.folder / "results")
-    warm.stop()
 
 
 def shown(found: dict[str, str]) -> dict[str, str]:

@@ -257,15 +257,10 @@ def snakemakes() -> Snakemakes:
     return Snakemakes()
 
 
-started = []
-
-
 @functools.cache
 def one_warm_process() -> dict[str, str]:
     """A process that jobs of all runs start from: one of each run's own takes 4 s of CPU."""
     warm.start()
-    started.extend(warm._running)  # as long as this process lives
-    warm._running.clear()
     return {warm.ADDRESS: os.environ.pop(warm.ADDRESS, "")}
 
 

@@ -28,13 +28,11 @@ hand_over()
 def process():
     """The warm process, of this process."""
     assert warm.ADDRESS not in os.environ
-    warm.start()
-    process, pipe = warm._running
+    process, pipe = warm.start()
     yield psutil.Process(process.pid)
     os.close(pipe)  # as when the one that started it ends
     assert process.wait(60) == -signal.SIGKILL
     assert not Path(os.environ.pop(warm.ADDRESS)).parent.exists()
-    warm._running.clear()
 
 
 @pytest.fixture
@@ -181,7 +179,7 @@ def test_it_ends_with_the_one_that_started_it_however_that_ends(tmp_path):
             sys.executable,
             "-c",
             f"import sys, subprocess; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
-            "from faultline.run import warm\nwarm.start()\nprint(warm._running[0].pid)\n"
+            "from faultline.run import warm\nprint(warm.start()[0].pid)\n"
             "subprocess.Popen([sys.executable, 'job.py']).wait()",
         ],
         cwd=tmp_path,

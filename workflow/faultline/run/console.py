@@ -66,7 +66,8 @@ def reasons(dag) -> list[str]:
     for job in dag.needrun_jobs():
         reason, files = dag.reason(job), job.output
         changed = reason.params_changed
-        if lost := [file for file in reason.missing_output if made.beside(file).exists()]:
+        missing = [file for file in files if not Path(file).exists()]
+        if lost := [file for file in missing if made.beside(file).exists()]:
             why, files = "they are missing", lost
         elif changed or reason.code_changed or reason.software_stack_changed:
             doubts = changed.only_old & made.DOUBTS

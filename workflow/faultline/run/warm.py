@@ -42,19 +42,20 @@ WHY_KILLED = (
     "once (--cores) or, on a cluster, give the rule more (--set-resources RULE:mem_mb=N)"
 )
 
-_running = []  # as long as its end of a pipe is open here, the process lives
 
+def start() -> tuple[subprocess.Popen, int] | None:
+    """Start the process, for Snakemake itself: it ends when Snakemake does, however that ends.
 
-def start() -> None:
-    """Start the process, for Snakemake itself: it ends when Snakemake does, however that ends."""
+    Returns it and the end of a pipe, as long as which is open it lives; None where none is started.
+    """
     if os.environ.get(ADDRESS) or sys.platform != "linux":
-        return
+        return None
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             address = f"{tempfile.mkdtemp(prefix='faultline-')}/jobs"
             listener.bind(address)
         except OSError:  # no folder for it, or one of too long a name: jobs start as ever
-            return
+            return None
         alive, ours = os.pipe()
         listener.listen(socket.SOMAXCONN)  # jobs that come while it still imports wait here
         descriptors = listener.fileno(), alive
@@ -67,8 +68,8 @@ def start() -> None:
             start_new_session=True,
         )
     os.close(alive)
-    _running.extend((process, ours))
     os.environ[ADDRESS] = address
+    return process, ours
 
 
 def catch(handler) -> None:

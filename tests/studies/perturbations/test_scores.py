@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
+from faultline.ablation.choosing import choose, expected_changes
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
 from faultline.studies.perturbations.scores import (
@@ -127,6 +128,30 @@ def test_interval_against_a_jackknife_and_a_t_interval():
     low, high = t.interval(0.95, 3, by_repeat.mean(), by_repeat.std(ddof=1) / 2)
     assert found["ci_low"] == pytest.approx(low, abs=0.002) and found["ci_low"] < low
     assert found["ci_high"] == pytest.approx(high, abs=0.002) and found["ci_high"] > high
+
+
+@pytest.mark.parametrize("repeats", [3, 10])
+@pytest.mark.parametrize("share", [0.002, 0.03, 0.3])
+@pytest.mark.parametrize("near", [0.03, 0.2, None])
+def test_intervals_of_images_drawn_by_margin_cover_the_population(near, share, repeats):
+    """Repeats differ in how much they change, images in how near they are to a boundary, in whose
+    order they are; near: how near those are that change, None: all change equally often."""
+    rng, n, chance, times = np.random.default_rng(3), 4000, 0.1, 200
+    rank, outside = (np.arange(n) + 0.5) / n, np.zeros(2)
+    wrong = 0.5 * np.exp(-rank / 0.3)
+    rate = np.ones(n) if near is None else np.exp(-rank / near)
+    rate = np.minimum(share * rate / rate.mean(), 0.6)
+    after = (1 - wrong) * (1 - rate) + 0.3 * wrong * rate
+    truth = (after.mean() - chance) / ((1 - wrong).mean() - chance)
+    for draw in range(times):
+        base = rng.random(n) >= wrong
+        often = rate * rng.uniform(0.4, 1.6, size=(repeats, 1))
+        correct = rng.random((repeats, n)) < np.where(base, 1 - often, 0.3 * often)
+        index, strata = choose(expected_changes({"clean": np.arange(n * 1.0)}), 400, seed=draw)
+        change = correct[:, index].astype(np.int8) - base[index]
+        found = relative(change, base[index], chance=chance, confidence=0.95, design=strata)
+        outside += [found["ci_high"] < truth, truth < found["ci_low"]]
+    assert (outside / times <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / times)).all(), outside / times
 
 
 @pytest.mark.parametrize(

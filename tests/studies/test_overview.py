@@ -46,9 +46,14 @@ def test_layers_count_where_they_are_decided_in_every_seed(tables):
 def test_what_was_not_run_is_said_or_left_out(tables):
     empty = {name: pd.DataFrame() for name in order.described()}
     assert verdict(empty, make_config()) is None
-    found = answers(empty | {"accuracy": tables["accuracy"]})
-    assert "fragile layers" not in found
-    assert found["did retraining help?"] == found["did the remedy help?"] == ("not run", "")
+    only = empty | {"accuracy": tables["accuracy"]}
+    assert [*answers(only)] == ["network", "clean", "under the worst attack", "warnings"]
+    assert verdict(only, make_config())["note"].startswith("Accuracy: ")
+    assert "elped" not in verdict(only, make_config())["note"]
+    other = tables["accuracy"].assign(network="other")
+    both = verdict(tables | {"accuracy": pd.concat([tables["accuracy"], other])}, make_config())
+    place = both["columns"].index("did retraining help?")
+    assert both["rows"][0][place]["text"] != both["rows"][1][place]["text"] == "not run"
 
 
 def test_each_training_has_a_row(tables):

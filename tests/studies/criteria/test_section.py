@@ -10,7 +10,7 @@ from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.agreement import agreements, predictions
 from faultline.studies.criteria.names import CONTROLS, CRITERIA
-from faultline.studies.criteria.section import findings, section
+from faultline.studies.criteria.section import findings, section, verdict
 
 PLACE = dict(zip(RUN, ("digits", "small_conv", "standard"), strict=True))
 LAYERS = [f"conv{number}" for number in range(9)]
@@ -81,6 +81,26 @@ def test_the_section_says_which_criterion_predicts(config):
     assert "images fisher (1.0" in text and "(at best 1.000)" in text
     assert "but so do" not in text and "(3 seeds; q is" in text
     assert "pgd" not in text  # nothing to lose
+
+
+def test_the_first_screen_names_the_best_criterion(config):
+    tables = make_tables() | {"referee": pd.DataFrame()}
+    found = verdict(tables, config)
+    cell = found["which criterion finds what matters?"]
+    assert cell["text"] == "fisher" and cell["link"] == "criteria"
+    assert cell["small"].startswith("1.000") and cell["small"].endswith("of 8, of layers, clean")
+    assert found["worth training?"] == ""
+    unknown = tables["predictions"].assign(q_value=0.5)
+    cell = verdict(tables | {"predictions": unknown}, config)["which criterion finds what matters?"]
+    assert (cell["text"], cell["small"]) == ("none told", "of 8, of layers")
+
+
+def test_layers_that_cannot_be_ranked_are_told(config):
+    tables = make_tables()
+    assert not [n for n in section(tables, config)["blocks"][0]["notes"] if "Layers are" in n]
+    alike = tables["predictions"].query("units == 'filters'")
+    (block,) = section(tables | {"predictions": alike}, config)["blocks"]
+    assert "Layers are not compared: there are fewer than 3" in block["notes"][-1]
 
 
 def test_nothing_judged_is_no_block(config):

@@ -107,7 +107,7 @@ def helped(
     training. Judged under the attack that leaves the reference least, among those that leave either
     of the two anything."""
     if not len(comparison):
-        return page.cell("not run")
+        return page.NOT_RUN
     rows = last_epoch(comparison)
     rows = rows[rows["policy"] == policy]
     whole = with_reference(rows)

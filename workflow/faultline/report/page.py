@@ -51,6 +51,9 @@ def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> dict:
     return {"text": text, "small": small, "link": link, "tone": tone}
 
 
+NOT_RUN = cell("not run")
+
+
 def cells(table: pd.DataFrame, columns: Mapping[str, object]) -> pd.DataFrame:
     """A table to be read. columns: heading -> a column, taken as it is; some columns and how to
     write their values, ("ci_low", "ci_high", bracket); or the cells themselves."""

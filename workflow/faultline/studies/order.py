@@ -73,6 +73,7 @@ VERDICTS = (
     "synaptic.verdict",
     "retraining.verdict",
     "fragile.verdict",
+    "criteria.verdict",
     "accuracy.warnings",
 )
 """Columns of the table on the first screen: (tables of one data set, network and training, config)

@@ -2,9 +2,24 @@
 
 from faultline.base.columns import RUN
 from faultline.report import page
+from faultline.report.page import NOT_RUN
 from faultline.studies.order import VERDICTS, functions
 
 MAX_TRAININGS = 6  # named together, else counted
+
+NOTES = {
+    "clean": "Accuracy: of test images, mean over seeds, lowest to highest in brackets.",
+    "layers": "Layers: by class, decided in every seed.",
+    "help?": "Helped: less regular retraining and random freezing, or less no change and random "
+    "gains, in points with the interval over seeds, under the attack that leaves least; yes and no "
+    "only where the corrected q-value tells them apart. What it costs in clean accuracy is beside "
+    "it.",
+    "matters?": "Matters: the best of the criteria that tell better than chance, corrected, what "
+    "is lost when a part is removed.",
+    "training?": "Worth training: how many of the criteria pick what gains more, or less, than as "
+    "many random weights, corrected.",
+}
+"""Word in a heading of the first table -> what is said of such columns below it."""
 
 
 def what_was_run(tables: dict, config: dict) -> str:
@@ -63,19 +78,15 @@ def verdict(tables: dict, config: dict) -> dict | None:
         rows.append(row)
     if not rows:
         return None
-    columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
-    note = (
-        "Accuracy: of test images, mean over seeds, lowest to highest in brackets. Layers: by "
-        "class, decided in every seed. Helped: less regular retraining and random freezing, or "
-        "less no change and random gains, in points with the interval over seeds, under the attack "
-        "that leaves least; yes and no only where the corrected q-value tells them apart. What it "
-        "costs in clean accuracy is beside it."
-    )
+    columns = [
+        heading for heading in rows[0] if any(row[heading] not in ("", NOT_RUN) for row in rows)
+    ]
+    texts = [text for word, text in NOTES.items() if any(word in heading for heading in columns)]
     return {
         "title": "verdict",
         "columns": columns,
         "rows": [[row[heading] for heading in columns] for row in rows],
-        "note": note,
+        "note": " ".join(texts),
         "cards": True,
     }
 

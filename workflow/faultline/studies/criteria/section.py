@@ -7,9 +7,15 @@ import pandas as pd
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import told
+from faultline.studies.criteria.agreement import FEWEST
 from faultline.studies.criteria.figures import answer_chart, prediction_chart
 from faultline.studies.criteria.names import CONTROLS
 from faultline.studies.criteria.use import PAIR, REFERENCES
+
+ALL_ALIKE = (
+    f"Layers are not compared: there are fewer than {FEWEST}, or to remove any costs as much as "
+    "any other."
+)
 
 
 def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
@@ -78,7 +84,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             f"Not compared: {page.listed(undefined)}, as the whole network's accuracy is not above "
             "chance there in any seed, so there is nothing to lose."
         )
-        blocks.append(page.block(run, figures=[chart], notes=[note], tables=[numbers, alike]))
+        notes = [note, "" if "layers" in set(part["units"]) else ALL_ALIKE]
+        blocks.append(page.block(run, figures=[chart], notes=notes, tables=[numbers, alike]))
     intro = (
         "Each criterion ranks the layers and filters by what it says of validation images; the "
         "truth is the accuracy that the network loses on test images, which chose nothing, when a "
@@ -113,12 +120,49 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts))
 
 
+def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+    """Which criterion tells best what is lost, and how many pick what is worth training."""
+    level = 1 - config["scores"]["confidence"]
+    found = {"which criterion finds what matters?": "", "worth training?": ""}
+    if len(table := tables["predictions"]):
+        rows = _whole(canvas.last_epoch(table))
+        rows = rows[rows["units"] == ("layers" if "layers" in set(rows["units"]) else "filters")]
+        control = rows["criterion"].isin(CONTROLS)
+        text, small = "none told", f"of {rows.loc[~control, 'criterion'].nunique()}, of "
+        small += rows["units"].iloc[0]
+        better = _better(rows, level=level)
+        if len(sure := rows[better & ~control]):
+            best = sure.loc[sure["spearman"].idxmax()]
+            beside = better & control & (rows["images"] == best["images"])
+            also = page.listed(rows.loc[beside, "criterion"])
+            text, small = (
+                best["criterion"],
+                f"{_numbers(best)}, {small}, "
+                + (best["images"] if best["images"] == "clean" else f"under {best['images']}"),
+            )
+            small += f"; so do {also}" if also else ""
+        found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
+    if len(table := _answered(tables, level=level)):
+        gains = table.loc[table["told"], "gain"]
+        text = "none told"
+        if len(gains):
+            text = f"{(gains > 0).sum()} better, {(gains < 0).sum()} worse"
+        small = f"of {page.count(range(len(table)), 'comparison')} with random layers"
+        found["worth training?"] = page.cell(text, small=small, link="referee")
+    return found
+
+
+def _better(rows: pd.DataFrame, *, level: float) -> pd.Series:
+    """Which of some predictions are told to be better than chance."""
+    return (rows["q_value"] < level) & (rows["spearman"] > 0)
+
+
 def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
     """Of one kind of units."""
     control = rows["criterion"].isin(CONTROLS)
     if control.all():
         return ""
-    better = (rows["q_value"] < level) & (rows["spearman"] > 0)
+    better = _better(rows, level=level)
     said = []
     for images, part in rows.groupby("images", sort=False):
         told = part.loc[(better & ~control)[part.index]].sort_values("spearman", ascending=False)
@@ -133,11 +177,16 @@ def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
 
 
 def _named(row: dict) -> str:
+    return f"{row['criterion']} ({_numbers(row)})"
+
+
+def _numbers(row) -> str:
+    """The correlation of a prediction, its interval and q."""
     ends = page.bracket(row["spearman_low"], row["spearman_high"])
     q = page.small(row["q_value"])
     between = "" if ends == "n/a" else f" {ends}"
     equals = "" if "<" in q else "= "
-    return f"{row['criterion']} ({page.number(row['spearman'])}{between}, q {equals}{q})"
+    return f"{page.number(row['spearman'])}{between}, q {equals}{q}"
 
 
 def _whole(table: pd.DataFrame) -> pd.DataFrame:
@@ -171,8 +220,8 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             f"that of random layers, in points, mean over seeds; {page.n(tables['criteria_use'])}, "
             f"{page.count(range(use['random_draws']), 'draw')} at random per seed. Bold: q below "
             f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "
-            f"{_compared(tables)} comparisons. Images passed: through the network for the "
-            "criterion, forwards and back, mean over runs.",
+            f"{_compared(tables)} comparisons. Dash: layers cannot be compared. Images passed: "
+            "through the network for the criterion, forwards and back, mean over runs.",
             read="A criterion that finds what matters is blue on the left; one that is of use is "
             "blue on the right too, and more so than the controls at the bottom, which see no "
             "image.",
@@ -227,7 +276,7 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[t
         found = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
         found = found if part["told"].any() else "none better or worse"
         text += f"Trained with {recipe}, {found} than random layers, of {len(part)} comparisons. "
-    spread = page.points(table["detectable"].median())
+    spread = page.points(table["detectable"].median()).lstrip("+")
     if spread != "n/a":
         text += f"Half of all gains would have been told from {spread} points on (80 % power). "
     text += (

@@ -88,11 +88,12 @@ def test_the_first_screen_names_the_best_criterion(config):
     found = verdict(tables, config)
     cell = found["which criterion finds what matters?"]
     assert cell["text"] == "fisher" and cell["link"] == "criteria"
-    assert cell["small"].startswith("1.000") and cell["small"].endswith("of 8, of layers, clean")
+    assert cell["small"].startswith("Spearman 1.000")
+    assert cell["small"].endswith("; layers, clean; 8 criteria")
     assert found["worth training?"] == ""
     unknown = tables["predictions"].assign(q_value=0.5)
     cell = verdict(tables | {"predictions": unknown}, config)["which criterion finds what matters?"]
-    assert (cell["text"], cell["small"]) == ("none told", "of 8, of layers")
+    assert (cell["text"], cell["small"]) == ("none told", "8 criteria, layers")
 
 
 def test_layers_that_cannot_be_ranked_are_told(config):

@@ -128,18 +128,16 @@ def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         rows = _whole(canvas.last_epoch(table))
         rows = rows[rows["units"] == ("layers" if "layers" in set(rows["units"]) else "filters")]
         control = rows["criterion"].isin(CONTROLS)
-        text, small = "none told", f"of {rows.loc[~control, 'criterion'].nunique()}, of "
-        small += rows["units"].iloc[0]
+        units, count = rows["units"].iloc[0], rows.loc[~control, "criterion"].nunique()
+        text, small = "none told", f"{count} criteria, {units}"
         better = _better(rows, level=level)
         if len(sure := rows[better & ~control]):
             best = sure.loc[sure["spearman"].idxmax()]
             beside = better & control & (rows["images"] == best["images"])
             also = page.listed(rows.loc[beside, "criterion"])
-            text, small = (
-                best["criterion"],
-                f"{_numbers(best)}, {small}, "
-                + (best["images"] if best["images"] == "clean" else f"under {best['images']}"),
-            )
+            where = "clean" if best["images"] == "clean" else f"under {best['images']}"
+            text = best["criterion"]
+            small = f"Spearman {_numbers(best)}; {units}, {where}; {count} criteria"
             small += f"; so do {also}" if also else ""
         found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
     if len(table := _answered(tables, level=level)):

@@ -103,7 +103,6 @@ def carry(results: str, *, digests: Path) -> None:
             return told["sha256"]
         return remembered(Path(path), digests) if Path(path).exists() else None
 
-    @functools.lru_cache(maxsize=256)  # Snakemake asks for each several times
     def known(path: str) -> dict | None:
         """What a record makes known of a file, in Snakemake's words."""
         told, doubt = _record(path), None
@@ -125,19 +124,24 @@ def carry(results: str, *, digests: Path) -> None:
             "input_checksums": {path: f"sha256:{found}" for path, found in inputs},
         }
 
-    def metadata(self, target):
-        told, path = remembers(self, target), Path(target)
-        if not str(target).startswith(f"{results}/") or not path.exists():
-            return told
-        facts = known(str(target))
+    @functools.lru_cache(maxsize=256)  # Snakemake asks for each eight times
+    def of(self, target, time: int):
+        told, facts = remembers(self, target), known(str(target))
         if facts is None:
             if told is not None:
                 return told
             facts = {"params": [UNKNOWN]}
         if told is None:
-            time = path.stat().st_mtime
-            told = MetadataRecord(starttime=time, endtime=time)
+            told = MetadataRecord(starttime=time / 1e9, endtime=time / 1e9)
         return told.model_copy(update=facts | {"record_format_version": RECORD_FORMAT_VERSION})
+
+    def metadata(self, target):
+        try:
+            time = Path(target).stat().st_mtime_ns
+        except OSError:
+            return remembers(self, target)
+        inside = str(target).startswith(f"{results}/")
+        return of(self, target, time) if inside else remembers(self, target)
 
     PersistenceBase.metadata = metadata
 

@@ -242,7 +242,7 @@ def damage(how: str, path: Path, others: list[Path], rng: Random) -> bool:
 
 
 def without_snakemake(job: Job, copy: Copy) -> subprocess.CompletedProcess:
-    """A job's script."""
+    """Run a job's script by itself, from the warm process."""
     environment = copy.environment(**one_warm_process(), PYTHONPATH=str(copy.folder / "workflow"))
     return ran([sys.executable, job.script], copy.folder, environment)
 

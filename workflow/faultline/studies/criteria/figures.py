@@ -37,6 +37,11 @@ def ranked(part: pd.DataFrame) -> list[str]:
     return sorted(means.index, key=lambda name: (name in CONTROLS, -means[name]))
 
 
+def where(images: str) -> str:
+    """An image set in words."""
+    return "clean" if images == "clean" else f"under {images}"
+
+
 @styled
 def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
     """Rank correlation of each criterion with the accuracy that is lost without a unit: criteria
@@ -68,7 +73,7 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
             _draw(ax, rows[rows["criterion"].isin(place)], place, level=level)
             ax.set_ylim(y + 0.6, -0.6)
             ax.set_yticks(list(place.values()), list(place))
-            ax.set_title(f"{unit}, {'clean' if name == 'clean' else f'under {name}'}")
+            ax.set_title(f"{unit}, {where(name)}")
             ax.set_xlabel("rank correlation with the accuracy lost")
         hide_repeated([row])
     common = {"marker": "D", "ms": 4.5, "lw": 1.4}
@@ -146,7 +151,7 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
     reach = 100 * np.nanmax(np.abs(table["gain"]), initial=0.001)
     for line, name in zip(axes, images, strict=True):
         of_images = table[table["images"] == name]
-        under = "clean" if name == "clean" else f"under {name}"
+        under = where(name)
         first = of_images[of_images["recipe"] == recipes[0]]
         first = first.assign(value=first["agreement"], sure=first["agreement_q"] < level)
         _cells(line[0], first, names, runs, reach=1.0, title=f"agreement, {under}")

@@ -8,7 +8,7 @@ from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import told
 from faultline.studies.criteria.agreement import FEWEST
-from faultline.studies.criteria.figures import answer_chart, prediction_chart
+from faultline.studies.criteria.figures import answer_chart, prediction_chart, where
 from faultline.studies.criteria.names import CONTROLS
 from faultline.studies.criteria.use import PAIR, REFERENCES
 
@@ -135,9 +135,8 @@ def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             best = sure.loc[sure["spearman"].idxmax()]
             beside = better & control & (rows["images"] == best["images"])
             also = page.listed(rows.loc[beside, "criterion"])
-            where = "clean" if best["images"] == "clean" else f"under {best['images']}"
             text = best["criterion"]
-            small = f"Spearman {_numbers(best)}; {units}, {where}; {count} criteria"
+            small = f"Spearman {_numbers(best)}; {units}, {where(best['images'])}; {count} criteria"
             small += f"; so do {also}" if also else ""
         found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
     if len(table := _answered(tables, level=level)):

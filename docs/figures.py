@@ -9,6 +9,8 @@ from pathlib import Path
 
 from faultline.base.files import load_table
 from faultline.report.comparison import policy_comparison
+from faultline.studies.criteria.figures import answer_chart
+from faultline.studies.criteria.section import answered
 from faultline.studies.fragile.figures import targeting_scatter
 from faultline.studies.perturbations.figures import perturbation_curves
 from faultline.studies.robustness.figures import accuracy_curves
@@ -69,6 +71,13 @@ PICTURES = {
         "lsa-mnist",
         ["sustainability"],
         lambda probes: error_profiles(of(probes, dataset="fashion_mnist", training="normal")),
+    ),
+    "referee": (
+        "referee",
+        ["referee", "criteria_gains"],
+        lambda table, gains: answer_chart(
+            answered({"referee": table, "criteria_gains": gains}, level=0.05), level=0.05
+        ),
     ),
 }
 

@@ -78,9 +78,13 @@ def test_the_section_says_which_criterion_predicts(config):
     ((heading, text),) = findings(tables, config)
     assert heading.endswith("digits · small_conv")
     assert "Of 8 criteria, these tell better than chance which layers cost most: on clean" in text
-    assert "images fisher (1.0" in text and "(at best 1.000)" in text
+    assert "images fisher (1.0" in text and "(at best: 1.000)" in text
     assert "but so do" not in text and "(3 seeds; q is" in text
     assert "pgd" not in text  # nothing to lose
+    tables["predictions"]["ceiling"] = np.nan
+    ((_, text),) = findings(tables, config)
+    assert "(at best: cannot be told)" in text
+    assert section(tables, config)["blocks"]
 
 
 def test_the_first_screen_names_the_best_criterion(config):

@@ -201,12 +201,13 @@ def ceiling(halves: np.ndarray, seed, seeds: Sequence[int]) -> float:
 
     halves: by seed, that of the losses measured on either half of the images, h; over both halves a
     loss repeats itself by 2 h / (1 + h) (Spearman & Brown 1910), and goes with the true one by the
-    root of this. seed: one of them, or "all".
+    root of this. NaN where the halves do not go together, so that nothing can be told of it. seed:
+    one of them, or "all".
     """
     chosen = halves if seed == "all" else halves[[*seeds].index(seed)]
     known = np.atleast_1d(chosen)[~np.isnan(np.atleast_1d(chosen))]
-    h = max(known.mean(), 0.0) if len(known) else np.nan
-    return float(np.sqrt(2 * h / (1 + h)))
+    h = known.mean() if len(known) else np.nan
+    return float(np.sqrt(2 * h / (1 + h))) if h > 0 else np.nan
 
 
 def _mean(null: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             small = f"Spearman {_numbers(best)}; {units}, {where(best['images'])}; {count} criteria"
             small += f"; so do {also}" if also else ""
         found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
-    if len(table := _answered(tables, level=level)):
+    if len(table := answered(tables, level=level)):
         gains = table.loc[table["told"], "gain"]
         text = "none told"
         if len(gains):
@@ -167,7 +167,9 @@ def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
         beside = page.listed(part.loc[(better & control)[part.index], "criterion"])
         text = "on clean images " if images == "clean" else f"under {images} "
         text += names + (f", but so do the controls {beside}" if beside else "")
-        said.append(f"{text} (at best {page.number(part['ceiling'].mean())})")
+        best = part["ceiling"].mean()
+        most = "cannot be told" if pd.isna(best) else page.number(best)
+        said.append(f"{text} (at best: {most})")
     count = rows.loc[~control, "criterion"].nunique()
     start = f"Of {count} criteria, these tell better than chance which {unit} cost most:"
     return f"{start} {'; '.join(said)}."
@@ -207,7 +209,7 @@ def _n(part: pd.DataFrame) -> str:
 def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
     level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
-    if len(table := _answered(tables, level=level)):
+    if len(table := answered(tables, level=level)):
         chart = page.figure(
             answer_chart(table, level=level),
             name="referee",
@@ -264,7 +266,7 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
 def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
     """Which criteria pick what is worth more training than random layers, in a sentence."""
     level = 1 - config["scores"]["confidence"]
-    if not len(table := _answered(tables, level=level)):
+    if not len(table := answered(tables, level=level)):
         return
     text = ""
     for recipe, part in table.groupby("recipe", sort=False):
@@ -284,7 +286,7 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[t
     yield "Is what criteria pick worth training?", text
 
 
-def _answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
+def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
     """The referee's table at each run's last epoch, with `run` and `told`."""
     table = tables["referee"]
     if not len(table):

@@ -1,4 +1,5 @@
 FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
+SWEPT = with_each_layer(SCORED, FILTERING["layers"])
 
 
 rule choose_images:
@@ -62,6 +63,15 @@ for batch in PLAN.layer_batches():
             code=code("ablate_layer"),
         script:
             "../workflow/ablate_layer.py"
+
+    BETWEEN += outputs(
+        getattr(rules, batch["rule"]),
+        [
+            place
+            for place in (SWEPT if batch["layers"] == ["{layer}"] else SCORED)
+            if re.fullmatch(batch["network"], place["network"])
+        ],
+    )
 
 
 rule ablate_global:
@@ -178,7 +188,6 @@ rule classify:
 DROPPED = [
     place | job for place in SCORED for job in PLAN.dropout_jobs(place["network"], place["dataset"])
 ]
-SWEPT = with_each_layer(SCORED, FILTERING["layers"])
 CURVED = SWEPT or SCORED * FILTERING["global"]
 
 
@@ -208,12 +217,6 @@ use rule tabulate_accuracy as tabulate_synaptic with:
         code=code("tabulate_study", "faultline/studies/synaptic/tables"),
 
 
-for batch in PLAN.layer_batches():
-    places = SWEPT if batch["layers"] == ["{layer}"] else SCORED
-    BETWEEN += outputs(
-        getattr(rules, batch["rule"]),
-        [place for place in places if re.fullmatch(batch["network"], place["network"])],
-    )
 BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING["global"])
 BETWEEN += outputs(rules.ablate_filters, DROPPED)
 BETWEEN += outputs(rules.score, SCORED)

@@ -19,7 +19,7 @@ class Branching(nn.Module):
         out = self.first(x).relu()
         if x.mean() < 0.01:
             out = out * 2
-        return self.last(out.flatten(1))
+        return self.last(out.view(len(out), -1))
 
 
 def uphill(network, images, labels, *, attack, eps, bounds, start):

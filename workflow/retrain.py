@@ -23,7 +23,7 @@ with job(snakemake, kept=True):
 
     params, wildcards = snakemake.params, snakemake.wildcards
     policy, _, draw = wildcards.policy.partition("-")
-    dataset, network, state, _ = opened(snakemake, trains=True)
+    dataset, network, state, _ = opened(snakemake)
     masks, fragile = {}, {}
     if snakemake.input.classes:
         classes = load_table(snakemake.input.classes[0])

@@ -30,7 +30,7 @@ with job(snakemake, kept=True):
 
     params, wildcards = snakemake.params, snakemake.wildcards
     criterion, _, draw = wildcards.criterion.partition("-")
-    dataset, network, state, _ = opened(snakemake, trains=True)
+    dataset, network, state, _ = opened(snakemake)
     seed, layers = state["seed"], layers_of(network)
     ((_, attack),) = params.attack.items()
     settings = params.training

@@ -138,6 +138,14 @@ def test_digits():
     assert data.std[0] == pytest.approx(pixels.std(correction=0).item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [None, 12])
+def test_images_of_one_channel_are_laid_out_as_others(size):
+    """So that a network's convolutions give what its forward may view as vectors."""
+    images = prepare("digits", train=20, validation=5, test=9, split_seed=0, size=size).splits
+    for split, _ in images.values():
+        assert split.stride() == torch.empty(split.shape).stride()
+
+
 def test_labels_stay_with_their_images():
     original = load_digits()
     label_of = {

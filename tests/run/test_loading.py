@@ -8,6 +8,7 @@ from support import error_of
 from faultline.ablation.run import ablate, chosen_images
 from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
+from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_arrays, save_tensors
 from faultline.data.splits import images_of, prepare, test_images
@@ -65,6 +66,33 @@ def test_seeds_and_names_give_different_networks(stored):
     ]
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
+
+
+@pytest.mark.parametrize(("name", "last"), [("small_conv", True), ("resnet18", False)])
+def test_narrow_convolutions_are_laid_out_for_the_cpu(stored, name, last):
+    _, dataset, _ = stored
+    network = build_network(name, dataset, seed=0, device=CPU)
+    weights = [w for w in network.parameters() if w.dim() == 4 and min(w.shape) > 1]
+    assert {w.is_contiguous(memory_format=torch.channels_last) for w in weights} == {last}
+
+
+def test_networks_of_the_users_own_keep_their_layout(stored, tmp_path, monkeypatch):
+    """Their forward may use what holds of the usual one alone, such as view."""
+    _, dataset, _ = stored
+    text = (
+        "from torch import nn\n"
+        "class Seen(nn.Module):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(108, classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(self.conv(x).view(len(x), -1))\n"
+    )
+    (tmp_path / "torchvision_like.py").write_text(text, encoding="utf-8")
+    settings = {"function": f"{tmp_path}/torchvision_like.py:Seen", "normalise": True}
+    monkeypatch.setitem(plugins.NETWORKS, "seen", settings)
+    network = build_network("seen", dataset, seed=0, device=CPU)
+    assert network(test_images(dataset)[0]).shape == (60, 10)
 
 
 def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test", chosen=()):

@@ -26,6 +26,7 @@ from faultline.networks.facts import own_facts
 from faultline.networks.layers import called, layers
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
+from faultline.run.plan import with_code
 from faultline.studies.checks import resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
@@ -102,6 +103,14 @@ def test_the_fingerprint_covers_what_lies_beside_and_is_used(tmp_path):
     moved = tmp_path.parent / f"{tmp_path.name}-moved"
     shutil.copytree(tmp_path, moved)
     assert plugins.code(f"{moved}/mine.py:make") == first
+
+
+def test_a_file_may_be_called_as_torchvision_is(tmp_path):
+    function = write(tmp_path, "def make(): pass\n", "torchvision_nets.py")
+    assert plugins.is_users(function) and "code" in with_code({"function": function}, "function")
+    name = "torchvision:resnet34"
+    assert plugins.is_own(name) and not plugins.is_users(name)
+    assert "code" not in with_code({"function": name}, "function")
 
 
 # Networks

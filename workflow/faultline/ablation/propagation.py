@@ -211,7 +211,7 @@ class Propagation:
         if type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
             if module.groups == 1:
                 weight = module.weight[:, channels]
-                if weight.dim() == 4:
+                if self.traced.laid_out and weight.dim() == 4:
                     weight = weight.contiguous(memory_format=torch.channels_last)
                 term = _convolution(module, weight, None, groups=1)
                 return Mixed(source, lambda difference: term(difference.view(shape)))

@@ -22,6 +22,7 @@ from faultline.base.errors import UserError, first_line, some
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 
 CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -85,9 +86,7 @@ class Traced:
         for node in list(self.graph.nodes):
             self._cut_taps(node)
             self._read_once(node)
-        for parameter in traced.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.laid_out = lay_out(traced)
         self.example = self._shapes(two)
         one = self._shapes(two[:1])
         self.apart = {n for n, value in self.example.items() if _is_apart(value, one[n])}
@@ -157,7 +156,7 @@ class Traced:
 
     def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
         """Values at the boundary: all that the ablated layers and what follows take from before."""
-        if images.dim() == 4:
+        if self.laid_out and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.run(self.before, {}, keep=self.boundary, images=images)
 

@@ -29,6 +29,15 @@ def is_own(name) -> bool:
     return ":" in str(name)
 
 
+def of_torchvision(name) -> bool:
+    return str(name).startswith(f"{TORCHVISION}:")
+
+
+def is_users(name) -> bool:
+    """Whether it names a function in a file of the user's."""
+    return is_own(name) and not of_torchvision(name)
+
+
 def parts(function: str) -> tuple[Path, str]:
     """(file, name of the function) of "file.py:function"."""
     path, _, name = function.rpartition(":")

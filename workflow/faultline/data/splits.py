@@ -173,7 +173,8 @@ def prepare(
         for split, count in counts.items():
             chosen, order = order[:count], order[count:]
             images, found = map(np.ascontiguousarray, read(chosen))
-            images = torch.from_numpy(images)
+            # Not NumPy's strides: with those of one channel, torch takes channels for the last.
+            images = torch.from_numpy(images.ravel()).view(images.shape)
             if size is not None and source != "image_folder":
                 images = scaled(images, size)
             splits[split] = images, torch.from_numpy(found.astype(np.int64))

@@ -85,7 +85,7 @@ def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path, p
     what it makes is not right.
     """
     function = settings["function"]
-    if function.startswith(plugins.TORCHVISION):
+    if plugins.of_torchvision(function):
         try:
             version = importlib.metadata.version(plugins.TORCHVISION)
         except importlib.metadata.PackageNotFoundError:

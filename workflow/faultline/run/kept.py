@@ -54,7 +54,7 @@ def sources(config: dict) -> str:
     ]
     named += [part["function"] for part in config["ablations"].values()]
     named += config["criteria"]["methods"]
-    own = sorted({name for name in named if _is_users(name)})
+    own = sorted({name for name in named if plugins.is_users(name)})
     files = sorted(PACKAGE.parent.rglob("*.py"))
     return _hash([[str(path), _state(path)] for path in files], [[f, plugins.code(f)] for f in own])
 
@@ -92,7 +92,7 @@ class Kept:
     def _look(self) -> str | None:
         job = self.job
         network = self.config["own_networks"].get(job.wildcards.get("network"), {})
-        if _is_users(network.get("function")):
+        if plugins.is_users(network.get("function")):
             network = network | {"code": plugins.code(network["function"])}
         where = _hash(network, job.params.device, job.threads, _machine(), _gpu(job))
         self.state = self._state(os.environ.get(SOURCES))
@@ -219,10 +219,6 @@ def _gpu(job) -> list[str]:
     texts = [file.read_text() for file in files if file.exists()]
     found = {line for text in texts for line in text.splitlines() if re.match("NVRM|Model", line)}
     return ["cuda", *sorted(found)]
-
-
-def _is_users(function) -> bool:
-    return plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
 
 
 def _hash(*parts) -> str:

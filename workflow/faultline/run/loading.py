@@ -10,6 +10,7 @@ from faultline.base.files import load_tensors
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet, images_of
 from faultline.networks.architectures import Network, measure
+from faultline.networks.layout import lay_out
 from faultline.networks.registry import build
 from faultline.run.job import torch_device
 from faultline.run.plan import check_enough
@@ -28,7 +29,8 @@ def adversarial_images(path, device: torch.device) -> torch.Tensor:
 
 
 def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
-    """A freshly initialised network that fits the data set."""
+    """A freshly initialised network that fits the data set; on a CPU laid out for it, but for the
+    user's own, which may expect the layout that they are used to."""
     shape = tuple(dataset.splits["train"][0].shape[1:])
     network = build(
         name,
@@ -38,6 +40,9 @@ def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.devic
         std=dataset.std,
         seed=seed_of("initialisation", name, seed),
     )
+    users = plugins.is_users(plugins.NETWORKS.get(name, {}).get("function"))
+    if device.type == "cpu" and not users:
+        lay_out(network)
     return network.to(device)
 
 
@@ -74,20 +79,15 @@ class Opened(NamedTuple):
     device: torch.device
 
 
-def opened(job, *, trains: bool = False) -> Opened:
+def opened(job) -> Opened:
     """The data set and network that a job names, on its device; the network in eval mode.
 
     job: the `snakemake` object of a rule with input.data, input.checkpoint, params.device and the
-    wildcard network. trains: whether it trains the network on, as trainings do. On a CPU, other
-    jobs lay out the weights channels last: small convolutions are up to twice as fast, and differ
-    by rounding. The user's own networks may expect the layout that they are used to.
+    wildcard network.
     """
     device = torch_device(job)
     dataset = load_dataset(job.input.data, device)
     network, state = load_network(
         job.input.checkpoint, job.wildcards.network, dataset, device=device
     )
-    dataset = dataset.fitted(network)
-    if not (trains or device.type == "cuda" or job.wildcards.network in plugins.NETWORKS):
-        network.to(memory_format=torch.channels_last)
-    return Opened(dataset, network, state, device)
+    return Opened(dataset.fitted(network), network, state, device)

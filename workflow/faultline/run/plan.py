@@ -150,8 +150,8 @@ def fill(pattern: str, places: list[dict]) -> list[str]:
 def with_code(settings: dict, key: str) -> dict:
     """Settings with the fingerprint of the user's function that one of them names, if it does."""
     function = settings.get(key, "")
-    mine = plugins.is_own(function) and not function.startswith(plugins.TORCHVISION)
-    return ordered(settings | ({"code": plugins.code(function)} if mine else {}))
+    code = {"code": plugins.code(function)} if plugins.is_users(function) else {}
+    return ordered(settings | code)
 
 
 def network_layers(names) -> dict[str, list[list]]:

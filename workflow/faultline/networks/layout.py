@@ -10,11 +10,12 @@ NARROW = 200
 
 
 def lay_out(network: nn.Module) -> bool:
-    """Channels last, and True, where a CPU computes convolutions faster so: where they are narrow on
-    average, or some are depthwise (ours, by `benchmarks/layout.py`). Logits differ by rounding."""
+    """Channels last, and True, where a CPU computes convolutions faster so: where they are narrow
+    on average, or some are depthwise (ours, by `benchmarks/layout.py`). Logits differ by rounding.
+    """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     depthwise = any(1 < c.in_channels == c.groups for c in convolutions)
-    narrow = convolutions and mean(c.out_channels for c in convolutions) < NARROW
-    if found := depthwise or bool(narrow):
+    width = mean([c.out_channels for c in convolutions] or [NARROW])
+    if found := depthwise or width < NARROW:
         network.to(memory_format=torch.channels_last)
     return found

@@ -117,8 +117,11 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
 def test_one_seed_has_an_answer_for_these_images():
     tables = make_tables(seeds=[0])
     ((_, text),) = answer_findings(tables, resolve(config_of(), SCHEMA))
-    assert "1 seed; q:" in text and "of 4 comparisons" in text
-    assert answer(tables, resolve(config_of(), SCHEMA))["blocks"]
+    assert "1 seed; q: Benjamini-Hochberg over 16 comparisons" in text
+    assert "of 4 comparisons" in text and "n/a" not in text
+    (block,) = answer(tables, resolve(config_of(), SCHEMA))["blocks"]
+    numbers = pd.DataFrame(block["tables"][0]["rows"], columns=block["tables"][0]["columns"])
+    assert not (numbers[["its interval", "q"]] == "n/a").any(axis=None)
 
 
 def test_without_trainings_there_is_no_answer():

@@ -287,20 +287,23 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[t
 
 
 def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
-    """The referee's table at each run's last epoch, with `run` and `told`."""
+    """The referee's table at each run's last epoch, with `run` and `told`; of one seed the interval
+    and q of its images."""
     table = tables["referee"]
     if not len(table):
         return table
     table = table[table["epoch"] == table.groupby(RUN)["epoch"].transform("max")]
     names = RUN if len(table["training"].unique()) > 1 else RUN[:2]
-    said = {
-        key: told(rows, level=level)[2]
-        for key, rows in tables["criteria_gains"].groupby([*PAIR, "recipe"])
-    }
+    gains = dict(iter(tables["criteria_gains"].groupby([*PAIR, "recipe"])))
     keys = table[[*PAIR, "recipe"]].itertuples(index=False, name=None)
+    rows, ends, said = zip(*(told(gains[key], level=level) for key in keys), strict=True)
+    low, high = zip(*ends, strict=True)
     return table.assign(
         run=table[names].agg(" \u00b7 ".join, axis=1),
-        told=[said[key] in ("better", "worse") for key in keys],
+        told=[text in ("better", "worse") for text in said],
+        gain_low=low,
+        gain_high=high,
+        gain_q=[row["q_value"] for row in rows],
     )
 
 
@@ -320,8 +323,9 @@ def _picks(name: str, use: dict) -> str:
 
 
 def _compared(tables: dict[str, pd.DataFrame]) -> int:
-    """How many gains are corrected together."""
-    return int(_whole(tables["criteria_gains"])["p_value"].count())
+    """How many gains are corrected together: over seeds, or of the images of the only one."""
+    gains = tables["criteria_gains"]
+    return int(_whole(gains)["p_value"].count() or gains["p_value"].count())
 
 
 def _references(tables: dict[str, pd.DataFrame]) -> dict | None:

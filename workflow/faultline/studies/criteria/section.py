@@ -134,10 +134,11 @@ def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         if len(sure := rows[better & ~control]):
             best = sure.loc[sure["spearman"].idxmax()]
             beside = better & control & (rows["images"] == best["images"])
-            also = page.listed(rows.loc[beside, "criterion"])
+            also = rows.loc[beside, "criterion"]
             text = best["criterion"]
             small = f"Spearman {_numbers(best)}; {units}, {where(best['images'])}; {count} criteria"
-            small += f"; so do {also}" if also else ""
+            do = "does" if len(also) == 1 else "do"
+            small += f"; so {do} {page.listed(also)}" if len(also) else ""
         found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
     if len(table := answered(tables, level=level)):
         gains = table.loc[table["told"], "gain"]
@@ -164,9 +165,10 @@ def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
     for images, part in rows.groupby("images", sort=False):
         told = part.loc[(better & ~control)[part.index]].sort_values("spearman", ascending=False)
         names = page.listed(_named(row) for row in told.to_dict("records")) or "none"
-        beside = page.listed(part.loc[(better & control)[part.index], "criterion"])
+        beside = part.loc[(better & control)[part.index], "criterion"]
         text = "on clean images " if images == "clean" else f"under {images} "
-        text += names + (f", but so do the controls {beside}" if beside else "")
+        controls = "does the control" if len(beside) == 1 else "do the controls"
+        text += names + (f", but so {controls} {page.listed(beside)}" if len(beside) else "")
         best = part["ceiling"].mean()
         most = "cannot be told" if pd.isna(best) else page.number(best)
         said.append(f"{text} (at best: {most})")

@@ -1,11 +1,16 @@
 """The page in a real browser: on a screen, on a phone, in the dark, in print."""
 
+import pandas as pd
 import pytest
+import torch
 from browser import CHROMIUM, Browser
+from map_tables import graph_rows
 from matplotlib.figure import Figure
 from run_tables import make_config, make_tables
 from support import ROOT
 
+from faultline.ablation.graph import graph
+from faultline.networks.registry import build
 from faultline.report import page
 from faultline.report.render import filled, load_look, packed
 from faultline.studies.report import report
@@ -70,6 +75,33 @@ def test_the_first_screen_answers_and_nothing_sticks_out(browser, path, width):
     )
     assert smallest > 1.3  # points as large as points: nothing shrinks, what is wide scrolls
     assert browser.run("getComputedStyle(document.querySelector('nav')).position") == "sticky"
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1400, 2), (400, 1)])
+def test_the_fault_maps_of_small_networks_lie_side_by_side_below_the_answers(
+    browser, tmp_path, width, columns
+):
+    network = build("small_conv", shape=(1, 8, 8), classes=10, mean=0.5, std=0.3, seed=0)
+    nodes, _ = graph(network, torch.rand(1, 1, 8, 8))
+    tables = make_tables() | {"graph": graph_rows(network, nodes).assign(network="small_conv")}
+    tables = {
+        name: pd.concat([table, table.assign(network="other")]) if "network" in table else table
+        for name, table in tables.items()
+    }
+    path = tmp_path / "report.html"
+    html = report(tables, config=make_config(), versions={"python": "3"}, **LOOK)
+    path.write_text(html, encoding="utf-8")
+    browser.open(path, width=width)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    boxes = browser.run(
+        "[...document.querySelectorAll('.faultmap')].map(map => {"
+        "  const box = map.querySelector('svg').getBoundingClientRect();"
+        "  return [map.getBoundingClientRect().x, box.bottom, map.clientWidth];"
+        "})"
+    )
+    assert len(boxes) == 2 and len({x for x, *_ in boxes}) == columns
+    assert min(wide for *_, wide in boxes) > 350
+    assert columns == 1 or all(bottom < 900 for _, bottom, _ in boxes)
 
 
 def test_tables_sort_filter_and_copy(browser, path):

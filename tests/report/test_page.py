@@ -7,13 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from run_tables import make_config, make_tables
 from support import ROOT, SCHEMA
 
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
-from faultline.report.page import block, images, said, said_of_seeds, section, shortened, table
-from faultline.report.render import load_look, resolved_config, versions
+from faultline.report.page import (
+    block,
+    cell,
+    images,
+    said,
+    said_of_seeds,
+    section,
+    shortened,
+    table,
+)
+from faultline.report.page import figure as drawn_figure
+from faultline.report.render import filled, load_look, resolved_config, versions
 from faultline.studies import order
 from faultline.studies.accuracy.figures import robustness_curves, training_curves
 from faultline.studies.report import report
@@ -91,7 +102,7 @@ class Page(html.parser.HTMLParser):
 SECTIONS = [
     *("glance", "classes", "robustness", "thresholds", "scores", "baselines", "filters"),
     *("targeting", "overlap", "remedy", "bands"),
-    *("retraining", "invariance", "training", "checks", "run"),
+    *("retraining", "invariance", "training", "checks", "absent", "run"),
 ]
 
 
@@ -114,6 +125,35 @@ def test_marks_of_every_figure_tell_their_numbers(page):
         assert told, name
         if name not in ("figure-map-0", "figure-thresholds-0"):
             assert any(re.search(r"\d.*n = \d", text) for text in told), name
+
+
+def test_how_figures_are_read_is_said_once_a_section():
+    def drawn(name, read):
+        return drawn_figure(Figure(), name=name, alt=name, caption="", read=read)
+
+    figures = [drawn(name, read) for name, read in (("a", "One."), ("b", "Two."), ("c", "One."))]
+    blocks = [block("", figures=[figure]) for figure in figures]
+    other = block("", figures=[drawn("d", "One.")])
+    sections = [section("s", "S", blocks=blocks)]
+    sections += [section("t", "T", blocks=[other])]
+    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
+    made = filled(sections=sections, **shown, **LOOK)
+    assert [made.count(read) for read in ("One.", "Two.")] == [2, 1]
+    assert made.count('<a href="#figure-a">as above</a>') == 1
+
+
+def test_what_is_long_is_there_to_be_opened():
+    one = section("s", "S", intro="Asked.", method="In detail.")
+    one["findings"] = [("Short", "Yes."), ("Long", "No.", "Because.")]
+    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
+    made = filled(sections=[one], **shown, **LOOK)
+    folded = re.findall(r"<details><summary>(.*?)</summary><p>(.*?)</p>", made)
+    assert folded == [("In full", "Because."), ("How it is measured", "In detail.")]
+
+
+def test_a_cell_links_to_a_section_or_to_another_page():
+    links = [cell("1", link=link)["link"] for link in ("", "checks", "../a/b.html")]
+    assert links == ["", "#checks", "../a/b.html"]
 
 
 def test_what_marks_tell():
@@ -142,7 +182,7 @@ def test_sections_that_the_run_has_nothing_of_are_named_with_what_switches_them_
         retraining={"from_epochs": []},
     )
     page = Page(render({}, config))
-    assert page.sections == ["glance", "run"] and page.figures == 0
+    assert page.sections == ["glance", "absent", "run"] and page.figures == 0
     assert "tab-separated" not in page.words  # no table is offered
     line = " ".join(page.words.split())
     for title, keys in (

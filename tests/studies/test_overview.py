@@ -48,8 +48,8 @@ def test_what_was_not_run_is_said_or_left_out(tables):
     assert verdict(empty, make_config()) is None
     only = empty | {"accuracy": tables["accuracy"]}
     assert [*answers(only)] == ["network", "clean", "under the worst attack", "warnings"]
-    assert verdict(only, make_config())["note"].startswith("Accuracy: ")
-    assert "elped" not in verdict(only, make_config())["note"]
+    assert verdict(only, make_config())["read"].startswith("Accuracy: ")
+    assert "elped" not in verdict(only, make_config())["read"]
     other = tables["accuracy"].assign(network="other")
     both = verdict(tables | {"accuracy": pd.concat([tables["accuracy"], other])}, make_config())
     place = both["columns"].index("did retraining help?")

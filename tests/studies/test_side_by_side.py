@@ -283,9 +283,10 @@ def page_of(first, second) -> Page:
 
 def test_the_page_of_two_runs(pair):
     page = page_of(*pair)
-    assert page.sections == ["glance", "config", "accuracy", "classes", "costs", "run"]
+    assert page.sections == ["glance", "accuracy", "classes", "config", "costs", "run"]
     assert page.figures == 4
     said = " ".join(page.said)
+    assert "under the worst attack" in said and "worst case, eps 0.1" in said
     assert "faultline: a and b" in said and "Paired: the test images are the same" in said
     (words,) = [text for text in page.said if "paired image by image" in text]
     assert words.startswith("Epoch 3, n = 40 test images, 2 seeds, paired image by image: ")
@@ -294,7 +295,7 @@ def test_the_page_of_two_runs(pair):
     assert "5 and 5 CPU seconds (1.00 times). The work of 1 and 0 jobs was kept" in said
     assert "nan" not in said.lower().split()
     terminal = side_by_side.in_words(*pair, side_by_side.compared_tables(*pair))
-    assert terminal.startswith("Config: 1 key differs: classes.tau.layers.S_adv.\nAccuracy, digits")
+    assert terminal.startswith("Config: 1 key differs: classes.tau.layers.S_adv (0.1 to 0.2).\n")
 
 
 def test_a_run_and_itself(pair, tmp_path):
@@ -338,9 +339,14 @@ def test_all_runs_newest_first(pair, tmp_path):
     )
     text = listing.in_text(listing.listed(found)).splitlines()
     assert len(text) == 4 and text[1].startswith(str(tmp_path / "new"))
-    made = listing.listed_page(runs, found, folder="x", versions={}, **LOOK)
+    made = listing.listed_page(runs, found, folder=tmp_path / "x", versions={}, **LOOK)
     page = Page(made)
-    assert page.sections == ["glance", "runs", "run"] and "3 finished runs" in " ".join(page.said)
+    assert page.sections == ["glance", "trainings", "run"]
+    assert "3 finished runs" in " ".join(page.said)
+    assert 'href="new/report.html"' not in made  # it is gone
+    save_text("", tmp_path / "new/report.html")
+    made = listing.listed_page(runs, found, folder=tmp_path / "y z/x", versions={}, **LOOK)
+    assert 'href="../new/report.html"' in made
 
 
 def test_folders_that_are_no_runs(pair, tmp_path):

@@ -299,7 +299,7 @@ URL.createObjectURL = (blob) => { blob.text().then((text) => {
   document.body.dataset.found = found.join(" ");
   document.body.dataset.saved = text;
 }); return "#"; };
-document.querySelector(".faultmap .switch button").click();
+document.querySelector("figure:has(.faultmap) .tools button").click();
 </script>"""
 
 

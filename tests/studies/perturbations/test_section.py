@@ -142,8 +142,8 @@ def test_flipped_bits_that_broke_outputs_are_told(config):
         "bit_flip: in 10 of 60 draws (clean images), 10 of 60 draws (pgd images) some output was "
         "infinite or NaN, which counts as misclassified."
     ]
-    assert "bit_flip flips one random bit" in shown["intro"]
-    assert "bit_flip" not in section(make_tables(), config | {"perturbations": PLAIN})["intro"]
+    assert "bit_flip flips one random bit" in shown["method"]
+    assert "bit_flip" not in section(make_tables(), config | {"perturbations": PLAIN})["method"]
 
 
 def test_nothing_perturbed(config):

@@ -54,8 +54,8 @@ def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):
 
 def test_the_section_shows_first_and_tells_then(config):
     shown = section(make_tables(config), config)
-    assert "validation split" in shown["intro"] and "pgd (eps 0.1)" in shown["intro"]
-    assert "salt (0.05)" in shown["intro"] and "\u03b7 = 0.5" in shown["intro"]
+    assert "validation split" in shown["method"] and "pgd (eps 0.1)" in shown["method"]
+    assert "salt (0.05)" in shown["method"] and "\u03b7 = 0.5" in shown["method"]
     (block,) = shown["blocks"]
     assert len(block["figures"]) == 4
     for figure in block["figures"]:

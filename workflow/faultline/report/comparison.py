@@ -99,6 +99,25 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
     return text + "."
 
 
+def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -> str:
+    """The difference from the reference on each image set, in a sentence."""
+    rows = with_reference(rows)
+    rows = rows[rows["policy"] == policy]
+    if not len(rows):
+        return "Nothing to compare."
+    said = []
+    for images, part in rows.groupby("images", sort=False):
+        row, ends, verdict = told(part, level=level)
+        where = "clean" if images == "clean" else f"under {images}"
+        if not row["accuracy"] and not row["reference_accuracy"]:
+            said.append(f"{where}, both at 0")
+        else:
+            by = f"{points(row['difference'])} points {interval(*ends)}"
+            said.append(f"{where}, {by}, {verdict}")
+    seeds = page.count(range(int(rows["seeds"].max())), "seed")
+    return f"Against {reference}, {seeds}: {'; '.join(said)}."
+
+
 def helped(
     comparison: pd.DataFrame, *, policy: str, reference: str, control: str, level: float, link: str
 ) -> dict:
@@ -185,7 +204,7 @@ def policy_comparison(
     points = comparison.assign(
         **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
     )
-    step = 0.8 / (seeds + 1.5)
+    step, label = 0.8 / (seeds + 1.5), f"accuracy less that of {reference} (points)"
     for index, ax in enumerate(axes.flat):
         if index >= len(images):
             ax.set_axis_off()
@@ -224,7 +243,7 @@ def policy_comparison(
         ax.tick_params(axis="y", length=0, labelleft=index % columns == 0)
         ax.grid(axis="x", lw=0.5)
         ax.set_title("clean" if images[index] == "clean" else f"adversarial, {images[index]}")
-        ax.set_xlabel(f"accuracy less that of {reference} (points)")
+        ax.set_xlabel(label if width > 0.071 * len(label) else f"less {reference} (points)")
     handles = [
         Line2D([], [], marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1, label="seed"),
         Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),

@@ -17,12 +17,16 @@ PAGE_ROWS = 5000
 """Of all tables of a page; a row takes about 200 bytes."""
 
 
-def section(name: str, title: str, *, intro: str = "", blocks=(), needs: str = "") -> dict:
-    """needs: the config keys that it goes by, told where it has no block and is left out."""
+def section(
+    name: str, title: str, *, intro: str = "", method: str = "", blocks=(), needs: str = ""
+) -> dict:
+    """intro: what is asked, in a sentence or two; method: how it is measured, to be opened; needs:
+    the config keys that it goes by, told where it has no block and is left out."""
     return {
         "id": name,
         "title": title,
         "intro": intro,
+        "method": method,
         "findings": [],
         "blocks": list(blocks),
         "needs": needs,
@@ -46,9 +50,10 @@ def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
 
 
 def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> dict:
-    """A cell of a table that says more than a value: small print below it, the id that it links to,
-    and a tone, "yes" or "no"."""
-    return {"text": text, "small": small, "link": link, "tone": tone}
+    """A cell of a table that says more than a value: small print below it, the id on the page or
+    the address of another that it links to, and a tone, "yes" or "no"."""
+    address = f"#{link}" if re.fullmatch(r"[\w-]+", link) else link
+    return {"text": text, "small": small, "link": address, "tone": tone}
 
 
 NOT_RUN = cell("not run")

@@ -27,8 +27,9 @@ Section = Callable[[Tables, dict], dict | None]
 """(tables, config) -> a section as `page.section` makes it, left out and named where it has no
 block; None where no config would give it anything to say."""
 
-Findings = Callable[[Tables, dict], Iterable[tuple[str, str]]]
-"""(tables, config) -> (heading, text) of what was found, for one section or the first screen."""
+Findings = Callable[[Tables, dict], Iterable[tuple[str, ...]]]
+"""(tables, config) -> (heading, text) of what was found, for one section or the first screen, and
+perhaps as a third the rest of it, to be opened."""
 
 Verdicts = Callable[[Tables, dict], dict | None]
 """(tables, config) -> a table as `page.table` makes it, for the first screen."""
@@ -121,20 +122,49 @@ def render(
 
 
 def filled(
-    template: str, *, assets: Mapping[str, str], verdict=None, notes=(), absent=(), **parts
+    template: str,
+    *,
+    assets: Mapping[str, str],
+    sections: list[dict],
+    verdict=None,
+    findings=(),
+    notes=(),
+    absent=(),
+    **parts,
 ) -> str:
     """The template with its parts put in: those of `render`, or of a page of another kind."""
+    sections = [
+        section | {"findings": _whole(section["findings"]), "blocks": _read_once(section["blocks"])}
+        for section in sections
+    ]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     return environment.from_string(template).render(
         styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
+        sections=sections,
         verdict=verdict,
-        notes=notes,
+        findings=_whole(findings),
+        notes=_whole(notes),
         absent=absent,
         **parts,
     )
+
+
+def _whole(findings: Iterable[tuple[str, ...]]) -> list[tuple[str, str, str]]:
+    """See `Findings`: those without a rest have an empty one."""
+    return [(*finding, "")[:3] for finding in findings]
+
+
+def _read_once(blocks: list[dict]) -> list[dict]:
+    """The blocks of a section, whose figures name the first that is read as they are (`as`)."""
+    first: dict[str, str] = {}
+    for block in blocks:
+        for figure in block["figures"]:
+            known = first.setdefault(figure["read"], figure["id"])
+            figure["as"] = "" if known == figure["id"] else known
+    return blocks
 
 
 def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:

@@ -81,7 +81,7 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
             linewidth=0.4,
         )
         for bar, job in zip(drawn, part.to_dict("records"), strict=True):
-            canvas.tips(bar, [f"{rule} {job['of']}: {job['seconds']:,.1f} s"])
+            canvas.tips(bar, [_told(job)])
     ax.set_ylim(lane.max() + 0.6, -0.6)
     ax.set_yticks([])
     ax.set_xlim(0, None)
@@ -92,6 +92,15 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
         shown.append(canvas.patch(OTHERS, "other rules"))
     canvas.legend(fig, shown, columns=6)
     return fig
+
+
+def _told(job: dict) -> str:
+    """What a bar tells of its job."""
+    return (
+        f"{job['rule']} {job['of']}\n{job['start']:%H:%M:%S} to {job['end']:%H:%M:%S} UTC, "
+        f"{job['seconds']:,.1f} s, {job['cpu_seconds']:,.1f} CPU s, {job['peak_mb']:,.0f} MB, "
+        f"{job['device']}"
+    )
 
 
 def costs(jobs: pd.DataFrame) -> pd.DataFrame:
@@ -169,13 +178,14 @@ def timeline(
             "peak memory (MB)": spent["peak_mb"].map("{:,.0f}".format),
         },
     )
-    longest = these.nlargest(20, "seconds") if len(these) else these
     tables = [page.table("What each stage cost", shown, shown=True)]
-    if len(longest):
+    if len(these):
+        longest = these.sort_values("seconds", ascending=False, kind="stable")
         columns = {
             "rule": "rule",
             "of": "of",
             "start (UTC)": longest["start"].dt.strftime("%H:%M:%S"),
+            "end": longest["end"].dt.strftime("%H:%M:%S"),
             "seconds": longest["seconds"].map("{:,.1f}".format),
             "CPU s": longest["cpu_seconds"].map("{:,.1f}".format),
             "threads": "threads",
@@ -183,7 +193,9 @@ def timeline(
             "peak memory (MB)": longest["peak_mb"].map("{:,.0f}".format),
             "host": "host",
         }
-        tables.append(page.table("The longest jobs of this run", longest, columns))
+        source = "*.used.tsv beside the logs"
+        title = "The jobs of this run, the longest first"
+        tables.append(page.table(title, longest, columns, source=source))
     intro = (
         "What the jobs say that they took, each in a table beside its log. Costs are those of all "
         "results that are kept, whichever run made them; the bars are those of the last run."

@@ -1,7 +1,9 @@
 """All finished runs below a folder in one table: what they were and what they found."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -176,30 +178,40 @@ def listed_page(
         "fragile layers": ("fragile", "layers", _of),
         "retraining": "retraining",
     }
-    tables = [
-        page.table("Runs, newest first", listed(found), shown=True, source="runs.tsv"),
-        page.table("Each training", found, columns, shown=True, source="runs.tsv"),
-    ]
+    table = page.table("At the last checkpoint", found, columns, shown=True, source="runs.tsv")
     section = page.section(
-        "runs",
-        "Runs",
-        intro="Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
-        "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
-        "by S_adv. Retraining: selective set against regular, per image set, difference in points. "
-        "Where a run has several data sets, networks or trainings, lowest to highest.",
-        blocks=[page.block("", tables=tables)],
+        "trainings",
+        "Each training",
+        blocks=[page.block("", tables=[table])],
     )
+    rows = listed(found)
+    rows["run"] = [
+        page.cell(str(run.folder), link=_report(run.folder, folder.parent)) for run in runs
+    ]
+    verdict = page.table("Runs", rows, source="runs.tsv") | {
+        "read": "Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
+        "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
+        "by S_adv. Retraining: selective set against regular, per image set. Where a run has "
+        "several data sets, networks or trainings, lowest to highest.",
+        "cards": True,
+    }
     return filled(
         template,
         title="faultline: all runs",
         what=f"{page.count(runs, 'finished run')}, newest first.",
-        findings=[],
+        verdict=verdict,
         sections=[section],
         config=yaml.safe_dump({str(run.folder): run.config for run in runs}, sort_keys=False),
         seeds=page.listed(sorted({seed for run in runs for seed in run.config["seeds"]})),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
         **parts,
     )
+
+
+def _report(run: Path, beside: Path) -> str:
+    """The address of a run's report, for a page in the folder `beside`; "" where it is gone."""
+    report = run / "report.html"
+    return quote(os.path.relpath(report, beside)) if report.exists() else ""
 
 
 def _of(part: float, whole: float) -> str:

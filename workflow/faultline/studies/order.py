@@ -64,7 +64,7 @@ FINDINGS = {
     "criteria.findings": "criteria",
     "own.findings": "own",
     "retraining.findings": "retraining",
-    "accuracy.check_findings": "glance",
+    "accuracy.not_asked_findings": "glance",
 }
 """Function, see `report.render.Findings` -> the section that shows what it finds."""
 

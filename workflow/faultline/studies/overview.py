@@ -86,7 +86,8 @@ def verdict(tables: dict, config: dict) -> dict | None:
         "title": "verdict",
         "columns": columns,
         "rows": [[row[heading] for heading in columns] for row in rows],
-        "note": " ".join(texts),
+        "note": "",
+        "read": " ".join(texts),
         "cards": True,
     }
 

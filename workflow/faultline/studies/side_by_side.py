@@ -21,6 +21,7 @@ from faultline.studies.finished import Finished, finished
 MAX_TRAININGS = 8  # told one by one, else counted
 MAX_CHECKPOINTS = 24  # drawn together, else the last of each training
 MAX_KEYS, MAX_NAMES = 4, 6  # named in a sentence
+MAX_VALUES = 40  # characters of two values that are told beside their key
 
 DESCRIBED = {
     "config": "keys of the config that differ, and versions of packages",
@@ -89,10 +90,11 @@ def compared_page(
     """The page as HTML; tables: of `compared_tables`; folder: where they lie; template, parts: see
     `report.render.filled`."""
     names = names_of(first, second)
+    verdict = _verdict(tables, level=1 - first.config["scores"]["confidence"])
     made = [
-        _config(tables["config"], names),
         _accuracy(tables, first, second, names),
         _classes(tables, names),
+        _config(tables["config"], names),
         _costs(tables["costs"], names),
         _alone(tables["only_in_one"], names),
     ]
@@ -105,7 +107,13 @@ def compared_page(
         f"{second.ended()}, UTC). Differences are {names[1]} less {names[0]}. Checkpoints are "
         "matched by data set, network, training, seed and epoch, and judged under attacks of the "
         "same name and eps.",
-        findings=[*_findings(tables, first, second, names)],
+        verdict=verdict,
+        findings=[
+            *_config_findings(tables["config"]),
+            *(() if verdict else _accuracy_findings(tables["differences"], first)),
+            *_class_findings(tables["classes"]),
+            *_other_findings(tables, names),
+        ],
         sections=[section for section in made if section["blocks"]],
         config=yaml.safe_dump(configs, sort_keys=False),
         seeds=page.listed(seeds),
@@ -116,13 +124,76 @@ def compared_page(
 
 def in_words(first: Finished, second: Finished, tables: dict[str, pd.DataFrame]) -> str:
     """What the top of the page says, for a terminal."""
-    found = _findings(tables, first, second, names_of(first, second))
+    found = [
+        *_config_findings(tables["config"]),
+        *_accuracy_findings(tables["differences"], first),
+        *_class_findings(tables["classes"]),
+        *_other_findings(tables, names_of(first, second)),
+    ]
     return "\n".join(f"{heading}: {text}" for heading, text in found)
 
 
-def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
-    yield "Config", _config_words(tables["config"])
-    rows = tables["differences"]
+def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
+    """The first screen: what became of each training at the last epoch that both runs have."""
+    rows = []
+    for name, part in page.runs(tables["differences"]):
+        last = canvas.last_epoch(part)
+        whole = last[last["level"] == "all seeds"]
+        attacked = whole[whole["images"] != "clean"]
+        cells = {
+            "network": page.cell(name, small=f"epoch {last['epoch'].max()}, {page.n(last)}"),
+            "clean": _changed_cell(last[last["images"] == "clean"], level=level),
+            "under the worst attack": "",
+        }
+        if len(attacked):
+            worst = attacked.loc[attacked["reference_accuracy"].idxmin(), "images"]
+            cells["under the worst attack"] = _changed_cell(
+                last[last["images"] == worst], worst, level=level
+            )
+        for unit in between.UNITS:
+            found = _headline(page.of(tables[unit], last))
+            found = found[found["epoch"] == last["epoch"].max()] if len(found) else found
+            sure = (found["decided_first"] & found["decided_second"]).sum() if len(found) else 0
+            cells[f"classes of {unit} that changed"] = page.cell(
+                str(len(found)), small=f"{sure} decided in both", link="classes"
+            )
+        rows.append([*cells.values()])
+    if not rows or len(rows) > MAX_TRAININGS:
+        return None
+    return {
+        "title": "verdict",
+        "columns": [*cells],
+        "rows": rows,
+        "note": "",
+        "read": "Accuracy of the second run less the first, in points, mean over seeds, with the "
+        "interval over seeds, of one seed over images; better and worse only where the corrected "
+        "q-value tells the runs apart. Worst: the attack at its eps that leaves the first run "
+        "least. A class that was not decided in both runs may have changed by chance.",
+        "cards": True,
+    }
+
+
+def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> dict | str:
+    """The difference on one image set."""
+    if not len(rows):
+        return ""
+    row, ends, said = told(rows, level=level)
+    before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
+    small = [f"{before} to {after}", page.interval(*ends), said, where]
+    tone = {"better": "yes", "worse": "no"}.get(said.split()[0], "")
+    return page.cell(
+        f"{page.points(row['difference'])} points",
+        small=", ".join(filter(None, small)),
+        link="accuracy",
+        tone=tone,
+    )
+
+
+def _config_findings(config: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    yield "Config", _config_words(config)
+
+
+def _accuracy_findings(rows: pd.DataFrame, first: Finished) -> Iterator[tuple[str, str]]:
     trainings = [*page.runs(rows)]
     for name, part in trainings if len(trainings) <= MAX_TRAININGS else ():
         yield f"Accuracy, {name}", _accuracy_words(canvas.last_epoch(part), first)
@@ -130,7 +201,9 @@ def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
         yield "Accuracy", f"That of {len(trainings)} trainings is in the figures below."
     if not len(rows):
         yield "Accuracy", "There is nothing to compare: no checkpoint is in both runs."
-    counts = tables["classes"]
+
+
+def _class_findings(counts: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for unit, part in counts.groupby("unit", sort=False):
         moved = part[part[FIRST] != part[SECOND]]
         yield (
@@ -140,6 +213,9 @@ def _findings(tables, first, second, names) -> Iterator[tuple[str, str]]:
         )
     if not len(counts):
         yield "Classes", "No layer and no filter was classified in both runs."
+
+
+def _other_findings(tables: dict, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for row in tables["costs"].tail(1).to_dict("records"):
         spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
         if not np.isnan(spent).any():
@@ -183,7 +259,11 @@ def _config_words(config: pd.DataFrame) -> str:
         return "The configs are the same, and so are the versions of packages."
     more = f" and {len(keys) - MAX_KEYS} more" if len(keys) > MAX_KEYS else ""
     verb = "differs" if len(keys) == 1 else "differ"
-    return f"{page.count(keys, 'key')} {verb}: {page.listed(keys[:MAX_KEYS])}{more}."
+    named = [
+        f"{key} ({one} to {other})" if len(f"{one}{other}") <= MAX_VALUES else key
+        for key, one, other in config[["key", FIRST, SECOND]].head(MAX_KEYS).to_numpy().tolist()
+    ]
+    return f"{page.count(keys, 'key')} {verb}: {page.listed(named)}{more}."
 
 
 def _config(config: pd.DataFrame, names: tuple[str, str]) -> dict:
@@ -218,16 +298,18 @@ def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str])
                 tables=_tables(rows[rows["dataset"] == dataset], names),
             )
         )
-    return page.section(
+    section = page.section(
         "accuracy",
         "Accuracies",
         intro=f"Test accuracy of {names[1]} set against {names[0]}, clean and under each attack at "
-        "the eps that either run sets it to. Each attack was crafted on the very network that it "
-        "is tried on. Intervals over images are those of Agresti & Min (2005) where paired, else "
+        "the eps that either run sets it to, crafted on the very network that it is tried on.",
+        method="Intervals over images are those of Agresti & Min (2005) where paired, else "
         "of Newcombe (1998); over seeds Student's t. p-values (McNemar's, Fisher's, t) are "
         "corrected (Benjamini-Hochberg) for all comparisons of a kind on this page.",
         blocks=blocks,
     )
+    in_full = [(heading, "", text) for heading, text in _accuracy_findings(rows, first)]
+    return section | {"findings": in_full}
 
 
 def _drawn(part: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
@@ -329,9 +411,9 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
         "seeds": "seeds",
     }
     made = []
-    for title, level, own, shown in (
-        ("Mean over seeds", "all seeds", over_images, True),
-        ("Seed by seed", "seed", {"seed": "seed"}, False),
+    for title, level, own in (
+        ("Mean over seeds", "all seeds", over_images),
+        ("Seed by seed", "seed", {"seed": "seed"}),
     ):
         columns = {
             "network": "network",
@@ -351,7 +433,7 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
             "paired": ("paired", page.yes),
         }
         of_level = rows[rows["level"] == level].sort_values([*RUN, "epoch"], kind="stable")
-        made.append(page.table(title, of_level, columns, shown=shown, source="differences.tsv"))
+        made.append(page.table(title, of_level, columns, source="differences.tsv"))
     return made
 
 

@@ -1,4 +1,4 @@
-// Switches each fault map between its scores, epochs and seeds, and saves it. It draws what
+// Switches each fault map between its scores, epochs and seeds, and gives it as one file. It draws what
 // faultline/studies/map/drawing.py draws; the data stand in the page beside each map.
 const equipMap = (map) => {
   const data = JSON.parse(map.querySelector("script").textContent);
@@ -92,19 +92,10 @@ const equipMap = (map) => {
     const head = document.createElement("b");
     head.textContent = map.querySelector(".shown").textContent;
     return `<svg xmlns="http://www.w3.org/2000/svg" class="faultmap" width="${parts.width}" ` +
-      `height="${parts.height + 24}" style="${map.getAttribute("style")};color:#1f2937;` +
+      `height="${parts.height + 24}" font-family="sans-serif" style="${map.getAttribute("style")};color:#1f2937;` +
       `background:#fff;--paper:#fff"><style>${rules.join("\n").replaceAll("<", "\\3c ")}</style>` +
       `<text y="14" font-size="12">${head.innerHTML}</text>${inner.join("")}</svg>`;
   };
-  const save = () => {
-    const link = document.createElement("a");
-    const name = (map.closest("figure")?.id || "fault-map") + ".svg";
-    Object.assign(link, { download: name,
-      href: URL.createObjectURL(new Blob([whole()], { type: "image/svg+xml" })) });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  };
-
   const chosen = [...data.chosen];
   const bar = document.createElement("div");
   bar.className = "switch";
@@ -120,9 +111,6 @@ const equipMap = (map) => {
     label.append(`${name} `, select);
     bar.append(label);
   });
-  const button = Object.assign(document.createElement("button"), { type: "button", onclick: save });
-  button.append("SVG");
-  bar.append(button);
   map.insertBefore(bar, map.querySelector(".shown"));
+  return whole;
 };
-for (const map of document.querySelectorAll(".faultmap")) equipMap(map);

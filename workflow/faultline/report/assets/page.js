@@ -100,10 +100,40 @@ const asText = (svg) => {
   return new XMLSerializer().serializeToString(whole);
 };
 
-const savePng = (svg, name) => {
+// Pictures in a table, as they stand.
+const picturesAsText = (table) => {
+  const all = table.getBoundingClientRect();
+  const safe = (words) => words.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+  const parts = [...table.querySelectorAll("img")].map((image) => {
+    const box = image.getBoundingClientRect();
+    return `<image href="${image.src}" x="${box.x - all.x}" y="${box.y - all.y}" width="${box.width}" ` +
+      `height="${box.height}" style="image-rendering: pixelated"/>`;
+  });
+  const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  while (walker.nextNode()) {
+    // a line of text at a time, as it is broken on the page
+    const { data, parentElement } = walker.currentNode;
+    const bold = getComputedStyle(parentElement).fontWeight;
+    let at = null;
+    for (const word of data.matchAll(/\S+/g)) {
+      range.setStart(walker.currentNode, word.index);
+      range.setEnd(walker.currentNode, word.index + word[0].length);
+      const box = range.getBoundingClientRect();
+      if (at?.bottom === box.bottom) at.words += ` ${word[0]}`;
+      else parts.push((at = { words: word[0], x: box.x - all.x, y: box.bottom - all.y - 3.5, bottom: box.bottom, bold }));
+    }
+  }
+  const inner = parts.map((part) =>
+    part.words ? `<text x="${part.x}" y="${part.y}" font-weight="${part.bold}">${safe(part.words)}</text>` : part);
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${all.width}" height="${all.height}" font-size="12.5" ` +
+    `font-family="sans-serif" style="background: #fdfdfc">${inner.join("")}</svg>`;
+};
+
+const savePng = (text, name) => {
   const image = new Image();
   image.onload = () => {
-    const { width, height } = svg.viewBox.baseVal;
+    const { width, height } = image;
     const canvas = make("canvas", { width: 3 * width, height: 3 * height });
     const context = canvas.getContext("2d");
     context.fillStyle = "#fdfdfc";
@@ -111,7 +141,7 @@ const savePng = (svg, name) => {
     context.drawImage(image, 0, 0, canvas.width, canvas.height);
     saveUrl(name, canvas.toDataURL("image/png"));
   };
-  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(asText(svg));
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(text);
 };
 
 // Drag over a part to see it larger, double-click to see all.
@@ -140,16 +170,17 @@ const zoomable = (svg) => {
 };
 
 const equipFigure = (figure) => {
-  const svg = figure.querySelector("svg");
+  const [map, pictures, svg] = [".faultmap", ".pictures", "svg"].map((kind) => figure.querySelector(kind));
+  const text = map ? equipMap(map) : pictures ? () => picturesAsText(pictures) : () => asText(svg);
   const button = (label, onclick) => make("button", { type: "button", textContent: label, onclick });
   const name = fileName(figure.id);
-  figure.append(
-    tools(
-      button("SVG", () => save(`${name}.svg`, new Blob([asText(svg)], { type: "image/svg+xml" }))),
-      button("PNG", () => savePng(svg, `${name}.png`)),
-      make("span", { className: "small" }, "drag over a part: zoom; double-click: all"),
-    ),
+  const row = tools(
+    button("SVG", () => save(`${name}.svg`, new Blob([text()], { type: "image/svg+xml" }))),
+    button("PNG", () => savePng(text(), `${name}.png`)),
   );
+  figure.append(row);
+  if (map || pictures) return;
+  row.append(make("span", { className: "small" }, "drag over a part: zoom; double-click: all"));
   zoomable(svg);
 };
 
@@ -162,13 +193,11 @@ const unpack = async (box) => {
 
 // Packed ones one after the other, so that the page is there at once.
 const equipFigures = async () => {
-  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed], .faultmap, .pictures))")) equipFigure(figure);
+  for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed]))")) equipFigure(figure);
   for (const box of document.querySelectorAll("[data-packed]")) {
     await new Promise((resolve) => setTimeout(resolve));
     await unpack(box);
-    const map = box.querySelector(".faultmap");
-    if (map) equipMap(map);
-    else equipFigure(box.parentElement);
+    equipFigure(box.parentElement);
   }
 };
 equipFigures();

@@ -22,19 +22,20 @@ def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         return
     for run, part in runs:
         part = canvas.last_epoch(part)
-        texts = []
+        texts, clean = [], part[part["eps"] == 0].groupby("seed")["accuracy"].first()
         for name, settings in config["attacks"].items():
             at = part[(part["attack"] == name) & np.isclose(part["eps"], settings["eps"])]
             if len(at):
                 where = f"{name} (eps {settings['eps']:g}, {settings['norm']})"
                 texts.append(f"{page.span(at['accuracy'])} under {where}")
-        texts += _worst_texts(part, config["attacks"])
-        clean = part[part["eps"] == 0].groupby("seed")["accuracy"].first()
+        worst = _worst_texts(part, config["attacks"])
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
+        told, rest = (worst, texts) if worst else (texts, [])
         yield (
             f"Accuracy, {run}",
-            f"{page.span(clean)} clean; {'; '.join(texts)} (epoch {part['epoch'].max()}, "
+            f"{'; '.join([f'{page.span(clean)} clean', *told])} (epoch {part['epoch'].max()}, "
             f"{spread}).",
+            f"{'; '.join(rest)}." if rest else "",
         )
 
 
@@ -96,14 +97,10 @@ def _check_sentence(checks: pd.DataFrame) -> str:
     warnings = (checks["status"] == "warning").sum()
     if not warnings:
         return f"All {len(checks)} checks of the attacks passed."
-    return f"{warnings} of {len(checks)} checks of the attacks gave a warning; see below."
+    return f"{warnings} of {len(checks)} checks of the attacks gave a warning."
 
 
-def check_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
-    yield "Self-checks", " ".join([_check_sentence(tables["checks"]), *_not_asked(config)])
-
-
-def _not_asked(config: dict) -> Iterator[str]:
+def not_asked_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     """For each norm without APGD, what stands for the strongest attack there."""
     attacks = config["attacks"]
     for unit, names in by_unit(attacks).items():
@@ -115,7 +112,10 @@ def _not_asked(config: dict) -> Iterator[str]:
             if known
             else f"nothing is known of how strong {page.listed(unknown)} are"
         )
-        yield f"At {unit}, {strongest}; APGD was not asked, so what it would find is not known."
+        yield (
+            "APGD was not asked",
+            f"At {unit}, {strongest}; what APGD would find is not known.",
+        )
 
 
 def under_attack(tables: dict, config: dict) -> dict:
@@ -216,7 +216,7 @@ def self_checks(tables: dict, config: dict) -> dict:
             rows.append(row)
         table = pd.DataFrame(rows)
         warned = table["warnings"] > 0
-        notes = [_check_sentence(checks), *_not_asked(config)]
+        notes = [_check_sentence(checks)]
         warnings = page.table("Warnings", table[warned], shown=True, source="checks.tsv")
         passed = table.loc[~warned, ["check", "made"]]
         meanings = passed.assign(

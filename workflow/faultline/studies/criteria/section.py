@@ -89,7 +89,10 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     intro = (
         "Each criterion ranks the layers and filters by what it says of validation images; the "
         "truth is the accuracy that the network loses on test images, which chose nothing, when a "
-        "layer or filter is removed whole, clean and under attacks that are crafted anew on what "
+        "layer or filter is removed whole."
+    )
+    method = (
+        "Accuracy is that on clean images and under attacks that are crafted anew on what "
         f"is left. Of the top: of the {settings['top_share']:.0%} of the units that cost most, the "
         "share among as many that the criterion ranks highest. A layer's neighbours resemble it, "
         "and layers of one network are no random sample: this is about these networks."
@@ -98,6 +101,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         "criteria",
         "Which criterion finds what matters",
         intro=intro,
+        method=method,
         blocks=blocks,
         needs="criteria.methods",
     )
@@ -112,12 +116,12 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
             _answer(rows, unit, level=level) for unit, rows in part.groupby("units", sort=False)
         ]
         seeds = page.count(range(part["seeds"].max()), "seed")
-        texts.append(
-            f"({seeds}; q is about these networks alone: Benjamini-Hochberg over {_tests(tables)} "
+        rest = (
+            f"{seeds}; q is about these networks alone: Benjamini-Hochberg over {_tests(tables)} "
             "predictions of the run; brackets: over seeds; at best: what the true loss would "
-            "reach, as these test images measure it.)"
+            "reach, as these test images measure it."
         )
-        yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts))
+        yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts)), rest
 
 
 def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:

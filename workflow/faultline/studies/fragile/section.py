@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, helped, policy_comparison
+from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
 from faultline.studies.fragile import figures as draw
 
 MAX_LAYERS = 2
@@ -22,26 +22,28 @@ def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         last = canvas.last_epoch(part)
         for layer, of_layer in last.groupby("layer", sort=False):
             level = 1 - config["scores"]["confidence"]
-            texts = [
+            said = [
                 _associated(attack, rows, level, f"{page.unit(tables, part, layer)}s")
                 for attack, rows in of_layer.groupby("attack", sort=False)
             ]
-            yield f"Fragility and targeting, {run}, {layer}", " ".join(texts)
+            texts, rests = (" ".join(filter(None, of)) for of in zip(*said, strict=True))
+            yield f"Fragility and targeting, {run}, {layer}", texts, rests
             break  # the others are in the tables below
 
 
 def remedy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["remedy"]):
-        part = canvas.last_epoch(part)
+        part, level = canvas.last_epoch(part), 1 - config["scores"]["confidence"]
         texts = compared_sets(
             part,
             "remedied",
             policy="fragile",
             reference="no change",
             control="gains dealt at random and tuned alike",
-            level=1 - config["scores"]["confidence"],
+            level=level,
         )
-        yield f"Remedy, {run}", " ".join(texts)
+        short = in_short(part, policy="fragile", reference="no change", level=level)
+        yield f"Remedy, {run}", short, " ".join(texts)
 
 
 def verdict(tables: dict, config: dict) -> dict:
@@ -57,42 +59,45 @@ def verdict(tables: dict, config: dict) -> dict:
     return {"did the remedy help?": cell}
 
 
-def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> str:
+def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tuple[str, str]:
     """That an attack aims at fragile filters is said where its excess over noise of equal norm goes
-    with fragility, corrected for all tests at hand, and nowhere else."""
+    with fragility, corrected for all tests at hand, and nowhere else. And the rest of it."""
     whole = rows[rows["level"] == "all seeds"].set_index(["measure", "statistic"])
     excess = whole.loc[("excess", "spearman")]
     if np.isnan(excess["value"]):
         return (
             f"{attack}: whether it aims at fragile {units} cannot be told, as Spearman's "
-            "correlation is undefined: nothing varies."
+            "correlation is undefined: nothing varies.",
+            "",
         )
     told = excess["q_value"] < level
     verdict = f"whether it aims at fragile {units} cannot be told"
     if told:
         verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile {units}"
     text = (
-        f"{attack}: {verdict}. Spearman of fragility with the share of the attack less that of "
-        f"noise of equal norm {_tested(excess)}, {excess['n']} {units} in "
-        f"{page.count(range(excess['seeds']), 'seed')}"
+        f"{attack}: {verdict} (Spearman of fragility with the share of the attack less that of "
+        f"noise of equal norm: {page.number(excess['value'])}, corrected p "
+        f"{_p(excess['q_value'])}, {excess['n']} {units} in "
+        f"{page.count(range(excess['seeds']), 'seed')})."
     )
+    rest = f"{attack}: p {_p(excess['p_value'])} before correction"
     if not told and not np.isnan(excess["detectable"]):
-        text += (
+        rest += (
             f"; told from chance would be {page.number(excess['detectable'])}, were it the only "
             f"one of {excess['tests']} tests"
         )
     others = {"share alone": "share", "change over clean norm": "relative"}
     others = [f"{name} {_tested(whole.loc[(m, 'spearman')])}" for name, m in others.items()]
-    text += f". With the {'; with the '.join(others)}"
+    rest += f". Spearman with the {'; with the '.join(others)}"
     share, over = (whole.loc[(measure, "on_fragile")] for measure in ("share", "excess"))
     if np.isnan(share["value"]) or np.isnan(over["value"]):
         unit = units.removesuffix("s")
         which = {0: f"no {unit} is fragile", share["n"]: f"every {unit} is fragile"}.get(
             share["fragile"], f"in each seed every {unit} is fragile, or none"
         )
-        return f"{text}. {which[0].upper()}{which[1:]}, so no share of theirs is compared."
+        return text, f"{rest}. {which[0].upper()}{which[1:]}, so no share of theirs is compared."
     low, high = (page.percent(share[c]) for c in ("chance_low", "chance_high"))
-    return text + (
+    return text, rest + (
         f". {page.percent(share['value'])} of the attack falls on the fragile {units}, by chance "
         f"{low} to {high}, and of the noise {page.percent(share['value'] - over['value'])} "
         f"(difference: q {_p(over['q_value'])})."
@@ -157,9 +162,11 @@ def targeting(tables: dict, config: dict) -> dict:
     return page.section(
         "targeting",
         "Fragile filters and what attacks target",
-        intro="Fragility is the clean accuracy lost without a filter (Pravin et al. 2021). "
-        "Targeting is the l1 norm of the change that an attack makes in the filter's output, mean "
-        "over images, as a share of the layer's total (ours); the output is read at: "
+        intro="Do attacks aim at the filters that the network can least do without? Fragility is "
+        "the clean accuracy lost without a filter (Pravin et al. 2021), targeting how much of the "
+        "change that an attack makes arrives at it (ours).",
+        method="Targeting is the l1 norm of the change that an attack makes in the filter's "
+        "output, mean over images, as a share of the layer's total; the output is read at: "
         f"{settings.get('at', DEFAULT_AT)}. Beside it the change over the filter's clean norm, and "
         "the share less that of noise of equal norm: each image's own perturbation, its pixels in "
         "random order and with random signs. Chance: targeting dealt to the filters at random, "
@@ -212,9 +219,7 @@ def _association_table(rows: pd.DataFrame, unit: str) -> dict | None:
         "fragile": "fragile",
         "untouched": "untouched",
     }
-    return page.table(
-        "Association, against chance", rows, columns, shown=True, source="association.tsv"
-    )
+    return page.table("Association, against chance", rows, columns, source="association.tsv")
 
 
 def _filter_table(rows: pd.DataFrame, unit: str) -> dict | None:
@@ -369,8 +374,10 @@ def remedy(tables: dict, config: dict) -> dict:
     return page.section(
         "remedy",
         "The remedy",
-        intro="Fragile filters are amplified and robust ones compressed, in proportion to their "
-        "fragility (the idea: Pravin et al. 2021; the law is ours): gain 1 + strength x (fragility "
+        intro="Does it help to amplify fragile filters and compress robust ones, in proportion to "
+        "their fragility? (The idea: Pravin et al. 2021; the law is ours.) Control: gains dealt to "
+        "the filters at random.",
+        method="Gain 1 + strength x (fragility "
         "less a pivot) / its range, the pivot such that the layer's feature energy on the "
         "training data stays. Fragility and strength come from the validation split, so no test "
         "image decides anything. Control: the same fragilities dealt to the filters at random "

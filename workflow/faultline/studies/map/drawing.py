@@ -25,6 +25,11 @@ JOIN_MARKS = {
     "concat": "M-2-4V4M2-4V4",
     "join": "M-1 0H1",
 }
+JOIN_WORDS = (
+    ("add", "+", "sum"),
+    ("multiply", "\u00d7", "product"),
+    ("concat", "\u2225", "concatenation"),
+)
 
 
 def fault_map(
@@ -51,7 +56,7 @@ def fault_map(
     for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(mark, safe)
     return Markup(
-        f'<div class="faultmap" style="{colours}">\n{_key()}\n'
+        f'<div class="faultmap" style="{colours}">\n{_key(parts)}\n'
         f'<p class="shown">{escape(_shown(views))}</p>\n<div class="parts">\n{svg}\n</div>\n'
         f'<script type="application/json">{text}</script>\n</div>'
     )
@@ -67,8 +72,9 @@ def _shown(views: Views) -> str:
     )
 
 
-def _key() -> str:
-    """What letters and marks stand for."""
+def _key(parts: Sequence[Part]) -> str:
+    """What letters stand for, and the marks that are drawn."""
+    joins = {box.kind for part in parts for box in part.boxes}
     keys = [
         f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
         for name in CLASSES
@@ -76,7 +82,8 @@ def _key() -> str:
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')
     keys += [
         f'<li><b class="mark">{mark}</b> {word}</li>'
-        for mark, word in (("+", "sum"), ("\u00d7", "product"), ("\u2225", "concatenation"))
+        for join, mark, word in JOIN_WORDS
+        if join in joins
     ]
     return f'<ul class="key">{"".join(keys)}</ul>'
 

@@ -57,21 +57,20 @@ def fault_maps(tables: dict, config: dict) -> dict:
                 alt=f"Fault map of {run}",
             ),
             "caption": f"{run}: {len(found.layers)} layers, coloured by their class, the score in "
-            f"numbers. {page.n_ablated(part, config)}.",
-            "read": "The network runs downwards. A box is a layer: its letter and colour are the "
-            "class, a dashed box with a question mark is not decided, and the bar is the size of "
-            f"the score, as wide as the box for {found.scale / 1000:.2f}. The strip at its foot is "
-            "its units (filters, neurons, heads), a cell each, the fragile ones first; it is grey "
-            "where single units were not removed. Over several seeds: the class that most give, "
-            "decided where all agree, and the mean score. Point at anything for its numbers.",
+            f"numbers; a bar as wide as its box is {found.scale / 1000:.2f}. "
+            f"{page.n_ablated(part, config)}.",
+            "read": "The network as it is, traced from its code, runs downwards; activations, "
+            "normalisation and pooling are left out. A box is a layer: its letter and colour are "
+            "the class, a dashed box with a question mark is not decided, and the bar is the size "
+            "of the score. The strip at its foot is its units (filters, neurons, heads), a cell "
+            "each, the fragile ones first; it is grey where single units were not removed. Over "
+            "several seeds: the class that most give, decided where all agree, and the mean score. "
+            "Point at anything for its numbers.",
         }
         blocks.append(page.block(run, figures=[figure], notes=notes))
     return page.section(
         "map",
         "Fault map",
-        intro="Where it breaks: the network as it is, with its branches, skips and joins, traced "
-        "from its code. What is neither a layer nor a join (activations, normalisation, pooling) "
-        "is left out.",
         blocks=blocks,
         needs="synaptic_filtering.layers",
     )
@@ -152,7 +151,8 @@ def methods(tables: dict, config: dict) -> dict:
         "methods",
         "All methods in one picture",
         intro="Do the methods agree on which layers are fragile, and do they say more than how "
-        "deep a layer lies and how large it is? Knockout is the mean relative performance while "
+        "deep a layer lies and how large it is?",
+        method="Knockout is the mean relative performance while "
         "synapses are knocked out; relative error and targeting are how far the attack moves what "
         "a layer puts out. Methods that ranked fewer than three layers are left out. Ours: the "
         "measures, and that layers are ranked by their mean over seeds. Layers of one network are "

@@ -56,11 +56,13 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     return page.section(
         "perturbations",
         "Random internal perturbations",
-        intro="One layer at a time, weights and biases apart, is perturbed at random (Cheney et "
-        "al. 2017): synapse_knockout sets entries to 0, node_knockout whole filters or other "
+        intro="What is left of the accuracy when one layer at a time, weights and biases apart, is "
+        "perturbed at random (Cheney et al. 2017)? Relative performance: 1 is the unperturbed "
+        "network, 0 a guess.",
+        method="synapse_knockout sets entries to 0, node_knockout whole filters or other "
         "units, gaussian adds noise, resample puts values of the tensor in place of others"
         f"{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
-        "(accuracy - chance) / (base - chance): 1 is the unperturbed network, 0 a guess. Ours: the "
+        "(accuracy - chance) / (base - chance). Ours: the "
         f"number of draws ({settings['repeats']}), almost chance "
         f"({settings['almost_chance']:g}), and which layers are first and last (within "
         f"{settings['ends']:g} of the depth from either end).",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, helped, policy_comparison
+from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
 from faultline.run.plan import Plan
 
 UNITS = {
@@ -18,7 +18,7 @@ UNITS = {
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     comparison = tables["comparison"]
-    shares = _frozen(tables["retraining"])
+    shares, level = _frozen(tables["retraining"]), 1 - config["scores"]["confidence"]
     for run, part in page.runs(comparison):
         part = canvas.last_epoch(part)
         of_run = page.of(shares, part)
@@ -29,13 +29,14 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             policy="selective",
             reference="regular",
             control="random freezing",
-            level=1 - config["scores"]["confidence"],
+            level=level,
         )
+        short = in_short(part, policy="selective", reference="regular", level=level)
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
         )
-        yield f"Selective retraining, {run}", start + " ".join(texts)
+        yield f"Selective retraining, {run}", short, start + " ".join(texts)
 
 
 def verdict(tables: dict, config: dict) -> dict:
@@ -114,7 +115,9 @@ def section(tables: dict, config: dict) -> dict:
     return page.section(
         "retraining",
         "Retraining compared",
-        intro=f"selective freezes the fragile parameters (by {settings['by']}, "
+        intro="Does it help to train on with the fragile parameters frozen (selective)? Beside it: "
+        "all others frozen (fragile_only), as many at random (random), none (regular).",
+        method=f"selective freezes the fragile parameters (by {settings['by']}, "
         f"{settings['score']} of {Plan(config).scored_attack()}, from "
         f"{config['ablation']['split']} images), fragile_only all others, random other "
         f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "

@@ -90,14 +90,17 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         )
     intro = (
         "Every training under the same attacks, over seeds, and each regularised one (-lr) beside "
-        "its base: the same recipe without the regulariser, paired by seed. R&G score: the sum of "
+        "its base: the same recipe without the regulariser, paired by seed."
+    )
+    method = (
+        "R&G score: the sum of "
         "the accuracies in % over the eps grid (Khalooei et al. 2022). Their table is for FGSM "
         "only, which gradient masking can deceive, so PGD and APGD judge as well where they are "
         "run, and the worst case: correct under every attack of a norm that shares the eps. Ours: "
         "optimiser, epochs, training eps and gamma, as none of them is published, and the "
         "intervals and tests."
     )
-    return page.section("trainings", title, intro=intro, blocks=blocks)
+    return page.section("trainings", title, intro=intro, method=method, blocks=blocks)
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:

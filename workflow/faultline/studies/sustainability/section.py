@@ -74,14 +74,17 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
         )
     intro = (
         "How far perturbed images move what each layer puts out (Khalooei et al. 2022): the "
-        "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image. The most "
+        "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image."
+    )
+    method = (
+        "The most "
         "vulnerable layers are those whose mean exceeds \u03bc + \u03b7 \u03c3, the mean and "
         "standard deviation over all images and layers. Read at "
         f"{_AT[settings['at']]}; images of the {settings['split']} split; "
         f"{_strengths(config)}. Ours: \u03b7 = {eta:g}, the strengths of the noises, and that "
         "each image counts alike."
     )
-    return page.section("sustainability", title, intro=intro, blocks=blocks)
+    return page.section("sustainability", title, intro=intro, method=method, blocks=blocks)
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:

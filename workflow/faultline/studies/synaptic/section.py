@@ -205,7 +205,8 @@ def class_maps(tables: dict, config: dict) -> dict:
         "The classes at a glance",
         intro="A layer is fragile where removing its weights, threshold by threshold, leaves less "
         f"relative accuracy than {_against(config)}, by more than tau; antifragile where it leaves "
-        "more; robust between, and untouched where no weight or no output changed. S_clean is "
+        "more; robust between.",
+        method="A layer is untouched where no weight or no output changed. S_clean is "
         f"about clean images, S_adv about adversarial ones, {_crafted(config)}; S_diff is their "
         "difference. " + _choices(config, "layers"),
         blocks=blocks,
@@ -269,7 +270,8 @@ def transfer(tables: dict, config: dict) -> dict:
         intro="Adversarial images that were crafted on the unablated network fit the ablated one "
         "less, so a layer may look robust or antifragile because the attack has missed. Here the "
         "same networks are judged on such images (transfer) and on images re-crafted on each of "
-        "them. " + _choices(config, "layers"),
+        "them.",
+        method=_choices(config, "layers"),
         blocks=blocks,
         needs="synaptic_filtering.layers",
     )
@@ -337,8 +339,8 @@ def score_maps(tables: dict, config: dict) -> dict:
     return page.section(
         "scores",
         "Scores over layers and epochs",
-        intro="How the score of each layer develops as the network trains. "
-        + _choices(config, "layers"),
+        intro="How the score of each layer develops as the network trains.",
+        method=_choices(config, "layers"),
         blocks=blocks,
         needs="synaptic_filtering.layers",
     )
@@ -417,8 +419,8 @@ def filter_rankings(tables: dict, config: dict) -> dict:
         "filters",
         "Filters ranked",
         intro="Nodal dropout: each filter of a layer removed on its own "
-        f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy. "
-        f"Ours: tau ({_tau(config, 'filters')}).",
+        f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy.",
+        method=f"Ours: tau ({_tau(config, 'filters')}).",
         blocks=blocks,
         needs="nodal_dropout.layers",
     )
@@ -454,7 +456,8 @@ def band_splits(tables: dict, config: dict) -> dict:
         "bands",
         "Parameters by pulse band",
         intro="A weight takes the class of the pulse band that it lies in, so a layer splits into "
-        "fragile, robust and antifragile parameters (ours). " + _choices(config, "bands"),
+        "fragile, robust and antifragile parameters (ours).",
+        method=_choices(config, "bands"),
         blocks=blocks,
         needs="synaptic_filtering.filters",
     )
@@ -489,13 +492,10 @@ def invariance(tables: dict, config: dict) -> dict:
         "invariance",
         "Invariance",
         intro="How far layers keep their class when only the seed, the epoch or the data set "
-        "changes, "
-        "and across networks, where layers are matched by kind and relative depth (ours). How to "
-        "read "
-        "it: a unit is a layer with everything else held fixed, the raters are what changes; kappa "
-        "(Fleiss) is agreement beyond chance, 1 at best, 0 as by chance. Classes that are not "
-        "decided "
-        "count like others here.",
+        "changes, and across networks, where layers are matched by kind and relative depth (ours).",
+        method="A unit is a layer with everything else held fixed, the raters are what changes; "
+        "kappa (Fleiss) is agreement beyond chance, 1 at best, 0 as by chance. Classes that are "
+        "not decided count like others here.",
         blocks=blocks,
         needs="synaptic_filtering.layers, seeds, trainings.*.epochs",
     )

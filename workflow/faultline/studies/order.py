@@ -23,6 +23,8 @@ STUDIES = (
 
 SECTIONS = (
     "map.fault_maps",
+    "criteria.answer",
+    "criteria.section",
     "synaptic.class_maps",
     "synaptic.transfer",
     "robustness.section",
@@ -33,8 +35,6 @@ SECTIONS = (
     "synaptic.baselines",
     "synaptic.filter_rankings",
     "map.methods",
-    "criteria.answer",
-    "criteria.section",
     "fragile.targeting",
     "fragile.overlap",
     "fragile.remedy",

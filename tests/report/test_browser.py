@@ -130,7 +130,9 @@ def test_tables_sort_filter_and_copy(browser, path):
         "  buttons.find((button) => button.textContent === 'Copy').click();"
         "})"
     )
-    assert copied.splitlines() == ["\t".join(row) for row in [headings, *rows]]
+    assert copied.splitlines() == [
+        "\t".join(row).replace("\u00a0", " ") for row in [headings, *rows]
+    ]
 
 
 def test_marks_tell_their_values_and_figures_zoom(browser, path):
@@ -201,6 +203,11 @@ def test_print_opens_everything_and_cuts_nothing(browser, path):
     cut = f"e.scrollWidth > Math.min({PRINTED}, e.clientWidth + 1)"
     assert browser.run(f"{wide}.filter((e) => {cut}).length") == 0
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    smallest = browser.run(
+        "Math.min(...[...document.querySelectorAll('td, p, figcaption, pre')]"
+        ".map((text) => parseFloat(getComputedStyle(text).fontSize)))"
+    )
+    assert smallest >= 8  # CSS pixels: 6 points
     assert browser.pdf().startswith(b"%PDF")
 
 

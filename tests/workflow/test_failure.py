@@ -45,6 +45,36 @@ def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     assert (rerun.folder / "results/report.html").read_bytes() != before
 
 
+FAILING = """
+datasets:
+  digits: {train: 100, validation: 200, test: 60}
+networks: [small_conv]
+trainings:
+  standard: {batch_size: 50, epochs: [1]}
+  other: {batch_size: 20, epochs: [1]}
+seeds: [0]
+attacks:
+  fgsm: {method: fgsm, eps: 0.1}
+  mine: {method: mine.py:attack, eps: 0.1}
+synaptic_filtering: {layers: none, global: false}
+nodal_dropout: {layers: none}
+targeting: {layers: none}
+retraining: {from_epochs: []}
+"""
+
+
+@pytest.mark.slow
+def test_what_rests_on_a_table_that_is_there_in_part_is_made_of_that(tmp_path):
+    copy = copy_workflow(tmp_path / "run", config=FAILING)
+    (copy.folder / "mine.py").write_text("def attack(network, images, labels):\n    pass\n")
+    done = copy.snakemake("--cores", "2")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    said = (copy.folder / "results/report.partial.html").read_text(encoding="utf-8")
+    assert "mine.py: TypeError" in said and "Missing:" not in said
+    assert 'id="trainings"' in said and "under fgsm" in said and "under mine" not in said
+    assert "be it that their jobs failed" in said
+
+
 LONG = """
 datasets:
   digits: {train: 100, validation: 50, test: 60}

@@ -83,6 +83,7 @@ def render(
     template: str,
     assets: Mapping[str, str],
     notes: Sequence[tuple[str, str]] = (),
+    failed: bool = False,
 ) -> str:
     """The page, as HTML; the same input gives the same bytes.
 
@@ -90,7 +91,8 @@ def render(
     (tables, config) -> what was run, in a sentence. verdict: the table of the first screen.
     sections are shown in their order, findings in the section beside them, or on the first screen
     where that was not made. described: table -> what it holds. config: the resolved one. template,
-    assets: see `load_look`. notes: (heading, text) of what comes before all else.
+    assets: see `load_look`. notes: (heading, text) of what comes before all else. failed: whether
+    jobs of the run failed, so that sections may be missing that were asked for.
     """
     tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
     every = [section for make in sections if (section := make(tables, config))]
@@ -114,6 +116,7 @@ def render(
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
         absent=[section for section in every if not section["blocks"]],
+        failed=failed,
         tables=[
             (f"{folder}/{name}.tsv", text) for name, text in described.items() if len(tables[name])
         ],
@@ -130,6 +133,7 @@ def filled(
     findings=(),
     notes=(),
     absent=(),
+    failed=False,
     **parts,
 ) -> str:
     """The template with its parts put in: those of `render`, or of a page of another kind."""
@@ -148,6 +152,7 @@ def filled(
         findings=_whole(findings),
         notes=_whole(notes),
         absent=absent,
+        failed=failed,
         **parts,
     )
 

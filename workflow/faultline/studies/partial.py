@@ -1,5 +1,6 @@
 """The report of a run that failed in part: what there is, what is missing, and why."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from importlib import import_module
@@ -8,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 from snakemake.iocontainers import InputFiles
 
-from faultline.base.files import load_table, save_text
+from faultline.base.errors import UserError
+from faultline.base.files import load_table, save_table, save_text
 from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
 from faultline.run import made
 from faultline.run.console import why_failed
-from faultline.studies.order import described
+from faultline.studies.order import STUDIES, described
 from faultline.studies.report import report
 
 TABULATE = "tabulate_"
@@ -31,12 +33,18 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     found = {name: pd.DataFrame() for name in described()}
     notes = [("This run failed in part", _what_failed(unfinished, failed))]
     results = made.folder_of(page.params.config)
-    for job in jobs:
-        if not job.rule.name.startswith(TABULATE):
+    tabulating = {
+        job.rule.name.removeprefix(TABULATE): job
+        for job in jobs
+        if job.rule.name.startswith(TABULATE)
+    }
+    for study in STUDIES:
+        if study not in tabulating:
             continue
-        study = job.rule.name.removeprefix(TABULATE)
         try:
-            found |= _tables(job, study, lacking=lacking, results=results)
+            found |= _tables(tabulating[study], study, found, lacking=lacking, results=results)
+        except UserError as error:
+            notes.append((f"Missing: {study}", f"{error}."))
         except Exception as error:
             why = (
                 f"Its tables could not be made of what there is ({type(error).__name__}: {error})."
@@ -48,25 +56,36 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
         versions=versions(),
         **load_look(page.input.template),
         notes=[*notes, *page.params.notes],
+        failed=True,
     )
     save_text(html, path)
     return path
 
 
-def _tables(job, study: str, *, lacking: set[str], results: str) -> dict[str, pd.DataFrame]:
-    """Those of a study: as they were made, or of the files that there are."""
+def _tables(
+    job, study: str, found: dict[str, pd.DataFrame], *, lacking: set[str], results: str
+) -> dict[str, pd.DataFrame]:
+    """Those of a study: as they were made, or of the files that there are and the tables found so
+    far. UserError where it needs one that is in neither."""
     if not lacking & {str(file) for file in job.output}:
         made.checked(map(str, job.output), results=results)
         return {name: load_table(file) for name, file in job.output.items()}
-    given = {}
-    for name, files in job.input.items():
-        one = isinstance(files, str)
-        there = [str(file) for file in ([files] if one else files)]
-        there = [file for file in there if file not in lacking and Path(file).exists()]
-        made.checked(there, results=results)
-        given[name] = there[0] if one and there else there
     tables = import_module(f"faultline.studies.{study}.tables").tables
-    return tables(InputFiles(fromdict=given), **job.params.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        given = {}
+        for name, files in job.input.items():
+            one = isinstance(files, str)
+            there = [str(file) for file in ([files] if one else files)]
+            there = [file for file in there if file not in lacking and Path(file).exists()]
+            made.checked(there, results=results)
+            if one and not there:
+                table = found.get(Path(files).stem, ())
+                if not len(table):
+                    raise UserError(f"It needs {files}, which was not made")
+                there = [f"{folder}/{Path(files).name}"]
+                save_table(table, there[0])
+            given[name] = there[0] if one else there
+        return tables(InputFiles(fromdict=given), **job.params.settings)
 
 
 def _what_failed(unfinished: set, failed: set) -> str:

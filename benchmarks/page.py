@@ -22,7 +22,7 @@ import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import CHROMIUM, Browser  # noqa: E402
 

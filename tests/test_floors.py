@@ -1,6 +1,9 @@
 """The house keeps its floors: who may import whom, read from the imports themselves."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,13 @@ def test_modules_import_no_private_names():
             if isinstance(node, ast.ImportFrom):
                 private = [a.name for a in node.names if a.name.startswith("_")]
                 assert not private, f"{path}: {private}"
+
+
+def test_the_page_is_made_without_torch():
+    code = (
+        "import sys; from faultline.studies import order, report;"
+        "[order.functions(n) for n in (order.SECTIONS, order.VERDICTS, order.FINDINGS)];"
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)})

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-SIDE = 64
-"""Of a picture, at most; larger images are averaged down to it."""
+from faultline.studies.examples import SIDE
 
 EXACT = 32
 """Pictures with a side larger than this are JPEG and not PNG, but for differences."""

@@ -6,7 +6,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from faultline.report import page
-from faultline.studies.examples.pictures import SIDE
+from faultline.studies.examples import SIDE
 
 SHOWN = 84
 """Length of the longer side of a picture on the page, at most (CSS pixels)."""

@@ -187,6 +187,23 @@ def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
     assert browser.run("document.querySelectorAll('figure .tools').length") == 2
 
 
+def test_figures_near_the_screen_are_unpacked_first(browser, tmp_path):
+    drawn = Figure(figsize=(8, 8))
+    figures = [page.figure(drawn, name=f"{i}", alt=f"{i}", caption="", read="") for i in range(200)]
+    blocks = [page.block("", figures=[figure]) for figure in figures]
+    sections = [page.section("one", "One", blocks=blocks)]
+    shown = {"title": "", "what": "", "findings": [], "config": "", "seeds": "", "tables": []}
+    html = filled(sections=packed(sections, plain=0), versions={}, **shown, **LOOK)
+    noted = "(window.order ??= []).push(box.parentElement.id); delete box.dataset.packed;"
+    html = html.replace("delete box.dataset.packed;", noted).replace("\nequipFigures();", "")
+    path = tmp_path / "near.html"
+    path.write_text(html, encoding="utf-8")
+    browser.open(path, width=1400)
+    browser.run("location.hash = '#figure-190'; equipFigures()")
+    order = browser.run("order")
+    assert len(order) == 200 and order.index("figure-190") < 190
+
+
 def test_the_dark_page_is_dark_and_its_figures_lie_on_light(browser, path):
     browser.open(path, width=1400, dark=True)
     colour = "getComputedStyle(document.querySelector('{}')).backgroundColor"

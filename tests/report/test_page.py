@@ -151,6 +151,15 @@ def test_what_is_long_is_there_to_be_opened():
     assert folded == [("In full", "Because."), ("How it is measured", "In detail.")]
 
 
+def test_many_findings_are_there_to_be_opened():
+    one = section("s", "S") | {"findings": [(f"Run {i}", "Yes.") for i in range(7)]}
+    few = section("t", "T") | {"findings": one["findings"][:6]}
+    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
+    made = filled(sections=[one, few], **shown, **LOOK)
+    assert made.count("<summary>What was found, in 7 parts</summary>") == 1
+    assert made.count("What was found") == 1 and made.count("<strong>Run") == 13
+
+
 def test_a_cell_links_to_a_section_or_to_another_page():
     links = [cell("1", link=link)["link"] for link in ("", "checks", "../a/b.html")]
     assert links == ["", "#checks", "../a/b.html"]

@@ -13,7 +13,7 @@ from faultline.report import canvas
 MAX_ROWS = 400
 """Of one table of a page."""
 
-PAGE_ROWS = 5000
+PAGE_ROWS = 4000
 """Of all tables of a page; a row takes about 200 bytes."""
 
 

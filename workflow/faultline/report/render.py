@@ -38,8 +38,10 @@ GLANCE = "glance"
 """The section that is the first screen."""
 
 
-PLAIN_BYTES = 500_000
-"""Of figures that a page holds as they are."""
+PLAIN_BYTES = 1_000_000
+"""Of figures that a page holds as they are; where they are more, the first LARGE_BYTES."""
+
+LARGE_BYTES = 150_000
 
 
 def load_look(template: Path | str) -> dict:
@@ -173,17 +175,19 @@ def _read_once(blocks: list[dict]) -> list[dict]:
 
 
 def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
-    """Sections whose figures, from the one on that goes beyond `plain` bytes, are compressed: a
-    page of a large grid would be tens of megabytes. A script unpacks them."""
-    for section in sections:
-        for block in section["blocks"]:
-            for figure in block["figures"]:
-                plain -= len(figure["svg"])
-                height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure["svg"])
-                if plain < 0 and height:
-                    small = zlib.compress(figure["svg"].encode(), 9)
-                    figure["packed"] = base64.b64encode(small).decode()
-                    figure["height"] = height[1] + (height[2] or "px")
+    """Sections whose figures, where they have more than `plain` bytes, are compressed from the one
+    on that goes beyond LARGE_BYTES: a page of a large grid would be tens of megabytes. A script
+    unpacks them."""
+    figures = [f for section in sections for block in section["blocks"] for f in block["figures"]]
+    if sum(len(figure["svg"]) for figure in figures) > plain:
+        left = min(plain, LARGE_BYTES)
+        for figure in figures:
+            left -= len(figure["svg"])
+            height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure["svg"])
+            if left < 0 and height:
+                small = zlib.compress(figure["svg"].encode(), 9)
+                figure["packed"] = base64.b64encode(small).decode()
+                figure["height"] = height[1] + (height[2] or "px")
     return sections
 
 

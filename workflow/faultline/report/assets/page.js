@@ -191,11 +191,19 @@ const unpack = async (box) => {
   delete box.dataset.packed;
 };
 
-// Packed ones one after the other, so that the page is there at once.
+// Packed ones one after the other, so that the page is there at once, those near the screen first.
 const equipFigures = async () => {
   for (const figure of document.querySelectorAll("figure[id]:not(:has([data-packed]))")) equipFigure(figure);
-  for (const box of document.querySelectorAll("[data-packed]")) {
+  const near = new Set();
+  const watch = new IntersectionObserver(
+    (entries) => entries.forEach(({ target, isIntersecting }) => near[isIntersecting ? "add" : "delete"](target)),
+    { rootMargin: "50%" },
+  );
+  document.querySelectorAll("[data-packed]").forEach((box) => watch.observe(box));
+  const next = () => [...near].find((box) => box.dataset.packed) ?? document.querySelector("[data-packed]");
+  for (let box; (box = next()); ) {
     await new Promise((resolve) => setTimeout(resolve));
+    watch.unobserve(box);
     await unpack(box);
     equipFigure(box.parentElement);
   }

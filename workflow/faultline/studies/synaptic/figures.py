@@ -112,7 +112,7 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
     first; mean over seeds and, as a band, their range. At most `most` layers, from the first on."""
     table = last_epoch(curves)
     names = layer_order(table)[:most]
-    images = list(dict.fromkeys(table["images"]))
+    images, filters = (list(dict.fromkeys(table[column])) for column in ("images", "filter"))
     styles = dict(zip(images, ["-", *ATTACK_LINES * len(images)], strict=False))
     columns = min(len(names), 4 if len(names) <= 12 else 6)
     rows = -(-len(names) // columns)
@@ -136,7 +136,7 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
         layer = names[index]
         for image_set in images:
             ax.axhline(base[layer, image_set], color=GREY, lw=0.7, ls=(0, (1, 2)))
-            for name in dict.fromkeys(table["filter"]):
+            for name in filters:
                 line = lines.loc[(layer, name, image_set)]
                 colour = FILTER_COLOURS.get(name, GREY)
                 x = line["normalised"]
@@ -161,8 +161,7 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
         else:
             ax.set_xlabel("threshold (normalised)", fontsize=8)
     handles = [
-        Line2D([], [], color=FILTER_COLOURS.get(name, GREY), lw=2, label=name)
-        for name in dict.fromkeys(table["filter"])
+        Line2D([], [], color=FILTER_COLOURS.get(name, GREY), lw=2, label=name) for name in filters
     ]
     handles += [
         Line2D([], [], color="#1f2937", lw=1.2, ls=styles[i], label=i, dash_capstyle="butt")

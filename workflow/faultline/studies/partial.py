@@ -1,5 +1,6 @@
 """The report of a run that failed in part: what there is, what is missing, and why."""
 
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ TABULATE = "tabulate_"
 
 def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | None:
     """Write the report of what the finished jobs made, to `path`, and return that; None where no
-    report was asked for. jobs: Snakemake's, all of the run; unfinished: those that should have run
+    report was asked for or none can be made. jobs: Snakemake's, all of the run; unfinished: those that should have run
     and did not, the failed ones among them."""
     jobs = list(jobs)
     page = next((job for job in jobs if job.rule.name == "report"), None)
@@ -50,14 +51,18 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
                 f"Its tables could not be made of what there is ({type(error).__name__}: {error})."
             )
             notes.append((f"Missing: {study}", why))
-    html = report(
-        found,
-        config=page.params.config,
-        versions=versions(),
-        **load_look(page.input.template),
-        notes=[*notes, *page.params.notes],
-        failed=True,
-    )
+    try:
+        html = report(
+            found,
+            config=page.params.config,
+            versions=versions(),
+            **load_look(page.input.template),
+            notes=[*notes, *page.params.notes],
+            failed=True,
+        )
+    except Exception as error:  # it must not hide why the jobs failed
+        print(f"no {path}: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
     save_text(html, path)
     return path
 

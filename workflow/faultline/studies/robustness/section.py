@@ -143,6 +143,8 @@ def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.
     robust, changes = tables["robustness"], tables["robustness_differences"]
     if not len(robust) or not _compared(robust):
         return
+    if not len(changes):  # no training is regularised
+        changes = robust.iloc[:0].assign(base="", q_value=0.0, floor=False)
     known, unknown = weakest_first(config["attacks"])
     rank = [*known, *unknown, *worst_cases(config["attacks"])].index
     robust, changes = (

@@ -73,6 +73,10 @@ def test_what_rests_on_a_table_that_is_there_in_part_is_made_of_that(tmp_path):
     assert "mine.py: TypeError" in said and "Missing:" not in said
     assert 'id="trainings"' in said and "under fgsm" in said and "under mine" not in said
     assert "be it that their jobs failed" in said
+    copy.edit("config.yaml", "  mine: {method: mine.py:attack, eps: 0.1}\n", "")
+    copy.run("--cores", "2")
+    said = (copy.folder / "results/report.html").read_text(encoding="utf-8")
+    assert 'id="trainings"' in said and "their jobs failed" not in said
 
 
 LONG = """

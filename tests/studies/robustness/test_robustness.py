@@ -261,6 +261,15 @@ def test_a_page_of_trainings_has_every_section_once(config):
     assert "trained in 17 ways (checkpoint at epoch 25)" in made
 
 
+def test_trainings_of_which_none_is_regularised(config):
+    """Then there is no table of differences, and of it not even columns."""
+    tables = make_tables(config) | {"robustness_differences": pd.DataFrame()}
+    (block,) = section(tables, config)["blocks"]
+    assert len(block["figures"]) == 2
+    headings = [heading for heading, _ in findings(tables, config)]
+    assert headings and not any("Regularising" in heading for heading in headings)
+
+
 def test_findings_name_who_is_better_beyond_chance(config):
     strong, weak, repeated = [text for _, text in findings(make_tables(config), config)]
     for text in (strong, weak):

@@ -24,8 +24,8 @@ TABULATE = "tabulate_"
 
 def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | None:
     """Write the report of what the finished jobs made, to `path`, and return that; None where no
-    report was asked for or none can be made. jobs: Snakemake's, all of the run; unfinished: those that should have run
-    and did not, the failed ones among them."""
+    report was asked for or none can be made. jobs: Snakemake's, all of the run; unfinished: those
+    that should have run and did not, the failed ones among them."""
     jobs = list(jobs)
     page = next((job for job in jobs if job.rule.name == "report"), None)
     if page is None:

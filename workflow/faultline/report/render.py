@@ -150,6 +150,7 @@ def filled(
         styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
         sections=sections,
+        large=any(f["packed"] for s in sections for b in s["blocks"] for f in b["figures"]),
         verdict=verdict,
         findings=_whole(findings),
         notes=_whole(notes),

@@ -150,7 +150,7 @@ def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
             cells["under the worst attack"] = _changed_cell(
                 last[last["images"] == worst], worst, level=level
             )
-        for unit in between.UNITS:
+        for unit in dict.fromkeys(tables["classes"]["unit"]):  # that both runs classified
             found = _headline(page.of(tables[unit], last))
             found = found[found["epoch"] == last["epoch"].max()] if len(found) else found
             sure = (found["decided_first"] & found["decided_second"]).sum() if len(found) else 0

@@ -66,20 +66,19 @@ def repeated(table: pd.DataFrame, config: dict, rng: np.random.Generator) -> pd.
         ]
         table = pd.concat(steps).sort_values("normalised", kind="stable", ignore_index=True)
     several = {"dataset": [*config["datasets"]]}
-    if "picture" not in table:  # of one checkpoint in any run
+    pictures = "picture" in table  # of one checkpoint in any run
+    if not pictures:
         several |= {"seed": config["seeds"], "epoch": config["trainings"]["adam"]["epochs"]}
     for column, values in several.items():
         if column in table:
             there = table[column].notna()
             parts = [table.assign(**{column: table[column].where(~there, v)}) for v in values]
             table = pd.concat(parts, ignore_index=True)
-    return made_up(table, rng)
+    return table if pictures else made_up(table, rng)
 
 
 def made_up(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """A table with other numbers, as so little training leaves most networks at chance."""
-    if "picture" in table:
-        return table
     noise = rng.normal(scale=0.15, size=len(table))
     for noisy in {*NOISY} & {*table.columns}:
         table[noisy] = table[noisy].astype(float).fillna(0) + noise

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium h
 
 LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 
+BARE = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
+
 PRINTED = 1032  # A4 across less its margins, in CSS pixels
 
 TABLE = "document.querySelector('#classes table')"
@@ -173,9 +175,8 @@ def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
         page.figure(Figure(), name=name, alt=f"<{name}>", caption="", read="") for name in "ab"
     ]
     sections = [page.section("one", "One", intro="", blocks=[page.block("", figures=figures)])]
-    shown = {"title": "", "what": "", "findings": [], "config": "", "seeds": "", "tables": []}
     plain = len(figures[0]["svg"])
-    html = filled(sections=packed(sections, plain=plain), versions={}, **shown, **LOOK)
+    html = filled(sections=packed(sections, plain=plain), **BARE, **LOOK)
     path = tmp_path / "packed.html"
     path.write_text(html, encoding="utf-8")
     assert html.count('<svg role="img"') == 1 and html.count("data-packed=") == 1
@@ -192,8 +193,7 @@ def test_figures_near_the_screen_are_unpacked_first(browser, tmp_path):
     figures = [page.figure(drawn, name=f"{i}", alt=f"{i}", caption="", read="") for i in range(200)]
     blocks = [page.block("", figures=[figure]) for figure in figures]
     sections = [page.section("one", "One", blocks=blocks)]
-    shown = {"title": "", "what": "", "findings": [], "config": "", "seeds": "", "tables": []}
-    html = filled(sections=packed(sections, plain=0), versions={}, **shown, **LOOK)
+    html = filled(sections=packed(sections, plain=0), **BARE, **LOOK)
     noted = "(window.order ??= []).push(box.parentElement.id); delete box.dataset.packed;"
     html = html.replace("delete box.dataset.packed;", noted).replace("\nequipFigures();", "")
     path = tmp_path / "near.html"

@@ -127,6 +127,12 @@ def test_marks_of_every_figure_tell_their_numbers(page):
             assert any(re.search(r"\d.*n = \d", text) for text in told), name
 
 
+def bare(*sections) -> str:
+    """A page of these and nothing else."""
+    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
+    return filled(sections=[*sections], **shown, **LOOK)
+
+
 def test_how_figures_are_read_is_said_once_a_section():
     def drawn(name, read):
         return drawn_figure(Figure(), name=name, alt=name, caption="", read=read)
@@ -136,8 +142,7 @@ def test_how_figures_are_read_is_said_once_a_section():
     other = block("", figures=[drawn("d", "One.")])
     sections = [section("s", "S", blocks=blocks)]
     sections += [section("t", "T", blocks=[other])]
-    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
-    made = filled(sections=sections, **shown, **LOOK)
+    made = bare(*sections)
     assert [made.count(read) for read in ("One.", "Two.")] == [2, 1]
     assert made.count('<a href="#figure-a">as above</a>') == 1
 
@@ -145,8 +150,7 @@ def test_how_figures_are_read_is_said_once_a_section():
 def test_what_is_long_is_there_to_be_opened():
     one = section("s", "S", intro="Asked.", method="In detail.")
     one["findings"] = [("Short", "Yes."), ("Long", "No.", "Because.")]
-    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
-    made = filled(sections=[one], **shown, **LOOK)
+    made = bare(one)
     folded = re.findall(r"<details><summary>(.*?)</summary><p>(.*?)</p>", made)
     assert folded == [("In full", "Because."), ("How it is measured", "In detail.")]
 
@@ -154,8 +158,7 @@ def test_what_is_long_is_there_to_be_opened():
 def test_many_findings_are_there_to_be_opened():
     one = section("s", "S") | {"findings": [(f"Run {i}", "Yes.") for i in range(7)]}
     few = section("t", "T") | {"findings": one["findings"][:6]}
-    shown = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versions": {}}
-    made = filled(sections=[one, few], **shown, **LOOK)
+    made = bare(one, few)
     assert made.count("<summary>What was found, in 7 parts</summary>") == 1
     assert made.count("What was found") == 1 and made.count("<strong>Run") == 13
 

@@ -134,8 +134,13 @@ def shortened(name: str, length: int) -> str:
     return name if len(name) <= length else "…" + name[-(length - 1) :]
 
 
+def text_width(text: str) -> float:
+    """Of a label, about, in inches."""
+    return 0.071 * len(text)
+
+
 def label_width(names: Sequence[str]) -> float:
-    return 0.3 + 0.071 * max(len(str(name)) for name in names)
+    return 0.3 + max(text_width(str(name)) for name in names)
 
 
 def cell_width(count: int, names: Sequence[str], *, gap: float, widest: float) -> float:

@@ -17,6 +17,7 @@ from faultline.report.canvas import (
     last_epoch,
     legend,
     styled,
+    text_width,
     tips,
 )
 from faultline.report.page import interval, percent, points, small
@@ -107,13 +108,13 @@ def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -
         return "Nothing to compare."
     said = []
     for images, part in rows.groupby("images", sort=False):
-        row, ends, verdict = told(part, level=level)
+        row, ends, judged = told(part, level=level)
         where = "clean" if images == "clean" else f"under {images}"
         if not row["accuracy"] and not row["reference_accuracy"]:
             said.append(f"{where}, both at 0")
         else:
             by = f"{points(row['difference'])} points {interval(*ends)}"
-            said.append(f"{where}, {by}, {verdict}")
+            said.append(f"{where}, {by}, {judged}")
     seeds = page.count(range(int(rows["seeds"].max())), "seed")
     return f"Against {reference}, {seeds}: {'; '.join(said)}."
 
@@ -243,7 +244,7 @@ def policy_comparison(
         ax.tick_params(axis="y", length=0, labelleft=index % columns == 0)
         ax.grid(axis="x", lw=0.5)
         ax.set_title("clean" if images[index] == "clean" else f"adversarial, {images[index]}")
-        ax.set_xlabel(label if width > 0.071 * len(label) else f"less {reference} (points)")
+        ax.set_xlabel(label if width > text_width(label) else f"less {reference} (points)")
     handles = [
         Line2D([], [], marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1, label="seed"),
         Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),

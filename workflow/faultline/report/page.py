@@ -99,6 +99,19 @@ def table(
     return cut(made, MAX_ROWS)
 
 
+def verdict(rows: list[dict], *, read: str) -> dict:
+    """The table of a first screen. rows: heading -> a value or a `cell`, all with the same
+    headings; read: how to read it, to be opened."""
+    return {
+        "title": "verdict",
+        "columns": [*rows[0]],
+        "rows": [[*row.values()] for row in rows],
+        "note": "",
+        "read": read,
+        "cards": True,
+    }
+
+
 def cut(table: dict, most: int) -> dict:
     """A table of a page, of at most so many rows; it says what it lacks."""
     table["rows"] = table["rows"][:most]

@@ -82,14 +82,8 @@ def verdict(tables: dict, config: dict) -> dict | None:
         heading for heading in rows[0] if any(row[heading] not in ("", NOT_RUN) for row in rows)
     ]
     texts = [text for word, text in NOTES.items() if any(word in heading for heading in columns)]
-    return {
-        "title": "verdict",
-        "columns": columns,
-        "rows": [[row[heading] for heading in columns] for row in rows],
-        "note": "",
-        "read": " ".join(texts),
-        "cards": True,
-    }
+    rows = [{heading: row[heading] for heading in columns} for row in rows]
+    return page.verdict(rows, read=" ".join(texts))
 
 
 def _given(training: dict) -> str:

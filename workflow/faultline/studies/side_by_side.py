@@ -90,9 +90,10 @@ def compared_page(
     """The page as HTML; tables: of `compared_tables`; folder: where they lie; template, parts: see
     `report.render.filled`."""
     names = names_of(first, second)
+    accuracies = [*_accuracy_findings(tables["differences"], first)]
     verdict = _verdict(tables, level=1 - first.config["scores"]["confidence"])
     made = [
-        _accuracy(tables, first, second, names),
+        _accuracy(tables, first, second, names) | {"findings": _in_full(accuracies)},
         _classes(tables, names),
         _config(tables["config"], names),
         _costs(tables["costs"], names),
@@ -108,12 +109,7 @@ def compared_page(
         "matched by data set, network, training, seed and epoch, and judged under attacks of the "
         "same name and eps.",
         verdict=verdict,
-        findings=[
-            *_config_findings(tables["config"]),
-            *(() if verdict else _accuracy_findings(tables["differences"], first)),
-            *_class_findings(tables["classes"]),
-            *_other_findings(tables, names),
-        ],
+        findings=_findings(tables, names, () if verdict else accuracies),
         sections=[section for section in made if section["blocks"]],
         config=yaml.safe_dump(configs, sort_keys=False),
         seeds=page.listed(seeds),
@@ -124,12 +120,8 @@ def compared_page(
 
 def in_words(first: Finished, second: Finished, tables: dict[str, pd.DataFrame]) -> str:
     """What the top of the page says, for a terminal."""
-    found = [
-        *_config_findings(tables["config"]),
-        *_accuracy_findings(tables["differences"], first),
-        *_class_findings(tables["classes"]),
-        *_other_findings(tables, names_of(first, second)),
-    ]
+    accuracies = _accuracy_findings(tables["differences"], first)
+    found = _findings(tables, names_of(first, second), accuracies)
     return "\n".join(f"{heading}: {text}" for heading, text in found)
 
 
@@ -157,20 +149,16 @@ def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
             cells[f"classes of {unit} that changed"] = page.cell(
                 str(len(found)), small=f"{sure} decided in both", link="classes"
             )
-        rows.append([*cells.values()])
+        rows.append(cells)
     if not rows or len(rows) > MAX_TRAININGS:
         return None
-    return {
-        "title": "verdict",
-        "columns": [*cells],
-        "rows": rows,
-        "note": "",
-        "read": "Accuracy of the second run less the first, in points, mean over seeds, with the "
+    return page.verdict(
+        rows,
+        read="Accuracy of the second run less the first, in points, mean over seeds, with the "
         "interval over seeds, of one seed over images; better and worse only where the corrected "
         "q-value tells the runs apart. Worst: the attack at its eps that leaves the first run "
         "least. A class that was not decided in both runs may have changed by chance.",
-        "cards": True,
-    }
+    )
 
 
 def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> dict | str:
@@ -189,21 +177,11 @@ def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> dict 
     )
 
 
-def _config_findings(config: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    yield "Config", _config_words(config)
-
-
-def _accuracy_findings(rows: pd.DataFrame, first: Finished) -> Iterator[tuple[str, str]]:
-    trainings = [*page.runs(rows)]
-    for name, part in trainings if len(trainings) <= MAX_TRAININGS else ():
-        yield f"Accuracy, {name}", _accuracy_words(canvas.last_epoch(part), first)
-    if len(trainings) > MAX_TRAININGS:
-        yield "Accuracy", f"That of {len(trainings)} trainings is in the figures below."
-    if not len(rows):
-        yield "Accuracy", "There is nothing to compare: no checkpoint is in both runs."
-
-
-def _class_findings(counts: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _findings(tables: dict, names: tuple[str, str], accuracies) -> Iterator[tuple[str, str]]:
+    """All that is found; accuracies: of `_accuracy_findings`, or none."""
+    yield "Config", _config_words(tables["config"])
+    yield from accuracies
+    counts = tables["classes"]
     for unit, part in counts.groupby("unit", sort=False):
         moved = part[part[FIRST] != part[SECOND]]
         yield (
@@ -213,9 +191,6 @@ def _class_findings(counts: pd.DataFrame) -> Iterator[tuple[str, str]]:
         )
     if not len(counts):
         yield "Classes", "No layer and no filter was classified in both runs."
-
-
-def _other_findings(tables: dict, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for row in tables["costs"].tail(1).to_dict("records"):
         spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
         if not np.isnan(spent).any():
@@ -227,6 +202,21 @@ def _other_findings(tables: dict, names: tuple[str, str]) -> Iterator[tuple[str,
             yield "Costs", text
     if len(tables["only_in_one"]):
         yield "Only in one run", _alone_words(tables["only_in_one"], names)
+
+
+def _in_full(findings: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Findings that are there to be opened."""
+    return [(heading, "", text) for heading, text in findings]
+
+
+def _accuracy_findings(rows: pd.DataFrame, first: Finished) -> Iterator[tuple[str, str]]:
+    trainings = [*page.runs(rows)]
+    for name, part in trainings if len(trainings) <= MAX_TRAININGS else ():
+        yield f"Accuracy, {name}", _accuracy_words(canvas.last_epoch(part), first)
+    if len(trainings) > MAX_TRAININGS:
+        yield "Accuracy", f"That of {len(trainings)} trainings is in the figures below."
+    if not len(rows):
+        yield "Accuracy", "There is nothing to compare: no checkpoint is in both runs."
 
 
 def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
@@ -298,7 +288,7 @@ def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str])
                 tables=_tables(rows[rows["dataset"] == dataset], names),
             )
         )
-    section = page.section(
+    return page.section(
         "accuracy",
         "Accuracies",
         intro=f"Test accuracy of {names[1]} set against {names[0]}, clean and under each attack at "
@@ -308,8 +298,6 @@ def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str])
         "corrected (Benjamini-Hochberg) for all comparisons of a kind on this page.",
         blocks=blocks,
     )
-    in_full = [(heading, "", text) for heading, text in _accuracy_findings(rows, first)]
-    return section | {"findings": in_full}
 
 
 def _drawn(part: pd.DataFrame) -> tuple[pd.DataFrame, bool]:

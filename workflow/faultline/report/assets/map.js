@@ -89,12 +89,10 @@ const equipMap = (map) => {
       copy.setAttribute("y", box.y - parts.y + 24);
       return new XMLSerializer().serializeToString(copy);
     });
-    const head = document.createElement("b");
-    head.textContent = map.querySelector(".shown").textContent;
     return `<svg xmlns="http://www.w3.org/2000/svg" class="faultmap" width="${parts.width}" ` +
       `height="${parts.height + 24}" font-family="sans-serif" style="${map.getAttribute("style")};color:#1f2937;` +
       `background:#fff;--paper:#fff"><style>${rules.join("\n").replaceAll("<", "\\3c ")}</style>` +
-      `<text y="14" font-size="12">${head.innerHTML}</text>${inner.join("")}</svg>`;
+      `<text y="14" font-size="12">${escaped(map.querySelector(".shown").textContent)}</text>${inner.join("")}</svg>`;
   };
   const chosen = [...data.chosen];
   const bar = document.createElement("div");

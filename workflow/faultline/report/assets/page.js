@@ -8,6 +8,8 @@ const make = (tag, properties = {}, ...children) => {
   return element;
 };
 
+const escaped = (words) => make("b", { textContent: words }).innerHTML;
+
 const tools = (...children) => make("div", { className: "tools" }, ...children);
 
 const save = (name, blob) => {
@@ -103,7 +105,6 @@ const asText = (svg) => {
 // Pictures in a table, as they stand.
 const picturesAsText = (table) => {
   const all = table.getBoundingClientRect();
-  const safe = (words) => words.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
   const parts = [...table.querySelectorAll("img")].map((image) => {
     const box = image.getBoundingClientRect();
     return `<image href="${image.src}" x="${box.x - all.x}" y="${box.y - all.y}" width="${box.width}" ` +
@@ -125,7 +126,7 @@ const picturesAsText = (table) => {
     }
   }
   const inner = parts.map((part) =>
-    part.words ? `<text x="${part.x}" y="${part.y}" font-weight="${part.bold}">${safe(part.words)}</text>` : part);
+    part.words ? `<text x="${part.x}" y="${part.y}" font-weight="${part.bold}">${escaped(part.words)}</text>` : part);
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${all.width}" height="${all.height}" font-size="12.5" ` +
     `font-family="sans-serif" style="background: #fdfdfc">${inner.join("")}</svg>`;
 };

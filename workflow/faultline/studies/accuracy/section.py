@@ -92,8 +92,6 @@ def warnings(tables: dict, config: dict) -> dict:
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
-    if not len(checks):
-        return "No self-check was made."
     warnings = (checks["status"] == "warning").sum()
     if not warnings:
         return f"All {len(checks)} checks of the attacks passed."

@@ -27,7 +27,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
-from faultline.run import console, coverage, kept, lock, made, stopping, warm
+from faultline.run import began, console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
 from faultline.run.places import check_results
 from faultline.run.plan import (
@@ -69,13 +69,17 @@ text = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"
 # The safe loader in C, where there is one: it takes a tenth of the time.
 schema = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 given = dict(workflow.config_settings.config) if ALONE else {}
+# A job's own Snakemake goes by the run that it is of.
+OF_A_RUN = not MAIN and (began.resume(workflow.configfiles) or began.SOURCES in os.environ)
 try:
     update_config(config, from_command_line(given, schema, schema))
+    GIVEN = config
     config = resolve(config, schema, alone=ALONE)
     check_results(config["results"])
     PLAN = Plan(config)
     CLASSES = PLAN.classes
-    os.environ[kept.SOURCES] = kept.sources(config)
+    if not OF_A_RUN:
+        os.environ[began.SOURCES] = began.sources(config)
 except UserError as error:
     files = [str(file) for file in workflow.configfiles] or ["config"]
     origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
@@ -143,6 +147,9 @@ onstart:
     if ALONE and MAIN:
         try:
             lock.take(RESULTS)
+            began.begin(workflow, GIVEN, RESULTS)
+            if any(REPORT in job.output for job in workflow.dag.jobs):
+                made.list_files(workflow.dag, RESULTS)
         except UserError as error:
             sys.exit(f"error: {error}")
         # Snakemake has put a handler of its own in place.
@@ -310,4 +317,4 @@ def end_run(report):
         )
         save_text(page, f"{RESULTS}/run.html")
     if CONSOLE:
-        print(CONSOLE.end(report=report), file=sys.stderr)
+        print(CONSOLE.end(report=report, earlier=len(made.earlier(RESULTS))), file=sys.stderr)

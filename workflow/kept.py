@@ -1,38 +1,54 @@
-"""What is kept of finished work, rule by rule, and what of it may go.
+"""What is kept of finished work, rule by rule, and what of it may go; and which files in the
+results are of earlier runs, not of the last one.
 
-python workflow/kept.py [FOLDER] [--remove]
+python workflow/kept.py [FOLDER] [--remove] [--earlier]
 """
 
 import argparse
 from datetime import datetime
 from pathlib import Path
 
-from faultline.run import kept
+from faultline.base.errors import some
+from faultline.run import kept, made
 
-parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
 parser.add_argument(
     "folder", nargs="?", default="results", help="the results (by default results), or keep.folder"
 )
 parser.add_argument(
     "--remove", action="store_true", help="remove what may go: it shares no bytes with the results"
 )
+parser.add_argument(
+    "--earlier", action="store_true", help="print each file of earlier runs, one a line, alone"
+)
 given = parser.parse_args()
-folder = Path(given.folder)
-folder = folder / ".kept" if (folder / ".kept").is_dir() else folder
+results = Path(given.folder)
+earlier = made.earlier(results)
+if given.earlier:
+    print(*earlier, sep="\n", end="\n" * bool(earlier))
+    raise SystemExit
+folder = results / ".kept" if (results / ".kept").is_dir() else results
 found = list(kept.entries(folder))
-if not found:
+if not found and not earlier:
     raise SystemExit(f"{folder}: nothing is kept there; name the results, or keep.folder")
 
-row = "{:<24}{:>8}{:>12}{:>12}  {}".format
-print(row("rule", "jobs", "MB", "may go, MB", "last used"))
-for rule in sorted({entry.path.parent.name for entry in found}):
-    of_rule = [entry for entry in found if entry.path.parent.name == rule]
-    sizes = [
-        f"{sum(sizes) / 1e6:.1f}"
-        for sizes in zip(*((e.size, e.alone) for e in of_rule), strict=True)
-    ]
-    last = datetime.fromtimestamp(max(entry.used for entry in of_rule))
-    print(row(rule, len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
+if found:
+    row = "{:<24}{:>8}{:>12}{:>12}  {}".format
+    print(row("rule", "jobs", "MB", "may go, MB", "last used"))
+    for rule in sorted({entry.path.parent.name for entry in found}):
+        of_rule = [entry for entry in found if entry.path.parent.name == rule]
+        sizes = [
+            f"{sum(sizes) / 1e6:.1f}"
+            for sizes in zip(*((e.size, e.alone) for e in of_rule), strict=True)
+        ]
+        last = datetime.fromtimestamp(max(entry.used for entry in of_rule))
+        print(row(rule, len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
 if given.remove:
     gone = kept.trim(folder, 0)
     print(f"removed: {len(gone)} jobs, {sum(entry.alone for entry in gone) / 1e6:.1f} MB")
+if earlier:
+    size = sum(file.stat().st_size for file in earlier) / 1e6
+    print(
+        f"{len(earlier)} files ({size:.1f} MB) are of earlier runs, not of the last one (--earlier"
+    )
+    print(f"--earlier), in {some(sorted({str(file.parent) for file in earlier}), 5)}")

@@ -86,10 +86,12 @@ def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):
         f"    log: {log}",
     ]
     run.now = 61.0
-    assert run.console.end(report="report.partial.html").splitlines() == [
+    assert run.console.end(report="report.partial.html", earlier=2).splitlines() == [
         "2 of 3 jobs failed:",
         "    2 with error: data.pt: cannot be read",
         "report: report.partial.html",
+        "2 files in the results are of earlier runs, not of this one: python workflow/kept.py "
+        "names them",
         "took 1 min 1 s",
     ]
 

@@ -17,7 +17,7 @@ from support import ROOT, ran
 from faultline.base.files import load_table
 from faultline.run import kept
 from faultline.run.job import job
-from faultline.run.kept import SOURCES, Kept, entries, sources, trim
+from faultline.run.kept import Kept, entries, trim
 
 OWN = "def make():\n    return {}\n"
 BYTES = {"checkpoint.pt": b"weights" * 1000, "history.tsv": b"epoch\n1\n"}
@@ -68,7 +68,6 @@ def folder(tmp_path, monkeypatch):
     Path("results/digits/data.pt").write_bytes(b"data")
     Path("given.pt").write_bytes(b"given")
     Path("own.py").write_text(OWN)
-    monkeypatch.setenv(SOURCES, sources(described().config))
     yield tmp_path
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -120,14 +119,12 @@ def test_what_comes_from_other_things_is_not_found(change):
     ("file", "content"),
     [("given.pt", "others"), ("results/digits/data.pt", "others"), ("own.py", OWN + "x = 1\n")],
 )
-def test_a_file_with_other_content(file, content, monkeypatch):
+def test_a_file_with_other_content(file, content):
     assert done().found is None
     before = Path(file).read_text()
     Path(file).write_text(content)
-    monkeypatch.setenv(SOURCES, sources(described().config))  # the next run
     assert done().found is None
     Path(file).write_text(before)
-    monkeypatch.setenv(SOURCES, sources(described().config))
     assert done().found
     assert len([*entries(Path("results/.kept"))]) == 2
 
@@ -157,21 +154,6 @@ def test_times_comments_and_where_the_results_lie_do_not_count(folder, monkeypat
     assert done(**moved).found
     Path("given.pt").rename("moved.pt")
     assert done(**moved | {"input_": moved["input_"] | {"weights": ["moved.pt"]}}).found
-
-
-@pytest.mark.parametrize("what", ["given.pt", "own.py", "the library"])
-def test_what_changes_while_the_work_goes_on_is_not_kept(what, monkeypatch, capsys):
-    """Its outputs may come of either."""
-    if what == "the library":
-        monkeypatch.setenv(SOURCES, "as it was")
-    store = Kept(snakemake := described())
-    write(snakemake)
-    if what != "the library":
-        os.utime(what)
-        Path(what).write_text(Path(what).read_text() + "\n_ = 1\n")
-    store.put(Path(snakemake.log[0]))
-    assert "not kept: the code or an input was changed" in capsys.readouterr().out
-    assert not [*entries(Path("results/.kept"))]
 
 
 def entry_of_one() -> Path:

@@ -38,7 +38,7 @@ class _Module:
         self.path, self.package = path, package
         self.imports: dict[str, _Target] = {}
         self.named: list[_Target] = []  # by `import faultline.x`, as faultline.x
-        self.tree, imports = _parsed(_source(path))
+        self.tree, imports = _parsed(source(path))
         for node in imports:
             self._note(node)
         self.definitions: dict[str, list[ast.stmt]] = {}
@@ -154,7 +154,8 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 
 @functools.cache
-def _source(path: Path) -> bytes:
+def source(path: Path) -> bytes:
+    """What a file held when it was first asked for."""
     return path.read_bytes()
 
 
@@ -253,8 +254,8 @@ def remembered(folder: Path, package: Path = PACKAGE) -> Callable[..., str]:
     sources = sorted(set(package.rglob("*.py")) | set(package.parent.glob("*.py")))
     digest = hashlib.sha256(sys.version.encode())
     for path in sources:
-        source = _source(path)
-        digest.update(f"{path.relative_to(package.parent)} {len(source)} ".encode() + source)
+        content = source(path)
+        digest.update(f"{path.relative_to(package.parent)} {len(content)} ".encode() + content)
     key, file, known = digest.hexdigest(), folder / "fingerprints.json", {}
     with suppress(OSError, ValueError, AttributeError):
         known = dict(json.loads(file.read_text(encoding="utf-8")).get(key, {}))

@@ -21,6 +21,10 @@ from faultline.base.fingerprint import PACKAGE, without_docstrings
 NETWORKS: dict[str, dict] = {}
 """The networks of the config's section own_networks, name -> settings, for `registry.build`."""
 
+CODES: dict[str, str] = {}
+"""Function of the user's -> fingerprint of its code when the run began, in a job."""
+_LOADED: set[str] = set()
+
 TORCHVISION = "torchvision"
 
 
@@ -134,7 +138,8 @@ def _module(path: Path):
 
 
 def load(function: str):
-    """The function behind "file.py:function". Raises UserError as `told` does."""
+    """The function behind "file.py:function". Raises UserError as `told` does, and where its code
+    has changed since the run began."""
     path, name = parts(function)
     if not path.is_file():
         raise UserError(f"{path}: no such file; it holds the function {name}")
@@ -143,7 +148,21 @@ def load(function: str):
     if not callable(getattr(module, name, None)):
         there = [n for n, value in vars(module).items() if callable(value)]
         raise UserError(_absent(path, name, there))
+    _LOADED.add(function)
+    check_loaded()
     return getattr(module, name)
+
+
+def check_loaded() -> None:
+    """UserError where the code of a function that was loaded has changed since the run began."""
+    for function in _LOADED & CODES.keys():
+        if code(function) != CODES[function]:
+            raise UserError(changed(f"{parts(function)[0]} or a module beside it"))
+
+
+def changed(file) -> str:
+    """What is said of a file that has changed since the run began."""
+    return f"{file}: changed since the run began; run again, and what comes from it is made anew"
 
 
 @contextmanager

@@ -138,14 +138,20 @@ class Console(logging.Formatter):
         done = f" after {self.done.total()} of {self.total.total()} jobs" if self.total else ""
         return stopping.told(by, done)
 
-    def end(self, *, report: str | None) -> str:
-        """The last lines: what failed and why, where the report is, how long it took."""
+    def end(self, *, report: str | None, earlier: int) -> str:
+        """The last lines: what failed and why, where the report is, how many files of earlier runs
+        lie beside this one's, how long it took."""
         lines = []
         if self.failed:
             lines.append(f"{self.failed.total()} of {self.total.total()} jobs failed:")
             lines += [f"    {count} with {why}" for why, count in self.failed.items()]
         if report:
             lines.append(f"report: {report}")
+        if earlier:
+            lines.append(
+                f"{earlier} files in the results are of earlier runs, not of this one: "
+                "python workflow/kept.py names them"
+            )
         return "\n".join([*lines, f"took {duration(self.clock() - self.began)}"])
 
     def _finished(self, rule: str, of: str, logs: list, start: float) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError
 from faultline.base.files import remove_leftovers, save_text
-from faultline.run import made, stopping
+from faultline.run import began, made, stopping
 from faultline.run.kept import Kept
 from faultline.run.warm import catch, hand_over
 
@@ -34,7 +34,9 @@ def job(snakemake, *, kept=False):
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
     the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
-    records of what was written, and outputs get theirs (see `run.made`). A UserError, a full disk,
+    records of what was written, and outputs get theirs (see `run.made`). Code and files of the
+    user's are those of when the run began (see `run.began`), and no input changes meanwhile, else
+    there are no records. A UserError, a full disk,
     a lack of memory or a signal that stops it ends the job with one line in the log, which
     Snakemake shows because the profile asks for failed logs. It ends at once when Snakemake has
     ended.
@@ -50,6 +52,7 @@ def job(snakemake, *, kept=False):
         redirect_stderr(log),
     ):
         try:
+            began.hold()
             made.forget(snakemake.output)
             records = map(made.beside, snakemake.output)
             for path in (*snakemake.output, *records, *snakemake.log, took):
@@ -60,6 +63,8 @@ def job(snakemake, *, kept=False):
             if not found:
                 hand_over(store.told() if store else None)
                 catch(_stop)
+            began.check_files(snakemake.input)
+            states = {path: made.state(path) for path in snakemake.input}
             inputs = made.checked(snakemake.input, results=made.folder_of(snakemake.config))
             if found:
                 print(found, end="")
@@ -68,6 +73,8 @@ def job(snakemake, *, kept=False):
                 for note in store.notes if store else ():
                     print(note)
                 yield
+                plugins.check_loaded()
+                made.check_unchanged(states)
                 if store:
                     store.put(log_file)
             made.record(snakemake, inputs)

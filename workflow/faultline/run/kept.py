@@ -25,10 +25,7 @@ from typing import NamedTuple
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import atomic, digest
-from faultline.base.fingerprint import PACKAGE
 
-SOURCES = "FAULTLINE_SOURCES"
-"""The environment variable with `sources` of when the workflow was parsed."""
 LOOKED_UP = "FAULTLINE_LOOKED_UP"
 """The environment variable that tells the process that does the work what was not found."""
 
@@ -42,21 +39,6 @@ TRIM_EVERY, DAY = 60, 86400  # seconds
 
 def folder_of(config: dict) -> Path:
     return Path(config["keep"]["folder"] or f"{config['results'].rstrip('/')}/.kept").expanduser()
-
-
-def sources(config: dict) -> str:
-    """Differs where any file of this code, or the code of a function of the user's, was written
-    to in between."""
-    named = [
-        part.get("function", part.get("method"))
-        for key in ("own_networks", "attacks")
-        for part in config[key].values()
-    ]
-    named += [part["function"] for part in config["ablations"].values()]
-    named += config["criteria"]["methods"]
-    own = sorted({name for name in named if plugins.is_users(name)})
-    files = sorted(PACKAGE.parent.rglob("*.py"))
-    return _hash([[str(path), _state(path)] for path in files], [[f, plugins.code(f)] for f in own])
 
 
 def force(config: dict, outputs: Iterable[str]) -> None:
@@ -76,9 +58,9 @@ class Kept:
     def __init__(self, snakemake):
         self.job, self.config = snakemake, snakemake.config
         self.folder = folder_of(self.config)
-        self.found, self.key, self.state, self.notes = None, None, None, []
+        self.found, self.key, self.notes = None, None, []
         if told := os.environ.pop(LOOKED_UP, ""):  # by the process that waits for this one
-            self.key, self.state, self.notes = json.loads(told)
+            self.key, self.notes = json.loads(told)
             return
         try:
             self.found = self._look()
@@ -87,7 +69,7 @@ class Kept:
 
     def told(self) -> dict[str, str]:
         """The environment in which another process does the work and keeps it."""
-        return {LOOKED_UP: json.dumps([self.key, self.state, self.notes])}
+        return {LOOKED_UP: json.dumps([self.key, self.notes])}
 
     def _look(self) -> str | None:
         job = self.job
@@ -95,7 +77,6 @@ class Kept:
         if plugins.is_users(network.get("function")):
             network = network | {"code": plugins.code(network["function"])}
         where = _hash(network, job.params.device, job.threads, _machine(), _gpu(job))
-        self.state = self._state(os.environ.get(SOURCES))
         self.key = self._key(where)
         forced = _mark(self.folder, "forced", job.output[0])
         if forced.exists():
@@ -148,9 +129,6 @@ class Kept:
         if bool(torch and torch.cuda.is_initialized()) != bool(_gpu(self.job)):
             print("not kept: the work was not done where it was expected")
             return
-        if self._state(sources(self.config)) != self.state:
-            print("not kept: the code or an input was changed since the run began")
-            return
         files, temporary = [], self._entry.with_name(_temporary())
         temporary.mkdir(parents=True)
         try:
@@ -172,10 +150,6 @@ class Kept:
         if not mark.exists() or time.time() - mark.stat().st_mtime > TRIM_EVERY:
             mark.touch()
             trim(self.folder, self.config["keep"]["gb"] * 1e9)
-
-    def _state(self, code: str | None) -> str:
-        """Differs where code or inputs were written to in between."""
-        return _hash(code, [_state(Path(path)) for path in self.job.input])
 
     def _key(self, where: str) -> str:
         """The hash of all that the outputs come from."""

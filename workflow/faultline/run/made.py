@@ -9,6 +9,7 @@ torch.
 
 import functools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,9 @@ INPUTS = "what they were made from has changed"
 DOUBTS = {UNKNOWN, DAMAGED, ELSEWHERE, INPUTS}
 """Why a file is made again that is there."""
 
+LIST = "files.tsv"
+"""The list of the files of a run, in its results."""
+
 
 def beside(path) -> Path:
     """Where the record of a file lies."""
@@ -41,7 +45,8 @@ def forget(paths: Iterable) -> None:
 
 def checked(paths: Iterable[str], *, results: str) -> list[list[str]]:
     """Each of some files with its sha256. UserError where one is not what its record says; what has
-    none, as files of the user's, is taken as it is. results: the folder of all."""
+    none, as files of the user's, is taken as it is. results: the folder of the run; what lies
+    elsewhere may be of another run's, from any place in it."""
     return [[_named(path, results), _checked(path, results)] for path in paths]
 
 
@@ -49,17 +54,40 @@ def _checked(path: str, results: str) -> str:
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; run the workflow again")
     told, found = _record(path), digest(path)
-    if told is None or (told.get("file"), told.get("sha256")) == (_named(path, results), found):
+    inside = path.startswith(f"{results}/")
+    here = told and told["file"] == _named(path, results)
+    if told is None or (told and told["sha256"] == found and (here or not inside)):
         return found
     if not told:
         what = f"its record, {beside(path)}, is damaged"
-    elif told["file"] != _named(path, results):
+    elif inside and not here:
         what = f"this is {told['file'].replace(RESULTS, results)}, moved or copied"
     elif (size := Path(path).stat().st_size) != told["bytes"]:
         what = f"{size} bytes, but rule {told['rule']} wrote {told['bytes']}"
     else:
         what = f"not the bytes that rule {told['rule']} wrote"
-    raise UserError(f"{path}: {what}; delete it and run again")
+    remedy = "delete it and run again"
+    if not inside:
+        remedy = f"name a whole copy, or remove {beside(path)} to take it as it is"
+    raise UserError(f"{path}: {what}; {remedy}")
+
+
+def state(path: str) -> list[int] | None:
+    """Changes when a file is written to or replaced; the time of its inode cannot be set back, but
+    tells of links, too, which what a job made gets."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    ours = beside(path).exists()
+    return [found.st_size, found.st_mtime_ns, found.st_ino, *[found.st_ctime_ns] * (not ours)]
+
+
+def check_unchanged(states: dict[str, list[int] | None]) -> None:
+    """UserError where a file is no longer in its state: it may have been read half and half."""
+    for path, before in states.items():
+        if state(path) != before:
+            raise UserError(f"{path}: changed while the job went on; run again")
 
 
 def record(job, inputs: list[list[str]]) -> None:
@@ -76,6 +104,35 @@ def record(job, inputs: list[list[str]]) -> None:
         told = of_file | {"sha256": digest(path)} | common
         # half a record would make its file anew, no worse than none
         save_text(json.dumps(told, indent=1), beside(path), durable=False)
+
+
+def list_files(dag, results: str) -> None:
+    """Write which files belong to a whole run, and what rule each is of, into the results: others
+    may lie there since the config named other epochs, say."""
+    rows = [
+        f"{file.removeprefix(f'{results}/')}\t{job.rule.name}\n"
+        for job in dag.jobs
+        for file in job.output
+    ]
+    save_text("file\trule\n" + "".join(sorted(rows)), f"{results}/{LIST}")
+
+
+def earlier(results) -> list[Path]:
+    """The files that jobs of earlier runs made and the last whole one does not have; none where no
+    list tells."""
+    results = Path(results)
+    try:
+        lines = (results / LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    listed = {results / line.partition("\t")[0] for line in lines[1:]}
+    files = (
+        Path(folder, name.removeprefix(".").removesuffix(".made"))
+        for folder, _, names in os.walk(results)
+        for name in names
+        if name.startswith(".") and name.endswith(".made")
+    )
+    return sorted(file for file in files if file not in listed and file.exists())
 
 
 def folder_of(config: dict) -> str:

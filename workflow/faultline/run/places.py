@@ -19,8 +19,8 @@ FILES = (
 WORKFLOW = PACKAGE.parents[1]
 PARTS = ["benchmarks", "configs", "docs", "envs", "profiles", "rules", "slurm", "tests", "workflow"]
 OURS = (
-    *("logs", "tables", "config.resolved.yaml", "report.html", "report.partial.html", "run.html"),
-    *("compare.html", "runs.html"),
+    *("logs", "tables", "config.resolved.yaml", "files.tsv", "report.html", "report.partial.html"),
+    *("run.html", "compare.html", "runs.html"),
 )
 """What a run, or a comparison of runs, leaves at the top of its folder."""
 

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 from support import TINY, Copy, copy_workflow
 
-NATURE = re.compile(r"(logs|\.kept)/|run\.html$|\.lock$")
+NATURE = re.compile(r"(logs|\.kept|\.run)/|run\.html$|\.lock$")
 """Files of the results that differ by nature: they tell of times, processes and memory."""
 
 

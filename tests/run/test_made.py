@@ -89,8 +89,27 @@ def test_files_exchanged_with_their_records_are_refused(table):
         other.rename(one)
         Path("aside").rename(other)
     assert error_of(checked, table) == (
-        f"{table}: this is results/scores/bands.tsv, moved or copied; delete it and run again"
+        f"{table}: this is results/scores/bands.tsv, moved or copied; run again to make it anew; "
+        "if it is a file of yours, name a whole copy, or remove "
+        "results/scores/.layers.tsv.made to take it as it is"
     )
+
+
+@pytest.mark.parametrize("folder", ["results/other", "others", "../others"])
+def test_what_another_run_made_is_taken_from_its_place(table, folder):
+    """As for weights; nobody is told to delete what the user named."""
+    shutil.copytree("results/scores", f"{folder}/scores")
+    path = f"{folder}/scores/layers.tsv"
+    assert checked(path) == [[path.replace("results/", "{results}/"), made.digest(path)]]
+    Path(path).write_bytes(flipped(TABLE))
+    assert error_of(checked, path) == (
+        f"{path}: not the bytes that rule score wrote; name a whole copy, or remove "
+        f"{made.beside(path)} to take it as it is"
+    )
+    made.beside(path).write_text("{")
+    assert "is damaged" in error_of(checked, path)
+    made.forget([path])
+    assert checked(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null", b'{"file": 1}'])

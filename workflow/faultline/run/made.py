@@ -54,21 +54,26 @@ def _checked(path: str, results: str) -> str:
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; run the workflow again")
     told, found = _record(path), digest(path)
-    inside = path.startswith(f"{results}/")
-    here = told and told["file"] == _named(path, results)
-    if told is None or (told and told["sha256"] == found and (here or not inside)):
+    if told is None:
         return found
+    inside = path.startswith(f"{results}/")
+    place = told.get("file", "").removeprefix(RESULTS)
+    at_home = path.endswith(place)
+    ours = at_home and path.removesuffix(place) == results if told else inside
+    remedy = f"name a whole copy, or remove {beside(path)} to take it as it is"
+    if ours:
+        remedy = "delete it and run again"
     if not told:
         what = f"its record, {beside(path)}, is damaged"
-    elif inside and not here:
-        what = f"this is {told['file'].replace(RESULTS, results)}, moved or copied"
+    elif inside and not at_home:
+        what = f"this is {results}{place}, moved or copied"
+        remedy = f"run again to make it anew; if it is a file of yours, {remedy}"
+    elif told["sha256"] == found:
+        return found
     elif (size := Path(path).stat().st_size) != told["bytes"]:
         what = f"{size} bytes, but rule {told['rule']} wrote {told['bytes']}"
     else:
         what = f"not the bytes that rule {told['rule']} wrote"
-    remedy = "delete it and run again"
-    if not inside:
-        remedy = f"name a whole copy, or remove {beside(path)} to take it as it is"
     raise UserError(f"{path}: {what}; {remedy}")
 
 
@@ -119,20 +124,21 @@ def list_files(dag, results: str) -> None:
 
 def earlier(results) -> list[Path]:
     """The files that jobs of earlier runs made and the last whole one does not have; none where no
-    list tells."""
-    results = Path(results)
+    list tells. Those of a run whose results lie in these are not meant."""
     try:
-        lines = (results / LIST).read_text(encoding="utf-8").splitlines()
+        lines = Path(results, LIST).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
-    listed = {results / line.partition("\t")[0] for line in lines[1:]}
-    files = (
-        Path(folder, name.removeprefix(".").removesuffix(".made"))
-        for folder, _, names in os.walk(results)
-        for name in names
-        if name.startswith(".") and name.endswith(".made")
-    )
-    return sorted(file for file in files if file not in listed and file.exists())
+    listed, found = {line.partition("\t")[0] for line in lines[1:]}, []
+    for folder, _, names in os.walk(results):
+        for name in names:
+            file = Path(folder, name.removeprefix(".").removesuffix(".made"))
+            below = str(file.relative_to(results))
+            if name != beside(file).name or below in listed or not file.exists():
+                continue
+            if (_record(str(file)) or {}).get("file") == f"{RESULTS}/{below}":
+                found.append(file)
+    return sorted(found)
 
 
 def folder_of(config: dict) -> str:

@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from faultline.base.columns import RUN
 from faultline.base.files import load_table
@@ -34,6 +35,9 @@ _MOST_SPECIFIC_FIRST = [
 ]
 
 
+_CHECKPOINT = re.compile(r"[^/]+/[^/]+/[^/]+/seed-\d+/epoch-\d+/.+")
+
+
 def place_of(path: str) -> dict[str, str | int]:
     """The data set, network, training and so on that a file of the results is about, in the order
     of its folders; seed and epoch are numbers. ValueError where it lies in none of the folders."""
@@ -42,6 +46,15 @@ def place_of(path: str) -> dict[str, str | int]:
             numbers = ("seed", "epoch")
             return {k: int(v) if k in numbers else v for k, v in found.groupdict().items()}
     raise ValueError(f"{path} is no file of a data set, network and training")
+
+
+def is_checkpoint(path: Path, results: str) -> bool:
+    """Whether a file lies in the folder of a checkpoint of the results."""
+    try:
+        below = path.resolve().relative_to(Path(results).resolve())
+    except ValueError:
+        return False
+    return bool(_CHECKPOINT.fullmatch(str(below)))
 
 
 def gather(paths: Iterable[str], load: Callable = load_table):

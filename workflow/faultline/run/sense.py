@@ -13,6 +13,7 @@ from faultline.data.describe import describe
 from faultline.data.sources import SOURCE_NAMES, Source
 from faultline.networks import facts as network_facts
 from faultline.networks.facts import networks
+from faultline.run.paths import is_checkpoint
 from faultline.run.places import check_folder, write_out
 from faultline.run.plan import ENOUGH, check_enough, hidden_activations, is_for
 from faultline.run.schema import check_finite, check_schema, with_defaults
@@ -191,6 +192,11 @@ def _check_weights(config: dict) -> None:
                 raise UserError(f"{key}: {file!r} is no .pt, .pth or .safetensors file; name one")
             if not path.is_file():
                 raise UserError(f"{key}: no such file: {file}; name a state dict")
+            if is_checkpoint(path, config["results"]):
+                raise UserError(
+                    f"{key}: {file} lies where this run would write a checkpoint of its own; name "
+                    "another folder for its results (config key results)"
+                )
             training["weights"][network] = str(path)
     for network in config["networks"]:
         if not any(is_for(training, network) for training in config["trainings"].values()):

@@ -22,6 +22,7 @@ import yaml
 from snakemakes import Snakemakes
 
 from faultline.base.errors import UserError
+from faultline.base.files import load_table
 from faultline.base.fingerprint import fingerprint, remembered
 from faultline.run import warm
 from faultline.studies.order import STUDIES
@@ -214,6 +215,31 @@ class Copy:
         """Another copy with all results, times of files included."""
         shutil.copytree(self.folder, folder)
         return Copy(folder)
+
+
+LAST_EPOCH = "results/digits/small_conv/standard/seed-0/epoch-2"
+"""The last checkpoint of the tiny run."""
+
+
+def wait_for(pattern: str, copy: Copy, process: subprocess.Popen) -> None:
+    """Wait until a run has made a file."""
+    while not list(copy.folder.glob(pattern)):
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        time.sleep(0.005)
+
+
+def eps_edited_meanwhile(copy: Copy, *arguments: str) -> set[float]:
+    """The eps of the attacks of a tiny run that is finished but for these, and whose config is
+    edited after the first one."""
+    shutil.rmtree(copy.folder / "results/.kept")
+    shutil.rmtree(copy.folder / LAST_EPOCH / "attacks")
+    tables = [f"{LAST_EPOCH}/attacks/{name}/accuracy.tsv" for name in ("fgsm", "pgd")]
+    process = copy.start(*tables, *arguments)
+    wait_for(f"{LAST_EPOCH}/attacks/*/correct.npz", copy, process)
+    config = (copy.folder / "config.yaml").read_text(encoding="utf-8")
+    copy.configure(config.replace("eps: 0.1", "eps: 0.3"))
+    assert process.wait() == 0
+    return {eps for table in tables for eps in load_table(copy.folder / table)["eps"]}
 
 
 def copy_code(folder: Path) -> Path:

@@ -2,55 +2,28 @@
 
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
-from support import Copy, ran
+from support import LAST_EPOCH, Copy, eps_edited_meanwhile, ran, wait_for
 
 from faultline.base.files import load_table
 from faultline.run import made
 
-PLACE = "results/digits/small_conv/standard/seed-0/epoch-2"
 CLUSTER = [
     *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", "bash"),
     *("--jobs", "1", "--cores", "1"),
 ]
 
 
-def wait_for(pattern: str, copy: Copy, process) -> None:
-    while not list(copy.folder.glob(pattern)):
-        assert process.poll() is None, "the run ended before it could be disturbed"
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def unattacked(rerun) -> Copy:
-    """The tiny run without the attacks on its last checkpoint."""
-    shutil.rmtree(rerun.folder / "results/.kept")
-    shutil.rmtree(rerun.folder / PLACE / "attacks")
-    return rerun
-
-
-def attack_while_eps_is_edited(copy: Copy, *arguments: str) -> set[float]:
-    """The eps of two attacks, in a run whose config changes after the first of them."""
-    goals = [f"{PLACE}/attacks/{name}/accuracy.tsv" for name in ("fgsm", "pgd")]
-    process = copy.start(*goals, *arguments)
-    wait_for(f"{PLACE}/attacks/*/correct.npz", copy, process)
-    config = (copy.folder / "config.yaml").read_text()
-    (copy.folder / "config.yaml").write_text(config.replace("eps: 0.1", "eps: 0.3"))
-    assert process.wait() == 0
-    return {eps for goal in goals for eps in load_table(copy.folder / goal)["eps"]}
-
-
 @pytest.mark.slow
-def test_a_config_that_is_edited_is_the_next_runs(unattacked):
+def test_a_config_that_is_edited_is_the_next_runs(rerun):
     """Jobs of a cluster start Snakemake anew, so each would read the config of its own moment."""
-    assert attack_while_eps_is_edited(unattacked, *CLUSTER, "--config", "seeds=[0]") == {0, 0.1}
-    assert not (unattacked.folder / "results/.run").exists()
-    rerun = {job["rule"] for job in unattacked.announced(f"{PLACE}/attacks/pgd/accuracy.tsv")}
-    assert rerun == {"attack"}
+    assert eps_edited_meanwhile(rerun, *CLUSTER, "--config", "seeds=[0]") == {0, 0.1}
+    assert not (rerun.folder / "results/.run").exists()
+    again = rerun.announced(f"{LAST_EPOCH}/attacks/pgd/accuracy.tsv")
+    assert {job["rule"] for job in again} == {"attack"}
 
 
 SCORES = "workflow/faultline/studies/synaptic/scores.py"
@@ -60,15 +33,15 @@ SCORES = "workflow/faultline/studies/synaptic/scores.py"
 def unscored(rerun) -> Copy:
     """The tiny run without scores of its last checkpoint and what they are made of."""
     shutil.rmtree(rerun.folder / "results/.kept")
-    for file in (rerun.folder / PLACE).glob("layers/*/synaptic-filtering.npz"):
+    for file in (rerun.folder / LAST_EPOCH).glob("layers/*/synaptic-filtering.npz"):
         file.unlink()
-    shutil.rmtree(rerun.folder / PLACE / "scores")
+    shutil.rmtree(rerun.folder / LAST_EPOCH / "scores")
     return rerun
 
 
 @pytest.mark.slow
 def test_code_that_is_edited_and_put_back_leaves_no_result(unscored):
-    source, scores = unscored.folder / SCORES, f"{PLACE}/scores/layers.tsv"
+    source, scores = unscored.folder / SCORES, f"{LAST_EPOCH}/scores/layers.tsv"
     before = source.read_text()
     with (unscored.folder / "said").open("w") as said:
         process = unscored.start("--cores", "1", "--nolock", scores, said=said)
@@ -98,7 +71,7 @@ def listed(copy: Copy) -> dict[str, str]:
 def test_a_list_names_the_files_of_a_run(finished):
     rules = listed(finished)
     assert rules.keys() == records(finished)
-    assert rules[f"{PLACE.removeprefix('results/')}/checkpoint.pt"] == "train"
+    assert rules[f"{LAST_EPOCH.removeprefix('results/')}/checkpoint.pt"] == "train"
     assert made.earlier(finished.folder / "results") == []
 
 
@@ -111,7 +84,7 @@ def test_what_the_config_no_longer_asks_for_is_named(rerun):
     of_another_run.with_name("data.pt").touch()
     said = rerun.run("--cores", "2")
     earlier = records(rerun) - listed(rerun).keys() - {"mine/digits/data.pt"}
-    assert f"{PLACE.removeprefix('results/')}/layers/fc/perturbations.npz" in earlier
+    assert f"{LAST_EPOCH.removeprefix('results/')}/layers/fc/perturbations.npz" in earlier
     assert f"{len(earlier)} files in the results are of earlier runs, not of this one" in said
     command = [sys.executable, "workflow/kept.py"]
     named = ran([*command, "--earlier"], rerun.folder).stdout.splitlines()
@@ -121,7 +94,7 @@ def test_what_the_config_no_longer_asks_for_is_named(rerun):
 
 @pytest.mark.slow
 def test_weights_that_another_run_made(rerun):
-    weights = f"{PLACE}/checkpoint.pt"
+    weights = f"{LAST_EPOCH}/checkpoint.pt"
     (rerun.folder / "results").rename(rerun.folder / "other")
     (rerun.folder / "results").mkdir()
     (rerun.folder / "other").rename(rerun.folder / "results/other")

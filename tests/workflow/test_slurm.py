@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import cluster, missing, run, wait
-from support import TINY, Copy, copy_workflow
+from support import TINY, Copy, copy_workflow, eps_edited_meanwhile
 
 pytestmark = [
     pytest.mark.slurm,
@@ -93,6 +93,11 @@ def test_every_rule_gives_what_a_run_at_home_gives(away, finished):
     assert "results/tables/layers.tsv" in tables and len(made) > 25
     for name in made + tables:
         assert (copy.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+def test_a_config_that_is_edited_is_the_next_runs(node, finished, tmp_path):
+    copy = finished.duplicate(tmp_path / "run")
+    assert eps_edited_meanwhile(copy, *ON_SLURM, "--jobs", "1") == {0, 0.1}
 
 
 def test_jobs_of_a_sweep_are_arrays(away):

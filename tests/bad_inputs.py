@@ -34,7 +34,7 @@ from faults import (
     settle,
     trace,
 )
-from support import SCHEMA, Copy, one_warm_process, ran
+from support import SCHEMA, Copy, one_warm_process, ran, wait_for
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
@@ -611,6 +611,47 @@ def at_once(
         tally.add("two runs at once", problem or settle(copy, expected))
 
 
+EDITS = {
+    "config.yaml": ("eps: 0.1", "eps: 0.3"),
+    "workflow/faultline/studies/synaptic/scores.py": (
+        "def integrate(",
+        "_ = 1\n\n\ndef integrate(",
+    ),
+    "workflow/faultline/attacks/craft.py": ("def craft(", "_ = 1\n\n\ndef craft("),
+    "workflow/attack.py": ("from faultline.run", "_ = 1\nfrom faultline.run"),
+}
+"""What is edited while a run goes on."""
+
+
+def edited(
+    tally: Tally, reference: Copy, folder: Path, *, rng: Random, wanted: int, deadline: float
+) -> None:
+    """Config and code that are edited while a run goes on, half of the time one whose jobs start
+    Snakemake anew, and are put back when it has ended."""
+    jobs, expected = jobs_of(reference), digests(reference)
+    copy = reference.duplicate(folder)
+    cluster = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "bash"]
+    for number in range(wanted):
+        if time.monotonic() > deadline:
+            break
+        remove(copy, {file for job in rng.sample(jobs, 5) for file in job.output})
+        name = rng.choice(sorted(EDITS))
+        arguments = ["--cores", "1", *[*cluster, "--jobs", "1"] * (number % 2)]
+        with (folder / "said").open("w") as said:
+            process = copy.start(*arguments, said=said)
+            wait_for("results/.run/*/states.json", copy, process)
+            time.sleep(rng.uniform(0, 4))
+            before = (copy.folder / name).read_text(encoding="utf-8")
+            (copy.folder / name).write_text(before.replace(*EDITS[name]), encoding="utf-8")
+            code = process.wait()
+        (copy.folder / name).write_text(before, encoding="utf-8")
+        text, problem = (folder / "said").read_text(encoding="utf-8"), None
+        if code:
+            problem = told(text, ["changed since the run began"])
+        tally.add("edited while a run goes on", problem or settle(copy, expected))
+    shutil.rmtree(folder)
+
+
 def spoil(reference: Copy, folder: Path, *, wanted: int, seed: str, deadline: float) -> Tally:
     """Each kind of bad input: `wanted` in all, and thrice as many mutated configs."""
     rng, tally = Random(seed), Tally()
@@ -628,6 +669,7 @@ def spoil(reference: Copy, folder: Path, *, wanted: int, seed: str, deadline: fl
     if not quick:
         at_once(tally, reference, folder / "once", wanted=6, **given)
         full_disk(tally, reference, folder / "disk", wanted=6, **given)
+        edited(tally, reference, folder / "edited", wanted=8, **given)
         users(tally, make_own(folder / "own"), wanted=wanted, **given)
         mended(tally, copy, reference, wanted=wanted // 10, **given)
     os.chdir("/")

@@ -74,6 +74,7 @@ def published_pools(
         pools = _tiny_imagenet(folder, download=download, threads=threads, name=name)
     else:
         files = _files(source, folder, download=download, name=name)
+        print(f"{source}: read from {files[0].parent}")
         pools = _cifar10(files) if source == "cifar10" else _idx_pools(source, files)
     return dict(zip(("train", "test"), pools, strict=True))
 

@@ -181,8 +181,10 @@ def _check_dataset(name: str, dataset: dict) -> Source:
 
 def _check_weights(config: dict) -> None:
     for name, training in config["trainings"].items():
-        for network, file in training["weights"].items():
+        for network, weights in training["weights"].items():
             key = f"config key trainings.{name}.weights.{network}"
+            within = isinstance(weights, dict)
+            file = weights["file"] if within else weights
             if network not in config["networks"]:
                 hint = nearest(network, config["networks"])
                 raise UserError(f"{key}: the network is not under networks; {hint}")
@@ -191,7 +193,8 @@ def _check_weights(config: dict) -> None:
                 raise UserError(f"{key}: {file!r} is no .pt, .pth or .safetensors file; name one")
             if not path.is_file():
                 raise UserError(f"{key}: no such file: {file}; name a state dict")
-            training["weights"][network] = str(path)
+            whole = not within or weights["key"] is None
+            training["weights"][network] = str(path) if whole else weights | {"file": str(path)}
     for network in config["networks"]:
         if not any(is_for(training, network) for training in config["trainings"].values()):
             raise UserError(

@@ -566,6 +566,8 @@ ARRAYS = {"source": "npz", "file": "a.npz", "test": 3}
         (FOLDER | {"mean": [0.5]}, {}, ["datasets.mine.std: missing"]),
         (FOLDER | {"mean": [0.5], "std": [0.5]}, {}, ["datasets.mine.mean", "expected 3"]),
         (FOLDER | {"mean": [0] * 3, "std": [0] * 3}, {}, ["datasets.mine.std.0", "at least 1e-30"]),
+        (FOLDER | {"mean": [123.7, 116.3, 103.5], "std": [0.2] * 3}, {}, ["mine.mean", "by 255"]),
+        (FOLDER | {"mean": [0.5] * 3, "std": [58.4] * 3}, {}, ["mine.std", "by 255"]),
         (FOLDER | {"on_bad_image": "ignore"}, {}, ["datasets.mine.on_bad_image", "skip"]),
         (ARRAYS | {"file": "b.npz"}, {}, ["datasets.mine.file", "no such file: b.npz"]),
         ({"source": "npz"}, {}, ["datasets.mine.file: missing"]),

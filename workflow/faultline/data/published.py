@@ -321,6 +321,7 @@ def _tiny_imagenet(folder: Path, *, download: bool, threads: int, name: str) -> 
             f"datasets.{name}.folder: wnids.txt of Tiny ImageNet not found; looked in "
             f"{places[0]} or {places[1]}; {hint} tiny-imagenet-200.zip there yourself"
         )
+    print(f"tiny_imagenet: read from {root}")
     facts = SOURCES["tiny_imagenet"]
     wnids = _read(root / "wnids.txt").decode("ascii", "replace").split()
     label_of = {wnid: label for label, wnid in enumerate(wnids)}

@@ -178,8 +178,8 @@ def _check_dataset(name: str, dataset: dict) -> Source:
             )
         if facts.kind == "image" and not all(0 <= value <= 1 for value in dataset[key]):
             raise UserError(
-                f"config key datasets.{name}.{key}: {dataset[key]}; expected pixel units, from 0 to "
-                "1; divide those of pixels up to 255 by 255"
+                f"config key datasets.{name}.{key}: {dataset[key]}; expected pixel units, 0 to 1; "
+                "divide those of pixels up to 255 by 255"
             )
     return facts
 

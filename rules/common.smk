@@ -27,7 +27,7 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
-from faultline.run import began, console, coverage, kept, lock, made, stopping, warm
+from faultline.run import began, cautions, console, coverage, kept, lock, made, stopping, warm
 from faultline.run import paths as results
 from faultline.run.places import check_results
 from faultline.run.plan import (
@@ -121,14 +121,15 @@ if GPU and HERE:
 # What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
 CHAIN = 1
 
-# What of the networks is not looked at; told by a dry run here, else when it is known what to run.
-COVERAGE = coverage.told(config)
+# What of the networks is not looked at, and what of the data must be known; told by a dry run here,
+# else when it is known what to run.
+COVERAGE = cautions.told(PLAN) | coverage.told(config)
 
 
 def tell_coverage():
     if ALONE and MAIN:
-        for network, text in COVERAGE.items():
-            logger.info(f"{network}: {text}")
+        for heading, text in COVERAGE.items():
+            logger.info(f"{heading}: {text}")
 
 
 if workflow.output_settings.dryrun:

@@ -25,6 +25,9 @@ rule judge_criteria:
         layers=lambda w: select_layers(w.network, REFEREE["layers"]),
         methods=REFEREE["methods"],
         own=[with_code({"function": method}, "function") for method in REFEREE["methods"]],
+        weights_key=lambda w: PLAN.weights_key(
+            w.network, w.training, PLAN.training(w.training)["epochs"][0]
+        ),
         attack=PLAN.attacks([REFEREE["attack"]] if JUDGED else []),
         images=REFEREE["images"],
         draws=REFEREE["draws"],

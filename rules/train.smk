@@ -53,6 +53,7 @@ rule train:
     params:
         settings=lambda w: PLAN.segment_settings(w.training, w.network),
         own=lambda w: with_code(config["own_networks"].get(w.network, {}), "function"),
+        weights_key=lambda w: PLAN.weights_key(w.network, w.training, int(w.epoch)),
         device=config["device"],
         code=code("train"),
     script:

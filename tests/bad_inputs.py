@@ -423,6 +423,36 @@ MISTAKES = {
 }
 
 
+def _with_average(path: Path) -> None:
+    import torch
+
+    state = torch.load(path, weights_only=True)
+    torch.save({"model": state, "model_ema": {name: 2 * t for name, t in state.items()}}, path)
+
+
+def _labels_from_1(path: Path) -> None:
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    np.savez(path, **content | {"train_labels": content["train_labels"] + 1})
+
+
+def _two_validation_sets(path: Path) -> None:
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    more = {
+        f"{n}_{k}": content[f"train_{k}"] for n in ("val", "valid") for k in ("images", "labels")
+    }
+    np.savez(path, **content | more)
+
+
+AMBIGUOUS = {
+    "a moving average beside the weights": ("weights.pt", _with_average),
+    "labels from 1": ("images.npz", _labels_from_1),
+    "two validation sets": ("images.npz", _two_validation_sets),
+}
+"""What is whole, and may mean two things -> the file, and what makes it so."""
+
+
 def make_own(folder: Path) -> Copy:
     """A small run with data, weights and code of the user's."""
     import torch  # what few trials need, and all wait for, is imported by those
@@ -456,6 +486,7 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
     """Damaged files of the user's, and mistakes in the user's code, in turn."""
     trials = [(file, how) for file in READ_BY for how in DAMAGE if "record" not in how]
     trials += [("my_code.py", how) for how in MISTAKES]
+    trials += [(file, how) for how, (file, _) in AMBIGUOUS.items()]
     rng.shuffle(trials)
     expected = shown(digests(own))
     for file, how in trials[:wanted]:
@@ -466,6 +497,8 @@ def users(tally: Tally, own: Copy, *, rng: Random, wanted: int, deadline: float)
         if how in MISTAKES:
             assert MISTAKES[how][0] in CODE, how
             path.write_text(CODE.replace(*MISTAKES[how]), encoding="utf-8")
+        elif how in AMBIGUOUS:
+            AMBIGUOUS[how][1](path)
         else:
             others = sorted(path.parent.glob(f"*{path.suffix}"))
             if path.suffix in (".npz", ".pt", ".safetensors"):

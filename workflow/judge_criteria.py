@@ -24,7 +24,12 @@ with job(snakemake, kept=True):
     def initial():
         made = built(state["seed"])
         for path in given.weights:
-            load_weights(made, load_state_dict(path), origin=f"{path}, for {wildcards.network}")
+            load_weights(
+                made,
+                load_state_dict(path, params.weights_key),
+                origin=f"{path}, for {wildcards.network}",
+                moments_key=dataset.moments_key,
+            )
         return made
 
     seed = seed_of("criteria", *(wildcards[key] for key in PLACE))

@@ -22,8 +22,14 @@ with job(snakemake, kept=True):
     dataset = load_dataset(snakemake.input.data, device)
     network = build_network(wildcards.network, dataset, seed=seed, device=device)
     for path in snakemake.input.weights:
-        load_weights(network, load_state_dict(path), origin=f"{path}, for {wildcards.network}")
-        print(f"starting from the weights in {path}")
+        load_weights(
+            network,
+            load_state_dict(path, params.weights_key),
+            origin=f"{path}, for {wildcards.network}",
+            moments_key=dataset.moments_key,
+        )
+        under = f", under {params.weights_key}" if params.weights_key else ""
+        print(f"starting from the weights in {path}{under}")
     settings = params.settings
     for path in snakemake.input.chosen:
         chosen = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -36,7 +42,7 @@ with job(snakemake, kept=True):
     if snakemake.input.previous:
         keys = ("network", "optimizer", "epoch", "history")
         state = load_tensors(snakemake.input.previous[0], "a checkpoint", keys=keys, device=device)
-    begun_from = [params.settings, params.own, params.code]
+    begun_from = [params.settings, params.own, params.weights_key, params.code]
     unfinished = Unfinished(snakemake.output.checkpoint, begun_from, files=snakemake.input)
     if resumed := unfinished.load(device=device):
         state = resumed

@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from sklearn.datasets import load_digits
 from support import ROOT, SCHEMA, TINY, error_of
 
 from faultline.data.describe import describe
-from faultline.data.folders import square
-from faultline.data.splits import prepare
+from faultline.data.folders import folders, square
+from faultline.data.splits import DataSet, prepare
 from faultline.networks.vision import load_torchvision
 from faultline.studies.checks import resolve
 
@@ -113,9 +114,81 @@ def test_splits_that_a_folder_has_and_has_not(tmp_path):
         write_folder(tmp_path / "b", splits=("train", "test", "validation")), validation=None
     )
     assert [len(labels) for _, labels in every.splits.values()] == [12, 12, 12]
-    no_test = write_folder(tmp_path / "c", splits=("train", "validation"))
-    found = folder(no_test, validation=5, test=6)
-    assert [len(labels) for _, labels in found.splits.values()] == [6, 5, 6]
+
+
+VALIDATION = ("val", "valid", "validation")
+
+
+def write_digits(root: Path, *, splits: dict[str, int], first: int = 0) -> dict[str, set[bytes]]:
+    """Split -> the pixels of as many digits as are asked for, which are written as PNG files."""
+    digits, found, at = load_digits(), {}, 0
+    pixels = (digits.images * 255 / 16).astype(np.uint8)
+    for split, count in splits.items():
+        found[split] = {image.tobytes() for image in pixels[at : at + count]}
+        for index in range(at, at + count):
+            place = root / split / str(digits.target[index])
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[index]).save(place / f"{index}.png")
+        at += count
+    return found
+
+
+def drawn_from(data, splits: dict[str, set[bytes]]) -> dict[str, set[str]]:
+    """Split -> where the images of it were written."""
+    return {
+        split: {
+            name for name, of in splits.items() for image in images if image.numpy().tobytes() in of
+        }
+        for split, (images, _) in data.splits.items()
+    }
+
+
+@pytest.mark.parametrize("name", VALIDATION)
+def test_a_validation_folder_judges_where_there_is_no_test_folder(name, tmp_path, capsys):
+    files = write_digits(tmp_path, splits={"train": 300, name: 120})
+    data = folder(tmp_path, size=8, channels=1, validation=50)
+    assert drawn_from(data, files) == {"train": {"train"}, "validation": {"train"}, "test": {name}}
+    assert [len(labels) for _, labels in data.splits.values()] == [250, 50, 120]
+    assert f"test: 120 images of 10 classes, of {tmp_path / name}" in capsys.readouterr().out
+    facts = describe(
+        {"source": "image_folder", "folder": tmp_path, "size": 8, "channels": 1}, name="x"
+    )
+    assert facts.official_test and not facts.official_validation
+    assert folders(tmp_path, name="x")[-1] == str(tmp_path / name / "9")
+
+
+@pytest.mark.parametrize("name", VALIDATION)
+def test_a_validation_folder_beside_a_test_folder(name, tmp_path):
+    files = write_digits(tmp_path, splits={"train": 300, "test": 120, name: 110})
+    data = folder(tmp_path, size=8, channels=1, validation=None)
+    assert drawn_from(data, files) == {"train": {"train"}, "validation": {name}, "test": {"test"}}
+
+
+@pytest.mark.parametrize(
+    "others", [("val", "valid"), ("validation", "valid"), ("val", "validation")]
+)
+@pytest.mark.parametrize("test", [(), ("test",)])
+def test_several_validation_folders_are_refused(others, test, tmp_path):
+    write_folder(tmp_path, splits=("train", *test, *others))
+    message = error_of(folder, tmp_path)
+    assert message.startswith(f"{tmp_path}: ") and all(f"{name}/" in message for name in others)
+
+
+def test_a_folder_under_two_names(tmp_path):
+    files = write_digits(tmp_path, splits={"train": 300, "val": 120})
+    (tmp_path / "test").symlink_to("val")
+    data = folder(tmp_path, size=8, channels=1, validation=50)
+    assert drawn_from(data, files)["test"] == {"val"} and len(data.splits["test"][1]) == 120
+    (tmp_path / "test").unlink()
+    (tmp_path / "test").symlink_to("train")
+    message = error_of(folder, tmp_path)
+    assert message.startswith(f"{tmp_path / 'test'}: is the folder {tmp_path / 'train'} itself")
+
+
+def test_folders_that_are_not_read_are_told(tmp_path, capsys):
+    write_folder(tmp_path, splits=("train", "test", "eval", "Val"))
+    folder(tmp_path)
+    assert f"{tmp_path}: not read: Val, eval\n" in capsys.readouterr().out
 
 
 def test_threads_change_nothing(tmp_path):
@@ -288,7 +361,7 @@ def test_splits_of_arrays(tmp_path, capsys):
         "test_labels": np.arange(6, dtype=np.uint8) % 3,
         "validation_images": noise(5, 8, 8, seed=2),
         "validation_labels": np.full(5, 4),
-        "val_images": noise(5, 8, 8),
+        "more_images": noise(5, 8, 8),
     }
     data = npz(tmp_path, arrays(**more), validation=None, test=None)
     assert {s: len(labels) for s, (_, labels) in data.splits.items()} == {
@@ -297,7 +370,82 @@ def test_splits_of_arrays(tmp_path, capsys):
         "test": 6,
     }
     assert data.classes == 5  # the largest label of all
-    assert "not used: val_images" in capsys.readouterr().out
+    assert "not used: more_images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", VALIDATION)
+@pytest.mark.parametrize("test", [False, True])
+def test_validation_arrays_by_any_name(name, test, tmp_path):
+    digits = load_digits()
+    pixels = (digits.images * 255 / 16).astype(np.uint8)
+    parts = {"train": slice(300), name: slice(300, 420)} | (
+        {"test": slice(420, 520)} if test else {}
+    )
+    files = {split: {image.tobytes() for image in pixels[part]} for split, part in parts.items()}
+    content = {}
+    for split, part in parts.items():
+        content |= {f"{split}_images": pixels[part], f"{split}_labels": digits.target[part]}
+    data = npz(tmp_path, content, validation=None if test else 50, test=None)
+    judged, chosen = ("test", name) if test else (name, "train")
+    assert drawn_from(data, files) == {"train": {"train"}, "validation": {chosen}, "test": {judged}}
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_several_validation_arrays_are_refused(part, tmp_path):
+    more = {"val_images": noise(3, 8, 8), "val_labels": np.arange(3), f"valid_{part}": np.arange(3)}
+    message = error_of(npz, tmp_path, arrays(**more))
+    assert "holds val_images and valid_images" in message
+
+
+def labelled(labels, **settings) -> dict:
+    digits = load_digits()
+    pixels = (digits.images * 255 / 16).astype(np.uint8)
+    return arrays(train_images=pixels, train_labels=labels(digits.target), **settings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "parts"),
+    [
+        (lambda y: y + 1, ["run from 1 to 10", "11 outputs for 10", "labels - 1", "classes: 11"]),
+        (lambda y: y.astype(np.uint8) + 3, ["run from 3 to 12", "labels - 3", "classes: 13"]),
+        (lambda y: 2 * y + 1, ["run from 1 to 19", "numbers from 0 to 9", "classes: 20"]),
+    ],
+)
+def test_labels_that_do_not_begin_at_0(labels, parts, tmp_path):
+    message = error_of(npz, tmp_path, labelled(labels))
+    assert message.startswith(f"{tmp_path / 'images.npz'}: labels ")
+    assert all(part in message for part in parts) and "datasets.mine.classes" in message
+    count = int(parts[-1].split()[-1])
+    assert npz(tmp_path, labelled(labels), classes=count).classes == count  # if it is meant
+
+
+def test_labels_that_begin_at_0_in_another_split_are_whole(tmp_path):
+    more = {"test_images": noise(3, 8, 8), "test_labels": np.arange(3)}
+    data = npz(tmp_path, labelled(lambda y: y + 1, **more))
+    assert data.classes == 11
+
+
+def test_a_class_in_the_middle_without_samples_is_told(tmp_path, capsys):
+    data = npz(tmp_path, labelled(lambda y: y + (y > 3)))
+    assert data.classes == 11
+    assert "train: no sample of class 4, of 11 classes" in capsys.readouterr().out
+    facts = describe(
+        {"source": "npz", "file": str(tmp_path / "images.npz"), "classes": None}, name="x"
+    )
+    assert facts.unlearned == (4,)
+    npz(tmp_path, labelled(lambda y: y))
+    assert "no sample" not in capsys.readouterr().out
+
+
+def test_pixels_of_another_range_are_warned_of(tmp_path, capsys):
+    digits = load_digits()
+    for pixels in (digits.images.astype(np.uint8), digits.images / 255):  # 0..16 are meant
+        content = {"train_images": pixels, "train_labels": digits.target}
+        npz(tmp_path, content)
+        (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]
+        assert "no pixel of train_images is above" in line
+        npz(tmp_path, content | {"train_images": pixels * 15})
+        assert "warning" not in capsys.readouterr().out
 
 
 OBJECTS = np.array([{}] * 12, dtype=object)
@@ -364,6 +512,10 @@ def test_given_mean_and_std(tmp_path):
     write_folder(tmp_path)
     data = folder(tmp_path, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     assert data.mean == (0.485, 0.456, 0.406) and data.std == (0.229, 0.224, 0.225)
+    assert data.moments_key == "datasets.mine.mean"
+    assert DataSet.from_tensors(data.to_tensors()).moments_key == "datasets.mine.mean"
+    computed = folder(tmp_path)
+    assert computed.moments_key is None and "own_moments" not in computed.to_tensors()
 
 
 def test_described_as_prepared_without_torch(tmp_path):
@@ -414,6 +566,8 @@ ARRAYS = {"source": "npz", "file": "a.npz", "test": 3}
         (FOLDER | {"mean": [0.5]}, {}, ["datasets.mine.std: missing"]),
         (FOLDER | {"mean": [0.5], "std": [0.5]}, {}, ["datasets.mine.mean", "expected 3"]),
         (FOLDER | {"mean": [0] * 3, "std": [0] * 3}, {}, ["datasets.mine.std.0", "at least 1e-30"]),
+        (FOLDER | {"mean": [123.7, 116.3, 103.5], "std": [0.2] * 3}, {}, ["mine.mean", "by 255"]),
+        (FOLDER | {"mean": [0.5] * 3, "std": [58.4] * 3}, {}, ["mine.std", "by 255"]),
         (FOLDER | {"on_bad_image": "ignore"}, {}, ["datasets.mine.on_bad_image", "skip"]),
         (ARRAYS | {"file": "b.npz"}, {}, ["datasets.mine.file", "no such file: b.npz"]),
         ({"source": "npz"}, {}, ["datasets.mine.file: missing"]),
@@ -424,6 +578,11 @@ ARRAYS = {"source": "npz", "file": "a.npz", "test": 3}
         (FOLDER, {"small_conv": "v.pt"}, ["weights.small_conv", "no such file: v.pt"]),
         (FOLDER, {"small_conv": "w.txt"}, ["weights.small_conv", "'w.txt'", ".safetensors"]),
         (FOLDER, {"small_conv": 5}, ["weights.small_conv", "text"]),
+        (FOLDER, {"small_conv": {"key": "ema"}}, ["weights.small_conv.file: missing"]),
+        (FOLDER, {"small_conv": {"file": "w.pt", "kye": "a"}}, ["small_conv.kye", "'key'"]),
+        (FOLDER, {"small_conv": {"file": "w.pt", "key": 5}}, ["small_conv.key", "text"]),
+        (FOLDER, {"small_conv": {"file": "v.pt", "key": "a"}}, ["no such file: v.pt"]),
+        (FOLDER, {"small_conv": {"file": "w.txt", "key": "a"}}, ["'w.txt'", ".safetensors"]),
         (FOLDER, {"small_resnet": "w.pt"}, ["config key networks", "for small_conv"]),
     ],
 )
@@ -446,3 +605,13 @@ def test_defaults_of_own_images(here):
     assert resolve(config, SCHEMA)["datasets"]["mine"]["validation"] is None
     again = yaml.safe_load(yaml.safe_dump(resolve(config, SCHEMA)))  # what the report keeps
     assert resolve(again, SCHEMA) == again
+
+
+def test_forms_of_given_weights(here):
+    named = {"file": "w.pt", "key": "model_ema"}
+    for given, expected in (("w.pt", "w.pt"), ({"file": "w.pt"}, "w.pt"), (named, named)):
+        config = yaml.safe_load(TINY) | {"datasets": {"mine": dict(FOLDER)}}
+        config["trainings"]["standard"]["weights"] = {"small_conv": given}
+        found = resolve(config, SCHEMA)
+        assert found["trainings"]["standard"]["weights"] == {"small_conv": expected}
+        assert resolve(yaml.safe_load(yaml.safe_dump(found)), SCHEMA) == found

@@ -11,6 +11,7 @@ from support import Code, error_of
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_state_dict, save_tensors
+from faultline.networks.architectures import Network, Normalise
 from faultline.networks.registry import build
 from faultline.networks.vision import load_torchvision
 from faultline.networks.weights import load_weights
@@ -121,6 +122,87 @@ def test_no_state_dict(content, holds, tmp_path):
     assert holds in message and "expected a state dict" in message
 
 
+AVERAGE = {name: tensor + 10 for name, tensor in STATE.items()}
+
+
+def of_torch(network) -> dict:
+    """What torchvision's training saves of its moving average."""
+    return torch.optim.swa_utils.AveragedModel(network).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"state_dict": STATE, "state_dict_ema": AVERAGE}, ["state_dict", "state_dict_ema"]),
+        ({"model": STATE, "model_ema": AVERAGE, "epoch": 3}, ["model", "model_ema"]),
+        ({"model": STATE, "ema": {"module": AVERAGE, "updates": 9}}, ["model", "ema.module"]),
+        ({"state_dict": STATE, "model": AVERAGE}, ["state_dict", "model"]),
+        ({"student": STATE, "teacher": AVERAGE}, ["student", "teacher"]),
+        (
+            {"state_dict": STATE, "callbacks": {"EMA": {"weights": AVERAGE}}},
+            ["state_dict", "callbacks.EMA.weights"],
+        ),
+    ],
+)
+def test_of_several_state_dicts_none_is_guessed(content, names, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    message = error_of(load_state_dict, path)
+    assert message.startswith(f"{path}: holds several state dicts, {', '.join(names)}; ")
+    assert f"{{file: {path}, key: {names[1]}}}" in message
+    for name, expected in zip(names, (STATE, AVERAGE), strict=True):
+        assert same(load_state_dict(path, name), expected)
+    assert f"did you mean {names[1]!r}?" in error_of(load_state_dict, path, f"{names[1]}s")
+
+
+def test_a_state_dict_by_a_name_of_its_own(tmp_path):
+    torch.save({"weights": STATE, "epoch": 3}, tmp_path / "w.pt")
+    assert f"or say weights: {{NETWORK: {{file: {tmp_path / 'w.pt'}, key: weights}}}}" in error_of(
+        load_state_dict, tmp_path / "w.pt"
+    )
+    assert same(load_state_dict(tmp_path / "w.pt", "weights"), STATE)
+    torch.save(STATE, tmp_path / "w.pt")
+    save_file(STATE, tmp_path / "w.safetensors")
+    for file in ("w.pt", "w.safetensors"):
+        assert "is one state dict" in error_of(load_state_dict, tmp_path / file, "model")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optimizer": {"state": {0: STATE}, "param_groups": [{"lr": 0.1}]}},
+        {"optimizer_state_dict": {"state": {"fc.weight": {"exp_avg": STATE["fc.weight"]}}}},
+        {"scaler": {"scale": 65536.0, "_growth_tracker": 0}},
+        {"rng": {"cpu": torch.zeros(5, dtype=torch.uint8)}},
+        {"history": [{"loss": 0.5}], "args": {"lr": 0.1}},
+    ],
+)
+def test_what_else_a_training_saves_is_no_state_dict(more, tmp_path):
+    torch.save({"model": STATE, **more}, tmp_path / "w.pt")
+    assert same(load_state_dict(tmp_path / "w.pt"), STATE)
+
+
+def test_a_dict_within_itself_has_an_end(tmp_path):
+    content = {"model": STATE}
+    content["more"] = content
+    torch.save(content, tmp_path / "w.pt")
+    assert "holds several state dicts, model, more.model" in error_of(
+        load_state_dict, tmp_path / "w.pt"
+    )
+
+
+def test_the_average_that_torch_makes(tmp_path):
+    last, average = network(seed=5), network(seed=6)
+    content = {"model": last.body.state_dict(), "model_ema": of_torch(average.body)}
+    torch.save(content, tmp_path / "w.pth")
+    for key, expected in (("model", last), ("model_ema", average)):
+        net = network()
+        load_weights(net, load_state_dict(tmp_path / "w.pth", key), origin="w.pth")
+        assert same(net.body.state_dict(), expected.body.state_dict())
+    torch.save(of_torch(average.body), tmp_path / "w.pth")
+    assert same(load_state_dict(tmp_path / "w.pth"), average.body.state_dict())
+
+
 # What fits
 
 
@@ -148,6 +230,34 @@ def test_with_and_without_body():
     assert same(one.state_dict(), given.state_dict()) and same(other.state_dict(), one.state_dict())
 
 
+def test_weights_both_with_and_without_body_are_refused():
+    one, other = (network(seed=seed).body.state_dict() for seed in (5, 6))
+    state = one | {f"body.{name}": tensor for name, tensor in other.items()}
+    assert "unknown (conv1.weight" in error_of(load_weights, network(), state, origin="file")
+
+
+class Wrapped(torch.nn.Module):
+    """A network that calls its parts as wrappers do."""
+
+    def __init__(self, *names: str):
+        super().__init__()
+        for name in names:
+            self.add_module(name, torch.nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("names", [("module",), ("body",), ("body", "module", "normalise")])
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_parts_that_are_called_as_prefixes_are(names, parallel, checkpoint, tmp_path):
+    from_user = Network(Normalise(0.3, 0.2, shape=(3,)), Wrapped(*names))
+    ours = Network(Normalise(0.0, 1.0, shape=(3,)), Wrapped(*names))
+    state = (from_user if checkpoint else from_user.body).state_dict()
+    torch.save({f"{'module.' * parallel}{n}": t for n, t in state.items()}, tmp_path / "w.pt")
+    load_weights(ours, load_state_dict(tmp_path / "w.pt"), origin="w.pt")
+    assert same(ours.body.state_dict(), from_user.body.state_dict())
+    assert (ours.normalise.mean == (0.3 if checkpoint else 0.0)).all()
+
+
 def test_counts_of_batches_may_be_lacking():
     given, net = network(seed=5), network()
     state = {n: t for n, t in given.body.state_dict().items() if "num_batches" not in n}
@@ -170,7 +280,32 @@ def test_weights_without_normalisation_are_told_of(capsys):
     load_weights(net, network(seed=5, mean=0.3).body.state_dict(), origin="file")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("warning: file: ") and "normalise.mean [0.25, 0.25, 0.25]" in line
+    assert "computed from the training split" in line
     assert (net.normalise.mean == 0.25).all()
+
+
+def test_whose_mean_and_std_images_are_normalised_by(capsys):
+    state, key = network(seed=5, channels=1).body.state_dict(), "datasets.fashion.mean"
+    net = network(channels=1, mean=[0.286], std=[0.353])
+    load_weights(net, state, origin="w.pt", moments_key=key)
+    assert capsys.readouterr().out == (
+        "warning: w.pt: holds no normalise.mean and no normalise.std, so images are normalised by "
+        "normalise.mean [0.286] and normalise.std [0.353], of the config key datasets.fashion.mean "
+        "and std; if the network was trained with others, mend the config\n"
+    )
+    own = {f"body.{n}": t for n, t in state.items()} | {
+        "normalise.mean": torch.full((1, 1, 1), 0.1307),
+        "normalise.std": net.normalise.std.clone(),
+    }
+    load_weights(net, own, origin="w.pt", moments_key=key)
+    assert capsys.readouterr().out == (
+        "warning: w.pt: images are normalised by its normalise.mean [0.1307], not by "
+        "normalise.mean [0.286], of the config key datasets.fashion.mean and std\n"
+    )
+    assert net.normalise.mean.item() == pytest.approx(0.1307)
+    load_weights(net, own, origin="w.pt", moments_key=key)  # both say the same
+    load_weights(network(channels=1), own, origin="w.pt")
+    assert not capsys.readouterr().out
 
 
 def test_half_precision_becomes_single():

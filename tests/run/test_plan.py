@@ -83,6 +83,15 @@ def test_segments_follow_one_another(plan_of):
     assert [plan.previous_epoch("standard", epoch) for epoch in (0, 2, 5)] == [None, 0, 2]
     assert plan.given_weights("small_conv", "given", 1).endswith("w.pt")
     assert plan.given_weights("small_conv", "standard", 0) is None
+    assert plan.weights_key("small_conv", "given", 1) is None
+    file = plan.given_weights("small_conv", "given", 1)
+    weights = {"small_conv": {"file": file, "key": "model_ema"}}
+    plan = plan_of(
+        networks=["small_conv"], trainings={"given": {"weights": weights, "epochs": [1, 2]}}
+    )
+    for epoch, expected in ((1, (file, "model_ema")), (2, (None, None))):
+        chosen = [f("small_conv", "given", epoch) for f in (plan.given_weights, plan.weights_key)]
+        assert tuple(chosen) == expected
 
 
 def test_attacks_are_evaluated_one_by_one_or_together(plan_of):

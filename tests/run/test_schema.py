@@ -31,6 +31,8 @@ def test_what_a_mapping_leaves_out_takes_the_defaults_of_that_mapping():
         ("remedy={from_epochs: [2, 8]}", {"from_epochs": [2, 8]}),
         ("classes={tau: {layers: {S_adv: 0.2}}}", {"tau": {"layers": {"S_adv": 0.2}}}),
         ("attacks={mine: {method: 'a.py:f', options: {step: 0.5}}}", {"options": {"step": 0.5}}),
+        ("trainings={a: {weights: {net: w.pt}}}", {"weights": {"net": "w.pt"}}),
+        ("trainings={a: {weights: {net: {file: w.pt, key: 12}}}}", {"file": "w.pt", "key": "12"}),
         ("trainings={a: {regularisation: {gamma: 1}}}", {"regularisation": {"gamma": 1}}),
         ("trainings={a: {regularisation: {gamma: {fc: 1.5}}}}", {"gamma": {"fc": 1.5}}),
         ("trainings={a: {tune: {grid: {lr: [0.1]}}}}", {"tune": {"grid": {"lr": [0.1]}}}),

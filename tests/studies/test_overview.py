@@ -65,6 +65,17 @@ def test_each_training_has_a_row(tables):
     assert shown["rows"][1][1]["text"] == "20.0 %"
 
 
+def test_given_weights_are_named(tmp_path):
+    (tmp_path / "w.pt").touch()
+    tables = {name: pd.DataFrame() for name in order.described()}
+    for weights, said in (
+        (str(tmp_path / "w.pt"), "weights of small_conv, which"),
+        ({"file": str(tmp_path / "w.pt"), "key": "ema"}, "weights of small_conv (ema), which"),
+    ):
+        trainings = {"given": {"epochs": [0], "weights": {"small_conv": weights}}}
+        assert said in what_was_run(tables, make_config(trainings=trainings))
+
+
 def test_one_checkpoint_is_not_several():
     config = make_config(trainings={"standard": {"epochs": [0]}})
     tables = {name: pd.DataFrame() for name in order.described()}

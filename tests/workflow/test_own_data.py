@@ -135,3 +135,38 @@ def test_training_goes_on_from_given_weights(own):
     before = torch.load(own.folder / file, weights_only=True)["state_dict"]["module.fc.weight"]
     after = torch.load(own.folder / done, weights_only=True)["network"]["body.fc.weight"]
     assert 0 < (after - before).abs().max() < 0.02  # a few steps of Adam at lr 0.001
+
+
+def test_of_several_state_dicts_the_config_names_one(own):
+    """The weights of torchvision's training, with its moving average, judged on a folder val/."""
+    (own.folder / "photos/test").rename(own.folder / "photos/val")
+    file = own.folder / "weights/both.pth"
+    last = load_file(own.folder / "weights/small_resnet.safetensors")
+    last = {name.removeprefix("body."): tensor for name, tensor in last.items()}
+    average = {"n_averaged": torch.tensor(9)} | {f"module.{n}": 2 * t for n, t in last.items()}
+    torch.save({"model": last, "model_ema": average}, file)
+    done = "results/photos/small_resnet/given/seed-0/epoch-0/checkpoint.pt"
+
+    def configure(weights):
+        own.configure(own.config() | {"trainings": given({"small_resnet": weights})})
+
+    configure("weights/both.pth")
+    said = own.snakemake("--cores", "1", done)
+    assert said.returncode and "weights/both.pth: holds several state dicts, model, model_ema" in (
+        said.stdout
+    )
+    for key, factor in (("model_ema", 2), ("model", 1)):
+        configure({"file": "weights/both.pth", "key": key})
+        assert "train" in {job["rule"] for job in own.announced(done)}
+        own.run("--cores", "1", done)
+        state = torch.load(own.folder / done, weights_only=True)["network"]
+        assert torch.equal(state["body.fc.weight"], factor * last["fc.weight"])
+    data = torch.load(own.folder / "results/photos/data.pt", weights_only=True)
+    _, labels = loaded(own.folder / "photos/val")
+    assert data["test_labels"].bincount().tolist() == labels.bincount().tolist()
+    assert "may have been trained on" not in own.run("-n", "--forceall")
+    own.configure(own.config() | {"ablation": {"split": "validation"}})
+    config = own.config()
+    config["datasets"]["photos"]["validation"] = 200
+    own.configure(config)
+    assert "Given weights: The validation images of photos are drawn from" in own.run("-n")

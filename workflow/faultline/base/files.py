@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faultline.base.columns import NAMES
-from faultline.base.errors import UserError, some
+from faultline.base.errors import UserError, nearest, some
 
 
 @contextmanager
@@ -123,45 +123,82 @@ def load_tensors(
     return found
 
 
-def load_state_dict(path) -> dict:
+USUAL = ("state_dict", "model_state_dict", "model", "network")
+"""What a state dict is called in a file that holds more; the last by our checkpoints."""
+
+
+def load_state_dict(path, key: str | None = None) -> dict:
     """Name -> tensor from a user's .safetensors file, or from one of torch.save.
 
-    The latter is a state dict, or holds one under "state_dict", "model_state_dict", "model" or, as
-    our checkpoints do, "network". The prefix "module." of parallel training is dropped. Raises
-    UserError when it is anything else.
+    The latter is a state dict, or holds one under a name of `USUAL`; key: the name of the one that
+    is meant, for any other and where there are several, as of a moving average; with dots where it
+    lies deeper. The prefix "module." of parallel training, or of torch's AveragedModel, is dropped.
+    Raises UserError when it is anything else, or holds several and key is None.
     """
-    import torch
-
     what, remedy = "a state dict", "save the network's state_dict() alone"
     if Path(path).suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            state = load_file(path)
+            content = load_file(path)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: cannot be read, expected {what} ({error}); {remedy}"
             ) from None
     else:
-        state = load_tensors(path, what, remedy=remedy, sums=True)
-    for key in ("state_dict", "model_state_dict", "model", "network"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    tensors = isinstance(state, dict) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    )
-    if not tensors or not state:
+        content = load_tensors(path, what, remedy=remedy, sums=True)
+
+    def asked(name: str) -> str:
+        return f"weights: {{NETWORK: {{file: {path}, key: {name}}}}}"
+
+    found = _state_dicts(content)
+    if key is not None and [*found] == [""]:
+        raise UserError(f"{path}: is one state dict, with none under {key!r}; leave out key")
+    if key is not None and found and key not in found:
+        raise UserError(f"{path}: there is no state dict under {key!r}; {nearest(key, found)}")
+    if key is None and len(found) > 1:
+        raise UserError(
+            f"{path}: holds several state dicts, {some(found)}; say which one is meant, as in "
+            f"{asked([*found][-1])}"
+        )
+    chosen = next(iter(found), None) if key is None else key
+    if not found or (key is None and chosen not in ("", *USUAL)):
+        inner = content if isinstance(content, dict) else {}
+        inner = next((inner[name] for name in USUAL if isinstance(inner.get(name), dict)), content)
         holds = (
-            ", ".join(map(str, [*state][:5])) if isinstance(state, dict) else type(state).__name__
+            ", ".join(map(str, [*inner][:5])) if isinstance(inner, dict) else type(inner).__name__
         )
         raise UserError(
             f"{path}: expected {what} of names and tensors, plain or under state_dict or model, "
             f"but it holds {holds or 'nothing'}; {remedy}"
+            + (f", or say {asked(chosen)}" if found else "")
         )
-    prefix = "module." * all(name.startswith("module.") for name in state)
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state = found[chosen]
+    names = [name for name in state if name != "n_averaged"]  # a count of AveragedModel
+    if names and all(name.startswith("module.") for name in names):
+        return {name.removeprefix("module."): state[name] for name in names}
+    return state
+
+
+def _state_dicts(content, above: tuple[str, ...] = ()) -> dict[str, dict]:
+    """Name -> what may be the weights of a network in what a file holds: dicts of tensors by name,
+    some of floats. What is deeper has dots in its name, and the file itself is ""."""
+    import torch
+
+    if not isinstance(content, dict) or len(above) > 4:
+        return {}
+    named = all(isinstance(name, str) for name in content)
+    tensors = [part for part in content.values() if isinstance(part, torch.Tensor)]
+    if content and named and len(tensors) == len(content):
+        floats = any(tensor.is_floating_point() for tensor in tensors)
+        return {".".join(above): content} if floats or not above else {}
+    found = {}
+    for name, part in content.items():
+        # what an optimiser holds are no weights
+        if isinstance(name, str) and not name.startswith("optim"):
+            found |= _state_dicts(part, (*above, name))
+    return found
 
 
 def _wrong_part(path) -> str | None:

@@ -6,12 +6,13 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from faultline.base.errors import UserError
-from faultline.data.decode import SPLITS, Pool, array_pool, in_one_line
-from faultline.data.sources import PIXELS, Source
+from faultline.data.decode import Pool, array_pool, in_one_line
+from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
 
 EXPECTED = {
     "images": "uint8 or float [n, height, width], [n, channels, height, width] or "
@@ -24,6 +25,9 @@ EXPECTED = {
 
 LARGEST = 1e100
 """Of signals and features; the range of larger ones is beyond floats."""
+
+DARK = 0.25
+"""Share of the range that some pixel is above, or it is warned (ours)."""
 
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, RuntimeError),
@@ -67,8 +71,25 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     )
 
 
-def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tuple[int, ...]]]:
-    """(the file, of `EXPECTED` what it holds, split -> its shape), from the headers, checked."""
+class _Content(NamedTuple):
+    """What a .npz file holds of use, by its headers.
+
+    what: one of `EXPECTED`. called: split -> how the names of its arrays begin. shapes: split ->
+    the shape of its array of samples.
+    """
+
+    path: Path
+    what: str
+    called: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+    def keys(self, split: str) -> tuple[str, str]:
+        """The names of the arrays of samples and of labels."""
+        return f"{self.called[split]}_{self.what}", f"{self.called[split]}_labels"
+
+
+def _content(dataset: dict, *, name: str) -> _Content:
+    """What the file of a data set holds, checked."""
     if not dataset.get("file"):
         raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
     path = Path(dataset["file"]).expanduser()
@@ -83,13 +104,17 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tup
         raise UserError(
             f"{path}: holds train_{found[0]} and train_{found[1]}; give each a file of its own"
         )
-    what, shapes = (found or ["images"])[0], {}
-    for split in SPLITS:
-        keys = f"{split}_{what}", f"{split}_labels"
-        missing = [key for key in keys if key not in headers]
-        if len(missing) == 2 and split != "train":
-            continue
-        if missing:
+    what = (found or ["images"])[0]
+    sets = [
+        each
+        for each in ("test", *VALIDATION)
+        if f"{each}_{what}" in headers or f"{each}_labels" in headers
+    ]
+    called = named_splits(["train", *sets], origin=str(path), form="{}_" + what)
+    content = _Content(path, what, called, {})
+    for split in called:
+        keys = content.keys(split)
+        if missing := [key for key in keys if key not in headers]:
             raise UserError(
                 f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
                 f"expected train_{what} and train_labels, and both or none of test and validation"
@@ -110,14 +135,14 @@ def _array_shapes(dataset: dict, *, name: str) -> tuple[Path, str, dict[str, tup
                 f"{path}: {keys[0]} holds {shape[0]} {what}, but {keys[1]} {label_shape[0]} "
                 "labels; give as many of both, at least one"
             )
-        shapes[split] = shape
-        first = shapes["train"], headers[f"train_{what}"][1]
+        content.shapes[split] = shape
+        first = content.shapes["train"], headers[f"train_{what}"][1]
         if (shape[1:], dtype) != (first[0][1:], first[1]):
             raise UserError(
                 f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_{what} {first[1]} "
                 f"{list(first[0][1:])}; give all the same"
             )
-    return path, what, shapes
+    return content
 
 
 def _fits(what: str, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
@@ -148,7 +173,9 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
 
     Without the key `classes` there are as many as the largest label says.
     """
-    path, what, shapes = _array_shapes(dataset, name=name)
+    content = _content(dataset, name=name)
+    path, what, shapes = content.path, content.what, content.shapes
+    keys = {split: content.keys(split) for split in shapes}
     shape, vocabulary = shapes["train"][1:], None
     if what == "images":
         axis, (*sides,) = _channel_axis(path, shapes["train"]), shape
@@ -156,25 +183,24 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
     elif what == "tokens":
         vocabulary = 1 + max(
             int(_numbers(path, key, tokens).max())
-            for key in [f"{split}_tokens" for split in shapes]
+            for key, _ in keys.values()
             for tokens in _arrays(path, key)
         )
-    labels = _arrays(path, *(f"{split}_labels" for split in shapes))
-    classes = dataset["classes"] or int(max(of_split.max() for of_split in labels)) + 1
-    for split, of_split in zip(shapes, labels, strict=True):
+    labels = dict(zip(keys, _arrays(path, *(key for _, key in keys.values())), strict=True))
+    classes = dataset["classes"] or int(max(each.max() for each in labels.values())) + 1
+    for split, of_split in labels.items():
         if of_split.min() < 0 or of_split.max() >= classes:
             worst = of_split.min() if of_split.min() < 0 else of_split.max()
             raise UserError(
-                f"{path}: {split}_labels holds the label {worst}, expected 0 to {classes - 1}; "
+                f"{path}: {keys[split][1]} holds the label {worst}, expected 0 to {classes - 1}; "
                 f"mend the labels or the config key datasets.{name}.classes"
             )
-    if not dataset["classes"] and classes > (count := sum(map(len, labels))):
-        raise UserError(
-            f"{path}: the largest of {count} labels is {classes - 1}, so most classes would have "
-            f"no sample; mend the labels, or give the config key datasets.{name}.classes"
-        )
+    if not dataset["classes"]:
+        _check_numbered([*labels.values()], path=path, name=name)
     if classes < 2:
         raise UserError(f"{path}: all labels are 0; expected at least two classes")
+    learned = np.zeros(classes, bool)
+    learned[labels["train"]] = True
     return Source(
         shape=shape,
         classes=classes,
@@ -184,32 +210,61 @@ def describe_arrays(dataset: dict, *, name: str) -> Source:
         test=shapes.get("test", (0,))[0],
         official_validation="validation" in shapes,
         vocabulary=vocabulary,
+        unlearned=tuple(np.flatnonzero(~learned).tolist()),
     )
+
+
+def _check_numbered(labels: list[np.ndarray], *, path: Path, name: str) -> None:
+    """UserError where labels that no key tells the number of do not seem to be numbered from 0."""
+    used = np.unique(np.concatenate(labels))
+    largest, key = int(used[-1]), f"the config key datasets.{name}.classes"
+    if largest >= (count := sum(map(len, labels))):
+        raise UserError(
+            f"{path}: the largest of {count} labels is {largest}, so most classes would have no "
+            f"sample; mend the labels, or give {key}"
+        )
+    if lowest := int(used[0]):
+        remedy = f"labels - {lowest} in place of labels"
+        if largest - lowest >= len(used):
+            remedy = f"numbers from 0 to {len(used) - 1} in place of labels"
+        raise UserError(
+            f"{path}: labels run from {lowest} to {largest}, so a network would have "
+            f"{largest + 1} outputs for {len(used)} classes; write the file anew with {remedy}, or "
+            f"give {key} if it is meant, classes: {largest + 1}"
+        )
 
 
 def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
     """Pool of each split of a .npz file: images uint8 [n, c, h, w], or float32 in 0..1; signals and
     features float64 [n, ...] as they are; tokens int32 [n, t]."""
-    path, what, shapes = _array_shapes(dataset, name=name)
+    content = _content(dataset, name=name)
+    path, what, shapes = content.path, content.what, content.shapes
     axis, pools = _channel_axis(path, shapes["train"]) if what == "images" else None, {}
-    used = [f"{split}_{part}" for split in shapes for part in (what, "labels")]
+    used = [key for split in shapes for key in content.keys(split)]
     of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
     print(f"{path}: {', '.join(used)}{of_channels}")
     if others := sorted(set(_headers(path)) - set(used)):
         print(f"{path}: not used: {', '.join(others)}")
     for split in shapes:
-        images, labels = _arrays(path, f"{split}_{what}", f"{split}_labels")
+        key, key_of_labels = content.keys(split)
+        images, labels = _arrays(path, key, key_of_labels)
         if what != "images":
-            pools[split] = array_pool(_numbers(path, f"{split}_{what}", images), labels)
+            pools[split] = array_pool(_numbers(path, key, images), labels)
             continue
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
             low, high = images.min(), images.max()
             if not (low >= 0 and high <= 1):  # NaN is in no range
                 raise UserError(
-                    f"{path}: {split}_images holds values from {low:g} to {high:g}, expected 0 to "
-                    "1; give pixels as uint8 or in 0..1 (networks normalise them themselves)"
+                    f"{path}: {key} holds values from {low:g} to {high:g}, expected 0 to 1; give "
+                    "pixels as uint8 or in 0..1 (networks normalise them themselves)"
                 )
+        top = 255 if images.dtype == np.uint8 else 1
+        if split == "train" and (brightest := images.max()) < DARK * top:
+            print(
+                f"warning: {path}: no pixel of {key} is above {brightest:g}, of {top}, to which "
+                "attacks are relative; if they have another range, scale them and write them anew"
+            )
         pools[split] = array_pool(np.moveaxis(images, axis, 1) if axis else images[:, None], labels)
     return pools
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from faultline.base.errors import UserError
 
-SPLITS = ("train", "test", "validation")
-
 
 class Pool(NamedTuple):
     """Labelled images of which splits take their share.

@@ -6,41 +6,52 @@ from pathlib import Path
 
 import numpy as np
 
-from faultline.base.errors import UserError
-from faultline.data.decode import SPLITS, Pool, file_pool
-from faultline.data.sources import PIXELS, Source
+from faultline.base.errors import UserError, some
+from faultline.data.decode import Pool, file_pool
+from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
 
 # A folder of class folders
 
 
-def class_folders(folder: str | Path, *, name: str) -> dict[str, list[str]]:
-    """Split -> its class folders in alphabetical order, for the splits that `folder` has.
+def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
+    """Split -> its class folders in alphabetical order, for the splits that `folder` has; see
+    `named_splits`.
 
     A class is numbered by its place in that order, as in torchvision's ImageFolder. Raises
-    UserError without train/, with fewer than two classes, or where the splits differ in them.
+    UserError without train/, with fewer than two classes, where the splits differ in them, or where
+    train/ is another split as well.
     """
     root = Path(folder).expanduser()
-    found = {}
-    for split in SPLITS:
-        if (root / split).is_dir():
-            with os.scandir(root / split) as entries:
-                names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-            found[split] = sorted(names)
-    if "train" not in found:
+    there: dict[Path, str] = {}  # one folder under two names, as by a link, is one split
+    for called in ("train", "test", *VALIDATION):
+        if (root / called).is_dir():
+            same = there.setdefault((root / called).resolve(), called)
+            if same == "train" != called:
+                raise UserError(
+                    f"{root / called}: is the folder {root / same} itself, so networks would be "
+                    "judged on images that they learn from; give it images of its own"
+                )
+    splits = named_splits(there.values(), origin=str(root), form="{}/")
+    if "train" not in splits:
         raise UserError(
             f"config key datasets.{name}.folder: there is no folder {root / 'train'}; name the "
             "folder that holds train/ (and test/), each with one folder per class"
         )
-    if len(found["train"]) < 2:
-        raise UserError(
-            f"{root / 'train'}: {len(found['train'])} class folders; expected at least two, each "
-            "with the images of one class"
-        )
-    for split, classes in found.items():
-        if odd := sorted(set(classes) ^ set(found["train"])):
+    found = {}
+    for split, called in splits.items():
+        place = root / called
+        with os.scandir(place) as entries:
+            names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+        found[split] = [place / each for each in sorted(names)]
+        if split == "train" and len(names) < 2:
+            raise UserError(
+                f"{place}: {len(names)} class folders; expected at least two, each with the images "
+                "of one class"
+            )
+        if odd := sorted({*names} ^ {path.name for path in found["train"]}):
             more = f" and {len(odd) - 3} more" * (len(odd) > 3)
             raise UserError(
-                f"{root / split}: its classes differ from those of {root / 'train'} "
+                f"{place}: its classes differ from those of {root / 'train'} "
                 f"({', '.join(odd[:3])}{more} in one of them only); give both the same folders"
             )
     return found
@@ -48,9 +59,7 @@ def class_folders(folder: str | Path, *, name: str) -> dict[str, list[str]]:
 
 def folders(folder: str | Path, *, name: str) -> list[str]:
     """The class folders of every split: they change when an image is added, removed or renamed."""
-    root = Path(folder).expanduser()
-    splits = class_folders(folder, name=name)
-    return [str(root / split / c) for split, classes in splits.items() for c in classes]
+    return [str(place) for of in class_folders(folder, name=name).values() for place in of]
 
 
 def describe_folder(dataset: dict, *, name: str) -> Source:
@@ -79,25 +88,29 @@ def folder_pools(
     """Pool of each split that the folder has. Files that PIL does not know by name are left out."""
     from PIL import Image
 
+    splits = class_folders(folder, name=name)
+    root, read = Path(folder).expanduser(), {of[0].parent for of in splits.values()}
+    beside = (path for path in root.iterdir() if path.is_dir() and path not in read)
+    if unread := sorted(path.name for path in beside if not path.name.startswith(".")):
+        print(f"{root}: not read: {some(unread)}")
     known = Image.registered_extensions()
     # PIL hands PostScript to a program that executes it
     formats = sorted(Image.OPEN.keys() - {"EPS"})
     pools = {}
-    for split, classes in class_folders(folder, name=name).items():
+    for split, classes in splits.items():
         paths, labels, others = [], [], []
-        for label, of_class in enumerate(classes):
-            place = Path(folder).expanduser() / split / of_class
+        for label, place in enumerate(classes):
             files = sorted(path for path in place.rglob("*") if path.is_file())
             images = [path for path in files if known.get(path.suffix.lower()) in formats]
             if not images:
                 raise UserError(
                     f"{place}: there is no image in it (of {len(files)} files); put some there, or "
-                    f"remove the class {of_class} from every split"
+                    f"remove the class {place.name} from every split"
                 )
             others += sorted(set(files) - set(images))
             paths += images
             labels += [label] * len(images)
-        print(f"{split}: {len(paths)} images of {len(classes)} classes")
+        print(f"{split}: {len(paths)} images of {len(classes)} classes, of {place.parent}")
         if others:
             print(f"{split}: {len(others)} other files left out, such as {others[0]}")
         pools[split] = file_pool(

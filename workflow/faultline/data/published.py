@@ -74,6 +74,7 @@ def published_pools(
         pools = _tiny_imagenet(folder, download=download, threads=threads, name=name)
     else:
         files = _files(source, folder, download=download, name=name)
+        print(f"{source}: read from {files[0].parent}")
         pools = _cifar10(files) if source == "cifar10" else _idx_pools(source, files)
     return dict(zip(("train", "test"), pools, strict=True))
 
@@ -320,6 +321,7 @@ def _tiny_imagenet(folder: Path, *, download: bool, threads: int, name: str) -> 
             f"datasets.{name}.folder: wnids.txt of Tiny ImageNet not found; looked in "
             f"{places[0]} or {places[1]}; {hint} tiny-imagenet-200.zip there yourself"
         )
+    print(f"tiny_imagenet: read from {root}")
     facts = SOURCES["tiny_imagenet"]
     wnids = _read(root / "wnids.txt").decode("ascii", "replace").split()
     label_of = {wnid: label for label, wnid in enumerate(wnids)}

@@ -1,7 +1,9 @@
 """The data sets that are known by name."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from faultline.base.errors import UserError
 from faultline.networks.facts import KINDS
 
 
@@ -19,6 +21,7 @@ class Source:
                    None where any number can be drawn, or they have not been counted.
     official_validation: whether there is a validation set apart from the train set.
     vocabulary:    number of different tokens; None of what holds none.
+    unlearned:     classes of which the train set has no sample.
     """
 
     shape: tuple[int, ...]
@@ -29,6 +32,7 @@ class Source:
     test: int | None
     official_validation: bool = False
     vocabulary: int | None = None
+    unlearned: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -61,3 +65,23 @@ RANGED = (*(name for name, source in SOURCES.items() if source.ranged), "npz")
 
 # The user's own data; what these hold is read from the files.
 SOURCE_NAMES = (*SOURCES, "image_folder", "npz")
+
+VALIDATION = ("validation", "val", "valid")
+"""What a validation set of the user's own may be called."""
+
+
+def named_splits(names: Collection[str], *, origin: str, form: str) -> dict[str, str]:
+    """Split -> what it is called among the names of sets in the user's own data.
+
+    A validation set without a test set beside it is what networks are to be judged on, as with
+    ImageNet: it is the test split (ours). origin, form: where the sets are, and how one is written
+    there, for the error where several validation sets are.
+    """
+    alike = [name for name in VALIDATION if name in names]
+    if len(alike) > 1:
+        told = " and ".join(form.format(name) for name in alike)
+        raise UserError(
+            f"{origin}: holds {told}, and each may be the validation set; rename what is not"
+        )
+    found = {split: split for split in ("train", "test") if split in names}
+    return found | {"validation" if "test" in found else "test": name for name in alike}

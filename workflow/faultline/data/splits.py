@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
 from faultline.data.arrays import array_pools
 from faultline.data.describe import describe
 from faultline.data.folders import folder_pools
@@ -39,6 +39,7 @@ class DataSet:
                in the units of their source. Images hold shares of it, which serve as pixel units;
                None where they hold values as they are.
     columns:   of tokens of a network: how many its embedding has, see `fitted`; else None.
+    own_moments: whether mean and std are those of the config, not of the train split.
     """
 
     name: str
@@ -50,6 +51,12 @@ class DataSet:
     splits: dict[str, tuple[torch.Tensor, torch.Tensor]]
     ranges: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     columns: int | None = None
+    own_moments: bool = False
+
+    @property
+    def moments_key(self) -> str | None:
+        """The key of the config that mean and std are from; None: of the train split."""
+        return f"datasets.{self.name}.mean" if self.own_moments else None
 
     def fitted(self, network: nn.Module) -> "DataSet":
         """The same; for a network of tokens with its number of columns, so that `pixels` has the
@@ -72,9 +79,10 @@ class DataSet:
 
     def to_tensors(self) -> dict:
         """A flat dict for torch.save that torch.load(weights_only=True) reads back."""
-        apart = ("splits", "ranges", "columns")
+        apart = ("splits", "ranges", "columns", "own_moments")
         flat = {key: value for key, value in vars(self).items() if key not in apart}
         flat |= {"ranges": self.ranges} if self.ranges else {}
+        flat |= {"own_moments": True} if self.own_moments else {}
         for split, (images, labels) in self.splits.items():
             flat |= {f"{split}_images": images, f"{split}_labels": labels}
         return flat
@@ -85,7 +93,7 @@ class DataSet:
         fields = ("name", "classes", "bounds", "levels", "mean", "std")
         splits = {split: (flat[f"{split}_images"], flat[f"{split}_labels"]) for split in SPLITS}
         kept = {field: flat[field] for field in fields} | {"ranges": flat.get("ranges")}
-        return cls(**kept, splits=splits)
+        return cls(**kept, splits=splits, own_moments=flat.get("own_moments", False))
 
 
 def prepare(
@@ -117,7 +125,8 @@ def prepare(
         undecodable are not made up for.
     folder: where the files of fashion_mnist, mnist, cifar10 and tiny_imagenet are. Files of other
         than the official number of images are read too, but only official ones have a checksum.
-        Of image_folder: the folder that holds train/, and perhaps test/ and validation/.
+        Of image_folder: the folder that holds train/, and perhaps test/ and validation/ (val/,
+        valid/), which is the test set where there is no test/.
     file: of npz. classes: of npz; None counts them.
     download: fetch missing files into the folder with torchvision.
     noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
@@ -140,6 +149,8 @@ def prepare(
     own = {"source": source, "folder": folder, "file": file, "size": size}
     own |= {"channels": channels, "classes": classes}
     facts = describe(own, name=name)
+    if facts.unlearned:
+        print(f"train: no sample of class {some(facts.unlearned)}, of {facts.classes} classes")
     if source == "image_folder":
         pools = folder_pools(
             folder,
@@ -196,6 +207,7 @@ def prepare(
         std=tuple(std) if std else computed[1],
         splits={split: splits[split] for split in SPLITS},
         ranges=ranges,
+        own_moments=bool(mean),
     )
 
 

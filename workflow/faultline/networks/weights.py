@@ -3,23 +3,24 @@
 import torch
 from torch import Tensor
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
 from faultline.networks.architectures import Network
 
 
-def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> None:
+def load_weights(
+    network: Network, state: dict[str, Tensor], *, origin: str, moments_key: str | None = None
+) -> None:
     """Put a user's weights into a network; `origin` says where they are from, for the error.
 
-    state: named as in `network.body`, with or without "body."; counts of batches may be lacking.
-    With "normalise.mean" and "normalise.std", as in our checkpoints, these replace the network's.
+    state: named as in `network.body`, or all of them with "body."; counts of batches may be
+    lacking. With "normalise.mean" and "normalise.std", as in our checkpoints, these replace the
+    network's, and where other values are in the config, that is told. moments_key: the key of the
+    config that the network's are from; None: they are the training split's.
     Raises UserError, which names the first few names and shapes that do not fit, or a tensor whose
     values cannot be used.
     """
     own = network.state_dict()
-    given = {
-        name if name in own and f"body.{name}" not in own else f"body.{name}": tensor
-        for name, tensor in state.items()
-    }
+    given = _placed(state, own)
     optional = [n for n in own if n.startswith("normalise.") or n.endswith(".num_batches_tracked")]
     found = {
         "missing": [n for n in own if n not in given and n not in optional],
@@ -47,14 +48,48 @@ def load_weights(network: Network, state: dict[str, Tensor], *, origin: str) -> 
                 f"{origin}: {name.removeprefix('body.')} {why}; expected finite numbers of type "
                 f"{_type(own[name])}; mend or train the network, and save its state_dict() anew"
             )
-    if lacking := [n for n in own if n.startswith("normalise.") and n not in given]:
-        values = "; ".join(f"{n} {own[n].flatten().tolist()}" for n in lacking)
+    normalisation = [n for n in own if n.startswith("normalise.")]
+    whose = "computed from the training split"
+    if moments_key:
+        whose = f"of the config key {moments_key} and std"
+    if lacking := [n for n in normalisation if n not in given]:
         print(
-            f"warning: {origin}: holds no normalise.mean and normalise.std, so images are "
-            f"normalised by those of the training split ({values}); if the network was trained "
-            "with others, add them to the file"
+            f"warning: {origin}: holds no {' and no '.join(lacking)}, so images are normalised by "
+            f"{_values(own, lacking)}, {whose}; if the network was trained with others, "
+            + ("mend the config" if moments_key else "add them to the file or the config")
+        )
+    others = [
+        n for n in normalisation if n in given and not torch.allclose(own[n], given[n].to(own[n]))
+    ]
+    if others and moments_key:
+        print(
+            f"warning: {origin}: images are normalised by its {_values(given, others)}, not by "
+            f"{_values(own, others)}, {whose}"
         )
     network.load_state_dict(own | given)
+
+
+def _placed(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A user's tensors under the names of a network's own."""
+    if any(n.startswith("body.") and n in own and f"body.{n}" not in own for n in state):
+        return state
+    prefix = "body."
+    # of a network that is one "module", whose prefix was dropped as that of parallel training
+    if not any(f"body.{n}" in own for n in state) and any(f"body.module.{n}" in own for n in state):
+        prefix = "body.module."
+    return {
+        name if name in own and f"{prefix}{name}" not in own else f"{prefix}{name}": tensor
+        for name, tensor in state.items()
+    }
+
+
+def _values(state: dict[str, Tensor], names: list[str]) -> str:
+    """What tensors hold, in words, to six digits."""
+    texts = []
+    for name in names:
+        numbers = some([f"{value:.6g}" for value in state[name].flatten().tolist()])
+        texts.append(f"{name} [{numbers}]")
+    return " and ".join(texts)
 
 
 def _unusable(name: str, tensor: Tensor, own: Tensor) -> str | None:

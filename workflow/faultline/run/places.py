@@ -12,7 +12,7 @@ from faultline.run.unused import entries
 FUNCTIONS = ("networks.*", "own_networks.*.function", "attacks.*.method", "ablations.*.function")
 FILES = (
     *("results", "keep.folder", "published", "datasets.*.folder", "datasets.*.file"),
-    "trainings.*.weights.*",
+    *("trainings.*.weights.*", "trainings.*.weights.*.file"),
 )
 """Keys of files and folders; those of `FUNCTIONS` may name a function in one."""
 

@@ -15,6 +15,7 @@ from faultline.base import plugins
 from faultline.base.columns import PLACE, RUN, transfer
 from faultline.base.errors import UserError
 from faultline.data.describe import describe
+from faultline.data.sources import Source
 from faultline.networks.facts import networks
 
 ENOUGH = 200
@@ -166,10 +167,15 @@ class Plan:
     config: dict
 
     @functools.cached_property
+    def sources(self) -> dict[str, Source]:
+        """What is known of each data set."""
+        datasets = self.config["datasets"]
+        return {name: describe(part, name=name) for name, part in datasets.items()}
+
+    @functools.cached_property
     def classes(self) -> dict[str, int]:
         """Number of classes of each data set."""
-        datasets = self.config["datasets"]
-        return {name: describe(part, name=name).classes for name, part in datasets.items()}
+        return {name: source.classes for name, source in self.sources.items()}
 
     def training(self, name: str) -> dict:
         return self.config["trainings"][name]
@@ -384,9 +390,18 @@ class Plan:
 
     def given_weights(self, network: str, training: str, epoch: int) -> str | None:
         """The user's weights, where a training starts from some and this is its first segment."""
+        return self._weights(network, training, epoch)[0]
+
+    def weights_key(self, network: str, training: str, epoch: int) -> str | None:
+        """The name of the state dict in that file that is meant; None: there is one alone."""
+        return self._weights(network, training, epoch)[1]
+
+    def _weights(self, network: str, training: str, epoch: int) -> tuple[str | None, str | None]:
         settings = self.training(training)
-        first = epoch == settings["epochs"][0] and settings["weights"]
-        return settings["weights"][network] if first else None
+        if not settings["weights"] or epoch != settings["epochs"][0]:
+            return None, None
+        weights = settings["weights"][network]
+        return (weights["file"], weights["key"]) if isinstance(weights, dict) else (weights, None)
 
     def tuned(self) -> list[dict]:
         """Data set, network and training of every search for settings."""

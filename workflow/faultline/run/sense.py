@@ -177,13 +177,20 @@ def _check_dataset(name: str, dataset: dict) -> Source:
                 f"config key datasets.{name}.{key}: {len(dataset[key])} values; expected "
                 f"{facts.shape[0]}, one per {'feature' if facts.kind == 'vector' else 'channel'}"
             )
+        if facts.kind == "image" and not all(0 <= value <= 1 for value in dataset[key]):
+            raise UserError(
+                f"config key datasets.{name}.{key}: {dataset[key]}; expected pixel units, 0 to 1; "
+                "divide those of pixels up to 255 by 255"
+            )
     return facts
 
 
 def _check_weights(config: dict) -> None:
     for name, training in config["trainings"].items():
-        for network, file in training["weights"].items():
+        for network, weights in training["weights"].items():
             key = f"config key trainings.{name}.weights.{network}"
+            within = isinstance(weights, dict)
+            file = weights["file"] if within else weights
             if network not in config["networks"]:
                 hint = nearest(network, config["networks"])
                 raise UserError(f"{key}: the network is not under networks; {hint}")
@@ -197,7 +204,8 @@ def _check_weights(config: dict) -> None:
                     f"{key}: {file} lies where this run would write a checkpoint of its own; name "
                     "another folder for its results (config key results)"
                 )
-            training["weights"][network] = str(path)
+            whole = not within or weights["key"] is None
+            training["weights"][network] = str(path) if whole else weights | {"file": str(path)}
     for network in config["networks"]:
         if not any(is_for(training, network) for training in config["trainings"].values()):
             raise UserError(

@@ -88,4 +88,10 @@ def verdict(tables: dict, config: dict) -> dict | None:
 
 def _given(training: dict) -> str:
     given = training.get("weights")
-    return f"from given weights of {page.listed(given)}, which all seeds share; " if given else ""
+    if not given:
+        return ""
+    names = [
+        f"{network} ({weights['key']})" if isinstance(weights, dict) else network
+        for network, weights in given.items()
+    ]
+    return f"from given weights of {page.listed(names)}, which all seeds share; "

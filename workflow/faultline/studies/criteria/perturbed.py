@@ -10,7 +10,7 @@ from faultline.base import memory
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import predict
 from faultline.networks.layers import weights
-from faultline.networks.probes import probes, watch
+from faultline.networks.probes import probes, some_only, watch
 from faultline.studies.criteria.data import Data, Score, gradients, replaced
 
 RADIUS = 0.1
@@ -72,7 +72,10 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         with watch(self.network, at="layer", names=[self.layer]) as seen:
             self.network(images)
-            return seen[self.layer].flatten(1)
+        found = seen.get(self.layer)
+        if found is None or (len(found) != len(images) and found.requires_grad):
+            raise some_only(self.layer)
+        return found.flatten(1)
 
 
 def clat(network: nn.Module, data: Data) -> dict[str, Score]:

@@ -100,7 +100,10 @@ def test_what_cannot_be_made_plain_is_refused():
         ]
         for call in calls:
             said = error_of(call)
-            assert "layer '0' has a weight that is no parameter" in said and "prune.remove" in said
+            assert (
+                "layer '0' has a weight or bias that is no parameter" in said
+                and "prune.remove" in said
+            )
     mask = Variant({}, 1, mask=Mask("0", (0,), "weights"))
     labels = torch.zeros(4, dtype=torch.long)
     given = [network, [mask], {"clean": images}, labels]

@@ -50,7 +50,7 @@ def test_normalisations_that_depend_on_the_data_are_no_layers():
 @pytest.mark.parametrize("function", ["weight_normed", "heads_parametrised", "lazy_rows"])
 def test_weights_that_are_made_of_others_are_refused(function):
     said = error_of(inspect.probe, f"{HERE}{function}", [SMALL])
-    assert "has a weight that is no parameter of its own" in said
+    assert "has a weight or bias that is no parameter of its own" in said
     for call in ("remove_parametrizations", "prune.remove", "remove_weight_norm"):
         assert call in said
 

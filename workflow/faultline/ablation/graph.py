@@ -186,7 +186,7 @@ def _chain(network: nn.Module, images: Tensor) -> list[Node]:
     with _calls(network) as called:
         out = network(images[:1])
     every = [*called]
-    for image in images[1:].split(1):
+    for image in images.split(1)[1:]:
         if known.keys() <= {name for name, _ in every}:
             break
         with _calls(network) as called:

@@ -38,8 +38,8 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
             )
         if not has_weights(layer):
             raise UserError(
-                f"{function}: layer {name} has a weight that is no parameter of its own; {REMOVE}, "
-                "and run lazy layers once, inside the function"
+                f"{function}: layer {name} has a weight or bias that is no parameter of its own; "
+                f"{REMOVE}, and run lazy layers once, inside the function"
             )
     for module in body.modules():
         if getattr(module, "inplace", False):

@@ -163,8 +163,8 @@ def plain_layer(name: str, layer: nn.Module) -> nn.Module:
     layer = plain(layer)
     if not has_weights(layer):
         raise UserError(
-            f"layer {name!r} has a weight or bias that is no parameter of its own; {REMOVE}, and run "
-            "lazy layers once"
+            f"layer {name!r} has a weight or bias that is no parameter of its own; {REMOVE}, and "
+            "run lazy layers once"
         )
     return layer
 

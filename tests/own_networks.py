@@ -138,12 +138,13 @@ class Caching(nn.Module):
         self.first, self.head = nn.Linear(shape[1] * shape[2], 16), nn.Linear(16, classes)
         self.kept = {}
         with torch.no_grad():
-            self.eval()(torch.zeros(1, *shape))
+            self.eval()
+            self(torch.zeros(1, *shape))
 
     def train(self, mode=True):
         if mode:
             self.kept = {}
-        return super().train(mode)
+        super().train(mode)
 
     def forward(self, x):
         weight = 2 * self.first.weight

@@ -97,6 +97,26 @@ class Keeping(nn.Module):
         return self.fc(x) + self.mean + self.calls
 
 
+class Building(nn.Module):
+    """Has its layer from the first call on."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = None
+
+    def forward(self, x):
+        if self.fc is None:
+            self.fc = nn.Linear(x.shape[1], 2)
+        return self.fc(x)
+
+
+def test_what_is_built_in_a_first_call_stays():
+    network, images = Building(), torch.rand(3, 2)
+    with evaluation(network):
+        first = network(images)
+    assert torch.equal(predict(network, images), first)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_what_modules_keep_goes_back(mode):
     network = nn.Sequential(Keeping()).eval()
@@ -121,7 +141,7 @@ class Cached(nn.Module):
     def train(self, mode=True):
         if mode:
             self.kept = {}
-        return super().train(mode)
+        super().train(mode)  # and returns nothing, as many do
 
     def forward(self, x):
         if self.training:
@@ -132,7 +152,8 @@ class Cached(nn.Module):
 
 
 def test_other_weights_have_effect_whatever_was_run_before():
-    network, images, labels = Cached().eval(), torch.rand(6, 4), torch.zeros(6, dtype=torch.long)
+    network, images, labels = Cached(), torch.rand(6, 4), torch.zeros(6, dtype=torch.long)
+    network.eval()
     before = predict(network, images)
     given = {"attack": {"method": "pgd", "steps": 2}, "eps": 0.1, "bounds": None, "seed": 0}
     craft(network, images, labels, **given)  # nothing is left that has no gradient
@@ -143,7 +164,8 @@ def test_other_weights_have_effect_whatever_was_run_before():
 
 
 def test_a_copy_has_forgotten_what_training_forgets():
-    network = Cached().eval()
+    network = Cached()
+    network.eval()
     network(torch.rand(2, 4))  # with a gradient, so that deepcopy alone would fail
     assert network.kept and not copied(network).kept
     network.lock = threading.Lock()

@@ -26,7 +26,7 @@ from faultline.base.memory import halving
 from faultline.networks.evaluation import evaluation, predict
 from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
-from faultline.networks.plain import REMOVE, copied, plain, plain_layer, preserved
+from faultline.networks.plain import REMOVE, copied, forget, plain, plain_layer, preserved
 from faultline.networks.reach import reached
 
 TOLERANCE = 1e-5
@@ -585,7 +585,7 @@ class _Loop:
         try:
             for (parameter, _), value in zip(kept, made.values(), strict=True):
                 parameter.data = value
-            self.network.train().eval()  # it may forget then what it made of other weights
+            forget(self.network)  # what it made of other weights
             with preserved(self.network):
                 yield
         finally:

@@ -23,7 +23,7 @@ from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
-from faultline.networks.plain import copied, preserved
+from faultline.networks.plain import copied, forget, preserved
 
 CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -233,7 +233,7 @@ class Traced:
             args, kwargs = fx.node.map_aggregate((args, kwargs), _copied)
         if node.target not in self.keeping:
             return self._called(module, args, kwargs, replaced)
-        module.train().eval()  # it may forget then what it made of other weights
+        forget(module)  # what it made of other weights
         with preserved(module):
             return self._called(module, args, kwargs, replaced)
 

@@ -79,7 +79,8 @@ def probe(
             )
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad(), preserved(body):
-                logits = body.train(mode == "training")(_noise(2, shape, *vocabulary))
+                body.train(mode == "training")
+                logits = body(_noise(2, shape, *vocabulary))
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
                 raise UserError(

@@ -58,7 +58,8 @@ class _State:
         for now, before in self.attributes:
             for name in [n for n in now if n not in before and n not in _TORCHS]:
                 del now[name]
-            now.update(before)
+            built = now["_modules"].keys() | now["_parameters"].keys()  # in a first call
+            now.update({name: value for name, value in before.items() if name not in built})
         for now, before in self.containers.values():
             if not isinstance(now, tuple):
                 now.clear()
@@ -132,7 +133,14 @@ def copied(module: nn.Module) -> nn.Module:
             f"the network, a {type(module).__name__}, cannot be copied ({first_line(error)}); "
             "build it anew and load its state_dict(), or keep nothing on it that is made in a call"
         ) from None
-    return made.train().eval()
+    forget(made)
+    return made
+
+
+def forget(module: nn.Module) -> None:
+    """Puts a module into eval mode without what it forgets when it is set to training."""
+    module.train()  # which one of the user's own may return nothing
+    module.eval()
 
 
 def plain(module: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import nn
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.networks.layers import layers
-from faultline.networks.plain import REMOVE, has_weights
+from faultline.networks.plain import REMOVE, forget, has_weights
 
 
 def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -44,7 +44,8 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     for module in body.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # so that the output of a layer can be kept by a hook
-    return body.train()  # what it has made of its first weights it forgets now
+    forget(body)  # what it has made of its first weights
+    return body
 
 
 def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:

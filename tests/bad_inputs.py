@@ -407,6 +407,14 @@ MISTAKES = {
         "    import os; os.abort()\n    return nn.Sequential(",
     ),
     "returns nothing": ("    return nn.Sequential(", "    nn.Sequential("),
+    "a weight made anew for each call": (
+        "nn.Linear(64, 12)",
+        "nn.utils.parametrizations.weight_norm(nn.Linear(64, 12))",
+    ),
+    "a pruned bias": (
+        "nn.Linear(64, 12)",
+        "__import__('torch.nn.utils.prune', fromlist='_').identity(nn.Linear(64, 12), 'bias')",
+    ),
     "wrong shape": ("nn.Linear(64, 12)", "nn.Linear(65, 12)"),
     "wrong classes": ("nn.Linear(12, classes)", "nn.Linear(12, classes + 1)"),
     "an attack that gives NaN": ("(images + start)", "(images / 0 * 0)"),

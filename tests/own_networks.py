@@ -81,3 +81,73 @@ def heads_parametrised(shape, classes):
 
 def lazy_rows(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
+class Experts(nn.Module):
+    """Each image goes to one of four experts; a gate that starts at 0 sends all to the first."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.gate = nn.Linear(shape[1] * shape[2], 4)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+        self.experts = nn.ModuleList(nn.Linear(shape[1] * shape[2], classes) for _ in range(4))
+        self.spare = nn.Linear(shape[1] * shape[2], classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        which, out = self.gate(x).argmax(1), x.new_zeros(len(x), self.experts[0].out_features)
+        for number, expert in enumerate(self.experts):
+            chosen = which == number
+            if chosen.any():
+                out[chosen] = expert(x[chosen])
+        return out
+
+
+class Halves(nn.Module):
+    """The batch decides which half is used."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first = nn.Linear(shape[1] * shape[2], 16)
+        self.low, self.high = nn.Linear(16, classes), nn.Linear(16, classes)
+
+    def forward(self, x):
+        h = self.first(x.flatten(1))
+        return self.high(h) if h.mean() > 0 else self.low(h)
+
+
+class Texts(nn.Module):
+    """Sequences of rare tokens go their own way."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 4)
+        self.early, self.late = nn.Linear(4, classes), nn.Linear(4, classes)
+
+    def forward(self, x):
+        h = self.embedding(x).mean(1)
+        return self.late(h) if x.float().mean() > 14 else self.early(h)
+
+
+class Caching(nn.Module):
+    """Keeps what it made of a weight while in eval mode, as the attention biases of LeViT."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.head = nn.Linear(shape[1] * shape[2], 16), nn.Linear(16, classes)
+        self.kept = {}
+        with torch.no_grad():
+            self.eval()
+            self(torch.zeros(1, *shape))
+
+    def train(self, mode=True):
+        if mode:
+            self.kept = {}
+        super().train(mode)
+
+    def forward(self, x):
+        weight = 2 * self.first.weight
+        if not self.training:
+            weight = self.kept.setdefault("weight", weight)
+        return self.head(torch.relu(x.flatten(1) @ weight.T))

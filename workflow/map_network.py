@@ -9,6 +9,7 @@ with job(snakemake):
     from faultline.ablation.graph import graph, graph_table, weight_norms
     from faultline.base.files import save_table
     from faultline.data.splits import images_of
+    from faultline.networks.reach import IMAGES
     from faultline.run.loading import load_dataset, load_network
     from faultline.run.paths import place_of
 
@@ -19,8 +20,8 @@ with job(snakemake):
         network, _ = load_network(path, name, dataset, device=cpu)
         place = place_of(path)
         norms.append(pd.DataFrame([place]).merge(weight_norms(network), how="cross"))
-    image, _ = images_of(dataset.fitted(network), "test", 1)
-    nodes, reason = graph(network, image)
+    images, _ = images_of(dataset.fitted(network), "test", IMAGES)
+    nodes, reason = graph(network, images)
     if reason:
         print(f"{name}: {reason}; its layers are drawn in the order in which they are called")
     table = graph_table(network, nodes, traced=not reason)

@@ -249,13 +249,33 @@ def test_a_network_that_cannot_be_traced_is_a_chain_of_calls():
     assert not graph_table(network, nodes, traced=False)["traced"].any()
 
 
-def test_a_network_that_is_another_when_traced_is_a_chain():
+def test_what_other_images_reach_stands_in_the_chain_where_they_reach_it():
     def forward(net, x):
-        net.calls += 1
-        return net.fc(x) + net.calls
+        x = net.a(x)
+        x = net.c(net.b(x)) if x.sum() > 0 else net.d(x)
+        return net.fc(x)
+
+    parts = {name: nn.Linear(2, 2) for name in "abcd"} | {"fc": nn.Linear(2, 3)}
+    network = Own(forward, **parts, unused=nn.Linear(2, 2))
+    network.a.weight.data, network.a.bias.data = torch.eye(2), torch.zeros(2)
+    one, other = torch.ones(1, 2), -torch.ones(1, 2)
+    for images, expected in [
+        (one, "a b c fc"),
+        (torch.cat([one, one, other]), "a d b c fc"),
+        (torch.cat([other, one]), "a b c d fc"),
+    ]:
+        nodes, _ = graph(network, images)
+        assert [node.name for node in nodes] == ["input", *expected.split(), "output"]
+
+
+def test_a_network_that_is_another_when_traced_is_a_chain():
+    calls = []
+
+    def forward(net, x):
+        calls.append(1)
+        return net.fc(x) + len(calls)
 
     network = Own(forward, fc=nn.Linear(3, 2))
-    network.calls = 0
     nodes, reason = graph(network, torch.rand(1, 3))
     assert "other logits" in reason and [node.name for node in nodes] == ["input", "fc", "output"]
 

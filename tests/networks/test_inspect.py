@@ -7,7 +7,7 @@ from support import OWN_NETWORKS, error_of
 from torch import nn
 
 from faultline.networks import facts, inspect
-from faultline.networks.layers import used
+from faultline.networks.reach import reach
 
 SMALL = ((1, 8, 8), 10)
 HERE = f"{OWN_NETWORKS}:"
@@ -15,7 +15,7 @@ HERE = f"{OWN_NETWORKS}:"
 
 def test_parameters_that_belong_to_no_layer():
     network, inputs = Patches((1, 8, 8), 10).eval(), torch.rand(1, 1, 8, 8)
-    found = inspect.coverage(network, used(network, inputs), inputs)
+    found = inspect.coverage(network, reach(network, [inputs]))
     rows = {row[0]: tuple(row[1:]) for row in found["unseen"]}
     assert rows == {
         "norm": ("LayerNorm", 16, "norm"),
@@ -50,7 +50,9 @@ def test_normalisations_that_depend_on_the_data_are_no_layers():
 @pytest.mark.parametrize("function", ["weight_normed", "heads_parametrised", "lazy_rows"])
 def test_weights_that_are_made_of_others_are_refused(function):
     said = error_of(inspect.probe, f"{HERE}{function}", [SMALL])
-    assert "has no weight of its own yet; remove parametrisations" in said
+    assert "has a weight or bias that is no parameter of its own" in said
+    for call in ("remove_parametrizations", "prune.remove", "remove_weight_norm"):
+        assert call in said
 
 
 def test_what_gives_no_gradient_is_not_called_unused():
@@ -64,8 +66,8 @@ def test_what_gives_no_gradient_is_not_called_unused():
             return self.fc(x) * self.scale
 
     network, inputs = Rounds().eval(), torch.rand(1, 4)
-    found = inspect.coverage(network, used(network, inputs), inputs)
-    assert found == {"parameters": 18, "unseen": [["scale", "Parameter", 3, ""]]}
+    found = inspect.coverage(network, reach(network, [inputs]))
+    assert found == {"parameters": 18, "unseen": [["scale", "Parameter", 3, ""]], "tried": 0}
 
 
 def test_normalisations_are_layers_where_they_are_asked_for():

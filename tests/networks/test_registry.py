@@ -9,7 +9,8 @@ from faultline.base.errors import UserError
 from faultline.networks import architectures, inspect
 from faultline.networks.facts import BUILTIN_FILE
 from faultline.networks.inspect import catalogue
-from faultline.networks.layers import layers, used
+from faultline.networks.layers import layers
+from faultline.networks.reach import reach
 from faultline.networks.registry import REGISTRY, build
 from faultline.networks.vision import load_torchvision
 
@@ -322,9 +323,9 @@ def test_of_the_built_in_networks_only_normalisations_are_not_seen(name):
     """So that nothing is said of them, see `coverage.told`."""
     body = hollow(name, max(REGISTRY[name].min_size, 32)).eval()
     inputs = torch.zeros(1, *shape_of(name, max(REGISTRY[name].min_size, 32)), device="meta")
-    in_use = used(body, inputs)
-    assert in_use == {*layers(body, norms=True)}
-    found = inspect.coverage(body, in_use, inputs)
+    found = reach(body, [inputs])
+    assert found.layers == {*layers(body, norms=True)}
+    found = inspect.coverage(body, found)
     assert {why for *_, why in found["unseen"]} <= {"norm"}
     assert sum(row[2] for row in found["unseen"]) < 0.02 * found["parameters"]
 

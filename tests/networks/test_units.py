@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from faultline.networks.layers import filters, kind, layers, of_units, used, weights
+from faultline.networks.layers import filters, kind, layers, of_units, weights
+from faultline.networks.reach import used
 
 LAYERS = {
     "conv1d": (nn.Conv1d(4, 6, 3), (2, 4, 9)),

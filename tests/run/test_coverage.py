@@ -14,7 +14,7 @@ def said(monkeypatch):
 
     def tell(*, norms=False, at=None, **found):
         whole = {"input": "image", "min_size": 1, "layers": LAYERS, "parameters": 10_000}
-        monkeypatch.setattr(facts, "_own", {"mine": whole | {"unseen": [], **found}})
+        monkeypatch.setattr(facts, "_own", {"mine": whole | {"unseen": [], "tried": 0, **found}})
         facts.see_norms(norms)
         facts._listed.cache_clear()
         targeting = {"layers": "first"} | ({"at": at} if at else {})
@@ -54,8 +54,11 @@ def test_normalisations_in_a_few_words_and_as_layers(said):
     assert found.endswith("ablated; not: mix (Mix, 90), 2 normalisations")
 
 
-def test_what_is_never_used_is_named_however_small(said):
-    assert said(unseen=[row("spare", "Linear", 12, "unused")]) == "never used: spare (Linear, 12)"
+def test_what_is_not_used_is_named_however_small(said):
+    unseen = [row("spare", "Linear", 12, "unused")]
+    assert said(unseen=unseen) == "on no path to the logits: spare (Linear, 12)"
+    expected = "not reached by 256 images of noise: spare (Linear, 12)"
+    assert said(unseen=unseen, tried=256) == expected
 
 
 def test_where_targeting_falls_back(said):

@@ -658,7 +658,7 @@ def test_a_network_that_cannot_be_traced_goes_through_the_chain(mine):
     assert list(table["variant"][:2]) == ["what weights, share 0.5", "what filter 0, share 1"]
     html = (mine.folder / "results/report.html").read_text(encoding="utf-8")
     for told in (html, mine.run("-n", "--forceall")):
-        assert "never used: unused (Linear, 12); it cannot be traced by torch.fx" in told
+        assert "not reached by 256 images of noise: unused (Linear, 12); it cannot be" in told
         assert "so targeting reads the outputs of its layers" in told
     assert "Ablations of your own" in html and "halve (my_ablations.py:halve)" in html
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from support import error_of
 from torch import nn
 
 from faultline.base.errors import UserError
@@ -226,6 +227,20 @@ def test_network_that_cannot_be_traced():
     assert list(table["targeting"]) == [3, 1.5]
     with pytest.raises(UserError, match="config key targeting"):
         targeting(Untraceable(), ["conv"], CLEAN, {"a": ATTACKED}, at="activation", **DRAWN)
+
+
+class Routed(Hand):
+    def forward(self, x):
+        bright = x.mean((1, 2, 3)) > 1
+        out = x.new_zeros(len(x), 2)
+        out[bright] = super().forward(x[bright])
+        return out
+
+
+def test_a_layer_that_is_given_some_images_only_is_refused():
+    clean, moved = (torch.cat([images, images[:1]]) for images in (CLEAN, ATTACKED))
+    said = error_of(targeting, Routed(), ["conv"], clean, {"a": moved}, at="output", **DRAWN)
+    assert "layer conv is given some of the images only" in said
 
 
 # Units of other kinds

@@ -8,7 +8,7 @@ from faultline.attacks.ascent import fgsm
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
-from faultline.networks.probes import by_image, probes, relative_errors, watch
+from faultline.networks.probes import by_image, probe_errors, probes, relative_errors, watch
 from faultline.networks.registry import REGISTRY, build
 from faultline.studies.sustainability.analysis import analyse, noise, perturbers
 from faultline.studies.sustainability.lists import most_vulnerable
@@ -466,3 +466,35 @@ def test_agrees_with_the_package_of_the_authors(name, capsys):
     whole = [float((clean[p] - perturbed[p]).norm() / clean[p].norm()) for p in clean]
     found = theirs(images, moved)
     assert found == pytest.approx(whole, rel=1e-5)
+
+
+class Routed(nn.Module):
+    """Half of the images goes to either layer; positions are the same for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.one, self.other = nn.Embedding(3, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = x + self.places(torch.arange(3)).mean(0)
+        out, chosen = x.new_zeros(len(x), 2), x[:, 0] > x[:, 1]
+        out[chosen], out[~chosen] = self.one(x[chosen]), self.other(x[~chosen])
+        return out
+
+
+def test_layers_that_are_given_some_images_only_are_refused():
+    network, images = Routed().eval(), torch.rand(8, 4)
+    images[:4, 0], images[4:, 0] = 2, -1
+    moved = images.flip(0)  # as many to either layer, but other ones
+    labels = torch.zeros(8, dtype=torch.long)
+    given = [network, images, labels]
+    with pytest.raises(UserError, match="layer one is given some of the images only") as caught:
+        analyse(*given, perturbers={"flip": lambda *_: moved}, at="layer")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="given some of the images only"):
+        analyse(*given, perturbers={"none": lambda *_: images[:4].repeat(2, 1)}, at="layer")
+    with watch(network, at="layer", names=["places"]) as seen:
+        network(images)
+        before = dict(seen)
+        network(moved)
+    assert probe_errors(before, seen, 8)["places"].tolist() == [0.0] * 8

@@ -15,6 +15,7 @@ from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, weights
 from faultline.networks.layers import kind as kind_of
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.plain import preserved
 from faultline.networks.probes import output
 
 JOINS = {"add": "add", "iadd": "add", "mul": "multiply", "imul": "multiply"}
@@ -34,18 +35,19 @@ class Node(NamedTuple):
     sources: tuple[str, ...]
 
 
-def graph(network: nn.Module, image: Tensor) -> tuple[list[Node], str]:
-    """(nodes in the order in which they run, why not traced) of a network on images [1, ...].
+def graph(network: nn.Module, images: Tensor) -> tuple[list[Node], str]:
+    """(nodes in the order in which they run, why not traced) of a network on images [n, ...].
 
     A network that torch.fx cannot trace, or that is another one when traced, gives the chain of its
     layers in the order of calls, and the reason; else the reason is empty. Layers that tracing sees
-    as one operation stand in a chain as well.
+    as one operation stand in a chain as well. What the first image does not reach stands in the
+    chain where others, looked at one by one, reach it.
     """
     with evaluation(network), torch.no_grad():
         try:
-            return _traced(network, image), ""
+            return _traced(network, images[:1]), ""
         except Untraceable as error:
-            return _chain(network, image), str(error)
+            return _chain(network, images), str(error)
 
 
 def graph_table(network: nn.Module, nodes: list[Node], *, traced: bool) -> pd.DataFrame:
@@ -128,7 +130,8 @@ class _Shapes(fx.Interpreter):
 
 def _traced(network: nn.Module, image: Tensor) -> list[Node]:
     try:
-        found = fx.GraphModule(network, _Tracer().trace(network))
+        with preserved(network):
+            found = fx.GraphModule(network, _Tracer().trace(network))
         with _calls(network) as called:
             run = _Shapes(found, called)
             logits = run.run(image.clone())
@@ -177,12 +180,24 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
     return nodes
 
 
-def _chain(network: nn.Module, image: Tensor) -> list[Node]:
+def _chain(network: nn.Module, images: Tensor) -> list[Node]:
     names, known = _Names(), layers_of(network)
-    nodes = [Node(names.new("input"), "input", "", tuple(image.shape[1:]), ())]
+    nodes = [Node(names.new("input"), "input", "", tuple(images.shape[1:]), ())]
     with _calls(network) as called:
-        out = network(image)
-    for name, shape in called:
+        out = network(images[:1])
+    every = [*called]
+    for image in images.split(1)[1:]:
+        if known.keys() <= {name for name, _ in every}:
+            break
+        with _calls(network) as called:
+            network(image)
+        place = 0
+        for name, shape in called:  # a new one stands behind what ran before it
+            there = [at for at, (other, _) in enumerate(every) if other == name]
+            if not there:
+                every.insert(place, (name, shape))
+            place = (there or [place])[0] + 1
+    for name, shape in every:
         made, kind = names.new(name), kind_of(known[name])
         nodes.append(Node(made, kind, name, shape, (nodes[-1].name,)))
     last = nodes[-1].name

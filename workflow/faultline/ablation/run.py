@@ -18,7 +18,7 @@ from faultline.base.sampling import Strata
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers as layers_of
-from faultline.networks.layers import used
+from faultline.networks.reach import used
 from faultline.run.job import free_memory
 from faultline.run.loading import adversarial_images, judging_images, opened
 
@@ -59,7 +59,7 @@ def ablations(job) -> Callable[..., Facts]:
         becomes the column changed_activations. tops: what `sweep` counts as correct.
         """
         if layers is None:
-            in_use = used(network, clean[:1])
+            in_use = used(network, clean)
             layers = [name for name in layers_of(network) if name in in_use]
         chosen = {name: known[name] for name in layers}
         attacks = crafters(

@@ -4,7 +4,6 @@ What does not depend on the ablated layers is computed once per batch of images,
 is followed only as far as it changes anything, and what cannot change is not computed at all.
 """
 
-import copy
 import hashlib
 import time
 from collections import Counter
@@ -19,13 +18,16 @@ from torch import Tensor, nn
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.propagation import Batch, Propagation
-from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor
+from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Mask, Variant, is_behind, without
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
-from faultline.networks.layers import filters, kind
+from faultline.networks.evaluation import evaluation, predict
+from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.plain import REMOVE, copied, forget, plain, plain_layer, preserved
+from faultline.networks.reach import reached
 
 TOLERANCE = 1e-5
 """Logits that differ by less than this share of the largest one count as equal."""
@@ -69,6 +71,7 @@ def sweep(
     is never changed. One that cannot be traced is run as a whole for each variant.
     """
     crafted = attacks or {}
+    network = _ready(network, ablated, next(iter(image_sets.values())))
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
     batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
     names, n = [*image_sets, *crafted], len(labels)
@@ -151,6 +154,7 @@ def logits_of(
     network: nn.Module, variants: Sequence[Variant], images: Tensor, *, ablated: Sequence[str]
 ) -> Iterator[Tensor]:
     """Logits [n, classes] of the network, then of every variant, on one batch of images."""
+    network = _ready(network, ablated, images)
     with torch.no_grad():
         evaluate = _engine(network, variants, ablated, images, print).fixed(images)
         base = evaluate(None)[1]
@@ -233,17 +237,35 @@ def _finite(logits: Tensor) -> Tensor:
     return logits.amax(1).isfinite()
 
 
+def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Module:
+    """`plain` of a network; UserError where weights of layers to be ablated are no parameters."""
+    given, network = network, plain(network)
+    known = layers_of(network, norms=True)
+    for name in ablated:
+        if name in known:
+            plain_layer(name, known[name])
+    if given is not network:
+        before, after = (predict(of, images[:2].clone()) for of in (given, network))
+        if not torch.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise UserError(f"the network's logits do not come of its weights alone; {REMOVE}")
+    return network
+
+
 def _engine(network, variants, ablated, images, say):
     try:
-        graph = _Graph(network, Traced(network, ablated, images[:CHECKED]), variants)
+        traced = Traced(network, ablated, images[:CHECKED])
+        graph = _Graph(network, traced, variants)
+        if traced.keeping:
+            _check_fresh(network, ablated, images)
         if graph.large:
             graph.plain = _Loop(network, graph.large.values(), ablated, images[:1])
         return graph
     except Untraceable as reason:
         engine = _Loop(network, variants, ablated, images[:1])
+        _check_fresh(network, ablated, images)
         began = time.monotonic()
-        with torch.no_grad():
-            engine.network(images[:CHECKED])
+        with torch.no_grad(), preserved(engine.network):
+            engine.network(images[:CHECKED].clone())
         rate = len(images[:CHECKED]) / (time.monotonic() - began)
         say(
             f"this network gets no shortcuts: {reason}. Each variant runs the whole network, at "
@@ -511,7 +533,7 @@ class _Loop:
     """Evaluates variants of a network without a graph: all of it, for each variant."""
 
     def __init__(self, network: nn.Module, variants: Sequence[Variant], ablated, image: Tensor):
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = copied(network).requires_grad_(False)
         self.layers = layers_of(self.network, norms=True)
         for layer in ablated:
             if layer not in self.layers:
@@ -529,7 +551,7 @@ class _Loop:
             module.register_forward_hook(lambda _, __, output: sizes.append(_bytes(output, 1)))
             for module in self.network.modules()
         ]
-        with torch.no_grad():
+        with torch.no_grad(), preserved(self.network):
             self.network(self.image.clone())
         for hook in hooks:
             hook.remove()
@@ -563,10 +585,37 @@ class _Loop:
         try:
             for (parameter, _), value in zip(kept, made.values(), strict=True):
                 parameter.data = value
-            yield
+            forget(self.network)  # what it made of other weights
+            with preserved(self.network):
+                yield
         finally:
             for parameter, data in kept:
                 parameter.data = data
+
+
+def _check_fresh(network: nn.Module, ablated: Sequence[str], images: Tensor) -> None:
+    """UserError where a network keeps what it made of its weights, so that others would not do in
+    their place what they do in a new network."""
+    new, other = (_Loop(network, [], ablated, images[:1]) for _ in range(2))
+    weight_of = {name: own_weight(new.layers[name]) for name in ablated}
+    made = {f"{name}.{w}": 1 - new.layers[name].get_parameter(w) for name, w in weight_of.items()}
+    variant = Variant({}, 1, replace=lambda: made)
+    with torch.no_grad():
+        expected, again = (new.fixed(images[:2])(variant)[1] for _ in range(2))
+    with evaluation(other.network):
+        read = reached(other.network, images[:2].clone())
+    for name, weight in weight_of.items():
+        own = dict(other.layers[name].named_parameters())
+        if not read.isdisjoint(map(id, own.values())) and id(own[weight]) not in read:
+            raise UserError(unread(name, weight))
+    with torch.no_grad():
+        _, found = map(other.fixed(images[:2]), [None, variant])
+    same = partial(torch.allclose, rtol=1e-4, atol=1e-5, equal_nan=True)
+    if same(expected, again) and not same(expected, found[1]):
+        raise UserError(
+            "the network keeps what it makes of its weights where it is not seen, so others would "
+            "have no effect; keep it as an attribute of a module, or let train() forget it"
+        )
 
 
 @halving
@@ -585,13 +634,17 @@ def active_images(
     non-linearity. A filter that is zero for every image has nothing to remove. Of units that no
     output shows by itself, such as heads: how many images get other logits. memory: see `sweep`.
     """
+    network = _ready(network, [layer], images)
     try:
         traced = Traced(network, [layer], images[:CHECKED])
         places = traced.places(layer, at)
         shown = layer in traced.direct and traced.apart.issuperset(places)
         outputs = partial(_traced_outputs, traced, layer, at)
+        if traced.keeping:
+            _check_fresh(network, [layer], images)
     except Untraceable:
         loop = _Loop(network, [], [layer], images[:1])
+        _check_fresh(network, [layer], images)
         module = loop.layers[layer]
         if is_behind(module, at):
             raise UserError(_NO_ACTIVATION) from None
@@ -630,7 +683,8 @@ def _hooked_outputs(loop, layer, images, batch_size, memory) -> Iterator[list[Te
     module.register_forward_hook(lambda _, __, out: seen.append(out.movedim(axis, -1) != 0))
     for batch in images.split(_fitting(batch_size, memory, loop.bytes_per_image(False))):
         seen.clear()
-        loop.network(batch.clone())
+        with preserved(loop.network):
+            loop.network(batch.clone())
         yield seen
 
 

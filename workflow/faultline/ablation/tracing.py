@@ -5,7 +5,6 @@ convolution before it, kernel taps that only ever meet padding are cut, and a li
 reads the same pixel many times (torchvision's AlexNet and VGG on small images) reads it once.
 """
 
-import copy
 import functools
 import math
 from collections import Counter
@@ -20,10 +19,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from faultline.ablation.variants import is_behind
 from faultline.base.errors import UserError, first_line, some
 from faultline.networks.evaluation import evaluation
-from faultline.networks.layers import filters, kind
+from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
+from faultline.networks.plain import copied, forget, preserved
 
 CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -53,10 +53,11 @@ class Traced:
     """
 
     def __init__(self, network: nn.Module, ablated: Sequence[str], images: Tensor):
-        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        network_copy = copied(network).requires_grad_(False)
         tracer = _Tracer()
         try:
-            traced = fx.GraphModule(copied, tracer.trace(copied))
+            with preserved(network_copy):
+                traced = fx.GraphModule(network_copy, tracer.trace(network_copy))
             self.graph = _out_of_place(traced.graph)
         except Untraceable:
             raise
@@ -68,7 +69,9 @@ class Traced:
             if getattr(module, "inplace", False):
                 module.inplace = False
         self.prefix = "body." if hasattr(network, "body") else ""
-        self._find(copied, ablated)
+        self._find(network_copy, ablated)
+        called = {n.target for n in self.graph.nodes if n.op == "call_module"}
+        self.keeping = {target for target in called if _may_keep(self.modules[target])}
         self._uses = Counter(n.target for n in self.graph.nodes if n.op == "call_module")
         self._adapted: dict[str, list[Callable]] = {}
         self._original: dict[str, tuple[Tensor, Tensor | None]] = {}
@@ -94,7 +97,7 @@ class Traced:
         self._split()
         self._check(network, images)
 
-    def _find(self, copied: nn.Module, ablated: Sequence[str]) -> None:
+    def _find(self, network: nn.Module, ablated: Sequence[str]) -> None:
         """Where the ablated layers are.
 
         nodes: layer -> nodes that hold it. reads: parameter by its full name -> (node, its name in
@@ -110,7 +113,7 @@ class Traced:
                     read.setdefault(id(parameter), []).append((node, name))
             elif node.op == "get_attr" and node.users:
                 read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
-        known = layers_of(copied, norms=True)
+        known = layers_of(network, norms=True)
         self.nodes: dict[str, list[fx.Node]] = {}
         self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
         self.direct: set[str] = set()
@@ -122,13 +125,24 @@ class Traced:
             if not found:
                 raise UserError(
                     f"layer {layer!r} is not used by the network; "
-                    f"there are: {some(layers_of(copied))}"
+                    f"there are: {some(layers_of(network))}"
                 )
+            weight, live = own_weight(module), found & self._live()
+            if live and not any(node in live for node, _ in of.get(weight, [])):
+                raise UserError(unread(layer, weight))
             self.layers[layer] = module
             self.nodes[layer] = [node for node in self.graph.nodes if node in found]
             self.reads |= {f"{layer}.{name}": places for name, places in of.items()}
             if _is_direct(module) and all(n.target == self.prefix + layer for n in found):
                 self.direct.add(layer)
+
+    def _live(self) -> set[fx.Node]:
+        """The nodes that the logits come from."""
+        live: set[fx.Node] = set()
+        for node in reversed(self.graph.nodes):
+            if node.op == "output" or not live.isdisjoint(node.users):
+                live.add(node)
+        return live
 
     def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, dict[str, Tensor]]:
         """Node -> what it takes in place of parameters, by their names in it.
@@ -217,6 +231,14 @@ class Traced:
         module = self.modules[node.target]
         if node.target in self.whole:  # it may work in place, or view what it takes
             args, kwargs = fx.node.map_aggregate((args, kwargs), _copied)
+        if node.target not in self.keeping:
+            return self._called(module, args, kwargs, replaced)
+        forget(module)  # what it made of other weights
+        with preserved(module):
+            return self._called(module, args, kwargs, replaced)
+
+    @staticmethod
+    def _called(module: nn.Module, args, kwargs, replaced) -> Tensor:
         if not replaced:
             return module(*args, **kwargs)
         if not kwargs and _is_direct(module) and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
@@ -386,6 +408,19 @@ def _is_direct(module: nn.Module) -> bool:
         and getattr(module, "max_norm", None) is None
         and not (module._forward_pre_hooks or module._forward_hooks)
     )
+
+
+def unread(layer: str, weight: str) -> str:
+    """What to say of a layer whose weight has no effect, but others of its parameters do."""
+    return (
+        f"layer {layer!r}: the logits do not depend on its {weight}, but on others of its "
+        "parameters; if the network keeps what it made of it, let train() forget that"
+    )
+
+
+def _may_keep(module: nn.Module) -> bool:
+    """Whether it may keep what it makes in a call for the next one; modules of torch.nn do not."""
+    return not all(type(part).__module__.startswith("torch.nn.") for part in module.modules())
 
 
 def _attribute(module: nn.Module, path: str):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import kind as kind_of
 from faultline.networks.layers import of_units, weights
+from faultline.networks.plain import plain_layer
 
 
 class Mask(NamedTuple):
@@ -187,7 +188,7 @@ def _weights(layers: dict[str, nn.Module]) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": weight
         for name, layer in layers.items()
-        for key, weight in weights(layer).items()
+        for key, weight in weights(plain_layer(name, layer)).items()
     }
 
 
@@ -211,6 +212,7 @@ def nodal_variants(
     at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1
     where no weight is touched, at the activation of filters and neurons).
     """
+    layer = plain_layer(name, layer)
     for index in filters:
         mask = Mask(name, (index,), at)
         if is_behind(layer, at):

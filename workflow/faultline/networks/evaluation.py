@@ -8,18 +8,21 @@ from torch import Tensor, nn
 
 from faultline.base import memory, pace
 from faultline.base.memory import halving
+from faultline.networks.plain import preserved
 
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradient for parameters; each module and parameter is restored on leaving."""
+    """Eval mode, no gradient for parameters; each module and parameter is restored on leaving, and
+    so is what modules keep beside these, see `preserved`."""
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        network.eval()
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        yield
+        with preserved(network):
+            network.eval()
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield
     finally:
         for module, mode in modes:
             module.training = mode

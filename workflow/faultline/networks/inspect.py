@@ -5,6 +5,7 @@ the network, runs it on noise and writes what it found into a file; see `facts`.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,9 +14,14 @@ from torch import Tensor, nn
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.networks.facts import KINDS, Fit
-from faultline.networks.layers import filters, kind, layers, reached, used
+from faultline.networks.layers import filters, kind, layers
+from faultline.networks.plain import preserved
 from faultline.networks.plugins import kind_of
+from faultline.networks.reach import IMAGES, Reach, batches, reach
 from faultline.networks.registry import REGISTRY, entry_of
+
+PATIENCE = 100
+"""Seconds after which no further way through a network is looked for (ours)."""
 
 
 def catalogue() -> dict:
@@ -72,26 +78,27 @@ def probe(
                 "attacks add to its output"
             )
         for mode in ("training", "eval"):
-            with plugins.told(function), torch.no_grad():
-                logits = body.train(mode == "training")(_noise(2, shape, *vocabulary))
+            with plugins.told(function), torch.no_grad(), preserved(body):
+                body.train(mode == "training")
+                logits = body(_noise(2, shape, *vocabulary))
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
                 raise UserError(
                     f"{function}: for 2 inputs of {given} it gives {got} in {mode} mode; expected "
                     f"logits [2, {classes}], one per class"
                 )
-        example = _noise(2, shape, *vocabulary)
         with plugins.told(function):
-            in_use = used(body, example[:1])
+            found_there = explored(body, shape, *vocabulary)
+        in_use = found_there.layers
         found[shape, classes, *vocabulary] = [
             [name, kind(layer), filters(layer)]
             for name, layer in layers(body, norms=True).items()
             if name in in_use
         ]
         if not further:  # of one data set, which differs from others in its first and last layer
-            further = coverage(body, in_use, example[:1])
+            further = coverage(body, found_there)
             if also:
-                known = layers(body, norms=True)
+                known, example = layers(body, norms=True), _noise(2, shape, *vocabulary)
                 further |= also(body, [name for name in known if name in in_use], example)
     return {
         "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
@@ -100,21 +107,72 @@ def probe(
     } | further
 
 
-def coverage(body: nn.Module, in_use: set[str], inputs: Tensor) -> dict:
+def explored(body: nn.Module, shape: tuple[int, ...], vocabulary: int = 0) -> Reach:
+    """What noise of many kinds reaches of a network in eval mode. Where that is not all, its
+    weights are moved at random for half of it, as training would move them: a gate that starts at 0
+    lets all inputs through one way."""
+    half, before = IMAGES // 2, time.monotonic()
+    rng = torch.Generator().manual_seed(0)
+    found = reach(body, batches(_varied(half, shape, vocabulary, rng)))
+    values = [(parameter, parameter.detach().clone()) for parameter in body.parameters()]
+    try:
+        for batch in _varied(half, shape, vocabulary, rng).split(8):
+            if found.is_complete or time.monotonic() - before > PATIENCE:
+                break
+            for parameter, value in values:
+                moved = torch.randn(value.shape, generator=rng) * (value.std(correction=0) + 0.05)
+                parameter.data = value + moved.to(value)
+            found.add(batch)
+    finally:
+        for parameter, value in values:
+            parameter.data = value
+    return found
+
+
+def _varied(n: int, shape: tuple[int, ...], vocabulary: int, rng: torch.Generator) -> Tensor:
+    """n inputs: even noise, normal noise, blots and spikes in turn, the first as it is and others
+    brighter or darker, stronger or weaker, as much by eights as one by one, as a batch may decide
+    together; of tokens, of various parts of the vocabulary."""
+    even = lambda *size: torch.rand(size, generator=rng)  # noqa: E731
+    normal = lambda *size: torch.randn(size, generator=rng)  # noqa: E731
+    of_each, of_eight = (n, *[1] * len(shape)), (-(-n // 8), *[1] * len(shape))
+    moved = (normal(*of_each) + normal(*of_eight).repeat_interleave(8, 0)[:n]) / 2**0.5
+    if vocabulary:
+        width = (even(*of_each) * vocabulary).ceil()
+        low = moved.erf().add(1).div(2) * (vocabulary - width)
+        return (low + even(n, *shape) * width).long().clamp(0, vocabulary - 1)
+    inputs = even(n, *shape)
+    inputs[1::4] = normal(*inputs[1::4].shape)
+    inputs[2::4] = _smoothed(inputs[2::4])
+    inputs[3::4] = (inputs[3::4] < 0.05).float()
+    changed = inputs * (4 * even(*of_each) - 2).exp() + moved
+    return torch.where(torch.arange(n).view(of_each) < 4, inputs, changed)
+
+
+def _smoothed(inputs: Tensor) -> Tensor:
+    """Each feature with the mean of those beside it, over a quarter of each side."""
+    for axis in range(2 if inputs.dim() > 2 else 1, inputs.dim()):
+        size = max(inputs.shape[axis] // 4, 1)
+        inputs = sum(inputs.roll(step, axis) for step in range(size)) / size
+    return inputs
+
+
+def coverage(body: nn.Module, found: Reach) -> dict:
     """How many parameters a network has, and those that belong to no layer in use.
 
-    {"parameters": number, "unseen": [[path, class, parameters, why], ...]}, where why is "norm",
-    "unused" where the logits do not depend on them, or "". A parameter of a module that has others
-    in it, such as a class token, is told by its own name. in_use: as `layers.used` gives it.
+    {"parameters": number, "unseen": [[path, class, parameters, why], ...], "tried": number of
+    inputs}, where why is "norm", "unused" where no logit was seen to depend on them, or "". No
+    input tried means that none can reach them. A parameter of a module that has others in it, such
+    as a class token, is told by its own name.
     """
-    known, rows = layers(body, norms=True), []
+    known, rows, in_use = layers(body, norms=True), [], found.layers
     counted = {
         id(parameter)
         for name, layer in known.items()
         if name in in_use and kind(layer) != "norm"
         for parameter in layer.parameters()
     }
-    touched = reached(body, inputs)
+    touched = found.parameters
 
     def note(path: str, of: str, parameters: Sequence[nn.Parameter], why: str) -> None:
         new = {id(p): p.numel() for p in parameters if id(p) not in counted}
@@ -133,7 +191,11 @@ def coverage(body: nn.Module, in_use: set[str], inputs: Tensor) -> dict:
             note(path, type(module).__name__, [*own.values()], "")
         for name, parameter in own.items():
             note(f"{path}.{name}".lstrip("."), "Parameter", [parameter], "")
-    return {"parameters": sum(p.numel() for p in body.parameters()), "unseen": rows}
+    return {
+        "parameters": sum(p.numel() for p in body.parameters()),
+        "unseen": rows,
+        "tried": found.inputs if found.routes else 0,
+    }
 
 
 def _noise(n: int, shape: tuple[int, ...], vocabulary: int = 0) -> torch.Tensor:

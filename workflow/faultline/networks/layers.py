@@ -47,49 +47,6 @@ def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
     return found
 
 
-def called(network: nn.Module, images: Tensor) -> set[str]:
-    """Names of the layers that a network calls on images: others have no output to watch."""
-    seen, hooks = set(), []
-    for name, layer in layers(network, norms=True).items():
-        hooks.append(layer.register_forward_hook(lambda *_, name=name: seen.add(name)))
-    with torch.no_grad():
-        network(images)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
-def reached(network: nn.Module, images: Tensor) -> set[int]:
-    """The `id` of every parameter that the logits depend on; none where they have no gradient."""
-    parameters = list(network.parameters())
-    asked = [parameter.requires_grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        with torch.enable_grad():
-            logits = network(images).sum()
-            gradients = torch.autograd.grad(logits, parameters, allow_unused=True)
-    except RuntimeError:  # an operation without a gradient
-        return set()
-    finally:
-        for parameter, before in zip(parameters, asked, strict=True):
-            parameter.requires_grad_(before)
-    return {
-        id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None
-    }
-
-
-def used(network: nn.Module, images: Tensor) -> set[str]:
-    """Names of the layers that the logits depend on: those that are called, and those whose
-    parameters are read by another module."""
-    touched = reached(network, images)
-    return called(network, images) | {
-        name
-        for name, layer in layers(network, norms=True).items()
-        if any(id(parameter) in touched for parameter in layer.parameters())
-    }
-
-
 def filters(layer: nn.Module) -> int:
     """How many units a layer has.
 
@@ -117,6 +74,12 @@ def weights(layer: nn.Module) -> dict[str, Tensor]:
         for name, parameter in layer.named_parameters()
         if "bias" not in name
     }
+
+
+def own_weight(layer: nn.Module) -> str:
+    """The name that torch gives to the weight of a layer, one of them where there are several."""
+    names = {"attention": "out_proj.weight", "recurrent": "weight_hh_l0"}
+    return "weight_hh" if isinstance(layer, nn.RNNCellBase) else names.get(kind(layer), "weight")
 
 
 def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:

@@ -4,12 +4,11 @@ import inspect
 import re
 
 from torch import nn
-from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils.parametrize import is_parametrized
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.networks.layers import kind, layers
+from faultline.networks.layers import layers
+from faultline.networks.plain import REMOVE, forget, has_weights
 
 
 def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -37,24 +36,16 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
                 f"{function}: layer {name!r} becomes the name of a folder; put the network in a "
                 "module, and name its parts by letters, digits and '_'"
             )
-        if not _has_weights(layer):
+        if not has_weights(layer):
             raise UserError(
-                f"{function}: layer {name} has no weight of its own yet; remove parametrisations "
-                "(torch.nn.utils.parametrize), and run lazy layers once, inside the function"
+                f"{function}: layer {name} has a weight or bias that is no parameter of its own; "
+                f"{REMOVE}, and run lazy layers once, inside the function"
             )
     for module in body.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # so that the output of a layer can be kept by a hook
+    forget(body)  # what it has made of its first weights
     return body
-
-
-def _has_weights(layer: nn.Module) -> bool:
-    """Whether the weights of a layer are there, and parameters of its own under torch's names."""
-    own = dict(layer.named_parameters())
-    whole = not any(map(is_parametrized, layer.modules()))
-    whole &= not any(isinstance(parameter, UninitializedParameter) for parameter in own.values())
-    names = {"attention": ("out_proj.weight",), "recurrent": ("weight_hh", "weight_hh_l0")}
-    return whole and any(name in own for name in names.get(kind(layer), ("weight",)))
 
 
 def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:

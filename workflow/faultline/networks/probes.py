@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from faultline.base.errors import UserError
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import kind
 from faultline.networks.layers import layers as layers_of
@@ -104,6 +105,32 @@ def probes(network: nn.Module, example: Tensor, *, at: str) -> list[str]:
     with evaluation(network), torch.no_grad(), watch(network, at=at) as seen:
         network(example)
         return list(seen)
+
+
+def some_only(name: str) -> UserError:
+    """A layer sees some images of a batch, or none, so its outputs belong to no image."""
+    return UserError(
+        f"layer {name.partition(':')[0]} is given some of the images only, so what it gives for "
+        "each cannot be compared; leave this layer or its network out here"
+    )
+
+
+def probe_errors(
+    clean: dict[str, Tensor], perturbed: dict[str, Tensor], n: int
+) -> dict[str, Tensor]:
+    """Probe -> `relative_errors` [n] of what `watch` saw of n images and of the same perturbed.
+    UserError for a layer that is given some of them only; one that is given none at all, such as
+    positions, has no errors."""
+    found = {}
+    for name, before in clean.items():
+        after = perturbed.get(name)
+        if after is not None and len(before) == len(after) == n:
+            found[name] = relative_errors(before, after)
+        elif after is not None and torch.equal(before, after):
+            found[name] = before.new_zeros(n)
+        else:
+            raise some_only(name)
+    return found
 
 
 def relative_errors(clean: Tensor, perturbed: Tensor) -> Tensor:

@@ -31,7 +31,10 @@ def _parts(name: str, config: dict) -> list[str]:
         if missing:
             parts.append(f"not: {', '.join(missing)}")
     if unused:
-        parts.append(f"never used: {_named(unused)}")
+        what = {"token": "sequence"}.get(facts["input"], facts["input"])
+        noise = f"not reached by {facts['tried']} {what}s of noise"
+        how = noise if facts["tried"] else "on no path to the logits"
+        parts.append(f"{how}: {_named(unused)}")
     targeting = config["targeting"]
     if "at" not in targeting and (reasons := hidden_activations(name, targeting["layers"])):
         parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")

@@ -17,6 +17,7 @@ from faultline.base.errors import UserError
 from faultline.networks import inspect
 from faultline.networks.layers import kind
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.plain import preserved
 from faultline.networks.probes import probes
 from faultline.studies.fragile.remedy import carrier
 
@@ -28,7 +29,7 @@ def abilities(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict
     functions, "no_gain": {layer: why the remedy cannot act on it}}.
     """
     graph, no_gain = None, {}
-    with suppress(Exception):  # each layer tells why it has none
+    with suppress(Exception), preserved(network):  # each layer tells why it has none
         graph = fx.symbolic_trace(network).graph
     for layer in layers:
         try:

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
-from faultline.networks.probes import probes, relative_errors, watch
+from faultline.networks.probes import probe_errors, probes, watch
 
 TRADES_START = 0.001
 """Standard deviation of the noise that TRADES starts from, in pixel units."""
@@ -127,10 +127,11 @@ def _both(
         clean_logits, clean = network(images), dict(seen)
         torch.manual_seed(seed)
         logits = network(attacked)
-    if missing := [name for name in names if name not in seen]:
+    if missing := [name for name in names if not {name} <= clean.keys() & seen.keys()]:
         near = get_close_matches(missing[0], probes(network, images[:1], at=at), n=1, cutoff=0)
         raise UserError(
             f"config key trainings.*.regularisation.layers: the network has no {at} at "
             f"{missing[0]!r}; the nearest is {near[0] if near else 'none'!r}"
         )
-    return clean_logits, logits, {p: relative_errors(clean[p], seen[p]).mean() for p in names}
+    errors = probe_errors(clean, {name: seen[name] for name in names}, len(images))
+    return clean_logits, logits, {name: errors[name].mean() for name in names}

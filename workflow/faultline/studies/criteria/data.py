@@ -19,6 +19,7 @@ from faultline.base.memory import halving
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind, of_units
 from faultline.networks.layers import layers as layers_of
+from faultline.networks.plain import preserved
 
 
 class Score(NamedTuple):
@@ -102,8 +103,9 @@ def _differentiable(network: nn.Module, layers: Mapping[str, nn.Module]) -> Iter
 def _summed(network: nn.Module, parameters: dict, images: Tensor, labels: Tensor):
     """(summed cross-entropy, layer -> parameter -> its gradient); 0 where no path leads to it."""
     flat = [parameter for own in parameters.values() for parameter in own.values()]
-    loss = nn.functional.cross_entropy(network(images), labels, reduction="sum")
-    found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
+    with preserved(network):  # what it kept would have a graph that is gone by the next batch
+        loss = nn.functional.cross_entropy(network(images), labels, reduction="sum")
+        found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
     values = {
         name: {
             key: torch.zeros_like(parameter) if gradient is None else gradient

@@ -1,6 +1,5 @@
 """The criteria of a config, applied to one checkpoint: a table of scores and what they cost."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
 from faultline.base.seeds import seeded
 from faultline.networks.layers import filters
+from faultline.networks.plain import copied
 from faultline.studies.criteria import controls, gradient, perturbed
 from faultline.studies.criteria.data import Data, Score, passes
 from faultline.studies.criteria.names import name_of
@@ -45,7 +45,7 @@ def judged(network: nn.Module, data: Data, *, methods: Sequence[str]) -> pd.Data
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     for method in methods:
-        of = copy.deepcopy(network).eval() if plugins.is_own(method) else network
+        of = copied(network) if plugins.is_own(method) else network
         compute = partial(_own, method) if plugins.is_own(method) else METHODS[method]
         with passes(of) as count:
             scores = compute(of, replace(data, network=of))

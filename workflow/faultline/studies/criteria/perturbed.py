@@ -1,16 +1,18 @@
 """Criteria that change a layer, or what it is given, and look what comes of it. No filters."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from faultline.attacks.ascent import feature_pgd, l2_norm, random_start
 from faultline.base import memory
+from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import predict
 from faultline.networks.layers import weights
-from faultline.networks.probes import probes, watch
+from faultline.networks.probes import probes, some_only, watch
 from faultline.studies.criteria.data import Data, Score, gradients, replaced
 
 RADIUS = 0.1
@@ -72,7 +74,10 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         with watch(self.network, at="layer", names=[self.layer]) as seen:
             self.network(images)
-            return seen[self.layer].flatten(1)
+        found = seen.get(self.layer)
+        if found is None or (len(found) != len(images) and found.requires_grad):
+            raise some_only(self.layer)
+        return found.flatten(1)
 
 
 def clat(network: nn.Module, data: Data) -> dict[str, Score]:
@@ -83,7 +88,8 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
     Ours: F is the output of the layer itself, before normalisation and non-linearity; the layer
     before is the one that ran before; the maximum is sought by projected ascent on the change
     itself, layer by layer, with the norm, eps and steps of the attack; the first layer is compared
-    with the images, whose W is that of the largest d.
+    with the images, whose W is that of the largest d; what is given some of the images only has no
+    score, nor has what follows it.
     """
     attack = data.attack
     order = [name for name in probes(network, data.images[:1], at="layer") if ":" not in name]
@@ -92,7 +98,9 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
     weak = {None: attack["eps"] * size ** (0.5 if norm == "linf" else 0.0) / size}
     wanted = [name for name in data.layers if name in before]
     for name in dict.fromkeys(n for layer in wanted for n in (before[layer], layer) if n):
-        weak[name] = _weakness(_Features(network, name), data, norm=norm)
+        with suppress(UserError):  # of what is given some of the images only
+            weak[name] = _weakness(_Features(network, name), data, norm=norm)
+    wanted = [name for name in wanted if {name, before[name]} <= weak.keys()]
     return {name: Score(weak[name] / max(weak[before[name]], 1e-30)) for name in wanted}
 
 

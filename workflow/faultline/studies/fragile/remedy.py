@@ -17,7 +17,6 @@ With another non-linearity, the map in front of it is scaled, and its energy is 
 kept.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -35,6 +34,7 @@ from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
+from faultline.networks.plain import copied, preserved
 from faultline.studies.fragile.targeting import feature_maps, hooked_maps, unit_axis
 
 
@@ -89,7 +89,8 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
     if getattr(known[layer], "max_norm", None) is not None:
         refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
-        graph = graph or fx.symbolic_trace(network).graph
+        with preserved(network):
+            graph = graph or fx.symbolic_trace(network).graph
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())
@@ -153,8 +154,9 @@ def _passes_on(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
-    """A copy of the network with the maps of each layer scaled by its gains, [filters]."""
-    mended = copy.deepcopy(network)
+    """A copy of the network, in eval mode, with the maps of each layer scaled by its gains,
+    [filters]."""
+    mended = copied(network)
     for layer, factors in gain.items():
         _scale(mended.get_submodule(carrier(network, layer).path), factors)
     return mended

@@ -7,7 +7,6 @@ Anything that disturbs the image arrives at filters with large weights more than
 attack does beyond that is told against noise of equal norm (see `noisy`), image by image.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -24,7 +23,8 @@ from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
-from faultline.networks.probes import by_image, output
+from faultline.networks.plain import copied
+from faultline.networks.probes import by_image, output, some_only
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
 
@@ -116,6 +116,9 @@ def hooked_maps(network: nn.Module, places: Mapping[str, tuple[nn.Module, int]])
         n = len(images)
         seen.clear()
         network(images)
+        for name in places:
+            if any(len(part) != n for part in seen.get(name, [()])):
+                raise some_only(name)
         return {name: torch.cat(parts, 2) for name, parts in seen.items()}
 
     try:
@@ -155,7 +158,7 @@ def _heads(attention: nn.MultiheadAttention) -> Callable[[tuple, dict, int], Ten
     """A function of what an attention is called with, for n images, that gives what each head gives
     [n, heads, size]: the attention again, with an output projection that leaves them side by side.
     """
-    apart = copy.deepcopy(attention).eval()
+    apart = copied(attention)
     apart.out_proj.weight.data = torch.eye(attention.embed_dim).to(attention.out_proj.weight)
     if apart.out_proj.bias is not None:
         apart.out_proj.bias.data.zero_()

@@ -26,6 +26,7 @@ from faultline.ablation.variants import Mask, Variant
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units, weights
+from faultline.networks.plain import plain_layer
 
 
 def count_of(share: float, size: int) -> int:
@@ -83,6 +84,7 @@ def perturbation_variants(
     ("weight", "bias", or "both" for node_knockout), strength, repeat, changed_weights (entries
     drawn). Raises UserError where nothing is left to perturb.
     """
+    layer = plain_layer(name, layer)
     given = {key: tensors for key, tensors in _tensors(layer).items() if key in parameters}
     tensors = [(kind, key) for kind in kinds if kind != "node_knockout" for key in given]
     tensors += [("node_knockout", "both")] * ("node_knockout" in kinds)

@@ -21,7 +21,7 @@ from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.evaluation import evaluation
-from faultline.networks.probes import relative_errors, watch
+from faultline.networks.probes import probe_errors, watch
 
 CHUNK = 500
 """At most so many images are perturbed at once, with one seed: it depends on their shape alone."""
@@ -117,8 +117,7 @@ def analyse(
                     network(one)
                     before = dict(seen)
                     network(other)
-                    for probe, out in before.items():
-                        errors = relative_errors(out, seen[probe])
+                    for probe, errors in probe_errors(before, seen, len(one)).items():
                         found[name].setdefault(probe, []).append(errors.cpu())
         progress(f"{first + len(clean)} of {len(images)} images analysed")
     return {

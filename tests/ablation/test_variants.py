@@ -29,7 +29,7 @@ def layer_of(rows, bias=None):
 
 def variants_of(layers, kind, **given):
     """The variants of one synaptic filter, and the weights of the layers under each."""
-    variants = synaptic_variants(layers, kinds=[kind], **given)
+    variants = synaptic_variants(layers, kinds=[kind], together=len(layers) > 1, **given)
     weights = []
     for variant in variants:
         replaced = variant.replace()
@@ -244,7 +244,7 @@ def test_random_variants_remove_a_share_of_the_non_zero_weights_of_all_layers_to
     one = layer_of([[0.0, 1.0, 2.0, 3.0, 4.0]] * 20)  # 80 of 100 are not zero
     two = layer_of([[5.0] * 20])
     layers = {"one": one, "two": two}
-    variants = random_variants(layers, draws=2, seed=1)
+    variants = random_variants(layers, draws=2, seed=1, together=True)
     assert [v.columns["draw"] for v in variants] == [0] * 9 + [1] * 9
     assert tuple(v.columns["normalised"] for v in variants[:9]) == RANDOM_SHARES
     found = []
@@ -258,13 +258,13 @@ def test_random_variants_remove_a_share_of_the_non_zero_weights_of_all_layers_to
         found.append((new == 0).tolist())
     assert found[2] != found[11]  # the same share in two draws
     assert not {i for i, zero in enumerate(found[2]) if zero} < set(np.flatnonzero(found[3]))
-    again = random_variants(layers, draws=2, seed=1)
+    again = random_variants(layers, draws=2, seed=1, together=True)
     assert [v.key for v in again] == [v.key for v in variants]
     assert all(
         torch.equal(a.replace()["one.weight"], b.replace()["one.weight"])
         for a, b in zip(again, variants, strict=True)
     )
-    other = random_variants(layers, draws=2, seed=2)[2].replace()["one.weight"]
+    other = random_variants(layers, draws=2, seed=2, together=True)[2].replace()["one.weight"]
     assert not torch.equal(other, variants[2].replace()["one.weight"])
 
 

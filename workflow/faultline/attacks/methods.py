@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from faultline.base import plugins
-from faultline.base.errors import UserError
+from faultline.base.inputs import one_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ METHODS = {
     "apgd": Method(strength=2, needs=("steps",)),
 }
 
+SETTINGS = (
+    *("method", "norm", "eps", "eps_grid", "steps", "step_size", "normalised_units", "options"),
+)
+"""The keys of a built-in attack."""
+
 OWN = Method(strength=None)
 """A function of the user's own, of which nothing is known."""
 
@@ -40,9 +45,7 @@ def method_of(name: str | None) -> Method:
     """The method of a name in the config; UserError for one that there is not."""
     if plugins.is_own(name):
         return OWN
-    if name not in METHODS:
-        raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS[one_of(name, METHODS, "attack: method")]
 
 
 def weakest_first(attacks: Mapping[str, Mapping]) -> tuple[list[str], list[str]]:

@@ -52,7 +52,10 @@ UNIT = (0.0, 1.0)
         ({"attack": {**PGD, "step_size": 0}}, "step_size: 0; expected a finite number above 0"),
         ({"attack": {**PGD, "step_size": -1}}, "step_size: -1"),
         ({"attack": {**PGD, "stepsize": 0.1}}, "'stepsize' is unknown; did you mean 'step_size'"),
-        ({"attack": {"method": "pdg", "steps": 3}}, "method: 'pdg' is unknown; did you mean 'pgd'"),
+        (
+            {"attack": {"method": "pdg", "steps": 3}},
+            "method is 'pdg'; choose one of fgsm",
+        ),
         ({"batch_size": 0}, "batch_size: 0"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from faultline.base import plugins
-from faultline.base.inputs import one_of
+from faultline.base.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def method_of(name: str | None) -> Method:
     """The method of a name in the config; UserError for one that there is not."""
     if plugins.is_own(name):
         return OWN
-    return METHODS[one_of(name, METHODS, "attack: method")]
+    if name not in METHODS:
+        raise UserError(f"attack: method is {name!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def weakest_first(attacks: Mapping[str, Mapping]) -> tuple[list[str], list[str]]:

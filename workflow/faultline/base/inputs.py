@@ -21,10 +21,9 @@ def check_number(
     inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     inside = inside and (low < value < high if open else low <= value <= high)
     if not inside:
-        raise UserError(
-            f"{what}: {value!r}; expected a finite number {'above' if open else 'from'} {low:g}"
-            + (f" {'and below' if open else 'to'} {high:g}" if high < math.inf else "")
-        )
+        first, then = ("above", " and below") if open else ("from", " to")
+        upward = f"{then} {high:g}" if high < math.inf else "" if open else " on"
+        raise UserError(f"{what}: {value!r}; expected a finite number {first} {low:g}{upward}")
 
 
 def check_count(value, what: str, *, low: int = 1) -> None:

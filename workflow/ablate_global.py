@@ -19,8 +19,9 @@ with job(snakemake, kept=True):
                 kinds=snakemake.params.filters,
                 count=snakemake.params.thresholds,
                 limits=snakemake.params.limits,
+                together=True,
             ),
-            *random_variants(layers, draws=snakemake.params.random_draws, seed=seed),
+            *random_variants(layers, draws=snakemake.params.random_draws, seed=seed, together=True),
         ],
     )
     save_arrays(facts.arrays(), snakemake.output.facts)

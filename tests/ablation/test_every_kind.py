@@ -262,8 +262,8 @@ def test_every_layer_as_the_naive_implementation(name):
         assert facts.base["clean"].all()
         hits.append(facts.correct["clean"].mean())
     assert min(hits) < 1
-    everything = synaptic_variants(layers(network), kinds=KINDS, count=3)
-    everything += random_variants(layers(network), draws=1, seed=0)[::3]
+    everything = synaptic_variants(layers(network), kinds=KINDS, count=3, together=True)
+    everything += random_variants(layers(network), draws=1, seed=0, together=True)[::3]
     assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))
 
 

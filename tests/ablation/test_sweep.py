@@ -132,7 +132,9 @@ def test_every_network_as_the_naive_implementation(name, size, n, places):
     assert 0 < hits / len(places) < 1
     if name in LARGE:
         return
-    everything = synaptic_variants(layers(network), kinds=KINDS, count=4 if small else 2)
+    everything = synaptic_variants(
+        layers(network), kinds=KINDS, count=4 if small else 2, together=True
+    )
     facts = assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))
     assert facts.variants["filter"].tolist() == [v.columns["filter"] for v in everything]
     assert not network.training
@@ -322,7 +324,7 @@ def test_awkward_networks(branches, layer):
     facts = assert_as_naive(network, variants, images, labels, ablated=[layer])
     assert not facts.correct["clean"].all()
     assert torch.equal(images, kept)
-    everything = synaptic_variants(layers(network), kinds=KINDS, count=9)
+    everything = synaptic_variants(layers(network), kinds=KINDS, count=9, together=True)
     assert_as_naive(network, everything, images, labels, ablated=list(layers(network)))
 
 

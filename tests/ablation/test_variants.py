@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from faultline.ablation.variants import (
     synaptic_variants,
     thresholds,
 )
+from faultline.base.errors import UserError
 
 KINDS = ("high_pass", "low_pass", "pulse")
 
@@ -29,7 +32,7 @@ def layer_of(rows, bias=None):
 
 def variants_of(layers, kind, **given):
     """The variants of one synaptic filter, and the weights of the layers under each."""
-    variants = synaptic_variants(layers, kinds=[kind], **given)
+    variants = synaptic_variants(layers, kinds=[kind], together=len(layers) > 1, **given)
     weights = []
     for variant in variants:
         replaced = variant.replace()
@@ -244,7 +247,7 @@ def test_random_variants_remove_a_share_of_the_non_zero_weights_of_all_layers_to
     one = layer_of([[0.0, 1.0, 2.0, 3.0, 4.0]] * 20)  # 80 of 100 are not zero
     two = layer_of([[5.0] * 20])
     layers = {"one": one, "two": two}
-    variants = random_variants(layers, draws=2, seed=1)
+    variants = random_variants(layers, draws=2, seed=1, together=True)
     assert [v.columns["draw"] for v in variants] == [0] * 9 + [1] * 9
     assert tuple(v.columns["normalised"] for v in variants[:9]) == RANDOM_SHARES
     found = []
@@ -258,13 +261,13 @@ def test_random_variants_remove_a_share_of_the_non_zero_weights_of_all_layers_to
         found.append((new == 0).tolist())
     assert found[2] != found[11]  # the same share in two draws
     assert not {i for i, zero in enumerate(found[2]) if zero} < set(np.flatnonzero(found[3]))
-    again = random_variants(layers, draws=2, seed=1)
+    again = random_variants(layers, draws=2, seed=1, together=True)
     assert [v.key for v in again] == [v.key for v in variants]
     assert all(
         torch.equal(a.replace()["one.weight"], b.replace()["one.weight"])
         for a, b in zip(again, variants, strict=True)
     )
-    other = random_variants(layers, draws=2, seed=2)[2].replace()["one.weight"]
+    other = random_variants(layers, draws=2, seed=2, together=True)[2].replace()["one.weight"]
     assert not torch.equal(other, variants[2].replace()["one.weight"])
 
 
@@ -273,3 +276,51 @@ def test_all_weights_removed_at_random_are_those_that_a_filter_removes():
     drawn = {v.key for v in random_variants(layers, draws=2, seed=0) if v.columns["kept"] == 0}
     swept = synaptic_variants(layers, kinds=["high_pass"], count=3)
     assert len(drawn) == 1 and swept[-1].key in drawn
+
+
+LAYERS = {"a": layer_of([[-1.0, 1.0]]), "b": layer_of([[-2.0, 3.0]])}
+ONE = {"a": LAYERS["a"]}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (partial(synaptic_variants, ONE, kinds=["highpass"], count=3), "mean 'high_pass'"),
+        (partial(synaptic_variants, ONE, kinds=["pulse"], count=1), "count: 1; expected"),
+        (
+            partial(synaptic_variants, ONE, kinds=["pulse"], count=3, limits=(1.0, -1.0)),
+            r"limits \(1.0, -1.0\); expected the lowest and the highest",
+        ),
+        (
+            partial(synaptic_variants, ONE, kinds=["pulse"], count=3, limits=(0.0, np.nan)),
+            "limits",
+        ),
+        (partial(synaptic_variants, {}, kinds=["pulse"], count=3), "no layer is there"),
+        (
+            partial(synaptic_variants, LAYERS, kinds=["pulse"], count=3),
+            r"2 layers \(a, b\) are there; call it for each alone, or set together=True",
+        ),
+        (partial(random_variants, LAYERS, draws=1, seed=0), "2 layers .* together=True"),
+        (partial(random_variants, ONE, draws=-1, seed=0), "draws: -1"),
+        (
+            partial(nodal_variants, "a", LAYERS["a"], filters=[0], at="activations"),
+            "layer a: at: 'activations' is unknown; did you mean 'activation'",
+        ),
+        (
+            partial(nodal_variants, "a", LAYERS["a"], filters=[0, 1], at="weights"),
+            "layer a: has no filter 1; its 1 are 0 to 0",
+        ),
+        (partial(nodal_variants, "a", LAYERS["a"], filters=[-1], at="weights"), "no filter -1"),
+    ],
+)
+def test_unknown_names_and_numbers_that_make_no_sense_are_refused(make, words):
+    with pytest.raises(UserError, match=words):
+        list(make())
+
+
+def test_one_layer_is_the_same_alone_and_together():
+    for make in (
+        partial(synaptic_variants, ONE, kinds=KINDS, count=3),
+        partial(random_variants, ONE, draws=1, seed=0),
+    ):
+        assert [v.key for v in make()] == [v.key for v in make(together=True)]

@@ -632,7 +632,7 @@ def test_honest_networks_pass_every_check(models, name, model):
     before = state_of(network)
     rows = rows_for(network, *data, name=name)
     assert [row for row in rows if row["status"] != "ok"] == []
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert_same_state(network, before)
 
 
@@ -661,8 +661,10 @@ def test_each_check_fires(models):
 
     assert warnings_of(network, *data, change=lambda x: x + 0.01) == {"inside_ball"}
     assert warnings_of(network, *data, change=lambda x: x * torch.nan) == {"inside_ball"}
-    within = (images - 0.1, labels, bounds)
-    assert "eps_zero_identity" in warnings_of(network, *within)
+    outside = images - 0.1  # which `craft` refuses
+    given = {"attack": ATTACKS["pgd"], "eps": 0.1, "bounds": bounds, "adversarial": outside}
+    rows = checks(network, outside, labels, **given, correct={0.0: np.ones(len(labels), bool)})
+    assert {"check": "eps_zero_identity", "status": "warning"}.items() <= rows[0].items()
 
 
 def test_the_gradient_of_confident_images_is_not_lost(models):

@@ -200,7 +200,7 @@ def test_all_layers_and_active_filters(stored):
 
     def all_layers(layers):
         seen.append(list(layers))
-        return synaptic_variants(layers, kinds=["pulse"], count=2)
+        return synaptic_variants(layers, kinds=["pulse"], count=2, together=True)
 
     ablate(job_of(folder), layers=None, make=all_layers)
     assert seen == [["conv1", "conv2", "conv3", "fc"]]

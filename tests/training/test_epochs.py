@@ -338,3 +338,34 @@ def test_the_optimizer_that_the_settings_name():
     for optimizer in (adam, sgd):
         assert optimizer.param_groups[0]["weight_decay"] == 0.001
         assert len(optimizer.param_groups[0]["params"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": "adamw"}, "optimizer: 'adamw' is unknown; did you mean 'adam'"),
+        ({"schedule": CONSTANT | {"kind": "cosin"}}, "schedule: 'cosin' is unknown; .* 'cosine'"),
+        ({"recipe": "at-pdg"}, "recipe: 'at-pdg' is unknown; did you mean 'at-pgd'"),
+    ],
+)
+def test_unknown_names_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        trained(range(1), settings=settings_of(**changes))
+
+
+def test_a_training_in_inference_mode_is_the_same():
+    network, _, rows = trained(range(2), settings=settings_of())
+    inside = network_of()
+    with torch.inference_mode():
+        _, _, same = trained(range(2), settings=settings_of(), network=inside)
+    assert_same_bits(same, rows)
+    assert_same_bits(inside.state_dict(), network.state_dict())
+
+
+def test_a_loss_without_a_gradient_is_told():
+    class Detached(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images).detach()
+
+    with pytest.raises(UserError, match="the loss has no gradient, so nothing would be learned"):
+        trained(range(1), settings=settings_of(), network=Detached(*network_of()))

@@ -167,3 +167,12 @@ def test_nothing_is_lost_where_no_filter_is_fragile():
     network, _ = network_on((1, 8, 8))
     how = {"facts": {}, "index": None, "at": "weights"}
     assert not len(lost_images(network, lambda: None, filters=pd.DataFrame(), **how))
+
+
+def test_an_output_that_is_not_finite_is_no_class():
+    network, dataset = network_on((1, 8, 8))
+    _, labels = dataset.splits["test"]
+    labels[labels == 0] = 1
+    layers_of(network)["fc"].bias.data[:] = torch.nan  # which argmax takes for class 0
+    labels[0] = 0
+    assert not len(examples(network, dataset, attacks=ATTACKS, seed=0))

@@ -334,3 +334,19 @@ def test_an_attention_by_a_second_implementation():
                 gone = entries(weight.numel(), count, rng).view(weight.shape)
                 weight.data[gone] = 0
             torch.testing.assert_close(found, expected(tokens))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kinds": ["bitflip"]}, "'bitflip' is unknown; did you mean 'bit_flip'"),
+        ({"parameters": ["weights"]}, "'weights' is unknown; did you mean 'weight'"),
+        ({"shares": [1.5]}, "shares: 1.5; expected a finite number from 0 to 1"),
+        ({"shares": [-0.5]}, "shares: -0.5"),
+        ({"sigmas": [float("nan")]}, "sigmas: nan"),
+        ({"repeats": 0}, "repeats: 0"),
+    ],
+)
+def test_unknown_names_and_numbers_that_make_no_sense_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        variants_of(micro_network()[2], **changes)

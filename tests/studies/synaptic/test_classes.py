@@ -194,3 +194,11 @@ def test_most_common_class_and_invariance_across_networks():
     assert (result.units, result.raters, result.unchanged) == (2, 2, 0.5)
     only = pd.DataFrame({"matched": ["early"], "class": ["undefined"]})
     assert list(most_common_class(only, by="matched")["class"]) == ["undefined"]
+
+
+def test_limits_and_columns_that_make_no_sense_are_refused():
+    table = pd.DataFrame({"score": ["S_clean"], "value": [0.1], "untouched": [False]})
+    with pytest.raises(UserError, match=r"tau: S_clean: -0.1; expected a finite number from 0 on"):
+        classify(table, tau={"S_clean": -0.1}, by=["score"])
+    with pytest.raises(UserError, match="classify: by: 'scores' is unknown; did you mean 'score'"):
+        classify(table, tau={"S_clean": 0.1}, by=["scores"])

@@ -9,6 +9,7 @@ from scipy.stats import binomtest, norm
 from faultline.ablation.choosing import choose, expected_changes
 from faultline.ablation.facts import Facts
 from faultline.ablation.variants import RANDOM_SHARES
+from faultline.base.errors import UserError
 from faultline.base.sampling import Strata
 from faultline.base.statistics import paired_ratio_interval, paired_ratio_tails
 from faultline.studies.synaptic.classes import classify
@@ -722,3 +723,33 @@ def test_intervals_of_images_drawn_by_margin_cover_the_score_of_the_population(n
         # the units of one population share its images, so their number counts for less
         slack = 3 * np.sqrt(tail * (1 - tail) / (times / 2))
         assert (counts / times <= tail + slack).all(), (confidence, score, counts / times)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"baseline": "kept"}, "baseline: 'kept' is unknown; expected one of: unfiltered, kept"),
+        ({"baseline": "random"}, "needs variants of random_variants beside the others"),
+        ({"integration": "trapez"}, "integration: 'trapez' is unknown; did you mean 'trapezoid'"),
+        ({"confidence": 95}, "confidence.*: 95; expected a finite number above 0 and below 1"),
+        ({"compared": 0}, "compared: 0"),
+    ],
+)
+def test_unknown_names_and_numbers_that_make_no_sense_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        layer_scores(one_sweep(), **{**LAYER, **changes})
+
+
+def test_facts_of_something_else_are_refused():
+    facts = one_sweep()
+    other = replace(facts, variants={"filter": np.arange(3), "changed_weights": np.ones(3)})
+    for judge in (
+        lambda f: layer_scores(f, **LAYER),
+        lambda f: band_scores(f, baseline="unfiltered", confidence=0.95),
+        lambda f: curves(f, confidence=0.95),
+    ):
+        with pytest.raises(UserError, match=r"no column 'threshold'.*synaptic_variants"):
+            judge(other)
+    without = replace(facts, base={"pgd": facts.base["clean"]})
+    with pytest.raises(UserError, match='sweep the image set "clean", too'):
+        layer_scores(without, **LAYER)

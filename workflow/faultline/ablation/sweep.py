@@ -7,7 +7,7 @@ is followed only as far as it changes anything, and what cannot change is not co
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from faultline.ablation.facts import Facts
+from faultline.ablation.inputs import checked_images, checked_variants
 from faultline.ablation.propagation import Batch, Propagation
 from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Mask, Variant, is_behind, without
 from faultline.base import pace
 from faultline.base.errors import UserError
+from faultline.base.inputs import check_count, one_of
 from faultline.base.memory import halving
-from faultline.networks.evaluation import evaluation, predict
+from faultline.networks.evaluation import NOT_FINITE, difference, evaluation, finite, predict, scale
 from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import REMOVE, copied, forget, plain, plain_layer, preserved
@@ -42,13 +44,18 @@ LARGE = 1e6
 """Weights beyond this, or NaN, run in the network as it is: what overflows depends on the order of
 its operations, which the graph changes."""
 
+DOMINANT = 1e3
+"""Removed filters that give values beyond this share of what the others give are not taken from a
+sum that holds both, as the difference of two large numbers: what comes after them is run anew."""
+
 Attack = Callable[..., Tensor]
 
 
 @halving
+@torch.inference_mode(False)
 def sweep(
     network: nn.Module,
-    variants: Sequence[Variant],
+    variants: Iterable[Variant],
     image_sets: dict[str, Tensor],
     labels: Tensor,
     *,
@@ -68,9 +75,13 @@ def sweep(
     correct if its label is among the best so many classes and its largest logit is a finite number;
     of those above 1 the facts are called "<image set>@<top>". batch_size: images at once; fewer
     where `memory`, the bytes that may be used on top of the images, asks for it. The network itself
-    is never changed. One that cannot be traced is run as a whole for each variant.
+    is never changed. One that cannot be traced is run as a whole for each variant. UserError where
+    variants, images, labels and network do not fit together.
     """
     crafted = attacks or {}
+    check_count(batch_size, "batch_size")
+    variants = checked_variants(variants, network, ablated)
+    labels = checked_images(network, image_sets, labels, attacks=crafted, tops=tops)
     network = _ready(network, ablated, next(iter(image_sets.values())))
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
     batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
@@ -132,8 +143,10 @@ def sweep(
             record.repeat(index, first[variant.key])
     if ties := sum(record.ties.sum() for record in records.values()):
         say(f"{ties} decisions of {clock.total + n * len(names)} lie within rounding of a tie")
+    if broken := sum(record.nonfinite[-1] for record in records.values()):
+        say(f"{broken} outputs of {n * len(names)} of the network itself {NOT_FINITE}")
     if broken := sum(record.nonfinite[:-1].sum() for record in records.values()):
-        say(f"{broken} outputs of {clock.total} are not finite and count as misclassified")
+        say(f"{broken} outputs of {clock.total} {NOT_FINITE}")
     columns = {key: np.array([v.columns[key] for v in variants]) for key in variants[0].columns}
     sets = {
         name if top == 1 else f"{name}@{top}": (records[name], place)
@@ -193,10 +206,12 @@ class _Judge:
 
     def __init__(self, logits: Tensor, labels: Tensor, tops: Sequence[int]):
         self.logits, self.labels, self.tops = logits, labels, tops
-        self.tolerance = TOLERANCE * logits.nan_to_num().abs().max()
+        self.tolerance = TOLERANCE * scale(logits)
         self.base = self._hits(logits, labels)
         self.ties = self._tied(logits)
-        self.finite = _finite(logits)
+        self.finite = finite(logits)
+        whole = bool(logits.isfinite().all())  # then nothing can be infinite twice
+        self.difference = (lambda one, other: (one - other).abs()) if whole else difference
 
     def unchanged(self) -> tuple[np.ndarray, int, int, int]:
         return self.base, 0, self.ties, int((~self.finite).sum())
@@ -209,13 +224,13 @@ class _Judge:
         before, labels = self.logits, self.labels
         if rows is not None:
             before, labels = before[rows], labels[rows]
-        moved = int((~((logits - before).abs() <= self.tolerance)).any(1).sum())
-        hits, finite = self._hits(logits, labels), _finite(logits)
+        moved = int((~(self.difference(logits, before) <= self.tolerance)).any(1).sum())
+        hits, numbers = self._hits(logits, labels), finite(logits)
         if rows is not None:
             hits, part = self.base.copy(), hits
             hits[:, rows.cpu().numpy()] = part
-            finite = self.finite.index_copy(0, rows, finite)
-        return hits, moved, self._tied(logits), int((~finite).sum())
+            numbers = self.finite.index_copy(0, rows, numbers)
+        return hits, moved, self._tied(logits), int((~numbers).sum())
 
     def _hits(self, logits: Tensor, labels: Tensor) -> np.ndarray:
         """Whether the label is among the best so many classes, bool [tops, n]."""
@@ -225,16 +240,11 @@ class _Judge:
             else (logits.topk(min(top, logits.shape[1])).indices == labels[:, None]).any(1)
             for top in self.tops
         ]
-        return (torch.stack(hits) & _finite(logits)).cpu().numpy()
+        return (torch.stack(hits) & finite(logits)).cpu().numpy()
 
     def _tied(self, logits: Tensor) -> int:
         best, second = logits.topk(2, dim=1).values.unbind(1)
         return int((best - second <= self.tolerance).sum())
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Whether the largest logit of an image is a number, bool [n]; others may be -inf."""
-    return logits.amax(1).isfinite()
 
 
 def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Module:
@@ -282,6 +292,8 @@ class _Graph:
         self.layers = layers_of(network, norms=True)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
+        self.shapes = _shapes(self.layers, traced.layers)
+        self.odd: dict[str, bool] = {}
         self.plain: _Loop | None = None  # evaluates these
         self.changes: dict[int, Mask | None] = {}
         self.reads = set()
@@ -307,7 +319,7 @@ class _Graph:
             return mask if alone else None
         if variant.key is None:
             return None
-        made = variant.replace()
+        made = _replaced(variant, self.shapes)
         if not all(value.abs().max() <= LARGE for value in made.values()):
             self.large[id(variant)] = variant
             return None
@@ -342,9 +354,12 @@ class _Graph:
     def fixed(self, images: Tensor):
         """variant -> (rows, logits) as in `Propagation.run`, on these images."""
         traced = self.traced
-        boundary = traced.start(images)
+        boundary, peaks = traced.start(images), _Peaks(self.propagations, traced)
         values = traced.run(
-            traced.after, boundary, keep=[*(self.reads - set(boundary)), traced.result]
+            traced.after,
+            boundary,
+            keep=[*(self.reads - set(boundary)), traced.result],
+            masked=peaks.looks,
         )
         batch = Batch(boundary | values)
         plain = self.plain and self.plain.fixed(images)
@@ -357,7 +372,7 @@ class _Graph:
             change = self.changes[id(variant)]
             if change is not None and not change.filters:
                 return None, None
-            if change is None:
+            if change is None or peaks.dominated(change):
                 return None, traced.finish(boundary, **self._changes(variant))
             propagation = self._propagation(change)
             if variant.mask:
@@ -405,9 +420,20 @@ class _Graph:
         """What `Traced.finish` is told of a variant."""
         if (mask := variant.mask) and mask.layer in self.traced.direct:
             places = self.traced.places(mask.layer, mask.at)
-            return {"masked": dict.fromkeys(places, partial(self._mask, mask))}
+            changes = {"masked": dict.fromkeys(places, partial(self._mask, mask))}
+            if self._is_odd(mask.layer):  # 0 times NaN is NaN, on the way of a gradient, too
+                made = without(mask, self.layers[mask.layer])
+                changes["replaced"] = self.traced.placed(made)
+            return changes
         made = without(mask, self.layers[mask.layer]) if mask else variant.replace()
         return {"replaced": self.traced.placed(made)}
+
+    def _is_odd(self, layer: str) -> bool:
+        """Whether some parameter of a layer is large or no number."""
+        if layer not in self.odd:
+            own = self.layers[layer].parameters()
+            self.odd[layer] = not all(parameter.abs().max() <= LARGE for parameter in own)
+        return self.odd[layer]
 
     def _fill(self, mask: Mask, place) -> Tensor:
         """New elements [1, p] of removed filters."""
@@ -435,6 +461,61 @@ class _Graph:
         made |= self.traced.placed(variant.replace())[place]
         rows = {name: None if value is None else value[chosen] for name, value in made.items()}
         return self.traced.call(place, batch.values.__getitem__, rows).flatten(1)
+
+
+def _shapes(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str, torch.Size]:
+    """Of the parameters of ablated layers, by their full names."""
+    own = {layer: layers[layer].named_parameters() for layer in ablated}
+    return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
+
+
+def _replaced(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """What a variant replaces; UserError where that is no parameter of an ablated layer."""
+    made = variant.replace()
+    for name, value in made.items():
+        if name not in shapes:
+            one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
+        if value.shape != shapes[name]:
+            raise UserError(
+                f"variants: {variant.columns} replaces {name} by {list(value.shape)}; expected "
+                f"{list(shapes[name])}"
+            )
+    return made
+
+
+class _Peaks:
+    """The largest value that each filter of the propagated layers gives, as a batch shows it.
+
+    looks: node -> a function for `Traced.run` that leaves its value as it is.
+    """
+
+    def __init__(self, propagations: dict[tuple[str, str], Propagation], traced: Traced):
+        self.found: dict[tuple[str, str], Tensor] = {}
+        self.listed: dict[tuple[str, str], tuple[list[float], list[int]]] = {}
+        self.axes = {key: traced.axis(key[0]) for key in propagations}
+        of: dict = {}
+        for key, propagation in propagations.items():
+            for place in propagation.places:
+                of.setdefault(place, []).append(key)
+        self.looks = {place: partial(self._look, keys) for place, keys in of.items()}
+
+    def _look(self, keys, value: Tensor) -> Tensor:
+        for key in keys:
+            axis = self.axes[key] % value.dim()
+            peak = value.abs().amax([d for d in range(value.dim()) if d != axis])
+            self.found[key] = torch.maximum(self.found.get(key, peak), peak)
+        return value
+
+    def dominated(self, change: Mask) -> bool:
+        """Whether these filters give values that are not finite, or `DOMINANT` over the others."""
+        key = change.layer, change.at
+        if key not in self.listed:
+            peaks = self.found[key].nan_to_num(torch.inf, torch.inf)
+            self.listed[key] = peaks.tolist(), peaks.argsort(descending=True).tolist()
+        (peaks, largest_first), chosen = self.listed[key], {*change.filters}
+        own = max(peaks[unit] for unit in chosen)
+        rest = next((peaks[unit] for unit in largest_first if unit not in chosen), 0.0)
+        return own == torch.inf or own > DOMINANT * rest
 
 
 def _fitting(batch_size: int, memory: float | None, each: int) -> int:
@@ -542,6 +623,7 @@ class _Loop:
                 )
         if any(v.mask and is_behind(self.layers[v.mask.layer], v.mask.at) for v in variants):
             raise UserError(_NO_ACTIVATION)
+        self.shapes = _shapes(self.layers, ablated)
         self.image = image
 
     def bytes_per_image(self, with_gradients: bool) -> int:
@@ -577,7 +659,7 @@ class _Loop:
     @contextmanager
     def _applied(self, variant: Variant | None) -> Iterator[None]:
         """The variant's parameters in place of the base's, inside the block."""
-        made = variant.replace() if variant and variant.replace else {}
+        made = _replaced(variant, self.shapes) if variant and variant.replace else {}
         if variant and variant.mask:
             made = without(variant.mask, self.layers[variant.mask.layer])
         body = getattr(self.network, "body", self.network)

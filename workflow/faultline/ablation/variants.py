@@ -12,10 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faultline.base.errors import UserError, some
+from faultline.base.inputs import check_count, one_of
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import filters as filters_of
 from faultline.networks.layers import kind as kind_of
 from faultline.networks.layers import of_units, weights
 from faultline.networks.plain import plain_layer
+
+PLACES = ("weights", "activation")
+"""Where units are removed, see `Mask`."""
 
 
 class Mask(NamedTuple):
@@ -48,6 +54,16 @@ class Variant:
     mask: Mask | None = None
 
 
+def check_mask(mask: Mask, units: int) -> None:
+    """UserError where a mask names a place or a unit that its layer does not have."""
+    one_of(mask.at, PLACES, f"layer {mask.layer}: at")
+    for unit in mask.filters:
+        if not 0 <= unit < units:
+            raise UserError(
+                f"layer {mask.layer}: has no filter {unit}; its {units} are 0 to {units - 1}"
+            )
+
+
 def is_behind(layer: nn.Module, at: str) -> bool:
     """Whether units of a layer are removed from what becomes of its output, not in it."""
     return at == "activation" and kind_of(layer) in ("conv", "linear")
@@ -65,6 +81,9 @@ def without(mask: Mask, layer: nn.Module) -> dict[str, Tensor]:
 def thresholds(low: float, high: float, count: int) -> np.ndarray:
     """`count` thresholds from low to high, ascending, both ends included (Pravin et al. 2024)."""
     return np.linspace(low, high, count)
+
+
+SYNAPTIC_FILTERS = ("high_pass", "low_pass", "pulse")
 
 
 def removed(weight: Tensor, kind: str, alpha: float, half_width: float) -> Tensor:
@@ -87,19 +106,29 @@ def synaptic_variants(
     kinds: Sequence[str],
     count: int,
     limits: tuple[float, float] | None = None,
+    together: bool = False,
 ) -> list[Variant]:
     """Every synaptic filter at every threshold, on one layer (local) or on all at once (global).
 
-    layers: name -> module with weights (see `weights`); they share one range, `limits` or their
-    smallest to largest weight. Columns: filter, threshold, normalised (0..1, ascending with the
-    threshold), kept (share of the non-zero weights that stay), changed_weights (number that becomes
-    0), draw (-1, see `random_variants`).
+    layers: name -> module with weights (see `weights`); one, or with `together` several, which
+    share one range, `limits` or their smallest to largest finite weight. kinds: of
+    SYNAPTIC_FILTERS. count: of thresholds, 2 or more. UserError for a name or a number that makes
+    no sense.
+
+    Columns: filter, threshold, normalised (0..1, ascending with the threshold), kept (share of the
+    non-zero weights that stay), changed_weights (number that becomes 0), draw (-1, see
+    `random_variants`).
     """
-    of = _weights(layers)
-    low, high = limits or (
-        min(w.min().item() for w in of.values()),
-        max(w.max().item() for w in of.values()),
-    )
+    check_count(count, "synaptic_variants: count", low=2)
+    for kind in kinds:
+        one_of(kind, SYNAPTIC_FILTERS, "synaptic_variants: kinds")
+    of = _weights(layers, "synaptic_variants", together)
+    low, high = limits or _range(of)
+    if not -np.inf < low <= high < np.inf:
+        raise UserError(
+            f"synaptic_variants: limits ({low}, {high}); expected the lowest and the highest "
+            "threshold, in this order"
+        )
     total = _count(of)
     alphas = thresholds(low, high, count)
     half_width = (high - low) / (2 * count)
@@ -136,14 +165,17 @@ RANDOM_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)
 """Of the weights; between them, what random removal leaves is interpolated."""
 
 
-def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> list[Variant]:
-    """RANDOM_SHARES of the non-zero weights of some layers together, drawn at random, removed:
-    what a synaptic filter is compared with that removes as many (ours).
+def random_variants(
+    layers: dict[str, nn.Module], *, draws: int, seed: int, together: bool = False
+) -> list[Variant]:
+    """RANDOM_SHARES of the non-zero weights of a layer, or with `together` of several as one, drawn
+    at random, removed: what a synaptic filter is compared with that removes as many (ours).
 
     Columns as of `synaptic_variants`: filter "random", no threshold, normalised (the share), draw
     (0.. `draws` - 1). The draws of every share are independent.
     """
-    of = _weights(layers)
+    check_count(draws, "random_variants: draws", low=0)
+    of = _weights(layers, "random_variants", together)
     total, variants = _count(of), []
 
     def masks(draw: int, count: int) -> dict[str, Tensor]:
@@ -183,13 +215,27 @@ def random_variants(layers: dict[str, nn.Module], *, draws: int, seed: int) -> l
     return variants
 
 
-def _weights(layers: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """By their full names."""
+def _weights(layers: dict[str, nn.Module], what: str, together: bool) -> dict[str, Tensor]:
+    """By their full names. UserError for several layers that are not meant to be one."""
+    if not layers:
+        raise UserError(f"{what}: no layer is there; give a dict, name -> layer")
+    if len(layers) > 1 and not together:
+        raise UserError(
+            f"{what}: {len(layers)} layers ({some(layers, 3)}) are there; call it for each alone, "
+            "or set together=True for a global sweep, which takes weights of all at once"
+        )
     return {
         f"{name}.{key}": weight
         for name, layer in layers.items()
         for key, weight in weights(plain_layer(name, layer)).items()
     }
+
+
+def _range(tensors: dict[str, Tensor]) -> tuple[float, float]:
+    """The lowest and the highest finite number; 0 and 0 without one."""
+    parts = [tensor[tensor.isfinite()] for tensor in tensors.values()]
+    ends = [end.item() for part in parts if part.numel() for end in part.aminmax()] or [0.0]
+    return min(ends), max(ends)
 
 
 def _count(tensors: dict[str, Tensor]) -> int:
@@ -210,11 +256,14 @@ def nodal_variants(
     """Nodal dropout: each of `filters` of one layer, or other units, removed (Pravin et al. 2021).
 
     at: "weights" or "activation", see `Mask`. Columns: filter (its index), changed_weights (-1
-    where no weight is touched, at the activation of filters and neurons).
+    where no weight is touched, at the activation of filters and neurons). UserError for another
+    place and for a filter that is not there.
     """
     layer = plain_layer(name, layer)
+    units = filters_of(layer)
     for index in filters:
         mask = Mask(name, (index,), at)
+        check_mask(mask, units)
         if is_behind(layer, at):
             yield Variant({"filter": index, "changed_weights": -1}, key=mask, mask=mask)
             continue

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import pace
-from faultline.networks.evaluation import evaluation
+from faultline.networks.evaluation import evaluation, predicted
 
 Bounds = tuple[float, float] | tuple[Tensor, Tensor] | None
 
@@ -30,7 +30,8 @@ def _logits_and_gradient(network, images, labels, rise) -> tuple[Tensor, Tensor]
     """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
     pace.passed(len(images))
     with torch.enable_grad():
-        images = images.detach().requires_grad_()
+        images = images.detach()
+        images = (images.clone() if images.is_inference() else images).requires_grad_()
         logits = network(images)
         if not logits.requires_grad:
             return logits, torch.zeros_like(images, requires_grad=False)
@@ -230,7 +231,7 @@ def apgd(
             logits, gradient = network(x), x
         else:
             logits, gradient = _logits_and_gradient(network, x, labels, logit_gradient)
-        return _cross_entropy(logits, labels), logits.argmax(1) != labels, gradient
+        return _cross_entropy(logits, labels), predicted(logits) != labels, gradient
 
     with evaluation(network), torch.no_grad():
         x = previous = inside(images + start)

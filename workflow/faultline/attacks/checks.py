@@ -21,6 +21,12 @@ CHECK_MEANINGS = {
         "network returns NaN. Check the bounds of the data set; until then no adversarial "
         "accuracy of this run can be trusted."
     ),
+    "finite_outputs": (
+        "Outputs that are NaN or infinite count as misclassified, so these images are not evidence "
+        "of what the network has learned, nor do attacks have a direction there. Look for NaN or "
+        "infinite weights, and for numbers that overflow; a class that is switched off at minus "
+        "infinity is no fault."
+    ),
     "accuracy_monotone": (
         "A larger eps allows every smaller attack as well, so accuracy should not rise with eps. "
         "Where it does, the attack fails to find what is there (FGSM oversteps at large eps, or "

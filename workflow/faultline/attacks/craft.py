@@ -18,13 +18,29 @@ from faultline.attacks.ascent import (
     pgd,
     random_start,
 )
-from faultline.attacks.methods import method_of
+from faultline.attacks.methods import SETTINGS, method_of
 from faultline.attacks.space import space
 from faultline.base import memory, plugins
 from faultline.base.errors import UserError
+from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.memory import halving
 from faultline.base.seeds import seeded
-from faultline.networks.evaluation import evaluation, predict, same
+from faultline.networks.architectures import TokenNetwork
+from faultline.networks.evaluation import (
+    NOT_FINITE,
+    evaluation,
+    finite,
+    predict,
+    predicted,
+    same,
+)
+from faultline.networks.inputs import (
+    check_classes,
+    check_differentiable,
+    check_images,
+    checked_once,
+    class_numbers,
+)
 
 
 def judge(
@@ -33,17 +49,24 @@ def judge(
     labels: Tensor,
     *,
     attacks: Mapping[str, Callable[..., Tensor]],
+    say: Callable[[str], None] = print,
 ) -> dict[str, np.ndarray]:
     """Image set -> bool [n], classified correctly: "clean" and each attack, crafted on the network.
 
-    attacks: name -> function of (network, images, labels).
+    attacks: name -> function of (network, images, labels). Outputs that are not finite count as
+    misclassified, and how many there are is told by `say`.
     """
     sets = {"clean": images}
     sets |= {name: craft(network, images, labels) for name, craft in attacks.items()}
-    return {
-        name: (predict(network, chosen).argmax(1) == labels).cpu().numpy()
-        for name, chosen in sets.items()
-    }
+    return {name: _correct(network, chosen, labels, name, say) for name, chosen in sets.items()}
+
+
+def _correct(network, images, labels, what: str, say: Callable[[str], None]) -> np.ndarray:
+    logits = predict(network, images)
+    check_classes(logits, int(labels.max()))
+    if broken := int((~finite(logits)).sum()):
+        say(f"{what}: {broken} outputs of {len(labels)} {NOT_FINITE}")
+    return (predicted(logits) == labels).cpu().numpy()
 
 
 def _fgsm(network, images, labels, *, attack, eps, bounds, start):
@@ -112,7 +135,10 @@ def resolve_method(
     UserError on a clash."""
     name = attack.get("method")
     method = method_of(name)
-    perturb = partial(_own, name) if plugins.is_own(name) else PERTURB[name]
+    is_own = plugins.is_own(name)
+    perturb = partial(_own, name) if is_own else PERTURB[name]
+    for key in () if is_own else attack:
+        one_of(key, SETTINGS, "attack: a key")
     attack = {"norm": "linf", **attack}
     if attack["norm"] not in method.norms:
         raise UserError(
@@ -122,6 +148,9 @@ def resolve_method(
     for key in method.needs:
         if attack.get(key) is None:
             raise UserError(f"attack: method {name} needs the key {key}; add it")
+        check_count(attack[key], f"attack: {key}")
+    if not is_own and attack.get("step_size") is not None:
+        check_number(attack["step_size"], "attack: step_size", open=True)
     if attack.get("normalised_units"):
         if attack["norm"] != "linf":
             raise UserError("attack: normalised_units needs norm linf; change one of the two")
@@ -138,6 +167,7 @@ def pixel_units(std: Sequence[float] | Tensor | None, images: Tensor) -> Tensor:
 
 
 @halving
+@torch.inference_mode(False)
 def craft(
     network: nn.Module,
     images: Tensor,
@@ -163,9 +193,16 @@ def craft(
     progress: called with the number of images done since the last call.
     batch_size: at most; large images go in smaller batches. until_fooled: APGD leaves an image as
     soon as it is misclassified, for who asks no more; other attacks go on as they are defined.
-    UserError where the attack's settings are unknown or clash.
+    UserError where the attack's settings are unknown, clash or make no sense, and for images that
+    are no pixels within bounds or labels that are no classes of theirs.
     """
     perturb, attack, bounds = resolve_method(attack, bounds)
+    check_number(eps, "attack: eps")
+    check_count(batch_size, "batch_size")
+    tokens = isinstance(network, TokenNetwork)
+    check_images(images, "images", bounds=None if tokens else bounds, tokens=tokens)
+    labels = class_numbers(labels, len(images))
+    check_differentiable(network)
     if eps == 0:
         return images.clone()
     if until_fooled and perturb is _apgd:
@@ -178,22 +215,23 @@ def craft(
         unit = random_start(shape, eps=1.0, norm=attack["norm"], seed=seed)
         starts = unit.split(batch_size)
     adversarial = []
-    for batch, targets, start in zip(
-        images.split(batch_size), labels.split(batch_size), starts, strict=True
-    ):
-        of = space(network, batch, bounds)
-        found = perturb(
-            of.network,
-            of.points,
-            targets,
-            attack=attack,
-            eps=radius,
-            bounds=of.bounds,
-            start=None if start is None else radius * start.to(of.points),
-        )
-        adversarial.append(of.images(found))
-        if progress is not None:
-            progress(len(batch))
+    with checked_once(network, labels):
+        for batch, targets, start in zip(
+            images.split(batch_size), labels.split(batch_size), starts, strict=True
+        ):
+            of = space(network, batch, bounds)
+            found = perturb(
+                of.network,
+                of.points,
+                targets,
+                attack=attack,
+                eps=radius,
+                bounds=of.bounds,
+                start=None if start is None else radius * start.to(of.points),
+            )
+            adversarial.append(of.images(found))
+            if progress is not None:
+                progress(len(batch))
     return torch.cat(adversarial)
 
 
@@ -210,11 +248,13 @@ def attack_curve(
     batch_size: int = 500,
     std: Sequence[float] | Tensor | None = None,
     progress: Callable[[int], object] | None = None,
+    say: Callable[[str], None] = print,
 ) -> tuple[dict[float, np.ndarray], Tensor]:
     """Correctness bool [n] for every eps of the grid, in rising order, and the images of one eps.
 
     `eps` is the one whose adversarial images are returned; it joins the grid, and its entry is the
-    correctness on these very images. The other settings are those of `craft`.
+    correctness on these very images. Outputs that are not finite count as misclassified, and how
+    many there are is told by `say`. The other settings are those of `craft`.
     """
     correct = {}
     for value in sorted({*eps_grid, eps}):
@@ -231,7 +271,7 @@ def attack_curve(
             progress=progress,
             until_fooled=value != eps,
         )
-        correct[value] = (predict(network, crafted).argmax(1) == labels).cpu().numpy()
+        correct[value] = _correct(network, crafted, labels, f"eps {value:g}", say)
         if value == eps:
             adversarial = crafted
     return correct, adversarial

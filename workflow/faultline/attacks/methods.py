@@ -32,6 +32,11 @@ METHODS = {
     "apgd": Method(strength=2, needs=("steps",)),
 }
 
+SETTINGS = (
+    *("method", "norm", "eps", "eps_grid", "steps", "step_size", "normalised_units", "options"),
+)
+"""The keys of a built-in attack."""
+
 OWN = Method(strength=None)
 """A function of the user's own, of which nothing is known."""
 

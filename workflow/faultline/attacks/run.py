@@ -8,6 +8,7 @@ from torch import nn
 
 from faultline.attacks.craft import attack_curve, craft
 from faultline.attacks.selfchecks import checks
+from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet, test_images
 
@@ -53,7 +54,11 @@ def crafters(
     """attack -> function (network, images, labels) -> adversarial images at its own eps.
 
     until_fooled: as for `craft`, where nothing but the correctness on these images is asked for.
+    UserError for an attack without eps.
     """
+    for name, attack in attacks.items():
+        if "eps" not in attack:
+            raise UserError(f"attack {name}: needs the key eps; add it")
     return {
         name: partial(
             craft,

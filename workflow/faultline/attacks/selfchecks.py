@@ -12,7 +12,7 @@ from faultline.attacks.checks import accuracy_monotone, row
 from faultline.attacks.craft import pixel_units, resolve_method
 from faultline.attacks.space import space
 from faultline.base import memory
-from faultline.networks.evaluation import predict
+from faultline.networks.evaluation import difference, finite, predict, predicted, scale
 
 SHARE_LIMIT = 0.01
 """Share of images without a usable gradient above which a check warns."""
@@ -52,8 +52,11 @@ def checks(
     moved = _count((unchanged != of.points).flatten(1).any(1))
     ends = [space(network, of_them).points for of_them in (images, adversarial)]
     logits = predict(network, images)
+    numbers = adversarial.flatten(1).isfinite().all(1)  # else see inside_ball
+    after = predict(network, adversarial)[numbers]
     return [
         row("eps_zero_identity", moved == 0, f"At eps 0, {moved} of {len(first)} images changed."),
+        _finite_outputs(logits, after),
         accuracy_monotone(correct),
         _zero_gradients(network, images, labels, batch_size),
         _saturated_logits(logits, labels),
@@ -67,23 +70,36 @@ def _count(flags: Tensor) -> int:
     return int(flags.sum())
 
 
-def _zero_gradients(network, images, labels, batch_size) -> dict[str, str]:
-    zero = sum(
-        _count((input_gradient(*space(network, batch)[:2], targets) == 0).flatten(1).all(1))
-        for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+def _finite_outputs(logits, after) -> dict[str, str]:
+    clean, adversarial = (_count(~finite(values)) for values in (logits, after))
+    detail = (
+        f"The largest output is NaN or infinite for {clean} of {len(logits)} images, and for "
+        f"{adversarial} of their adversarial forms."
     )
-    share = zero / len(images)
-    detail = f"{zero} of {len(images)} images ({share:.2%}) have an input gradient of exactly zero."
+    return row("finite_outputs", clean + adversarial == 0, detail)
+
+
+def _zero_gradients(network, images, labels, batch_size) -> dict[str, str]:
+    zero = without = 0
+    for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        gradient = input_gradient(*space(network, batch)[:2], targets).flatten(1)
+        zero += _count((gradient == 0).all(1))
+        without += _count((gradient.nan_to_num() == 0).all(1))
+    share, also = without / len(images), f" or NaN ({without - zero})" * (without > zero)
+    detail = (
+        f"{without} of {len(images)} images ({share:.2%}) have an input gradient of exactly zero"
+        f"{also}."
+    )
     return row("zero_gradients", share <= SHARE_LIMIT, detail)
 
 
 def _saturated_logits(logits, labels) -> dict[str, str]:
-    right = logits.argmax(1) == labels
+    right = predicted(logits) == labels
     saturated = _count(right & (logit_gradient(logits, labels) == 0).all(1))
     share = saturated / max(_count(right), 1)
     detail = (
         f"{saturated} of {_count(right)} correctly classified images ({share:.2%}) have a "
-        f"cross-entropy without any gradient; the largest logit is {float(logits.abs().max()):.3g}."
+        f"cross-entropy without any gradient; the largest logit is {float(scale(logits)):.3g}."
     )
     return row("saturated_logits", share <= SHARE_LIMIT, detail)
 
@@ -99,13 +115,13 @@ def _softmax_outputs(logits) -> dict[str, str]:
 
 
 def _randomised_outputs(logits, again) -> dict[str, str]:
-    difference, scale = float((logits - again).abs().max()), float(logits.abs().max())
+    apart, largest = float(difference(logits, again).max()), float(scale(logits))
     detail = (
-        f"Two passes over the same {len(logits)} images differ by {difference:.3g} at most, "
-        f"where the largest output is {scale:.3g}."
+        f"Two passes over the same {len(logits)} images differ by {apart:.3g} at most, "
+        f"where the largest output is {largest:.3g}."
     )
     # Some GPU kernels do not repeat to the last bit; that is not what this check looks for.
-    return row("randomised_outputs", difference <= 1e-4 * scale, detail)
+    return row("randomised_outputs", apart <= 1e-4 * largest, detail)
 
 
 def _inside_ball(images, adversarial, attack, eps, bounds, std) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""A network in eval mode, unchanged afterwards; and whether tensors are the same."""
+"""A network in eval mode, unchanged afterwards; what its logits say; whether tensors are the same.
+
+A logit of -inf switches a class off. Where the largest one of an image is NaN or infinite, the
+image is misclassified, whatever its label (ours).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import memory, pace
+from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.networks.plain import preserved
+
+NOT_FINITE = "are not finite and count as misclassified"
 
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
     """Eval mode, no gradient for parameters; each module and parameter is restored on leaving, and
-    so is what modules keep beside these, see `preserved`."""
+    so is what modules keep beside these, see `preserved`.
+
+    It leaves `torch.inference_mode()`, where nothing has a gradient.
+    """
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        with preserved(network):
+        with preserved(network), torch.inference_mode(False):
             network.eval()
             for parameter, _ in wanted:
                 parameter.requires_grad_(False)
@@ -36,8 +46,41 @@ def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Te
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     pace.passed(len(images))
     with evaluation(network), torch.inference_mode():
-        logits = [network(batch) for batch in images.split(batch_size)]
+        logits = [check_logits(network(batch), len(batch)) for batch in images.split(batch_size)]
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor
+
+
+def check_logits(logits, n: int) -> Tensor:
+    """What a network gives for n images; UserError where it is no tensor [n, classes]."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != n:
+        got = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(
+            f"the network gives {got} for {n} images; expected logits [{n}, classes]: put it into "
+            "a module whose forward returns these"
+        )
+    return logits
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Whether the largest logit of an image is a finite number, bool [n]; others may be -inf."""
+    return logits.amax(1).isfinite()
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """The class of the largest logit of each image, int64 [n]; -1, which is no class, where that
+    is not finite."""
+    return logits.argmax(1).where(finite(logits), -1)
+
+
+def scale(logits: Tensor) -> Tensor:
+    """The largest finite logit by size, what tolerances are a share of; 0 where there is none."""
+    return logits.where(logits.isfinite(), 0.0).abs().amax()
+
+
+def difference(one: Tensor, other: Tensor) -> Tensor:
+    """|one - other|, and 0 where both are the same infinity or both NaN."""
+    alike = (one == other) | (one.isnan() & other.isnan())
+    return (one - other).abs().masked_fill(alike, 0.0)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

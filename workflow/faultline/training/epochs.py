@@ -14,9 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from faultline.base import memory, pace
 from faultline.base.errors import UserError
+from faultline.base.inputs import one_of
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.networks.architectures import measure
+from faultline.networks.evaluation import predicted
 from faultline.training.recipes import loss_of
 
 HISTORY = [
@@ -25,8 +27,14 @@ HISTORY = [
 ]
 
 
+OPTIMIZERS = ("adam", "sgd")
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
 def make_optimizer(network: nn.Module, settings: dict) -> torch.optim.Optimizer:
-    """The optimiser that the training settings name, over all parameters."""
+    """The optimiser that the training settings name, one of OPTIMIZERS, over all parameters."""
+    one_of(settings["optimizer"], OPTIMIZERS, "training: optimizer")
     common = {"lr": settings["lr"], "weight_decay": settings["weight_decay"], "fused": True}
     if settings["optimizer"] == "adam":
         return torch.optim.Adam(network.parameters(), **common)
@@ -36,6 +44,7 @@ def make_optimizer(network: nn.Module, settings: dict) -> torch.optim.Optimizer:
 def learning_rate(settings: dict, epoch: int) -> float:
     """Learning rate of an epoch, counted from 0."""
     schedule = settings["schedule"]
+    one_of(schedule["kind"], SCHEDULES, "training: schedule")
     if schedule["kind"] == "cosine":
         done = min(epoch / schedule["epochs"], 1.0)
         return settings["lr"] * 0.5 * (1 + math.cos(math.pi * done))
@@ -63,6 +72,7 @@ def augment(images: Tensor, settings: dict, generator: torch.Generator) -> Tenso
     return images
 
 
+@torch.inference_mode(False)
 def train_epochs(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -121,6 +131,11 @@ def train_epochs(
             if loss.requires_grad:  # unless all that a network has is frozen
                 loss.backward()
                 optimizer.step()
+            elif any(parameter.requires_grad for parameter in network.parameters()):
+                raise UserError(
+                    "training: the loss has no gradient, so nothing would be learned; look for "
+                    "torch.no_grad() or detach() in the network's forward"
+                )
             for parameter, mask, value in held:
                 parameter.data[mask] = value
             loss_sum += loss_value * len(chosen)
@@ -161,7 +176,7 @@ def _check_loss(value: float, where: str, regularised) -> None:
 
 def _hits(logits: Tensor | None, target: Tensor) -> float:
     """How many are classified correctly; NaN without logits."""
-    return math.nan if logits is None else (logits.argmax(1) == target).sum().item()
+    return math.nan if logits is None else (predicted(logits) == target).sum().item()
 
 
 def _hold(
@@ -190,5 +205,5 @@ def evaluate(
         for chosen in torch.arange(len(labels), device=labels.device).split(most):
             logits = network(dataset.pixels(images[chosen]))
             loss += cross_entropy(logits, labels[chosen], reduction="sum").item()
-            correct += (logits.argmax(1) == labels[chosen]).sum().item()
+            correct += (predicted(logits) == labels[chosen]).sum().item()
     return loss / len(labels), correct / len(labels)

@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
+from faultline.base.inputs import one_of
 from faultline.networks.probes import probe_errors, probes, watch
 
 TRADES_START = 0.001
@@ -33,6 +34,10 @@ TRADES_START = 0.001
 
 FAST_STEP = 1.25
 """The step of at-fast, in eps."""
+
+
+RECIPES = ("standard", "at-fgsm", "at-pgd", "at-fast", "at-apgd", "at-trades")
+"""Without their regularisation."""
 
 
 class Loss(NamedTuple):
@@ -88,7 +93,7 @@ def loss_of(
     regularised: probe -> gamma, of -lr. One clean and one adversarial forward serve both the loss
     and the regulariser. UserError for a probe that the network does not have.
     """
-    recipe = base_of(settings["recipe"])
+    recipe = one_of(base_of(settings["recipe"]), RECIPES, "training: recipe")
     if recipe == "standard":
         logits = network(images)
         return Loss(cross_entropy(logits, labels), logits, None)

@@ -10,7 +10,7 @@ from faultline.attacks.ascent import feature_pgd, l2_norm, random_start
 from faultline.base import memory
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
-from faultline.networks.evaluation import predict
+from faultline.networks.evaluation import predict, predicted
 from faultline.networks.layers import weights
 from faultline.networks.probes import probes, some_only, watch
 from faultline.studies.criteria.data import Data, Score, gradients, replaced
@@ -142,7 +142,7 @@ def rerandomisation(network: nn.Module, data: Data) -> dict[str, Score]:
 
 def _lost(network: nn.Module, data: Data, others: Iterable[nn.Module]) -> dict[str, Score]:
     def correct() -> int:
-        return int((predict(network, data.images).argmax(1) == data.labels).sum())
+        return int((predicted(predict(network, data.images)) == data.labels).sum())
 
     base, lost = correct(), {}
     for other in others:

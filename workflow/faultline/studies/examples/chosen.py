@@ -14,7 +14,7 @@ from faultline.ablation.variants import nodal_variants
 from faultline.attacks.run import crafters
 from faultline.base import memory
 from faultline.data.splits import DataSet, images_of
-from faultline.networks.evaluation import predict
+from faultline.networks.evaluation import predict, predicted
 from faultline.networks.layers import layers as layers_of
 from faultline.studies.examples.pictures import differences, fitting, picture, reduced
 
@@ -46,7 +46,7 @@ def examples(
     many of them as fit into ROOM. Each attack is crafted at its own eps.
     """
     images, labels = images_of(dataset, "test", LOOKED_AT)
-    answers = predict(network, images).argmax(1)
+    answers = predicted(predict(network, images))
     index = first_of_each_class(labels.cpu().numpy(), answers.cpu().numpy())
     if not index:
         return pd.DataFrame()
@@ -56,7 +56,8 @@ def examples(
         sets[name] = craft(network, images, labels)
     clean, parts = reduced(images), []
     for name, made in sets.items():
-        confidence, predicted = predict(network, made).softmax(1).max(1)
+        logits = predict(network, made)
+        confidence = logits.softmax(1).amax(1)
         small, row = reduced(made), {"difference": "", "magnified": np.nan}
         if name != "none":
             row["difference"], row["magnified"] = differences(small - clean)
@@ -65,7 +66,7 @@ def examples(
             "label": labels.cpu(),
             "attack": name,
             "eps": attacks[name]["eps"] if name != "none" else 0.0,
-            "predicted": predicted.cpu(),
+            "predicted": predicted(logits).cpu(),
             "confidence": confidence.double().cpu().numpy().round(4),
             "height": clean.shape[2],
             "width": clean.shape[3],
@@ -118,7 +119,7 @@ def lost_images(
         answers = []
         for part in images[lost].split(memory.batch_size(200, images.shape[1:])):
             _, logits = logits_of(network, without, part, ablated=[layer])
-            answers.append(logits.argmax(1).cpu())
+            answers.append(predicted(logits).cpu())
         small = reduced(images[lost[:PICTURES]])
         shown = [picture(image) for image in small]
         shown = shown[: fitting(map(len, shown), ROOM_LOST)]

@@ -124,8 +124,9 @@ def _row(heading: str, small: str, cells: Iterable[Markup]) -> Markup:
 
 def _cell(row: dict, source: str, alt: str, confidence: float | None = None) -> Markup:
     wrong = row["label"] != row["predicted"]
-    said = Markup("<b>{}</b>" if wrong else "{}").format(row["predicted"])
-    sure = "" if confidence is None else f"{confidence:.0%}".replace("%", "\u202f%")
+    none = row["predicted"] < 0  # its output is not finite
+    said = Markup("<b>{}</b>" if wrong else "{}").format("no class" if none else row["predicted"])
+    sure = "" if confidence is None or none else f"{confidence:.0%}".replace("%", "\u202f%")
     image = _image(row, source, alt)
     return Markup("{}<span>{} \u2192 {}</span><span>{}</span>").format(
         image, row["label"], said, sure

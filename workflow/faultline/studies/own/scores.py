@@ -3,6 +3,7 @@
 import pandas as pd
 
 from faultline.ablation.facts import CHANGES, Facts
+from faultline.base.inputs import check_number
 from faultline.base.statistics import mcnemar, paired_difference_interval
 
 
@@ -14,6 +15,7 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
     changed_outputs, images with other logits. Shares, but for the counts. Where images were drawn
     by strata, the last column is stands_for.
     """
+    check_number(confidence, "confidence, a share such as 0.95", high=1.0, open=True)
     columns = facts.variants
     text = [
         ", ".join(

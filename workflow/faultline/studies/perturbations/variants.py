@@ -24,9 +24,12 @@ from torch import Tensor, nn
 
 from faultline.ablation.variants import Mask, Variant
 from faultline.base.errors import UserError
+from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units, weights
 from faultline.networks.plain import plain_layer
+
+KINDS = ("synapse_knockout", "gaussian", "resample", "bit_flip", "node_knockout")
 
 
 def count_of(share: float, size: int) -> int:
@@ -82,9 +85,19 @@ def perturbation_variants(
     place: what names the checkpoint, for the seeds. node_knockout takes weight and bias of its
     filters together and comes once, whatever `parameters` says. Columns: kind, parameter
     ("weight", "bias", or "both" for node_knockout), strength, repeat, changed_weights (entries
-    drawn). Raises UserError where nothing is left to perturb.
+    drawn). Raises UserError for a name or a number that makes no sense, and where nothing is left
+    to perturb.
     """
     layer = plain_layer(name, layer)
+    for kind in kinds:
+        one_of(kind, KINDS, "perturbation_variants: kinds")
+    for parameter in parameters:
+        one_of(parameter, ("weight", "bias"), "perturbation_variants: parameters")
+    for share in shares:
+        check_number(share, "perturbation_variants: shares", high=1.0)
+    for sigma in sigmas:
+        check_number(sigma, "perturbation_variants: sigmas")
+    check_count(repeats, "perturbation_variants: repeats")
     given = {key: tensors for key, tensors in _tensors(layer).items() if key in parameters}
     tensors = [(kind, key) for kind in kinds if kind != "node_knockout" for key in given]
     tensors += [("node_knockout", "both")] * ("node_knockout" in kinds)

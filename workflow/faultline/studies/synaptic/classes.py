@@ -5,6 +5,7 @@ import pandas as pd
 
 from faultline.base.columns import CLASSES
 from faultline.base.errors import UserError
+from faultline.base.inputs import check_number, one_of
 from faultline.base.statistics import benjamini_hochberg, fleiss_kappa, mean_agreement
 
 
@@ -18,8 +19,12 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
     unit of a family is decided wrongly. decided_alone: the same of the unit's own interval.
     q_value: Benjamini-Hochberg within each family, the rows that agree in the columns `by`;
     rows that are untouched or undefined were not tested: NaN, and not counted.
-    Raises UserError for a score without a tau.
+    Raises UserError for a score without a tau, a tau below 0, and a column that is not there.
     """
+    for score, value in tau.items():
+        check_number(value, f"tau: {score}")
+    for column in by:
+        one_of(column, scores, "classify: by")
     if missing := sorted(set(scores["score"]) - set(tau)):
         raise UserError(f"config key tau: expected a limit for every score; add {missing[0]}")
     table = scores.copy()

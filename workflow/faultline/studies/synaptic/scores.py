@@ -23,7 +23,7 @@ have one column more, stands_for: the images that the n stand for. Counts (corre
 are of the n images as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,8 @@ from scipy.integrate import simpson, trapezoid
 from scipy.special import ndtr, stdtrit
 
 from faultline.ablation.facts import Facts
+from faultline.base.errors import UserError, some
+from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.sampling import Alike, Strata
 from faultline.base.statistics import (
     mcnemar,
@@ -53,6 +55,29 @@ NUMBERS = [
 
 SINGLE = ["lost", "gained", "accuracy_lost"]
 
+SYNAPTIC = ("filter", "threshold", "normalised", "kept", "changed_weights")
+"""Columns of the variants of synaptic filters."""
+
+
+def check_confidence(confidence: float) -> None:
+    """UserError for what is no share between 0 and 1."""
+    check_number(confidence, "confidence, a share such as 0.95", high=1.0, open=True)
+
+
+def _check_facts(facts: Facts, columns: Iterable[str], what: str, made_by: str) -> None:
+    """UserError where facts are of other variants than these columns are of, or not of clean
+    images."""
+    if missing := [column for column in columns if column not in facts.variants]:
+        raise UserError(
+            f"{what}: these facts have no column {missing[0]!r}, but {some(facts.variants)}; sweep "
+            f"the variants of {made_by}"
+        )
+    if "clean" not in facts.base:
+        raise UserError(
+            f'{what}: these facts are of {some(facts.base)}; sweep the image set "clean", too, '
+            "which others are compared with"
+        )
+
 
 def integrate(values, grid, *, rule: str) -> np.ndarray:
     """Integral of `values` [T, ...] along axis 0 over the ascending `grid` [T].
@@ -65,6 +90,7 @@ def integrate(values, grid, *, rule: str) -> np.ndarray:
 def base_accuracy(facts: Facts, *, confidence: float) -> pd.DataFrame:
     """What the unablated network has to lose, one row per image set: images, correct, n, accuracy,
     ci_low, ci_high (Wilson), chance, above_chance: whether the interval lies above chance."""
+    check_confidence(confidence)
     count = np.array([base.sum() for base in facts.base.values()])
     n = np.array([len(base) for base in facts.base.values()])
     intervals = [facts.design.share_interval(b, confidence=confidence) for b in facts.base.values()]
@@ -79,9 +105,13 @@ def layer_scores(
 ) -> pd.DataFrame:
     """Scores of one layer: one row per synaptic filter x attack x score.
 
-    The synaptic filters are those in the facts, and "combined", their mean. compared: the number of
-    layers that are scored side by side.
+    The synaptic filters are those in the facts, and "combined", their mean. baseline: of BASELINES;
+    integration: of RULES. compared: the number of layers that are scored side by side. UserError
+    for other names, and for facts of something else than synaptic filters.
     """
+    one_of(integration, RULES, "layer_scores: integration")
+    check_count(compared, "layer_scores: compared")
+    _check_facts(facts, SYNAPTIC, "layer_scores", "synaptic_variants")
     sweeps = _sweeps(facts)
     grid = facts.variants["normalised"]
 
@@ -111,6 +141,8 @@ def curves(facts: Facts, *, confidence: float) -> pd.DataFrame:
     """Accuracy over the threshold, ascending, per synaptic filter and image set, with Wilson's
     interval. Columns: filter, images, threshold, normalised, kept, correct (count), n, accuracy,
     ci_low, ci_high, base_accuracy."""
+    check_confidence(confidence)
+    _check_facts(facts, SYNAPTIC, "curves", "synaptic_variants")
     tables = []
     for name, v in _sweeps(facts).items():
         for images, base in facts.base.items():
@@ -143,6 +175,7 @@ def band_scores(facts: Facts, *, baseline: str, confidence: float) -> pd.DataFra
     `filter_scores`. The intervals of S_clean and S_adv are exact but for the baseline `random`, as
     are their p-values: McNemar's for the baseline 1. Ours.
     """
+    _check_facts(facts, SYNAPTIC, "band_scores", "synaptic_variants")
     v = _sweeps(facts).get("pulse", np.array([], int))
     threshold, weights = (facts.variants[k][v] for k in ("threshold", "changed_weights"))
     half = np.ptp(threshold) / (2 * len(v)) if len(v) else 0.0
@@ -173,6 +206,7 @@ def filter_scores(facts: Facts, *, confidence: float) -> pd.DataFrame:
     before, only after), accuracy_lost (d_i of Pravin et al. 2021 in the rows of S_clean, the
     adversarial accuracy lost in those of S_adv). Up to 512 filters x 10,000 images.
     """
+    _check_facts(facts, ("filter", "changed_weights"), "filter_scores", "nodal_variants")
     variants = facts.variants
     table = _score_table(
         variants["filter"],
@@ -342,6 +376,13 @@ def _score_table(
     compared: the size of the family; by default the number of units that are not untouched.
     single:   each unit is one ablation, so its changes can be counted.
     """
+    one_of(baseline, BASELINES, "scores: baseline")
+    check_confidence(confidence)
+    if baseline == RANDOM and RANDOM not in facts.variants["filter"]:
+        raise UserError(
+            f"scores: baseline {RANDOM!r} needs variants of random_variants beside the others; "
+            f"sweep them, too, or choose one of {', '.join(BASELINES[:-1])}"
+        )
     base, tables = facts.base, []
     above = base_accuracy(facts, confidence=confidence).set_index("images")["above_chance"]
     offset = np.zeros(len(filters))

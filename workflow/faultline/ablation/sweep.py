@@ -80,9 +80,9 @@ def sweep(
     """
     crafted = attacks or {}
     check_count(batch_size, "batch_size")
-    variants = checked_variants(variants, network, ablated)
     labels = checked_images(network, image_sets, labels, attacks=crafted, tops=tops)
     network = _ready(network, ablated, next(iter(image_sets.values())))
+    variants = checked_variants(variants, network, ablated)
     engine = _engine(network, variants, ablated, next(iter(image_sets.values())), say)
     batch_size = _fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
     names, n = [*image_sets, *crafted], len(labels)

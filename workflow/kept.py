@@ -7,6 +7,7 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
+from faultline.base.errors import printable
 from faultline.run import kept
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -32,7 +33,7 @@ for rule in sorted({entry.path.parent.name for entry in found}):
         for sizes in zip(*((e.size, e.alone) for e in of_rule), strict=True)
     ]
     last = datetime.fromtimestamp(max(entry.used for entry in of_rule))
-    print(row(rule, len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
+    print(row(printable(rule), len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
 if given.remove:
     gone = kept.trim(folder, 0)
     print(f"removed: {len(gone)} jobs, {sum(entry.alone for entry in gone) / 1e6:.1f} MB")

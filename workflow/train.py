@@ -8,6 +8,7 @@ with job(snakemake, kept=True):
 
     import pandas as pd
 
+    from faultline.base.errors import printable
     from faultline.base.files import load_state_dict, load_tensors, save_table, save_tensors
     from faultline.networks.weights import load_weights
     from faultline.run.loading import build_network, load_dataset
@@ -23,7 +24,7 @@ with job(snakemake, kept=True):
     network = build_network(wildcards.network, dataset, seed=seed, device=device)
     for path in snakemake.input.weights:
         load_weights(network, load_state_dict(path), origin=f"{path}, for {wildcards.network}")
-        print(f"starting from the weights in {path}")
+        print(f"starting from the weights in {printable(path)}")
     settings = params.settings
     for path in snakemake.input.chosen:
         chosen = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -51,6 +51,20 @@ def test_whichever_file_of_a_job_is_lost_that_job_runs(finished, rerun):
     assert {job["output"][0] for job in jobs.values()} <= again
 
 
+def test_deleted_outputs_take_their_records_and_what_is_kept_with_them(rerun):
+    results = rerun.folder / "results"
+    records = [*results.rglob(".*.made")]
+    assert len(records) > 90 and (results / ".kept").is_dir()
+    other, of_other = results / "tables/other.tsv", results / "tables/.other.tsv.made"
+    other.touch(), of_other.touch()  # of another config
+    rerun.run("-n", "--delete-all-output")
+    assert {*results.rglob(".*.made")} == {*records, of_other} and (results / ".kept").is_dir()
+    rerun.run("--delete-all-output", "--cores", "1")
+    assert [*results.rglob(".*.made")] == [of_other] and other.exists()
+    assert not (results / ".kept").exists()
+    assert len(rerun.announced()) == len(rerun.announced("--forceall"))
+
+
 @pytest.mark.slow
 def test_one_of_each_kind_of_file_that_was_deleted_is_made_again(finished, rerun):
     kinds = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 from faultline.data.decode import SPLITS, Pool, array_pool, in_one_line
 from faultline.data.sources import PIXELS, Source
 
@@ -196,7 +196,7 @@ def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
     of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
     print(f"{path}: {', '.join(used)}{of_channels}")
     if others := sorted(set(_headers(path)) - set(used)):
-        print(f"{path}: not used: {', '.join(others)}")
+        print(f"{path}: not used: {printable(', '.join(others))}")
     for split in shapes:
         images, labels = _arrays(path, f"{split}_{what}", f"{split}_labels")
         if what != "images":

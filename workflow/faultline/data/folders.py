@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 from faultline.data.decode import SPLITS, Pool, file_pool
 from faultline.data.sources import PIXELS, Source
 
@@ -99,7 +99,7 @@ def folder_pools(
             labels += [label] * len(images)
         print(f"{split}: {len(paths)} images of {len(classes)} classes")
         if others:
-            print(f"{split}: {len(others)} other files left out, such as {others[0]}")
+            print(f"{split}: {len(others)} other files left out, such as {printable(others[0])}")
         pools[split] = file_pool(
             paths,
             np.array(labels),

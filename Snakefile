@@ -5,7 +5,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.26")
 
 
 include: "rules/common.smk"

@@ -27,7 +27,18 @@ from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
-from faultline.run import began, cautions, console, coverage, kept, lock, made, stopping, warm
+from faultline.run import (
+    began,
+    cautions,
+    console,
+    coverage,
+    deleting,
+    kept,
+    lock,
+    made,
+    stopping,
+    warm,
+)
 from faultline.run import paths as results
 from faultline.run.places import check_results
 from faultline.run.plan import (
@@ -41,7 +52,7 @@ from faultline.run.plan import (
     with_each,
     with_each_layer,
 )
-from faultline.run.reading import check_file
+from faultline.run.reading import check_file, check_size
 from faultline.run.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
@@ -72,6 +83,7 @@ given = dict(workflow.config_settings.config) if ALONE else {}
 # A job's own Snakemake goes by the run that it is of.
 OF_A_RUN = not MAIN and (began.resume(workflow.configfiles) or began.SOURCES in os.environ)
 try:
+    check_size(given)
     update_config(config, from_command_line(given, schema, schema))
     GIVEN = config
     config = resolve(config, schema, alone=ALONE)
@@ -87,6 +99,8 @@ except UserError as error:
 
 RESULTS = made.folder_of(config)
 made.carry(RESULTS, digests=kept.folder_of(config))
+if ALONE and MAIN:
+    deleting.go_with_outputs(config)
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"

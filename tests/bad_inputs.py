@@ -57,6 +57,9 @@ TEXTS = {
     "an anchor that is not there": "published: *nothing\n",
     "another document": "---\nseeds: [0]\n",
     "a bad date": "published: 2020-13-45\n",
+    "aliases of aliases": "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]\n" for n in range(9)
+    ),
 }
 """What is added to a config that is right, seeds: [0] among it."""
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from faultline.base.errors import UserError
-from faultline.base.files import save_table, save_text
+from faultline.base.files import for_spreadsheets, save_table, save_text, with_texts
 from faultline.report.render import load_look, versions
 from faultline.studies.finished import CONFIG, runs_below
 from faultline.studies.listing import headlines, in_text, listed, listed_page
@@ -41,7 +41,7 @@ def main(folders: list[str], out: Path | None) -> None:
         tables = {"runs": headlines(runs)}
         html, said = listed_page(runs, tables["runs"], **given), in_text(listed(tables["runs"]))
     for name, table in tables.items():
-        save_table(table, beside / f"{name}.tsv")
+        save_table(with_texts(table, for_spreadsheets), beside / f"{name}.tsv")
     save_text(html, page)
     print(f"{said}\n\n{page}, and its tables in {beside}/")
 

@@ -8,7 +8,7 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from faultline.base.errors import some
+from faultline.base.errors import printable, some
 from faultline.run import kept, made
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
@@ -42,13 +42,11 @@ if found:
             for sizes in zip(*((e.size, e.alone) for e in of_rule), strict=True)
         ]
         last = datetime.fromtimestamp(max(entry.used for entry in of_rule))
-        print(row(rule, len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
+        print(row(printable(rule), len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
 if given.remove:
     gone = kept.trim(folder, 0)
     print(f"removed: {len(gone)} jobs, {sum(entry.alone for entry in gone) / 1e6:.1f} MB")
 if earlier:
     size = sum(file.stat().st_size for file in earlier) / 1e6
-    print(
-        f"{len(earlier)} files ({size:.1f} MB) are of earlier runs, not of the last one (--earlier"
-    )
-    print(f"--earlier), in {some(sorted({str(file.parent) for file in earlier}), 5)}")
+    print(f"of earlier runs, not of the last one: {len(earlier)} files, {size:.1f} MB (--earlier")
+    print(f"names each), in {some(sorted({str(file.parent) for file in earlier}), 5)}")

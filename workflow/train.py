@@ -8,6 +8,7 @@ with job(snakemake, kept=True):
 
     import pandas as pd
 
+    from faultline.base.errors import printable
     from faultline.base.files import load_state_dict, load_tensors, save_table, save_tensors
     from faultline.networks.weights import load_weights
     from faultline.run.loading import build_network, load_dataset
@@ -29,7 +30,7 @@ with job(snakemake, kept=True):
             moments_key=dataset.moments_key,
         )
         under = f", under {params.weights_key}" if params.weights_key else ""
-        print(f"starting from the weights in {path}{under}")
+        print(f"starting from the weights in {printable(path)}{under}")
     settings = params.settings
     for path in snakemake.input.chosen:
         chosen = json.loads(Path(path).read_text(encoding="utf-8"))

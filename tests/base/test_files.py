@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import pickle
 import random
 import resource
@@ -15,14 +16,18 @@ from faultline.base.errors import UserError
 from faultline.base.files import (
     atomic,
     digest,
+    for_spreadsheets,
     load_arrays,
     load_table,
     load_tensors,
+    open_in_place,
+    private_folder,
     remove_leftovers,
     save_arrays,
     save_table,
     save_tensors,
     save_text,
+    with_texts,
 )
 
 TENSORS = {"network": {"w": torch.arange(40.0)}, "history": [{"epoch": 1, "lr": 0.1}], "seed": 3}
@@ -282,3 +287,70 @@ def test_code_in_a_file_is_never_run(tmp_path):
     np.savez(objects, a=np.array([Code(trap)], dtype=object))
     refused("x.npz", objects)
     assert not trap.exists()
+
+
+def test_a_file_in_place_is_opened_as_it_is(tmp_path):
+    path = tmp_path / "lock"
+    with open_in_place(path) as file:
+        file.write("whose")
+    with open_in_place(path) as file:
+        assert file.read() == "whose"
+
+
+@pytest.mark.parametrize("planted", ["link", "dangling link", "folder", "pipe"])
+def test_nothing_but_a_file_is_opened_in_place(planted, tmp_path):
+    other, path = tmp_path / "other", tmp_path / "lock"
+    if planted == "link":
+        other.write_text("mine", encoding="utf-8")
+    if "link" in planted:
+        path.symlink_to(other)
+    elif planted == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OSError, match="lock"):
+        open_in_place(path)
+    assert other.exists() == (planted == "link")
+    assert planted != "link" or other.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_private_folder_is_made_once_and_is_private(tmp_path):
+    for _ in range(2):
+        assert private_folder(tmp_path / "own").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "open to all", "of another user"])
+def test_what_is_no_private_folder_is_not_taken_for_one(planted, tmp_path):
+    path, other = tmp_path / "own", tmp_path / "other"
+    other.mkdir(mode=0o700)
+    if planted == "link":
+        path.symlink_to(other)
+    elif planted == "file":
+        path.touch(mode=0o600)
+    else:
+        path.mkdir(mode=0o700)
+        if planted == "open to all":
+            path.chmod(0o755)
+        elif os.getuid():
+            pytest.skip("only root can give a folder away")
+        else:
+            os.chown(path, 1234, -1)
+    with pytest.raises(OSError, match="this user's alone"):
+        private_folder(path)
+
+
+def test_a_spreadsheet_computes_nothing_of_a_table():
+    table = pd.DataFrame(
+        {
+            "name": ["=1+1", "@SUM(A1)", "-2+3", "+x", "\uff1d1", "a=b", "-", "conv1", "b"],
+            "text": ["-0.5", "+1e3", "-inf", "", "1", "x", "-1", "2", "3"],
+            "number": [-1.5, float("nan"), -3, 4, 5, 6, 7, 8, 9],
+            "mixed": ["=a", -1, -0.5, True, None, 0, 1, 2, 3],
+        }
+    )
+    found = with_texts(table, for_spreadsheets)
+    assert found["name"].tolist() == [
+        *("'=1+1", "'@SUM(A1)", "'-2+3", "'+x", "'\uff1d1", "a=b", "-", "conv1", "b")
+    ]
+    assert found["mixed"].tolist() == ["'=a", *table["mixed"][1:]]
+    pd.testing.assert_frame_equal(found[["text", "number"]], table[["text", "number"]])

@@ -264,6 +264,17 @@ def test_broken_images_can_be_skipped(tmp_path, capsys):
     assert "nor can any other of 12" in error_of(folder, tmp_path, on_bad_image="skip")
 
 
+def test_the_name_of_a_file_is_one_line_of_the_log(tmp_path, capsys):
+    path = break_image(write_folder(tmp_path), b"no image")
+    path.rename(path.with_name("x\nerror: \x1b[2J.png"))
+    (path.parent / "y\nerror: y.txt").touch()
+    folder(tmp_path, on_bad_image="skip")
+    said = capsys.readouterr().out
+    assert r"/x\nerror: \x1b[2J.png: cannot be decoded" in said and r"/y\nerror: y.txt" in said
+    assert not [line for line in said.splitlines() if line.startswith("error")]
+    assert "\x1b" not in said
+
+
 def make_odd(root: Path, change: str) -> None:
     if change == "renamed":
         (root / "test/bee").rename(root / "test/bea")

@@ -209,7 +209,7 @@ KEEPING = {
     "largest": (nn.MaxPool2d(1), lambda x: F.max_pool2d(x, 1)),
     "adaptive largest": (nn.AdaptiveMaxPool2d(3), lambda x: F.adaptive_max_pool2d(x, 3)),
     "mean": (nn.AvgPool2d(1), lambda x: F.avg_pool2d(x, 1)),
-    "power mean": (nn.LPPool2d(3, 1), lambda x: F.lp_pool2d(x, 3, 1)),
+    "power mean": (nn.LPPool2d(2, 1), lambda x: F.lp_pool2d(x, 2, 1)),
     "dropout of maps": (nn.Dropout2d(), lambda x: F.dropout2d(x, training=False)),
     "shuffle": (nn.ChannelShuffle(2), lambda x: F.channel_shuffle(x, 2)),
     "unflatten": (

@@ -232,3 +232,14 @@ def test_the_page_asks_for_nothing(browser, path):
     browser.requests.clear()
     browser.open(path, width=1400)
     assert browser.requests == [path.as_uri()]
+
+
+def test_what_a_spreadsheet_would_compute_is_saved_behind_an_apostrophe(browser, tmp_path):
+    rows = pd.DataFrame({"name": ["=1+1", "@x", "-2+3", "a=b"], "number": ["-1.5", "+2", "", "0"]})
+    section = page.section("classes", "", blocks=[page.block("", tables=[page.table("x", rows)])])
+    path = tmp_path / "page.html"
+    path.write_text(filled(sections=[section], **BARE, **LOOK), encoding="utf-8")
+    browser.open(path, width=1400)
+    assert browser.run(f"tsv({TABLE})").splitlines() == [
+        *("name\tnumber", "'=1+1\t-1.5", "'@x\t+2", "'-2+3\t", "a=b\t0")
+    ]

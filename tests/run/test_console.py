@@ -73,6 +73,16 @@ def test_warnings_of_a_job_are_shown_below_its_line(tmp_path):
     assert run.lines[-1] == "[1/1] train (0.0 s)\n    warning: no mean"
 
 
+def test_what_a_log_says_moves_no_terminal(tmp_path):
+    (tmp_path / "a.log").write_text("warning: \x1b[2J\r\x9bx\nerror: \x1b]0;x", encoding="utf-8")
+    run = Run(train=1)
+    run.start(1, "train", log=[tmp_path / "a.log"])
+    run.finish(1)
+    assert run.lines[-1].isascii() and "\x1b" not in run.lines[-1]
+    assert "\n    warning: \\x1b[2J" in run.lines[-1]
+    assert why_failed([tmp_path / "a.log"]) == r"error: \x1b]0;x"
+
+
 def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):
     log = tmp_path / "train.log"
     log.write_text("epoch 1\nerror: data.pt: cannot be read\n\n", encoding="utf-8")

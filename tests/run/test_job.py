@@ -15,7 +15,7 @@ import torch
 from support import ROOT
 
 from faultline.run import stopping
-from faultline.run.job import job
+from faultline.run.job import claim, job
 from faultline.run.warm import STOPPING
 
 HOLD = """
@@ -51,6 +51,30 @@ def test_jobs_of_one_machine_take_different_devices(tmp_path):
         assert process.returncode == 0
 
 
+def test_a_lock_that_another_planted_is_neither_followed_nor_emptied(tmp_path, capsys):
+    mine, folder = tmp_path / "mine", tmp_path / "shared"
+    mine.write_text("mine", encoding="utf-8")
+    own = folder / f"faultline-{os.getuid()}"
+    own.mkdir(mode=0o700, parents=True)
+    (own / "gpu-0.lock").symlink_to(mine)
+    assert claim(["0"], folder) == 0
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert f"warning: {own}/gpu-0.lock: it is a link, so GPUs" in capsys.readouterr().out
+    (own / "gpu-0.lock").unlink()
+    own.rename(folder / "elsewhere")
+    own.symlink_to(folder / "elsewhere")
+    assert claim(["0", "1"], folder) in (0, 1)
+    assert f"warning: {own}: it is no folder of this user's alone" in capsys.readouterr().out
+    assert not [*(folder / "elsewhere").iterdir()]
+
+
+def test_the_name_of_a_device_may_be_a_path(tmp_path, capsys):
+    process, device = hold(tmp_path, "MIG-GPU-8f/1/0")
+    assert (device, claim(["MIG-GPU-8f/1/0", "1"], tmp_path)) == (0, 1)
+    process.communicate("")
+    assert not capsys.readouterr().out
+
+
 @pytest.fixture
 def snakemake(tmp_path):
     before = {number: signal.getsignal(number) for number in STOPPING}
@@ -74,6 +98,10 @@ def full():
     raise OSError(errno.ENOSPC, "No space left on device", "results/made.npz")
 
 
+def in_lines():
+    raise RuntimeError("sizes differ:\n\t3 and 4\n")
+
+
 @pytest.mark.parametrize(
     ("end", "line"),
     [
@@ -82,8 +110,10 @@ def full():
         (lambda: os.kill(os.getpid(), signal.SIGHUP), "error: stopped by SIGHUP"),
         (allocate, "config key trainings.*.batch_size"),
         (full, "error: results/made.npz: no space left; free some and run again"),
+        (in_lines, "error: RuntimeError: sizes differ:"),
+        (lambda: sys.exit("a\n\x1b[2J"), r"error: a\n\x1b[2J"),
     ],
-    ids=["SIGINT", "SIGTERM", "SIGHUP", "memory", "disk"],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "memory", "disk", "lines", "codes"],
 )
 def test_a_job_that_is_stopped_says_why(snakemake, end, line):
     with pytest.raises(SystemExit), job(snakemake):

@@ -1,6 +1,7 @@
 """One run at a time in a folder: who keeps it, and who loses it."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -81,6 +82,21 @@ def test_a_killed_run_loses_it_to_one_of_many(results):
     assert said.count("taken") == 1 and sum("in use by" in line for line in said) == 5
     for process in rivals:
         process.communicate()
+
+
+@pytest.mark.parametrize("planted", ["link", "pipe", "nested"])
+def test_what_was_planted_in_its_place_is_left_alone(results, planted):
+    results.mkdir()
+    path, other = results / ".lock", results / "other"
+    other.touch()
+    if planted == "link":
+        path.symlink_to(other)
+    elif planted == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("[" * 100_000, encoding="utf-8")
+    assert f"{path}: " in error_of(lock.take, results)
+    assert not other.read_bytes()
 
 
 def test_a_run_of_another_host_may_live(results):

@@ -112,10 +112,18 @@ def test_what_another_run_made_is_taken_from_its_place(table, folder):
     assert checked(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null", b'{"file": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null", b'{"file": 1}', b"[" * 10**5]
+)
 def test_a_damaged_record_is_told(table, content):
     made.beside(table).write_bytes(content)
     assert "its record, results/scores/.layers.tsv.made, is damaged" in error_of(checked, table)
+
+
+def test_a_folder_in_the_place_of_a_record_is_told(table):
+    made.beside(table).unlink()
+    made.beside(table).mkdir()
+    assert error_of(made.forget, [table]).startswith(f"{made.beside(table)}: a folder")
 
 
 def test_files_without_a_record_are_taken_as_they_are(table):

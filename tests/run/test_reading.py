@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support import ROOT, error_of
 
-from faultline.run.reading import check_file
+from faultline.run.reading import MOST, check_file, check_size
 
 LONG = "9" * 5000
 
@@ -80,6 +80,39 @@ def test_file_that_is_no_config(content, said, tmp_path):
 def test_configs_are_taken(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     check_file(tmp_path / "config.yaml")
+
+
+NEXT = {
+    "lists": "{0}: &{0} [{1}]\n",
+    "dicts": "{0}: &{0} {{p: [{1}]}}\n",
+    "merges": "{0}: &{0} {{<<: [{1}]}}\n",
+}
+
+
+def bomb(levels: int, how: str = "lists") -> str:
+    """10^levels values in that many lines, each with ten aliases of the one before."""
+    lines = ["k0: &k0 {x: 1}\n"]
+    for n in range(1, levels + 1):
+        lines.append(NEXT[how].format(f"k{n}", ", ".join([f"*k{n - 1}"] * 10)))
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("how", NEXT)
+def test_aliases_are_counted_and_not_written_out(how, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(bomb(30, how), encoding="utf-8")
+    message = error_of(check_file, path)
+    assert message.startswith(f"{path}:6: more than {MOST:,} values")
+    path.write_text(bomb(3, how), encoding="utf-8")
+    check_file(path)
+
+
+def test_aliases_on_the_command_line_are_counted():
+    value = yaml.load(bomb(30), yaml.BaseLoader)  # as Snakemake reads it
+    assert error_of(check_size, {"seeds": [0], "sedes": value}).startswith(
+        f"config key sedes: more than {MOST:,} values"
+    )
+    check_size({"seeds": yaml.load(bomb(3), yaml.BaseLoader)})
 
 
 def test_ours_are_taken():

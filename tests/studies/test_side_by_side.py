@@ -3,7 +3,9 @@
 import html.parser
 import os
 import re
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -372,3 +374,33 @@ def test_names_are_short(pair, tmp_path):
     assert names(made["x/results"], made["y/results"]) == ("x", "y")
     assert names(made["x/results"], made["x/results/more"]) == ("results", "results/more")
     assert names(made["x/results/more"], made["y/results"]) == ("x/results/more", "y/results")
+
+
+EVIL = "=HYPERLINK(1)\x1b[2J\nerror: x"
+
+
+def test_names_in_copied_results_neither_move_a_terminal_nor_compute_in_a_spreadsheet(
+    pair, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.path", [str(ROOT / "workflow"), *sys.path])
+    compare = runpy.run_path(str(ROOT / "workflow/compare.py"))["main"]
+    evil = write_run(tmp_path / "runs/e\x1b[2Jvil", hits=make_hits(3, (0.4, 0.6)))
+    attacks = {EVIL if name == "pgd" else name: of for name, of in evil.config["attacks"].items()}
+    config = evil.config | {"attacks": attacks, EVIL: EVIL}
+    save_text(yaml.safe_dump(config), evil.folder / "config.resolved.yaml")
+    save_table(evil.table("accuracy").replace("pgd", EVIL), evil.folder / "tables/accuracy.tsv")
+    compare([str(pair[0].folder), str(evil.folder)], tmp_path / "two.html")
+    compare([str(tmp_path / "runs")], tmp_path / "all.html")
+    said = capsys.readouterr().out
+    assert r"\x1b[2J\nerror: x" in said and "\x1b" not in said and "\nerror" not in said
+    tables = [*tmp_path.glob("two/*.tsv"), *tmp_path.glob("all/*.tsv")]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in tables}
+    assert r"'=HYPERLINK(1)\x1b[2J\nerror: x" in texts["config.tsv"] + texts["only_in_one.tsv"]
+    for text in texts.values():
+        assert "\x1b" not in text and not re.search(r'(^|\t)"?=', text, re.MULTILINE)
+
+
+def test_a_copied_config_of_aliases_is_refused_at_once(tmp_path):
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else '1'] * 10)}]\n" for n in range(30)]
+    save_text("".join(lines), tmp_path / "config.resolved.yaml")
+    assert "no resolved config" in error_of(finished, tmp_path)

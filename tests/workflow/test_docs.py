@@ -171,3 +171,12 @@ def test_what_the_workflow_catalogue_reads(fresh):
         for jobs in (found, fresh.announced())
     ]
     assert outputs[0] == outputs[1]
+
+
+def test_the_oldest_snakemake_is_the_same_everywhere():
+    texts = [
+        (ROOT / f).read_text("utf-8") for f in ("Snakefile", "pyproject.toml", "docs/limits.md")
+    ]
+    patterns = (r'min_version\("([\d.]+)"\)', r"snakemake>=([\d.]+)", r"([\d.]+) is the oldest")
+    found = {re.search(of, text)[1] for of, text in zip(patterns, texts, strict=True)}
+    assert len(found) == 1

@@ -1,5 +1,6 @@
 """Results in a checkout that did not make them; files that were deleted, damaged or exchanged."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -49,6 +50,25 @@ def test_whichever_file_of_a_job_is_lost_that_job_runs(finished, rerun):
         (rerun.folder / job["output"][-1]).unlink()
     again = {job["output"][0] for job in rerun.announced()}
     assert {job["output"][0] for job in jobs.values()} <= again
+
+
+@pytest.mark.slow
+def test_deleted_outputs_take_their_records_and_what_is_kept_with_them(rerun):
+    results = rerun.folder / "results"
+    records = [*results.rglob(".*.made")]
+    assert len(records) > 90 and (results / ".kept").is_dir()
+    other, of_other = results / "tables/other.tsv", results / "tables/.other.tsv.made"
+    other.touch(), of_other.touch()  # of another config
+    rerun.run("-n", "--delete-all-output")
+    assert {*results.rglob(".*.made")} == {*records, of_other} and (results / ".kept").is_dir()
+    with (results / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = rerun.snakemake("--delete-all-output", "--cores", "1")
+        assert done.returncode and "error: results: in use by another run" in done.stdout
+    rerun.run("--delete-all-output", "--cores", "1")
+    assert [*results.rglob(".*.made")] == [of_other] and other.exists()
+    assert not (results / ".kept").exists()
+    assert len(rerun.announced()) == len(rerun.announced("--forceall"))
 
 
 @pytest.mark.slow

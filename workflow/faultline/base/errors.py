@@ -9,8 +9,17 @@ class UserError(Exception):
     The message names the file or the config key, says what was expected, and what to do.
     """
 
-    def __str__(self) -> str:  # a name may hold a line's end
-        return super().__str__().replace("\n", "\\n")
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text) -> str:
+    """A text from elsewhere, such as a file's name, on one line and fit for a terminal: line ends,
+    escape codes and whatever else does not print are written out, \\n and \\x1b."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def short(text: str, most: int = 60) -> str:

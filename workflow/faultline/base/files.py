@@ -1,11 +1,15 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
+import errno
 import glob
 import hashlib
 import io
 import os
+import re
+import stat
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,6 +54,34 @@ def remove_leftovers(path) -> None:
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.writing"):
         left.unlink(missing_ok=True)
+
+
+def open_in_place(path):
+    """The file of that name, made where there is none, as text to read and write: nothing in it is
+    changed, and no link is followed. OSError, also where something else stands there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for a reader
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            error.strerror = "it is a link"
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(handle, "r+", encoding="utf-8")
+
+
+def private_folder(path) -> Path:
+    """A folder that is this user's alone, made where there is none; OSError where what is there is
+    anything else, such as one that another user made in a shared place."""
+    path = Path(path)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(errno.EPERM, "it is no folder of this user's alone", str(path))
+    return path
 
 
 def digest(path) -> str:
@@ -256,6 +288,34 @@ def save_table(table, path) -> None:
     """Write a pandas DataFrame as tab-separated values; NaN is written as `nan`."""
     with atomic(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
+
+
+_FORMULA = re.compile(r"[=+\-@\uff1d\uff0b\uff0d\uff20].")
+"""How a text begins that a spreadsheet would compute."""
+
+
+def with_texts(table, write: Callable[[str], str]):
+    """The table with its texts written otherwise; numbers stay what they are."""
+    from pandas.api.types import is_numeric_dtype
+
+    texts = {
+        name: column.map(lambda cell: write(cell) if isinstance(cell, str) else cell)
+        for name, column in table.items()
+        if not is_numeric_dtype(column)
+    }
+    return table.assign(**texts)
+
+
+def for_spreadsheets(text: str) -> str:
+    """A text behind an apostrophe where a spreadsheet would take it for a formula; numbers that are
+    written as text stay as they are."""
+    if not _FORMULA.match(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def load_table(path):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 from faultline.data.decode import Pool, array_pool, in_one_line
 from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
 
@@ -244,7 +244,7 @@ def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
     of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
     print(f"{path}: {', '.join(used)}{of_channels}")
     if others := sorted(set(_headers(path)) - set(used)):
-        print(f"{path}: not used: {', '.join(others)}")
+        print(f"{path}: not used: {printable(', '.join(others))}")
     for split in shapes:
         key, key_of_labels = content.keys(split)
         images, labels = _arrays(path, key, key_of_labels)

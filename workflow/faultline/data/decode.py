@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 
 
 class Pool(NamedTuple):
@@ -82,7 +82,7 @@ def decode(
             if (index + 1) % 1000 == 0 or index + 1 == len(paths):
                 print(f"decoded {index + 1} of {len(paths)} images", flush=True)
     if bad:
-        print("\n".join([f"skipped {len(bad)} of {len(paths)} images:", *bad]))
+        print("\n".join([f"skipped {len(bad)} of {len(paths)} images:", *map(printable, bad)]))
     if bad and not good:
         raise UserError(f"{bad[0]}, nor can any other of {len(paths)} images; {remedy}")
     return images[: len(good)], good

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faultline.base.errors import UserError, some
+from faultline.base.errors import UserError, printable, some
 from faultline.data.decode import Pool, file_pool
 from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
 
@@ -112,7 +112,7 @@ def folder_pools(
             labels += [label] * len(images)
         print(f"{split}: {len(paths)} images of {len(classes)} classes, of {place.parent}")
         if others:
-            print(f"{split}: {len(others)} other files left out, such as {others[0]}")
+            print(f"{split}: {len(others)} other files left out, such as {printable(others[0])}")
         pools[split] = file_pool(
             paths,
             np.array(labels),

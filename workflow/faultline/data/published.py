@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 from faultline.data.decode import Pool, array_pool, file_pool, in_one_line
 from faultline.data.sources import SOURCES
 from faultline.networks.vision import load_torchvision
@@ -169,7 +169,10 @@ def _read(path: Path) -> bytes:
 def _check(path: Path, data: bytes, *, images: int, official: int, source: str) -> None:
     """Compares a file of the official number of images with its checksum."""
     if images != official:
-        print(f"{path}: {images} images, not the official {official}: no checksum to compare")
+        print(
+            f"{printable(path)}: {images} images, not the official {official}: no checksum to "
+            "compare"
+        )
     elif (
         hashlib.md5(data, usedforsecurity=False).hexdigest()
         != _MD5[source][path.name.removesuffix(".gz")]
@@ -355,7 +358,7 @@ def _tiny_imagenet(folder: Path, *, download: bool, threads: int, name: str) -> 
     test = [(images / row[0], row[1]) for row in rows]
     for part, official in ((train, facts.train), (test, facts.test)):
         if len(part) != official:
-            print(f"{root}: {len(part)} images, not the official {official}")
+            print(f"{printable(root)}: {len(part)} images, not the official {official}")
     return [_jpeg_pool(part, label_of, threads=threads) for part in (train, test)]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from snakemake.logging import LogEvent
 from snakemake.settings.types import ExecMode
 
-from faultline.base.errors import some
+from faultline.base.errors import printable, some
 from faultline.run import made, stopping
 from faultline.run.warm import WHY_KILLED
 
@@ -184,11 +184,12 @@ def _of(wildcards: dict) -> str:
 
 
 def lines_of(log) -> list[str]:
-    """The lines of a log; none where there is none."""
+    """The lines of a log, fit for a terminal; none where there is none."""
     try:
-        return Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path(log).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
+    return [printable(line) for line in text.splitlines()]
 
 
 def why_failed(logs) -> str:

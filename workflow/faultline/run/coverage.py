@@ -1,5 +1,6 @@
 """What of the user's own networks a run does not look at, in words. No torch."""
 
+from faultline.base.errors import printable
 from faultline.networks.facts import networks
 from faultline.run.plan import hidden_activations
 
@@ -13,7 +14,7 @@ NAMED = 3
 def told(config: dict) -> dict[str, str]:
     """Network -> what to know of it; only of those of which there is something. Of the built-in
     networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
-    found = {name: "; ".join(_parts(name, config)) for name in config["networks"]}
+    found = {name: printable("; ".join(_parts(name, config))) for name in config["networks"]}
     return {name: text for name, text in found.items() if text}
 
 

@@ -13,10 +13,11 @@ import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from faultline.base import pace, plugins
-from faultline.base.errors import UserError
-from faultline.base.files import remove_leftovers, save_text
+from faultline.base.errors import UserError, first_line, printable
+from faultline.base.files import open_in_place, private_folder, remove_leftovers, save_text
 from faultline.run import began, made, stopping
 from faultline.run.kept import Kept
 from faultline.run.warm import catch, hand_over
@@ -87,9 +88,9 @@ def job(snakemake, *, kept=False):
             line = _in_one_line(error)
             if line is None:
                 traceback.print_exc()
-                line = f"{type(error).__name__}: {error}"
+                line = f"{type(error).__name__}: {first_line(error)}"
             try:
-                print(f"error: {line}", file=log)
+                print(f"error: {printable(line)}", file=log)
             except OSError:  # that disk may be the full one: closing it would fail as well
                 os.dup2(os.open(os.devnull, os.O_WRONLY), log.fileno())
             sys.exit(1)
@@ -181,19 +182,26 @@ def torch_device(snakemake):
 def claim(names: list[str], folder: str | None = None) -> int:
     """The index of a device that no other job of this machine holds; held until the process ends.
 
-    Where all are held, as by a second workflow, the devices are shared out by process id. A cluster
-    shows a job its own device only, so there is nothing to choose.
+    Where all are held, as by a second workflow, or none can be, the devices are shared out by
+    process id. A cluster shows a job its own device only, so there is nothing to choose. folder:
+    where all users may write; the files that are locked lie in a folder of this user's in it.
     """
-    for device, name in enumerate(names):
-        lock = Path(folder or tempfile.gettempdir(), f"faultline-gpu-{os.getuid()}-{name}.lock")
-        handle = lock.open("w")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            continue
-        _HELD.append(handle)
-        return device
+    try:
+        own = private_folder(Path(folder or tempfile.gettempdir(), f"faultline-{os.getuid()}"))
+        for device, name in enumerate(names):
+            handle = open_in_place(own / f"gpu-{quote(name, safe='')}.lock")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.close()
+                continue
+            _HELD.append(handle)
+            return device
+    except OSError as error:
+        print(
+            f"warning: {printable(error.filename)}: {error.strerror}, so GPUs are shared out "
+            "blindly; remove it"
+        )
     return os.getpid() % len(names)
 
 

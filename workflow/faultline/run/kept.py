@@ -47,6 +47,15 @@ def force(config: dict, outputs: Iterable[str]) -> None:
         _write("", _mark(folder_of(config), "forced", path))
 
 
+def forget(config: dict) -> None:
+    """Drop what is kept in the results' own folder, but for what the results still hold."""
+    folder = folder_of(config)
+    if not config["keep"]["folder"]:
+        trim(folder, 0)
+        if not any(entries(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class Kept:
     """What is kept of the work of one job, and where its outputs will be.
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from faultline.base.errors import UserError
+from faultline.base.files import open_in_place
 
 _HELD = []  # open files: closing one frees its folder
 
@@ -40,13 +41,14 @@ def take(folder) -> None:
                 f"{folder}: may be in use by {_told(owner)}, which cannot be seen from here; if "
                 f"that run has ended, remove {path} and run again"
             )
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         start = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         print(json.dumps({"host": here, "process": os.getpid(), "start": start}), file=file)
         file.flush()
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see to it") from None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise UserError(f"{path}: is no lock of a run; remove it and run again") from None
     _HELD.append(file)
     atexit.register(_release, path, file, os.getpid())
@@ -56,16 +58,15 @@ def _opened(path: Path):
     """The file in that place, and whether it is locked by this process now; None where the file
     system knows no locks."""
     while True:
-        file, free = path.open("a+", encoding="utf-8"), True
+        file, free = open_in_place(path), True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             free = False
         except OSError:
             free = None
-        file.seek(0)
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
                 return file, free
         file.close()  # its owner removed it just now
 

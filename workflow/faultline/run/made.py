@@ -38,9 +38,11 @@ def beside(path) -> Path:
 
 
 def forget(paths: Iterable) -> None:
-    """Remove the records of some files, which are about to be written."""
-    for path in paths:
-        beside(path).unlink(missing_ok=True)
+    """Remove the records of some files, which are about to be written, or are gone."""
+    for path in map(beside, paths):
+        if path.is_dir():
+            raise UserError(f"{path}: a folder, in the place of a record; remove it")
+        path.unlink(missing_ok=True)
 
 
 def checked(paths: Iterable[str], *, results: str) -> list[list[str]]:
@@ -220,7 +222,7 @@ def _record(path: str) -> dict | None:
         told = json.loads(beside(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     known = {"file", "bytes", "sha256", "rule", "params", "inputs"}
     return told if isinstance(told, dict) and told.keys() == known else {}

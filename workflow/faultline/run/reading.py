@@ -1,6 +1,7 @@
 """Config files, read more strictly than Snakemake does. No torch."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
@@ -9,6 +10,12 @@ from faultline.base.errors import UserError, first_line
 
 TEMPLATE = "__use_yte__"
 """The key that makes Snakemake run the expressions in a config."""
+
+MOST = 100_000
+"""Values that a config may hold, each where it stands (ours): an alias of YAML is a few letters,
+but whatever reads the config meets all that it stands for."""
+
+TOO_MANY = f"more than {MOST:,} values, with what aliases (*name) stand for; write fewer"
 
 
 class _Loader(yaml.SafeLoader):
@@ -25,6 +32,10 @@ class _Loader(yaml.SafeLoader):
             seen.add(name)
         return node
 
+    def construct_document(self, node):
+        _count(node, _of_node, {})
+        return super().construct_document(node)
+
     def construct_object(self, node, deep=False):
         try:
             return super().construct_object(node, deep=True)  # which refuses what holds itself
@@ -34,12 +45,51 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
 
+def _of_node(node) -> Iterable:
+    if isinstance(node, yaml.MappingNode):
+        return (part for pair in node.value for part in pair)
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
+def _of_value(value) -> Iterable:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _count(value, of: Callable, counts: dict[int, int]) -> int:
+    """How many values there are in a value and itself, each as often as it stands there, though it
+    is looked at once. of: a value -> those right in it; counts: by id. YAMLError beyond MOST."""
+    if id(value) not in counts:
+        counts[id(value)] = 0  # what holds itself is refused elsewhere
+        counts[id(value)] = 1 + sum(_count(part, of, counts) for part in of(value))
+        if counts[id(value)] > MOST:
+            mark = getattr(value, "start_mark", None)
+            raise yaml.composer.ComposerError(None, None, TOO_MANY, mark)
+    return counts[id(value)]
+
+
+def check_size(given: dict) -> None:
+    """Raises UserError for a key of `--config` that holds too much, see MOST."""
+    for key, value in given.items():
+        try:
+            _count(value, _of_value, {})
+        except yaml.YAMLError:
+            raise UserError(f"config key {key}: {TOO_MANY}") from None
+
+
+def load_yaml(text: str):
+    """What a text says in YAML; yaml.YAMLError, ValueError or RecursionError where that is nothing
+    that a config may hold."""
+    return yaml.load(text, _Loader)  # one of SafeLoader's
+
+
 def check_file(path: str | Path) -> None:
     """Raises UserError, which names file and line, where a config file is not there or no YAML of
     keys and values, gives a key twice, or would have Snakemake run code."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        found = yaml.load(text, _Loader)  # one of SafeLoader's
+        found = load_yaml(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; name one with --configfile") from None
     except yaml.MarkedYAMLError as error:

@@ -8,6 +8,7 @@ import jsonschema
 import yaml
 
 from faultline.base.errors import UserError, nearest, short
+from faultline.run.reading import load_yaml
 
 
 def check_schema(config: dict, schema: dict) -> None:
@@ -149,8 +150,8 @@ def from_command_line(value, schema: dict, root: dict, key: str = ""):
     if not isinstance(value, str) or (schema and value != "null" and _fits(value, schema, root)):
         return value
     try:
-        return yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        return load_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(
             f"config key {key}: {_shown(value)} is no YAML; write it on one line, in quotes, such "
             "as 'seeds=[0, 1]' or 'classes={tau: {layers: {S_adv: 0.2}}}'"

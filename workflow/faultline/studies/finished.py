@@ -13,10 +13,11 @@ import yaml
 from faultline.ablation.facts import unpack
 from faultline.attacks.checks import split_attacks
 from faultline.base.columns import PLACE
-from faultline.base.errors import UserError
-from faultline.base.files import load_arrays, load_table, load_tensors
+from faultline.base.errors import UserError, printable
+from faultline.base.files import load_arrays, load_table, load_tensors, with_texts
 from faultline.report.timeline import costs, taken
 from faultline.run import made, paths
+from faultline.run.reading import load_yaml
 
 CONFIG = "config.resolved.yaml"
 """Written with the report: a folder that holds it is that of a finished run."""
@@ -39,7 +40,9 @@ class Finished:
     def table(self, name: str) -> pd.DataFrame:
         """One of `tables/`; empty where the run has not got it."""
         path = self.folder / "tables" / f"{name}.tsv"
-        return load_table(self._checked(path)) if path.exists() else pd.DataFrame()
+        if not path.exists():
+            return pd.DataFrame()
+        return with_texts(load_table(self._checked(path)), printable)
 
     def _checked(self, path: Path) -> Path:
         """A file of the run; UserError where it is not what was written."""
@@ -89,7 +92,7 @@ class Finished:
         if not len(jobs):
             return pd.DataFrame(columns=COSTS)
         found = jobs.groupby("rule")["found"].sum()
-        return costs(jobs).set_index("rule").assign(found=found)[COSTS]
+        return costs(jobs).set_index("rule").assign(found=found)[COSTS].rename(index=printable)
 
     @functools.cache  # noqa: B019
     def ended(self) -> str:
@@ -117,14 +120,23 @@ def finished(folder) -> Finished:
         )
     try:
         text = path.read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = load_yaml(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
         config = None
     if not isinstance(config, dict) or not config.keys() >= NEEDED:
         raise UserError(f"{path}: no resolved config; delete it and run snakemake to make it anew")
     first, _, line = text.partition("\n")[0].partition("; ")
     versions = dict(part.split(" ", 1) for part in line.split(", ") if " " in part)
-    return Finished(folder, config, versions if first.startswith("#") else {})
+    return Finished(folder, _shown(config), _shown(versions) if first.startswith("#") else {})
+
+
+def _shown(value):
+    """A value of a config with its texts `printable`: results may come from elsewhere."""
+    if isinstance(value, dict):
+        return {_shown(key): _shown(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def runs_below(folder) -> list[Finished]:

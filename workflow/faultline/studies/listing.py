@@ -11,6 +11,7 @@ import yaml
 
 from faultline.attacks.worst import WORST
 from faultline.base.columns import PLACE, RUN, transfer
+from faultline.base.errors import printable
 from faultline.report import canvas, page
 from faultline.report.comparison import told, with_reference
 from faultline.report.render import filled
@@ -43,7 +44,7 @@ def headlines(runs: Iterable[Finished]) -> pd.DataFrame:
 def _headlines(run: Finished) -> list[dict]:
     config, accuracy = run.config, run.table("accuracy")
     common = {
-        "run": str(run.folder),
+        "run": printable(run.folder),
         "ended": run.ended(),
         "attacks": page.listed(config["attacks"]),
         "cpu_seconds": run.costs()["cpu_seconds"].sum(),
@@ -186,7 +187,7 @@ def listed_page(
     )
     rows = listed(found)
     rows["run"] = [
-        page.cell(str(run.folder), link=_report(run.folder, folder.parent)) for run in runs
+        page.cell(printable(run.folder), link=_report(run.folder, folder.parent)) for run in runs
     ]
     verdict = page.table("Runs", rows, source="runs.tsv") | {
         "read": "Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "

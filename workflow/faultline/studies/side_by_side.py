@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from faultline.base.columns import RUN
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, printable
 from faultline.report import canvas, page
 from faultline.report.comparison import policy_comparison, told
 from faultline.report.pairs import class_pairs, dumbbells
@@ -50,7 +50,7 @@ def names_of(first: Finished, second: Finished) -> tuple[str, str]:
     parts = [folder.relative_to(above).parts for folder in folders]
     while min(map(len, parts)) > 1 and parts[0][-1] == parts[1][-1]:
         parts = [names[:-1] for names in parts]
-    return tuple("/".join(names) for names in parts)
+    return tuple(printable("/".join(names)) for names in parts)
 
 
 def compared_tables(first: Finished, second: Finished) -> dict[str, pd.DataFrame]:

@@ -45,11 +45,14 @@ const sortBy = (table, column, heading) => {
   table.tBodies[0].append(...rows.map(([, row]) => row));
 };
 
+// As a spreadsheet may safely open it: words that it would compute stand behind an apostrophe.
+const harmless = (words) => (/^[=+\-@\uff1d\uff0b\uff0d\uff20]./.test(words) && isNaN(Number(words)) ? `'${words}` : words);
+
 // What is shown, in its order.
 const tsv = (table) =>
   [...table.rows]
     .filter((row) => !row.hidden)
-    .map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " ")).join("\t"))
+    .map((row) => [...row.cells].map((cell) => harmless(cell.textContent.trim().replace(/\s+/g, " "))).join("\t"))
     .join("\n") + "\n";
 
 const copy = async (words) => {

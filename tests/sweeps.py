@@ -10,6 +10,7 @@ from trainings import quiet
 
 from faultline.ablation.sweep import logits_of, sweep
 from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
+from faultline.networks.architectures import Network
 from faultline.networks.layers import layers, of_units
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -50,7 +51,7 @@ def naive(network, variant, *, place=None):
     place: the module whose output is silenced at "activation", of features first or, of "-1:...",
     last; None: what is removed there is removed from the weights.
     """
-    body = getattr(network, "body", network)
+    body = network.body if isinstance(network, Network) else network
     replaced = dict(variant.replace()) if variant.replace else {}
     silenced = variant.mask and variant.mask.at == "activation" and place
     if variant.mask and not silenced:
@@ -64,7 +65,8 @@ def naive(network, variant, *, place=None):
     kept = [p for p in body.parameters() if id(p) not in changed]
     copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
     for name, value in replaced.items():
-        getattr(copied, "body", copied).get_parameter(name).data = value.clone()
+        inner = copied.body if isinstance(copied, Network) else copied
+        inner.get_parameter(name).data = value.clone()
     if silenced:
         axis = -1 if place.startswith("-1:") else 1
         hook = partial(_silenced, axis, list(variant.mask.filters))

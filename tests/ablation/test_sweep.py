@@ -440,6 +440,31 @@ def assert_as_loop(network, layer, images, reason):
     assert "\n" not in str(caught.value)
 
 
+class WithBody(nn.Module):
+    """Calls a part of its own `body`, as our wrapper does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3)
+        self.body = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(self.body(self.stem(images)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_body_of_the_users_is_a_part_like_others(wrapped):
+    images, labels = torch.randn(40, 1, 8, 8), torch.randint(3, (40,))
+    network = lively(WithBody(), images)
+    network = Network(nn.Identity(), network) if wrapped else network
+    assert [*layers(network)] == ["stem", "body.1", "head"]
+    for layer in layers(network):
+        variants = some_variants(network, layer, places=layer == "stem")
+        place = ("body." * wrapped + "stem") if layer == "stem" else None
+        assert_as_naive(network, variants, images, labels, ablated=[layer], place=place)
+
+
 def test_unknown_and_unused_layers_are_refused():
     network = build("small_conv", shape=(1, 8, 8), classes=3, mean=0, std=1, seed=0)
     for layer in ("conv9", "relu1", "body.conv1", ""):

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from faultline.ablation.tracing import Untraceable, holds_tensor
 from faultline.base.errors import first_line
-from faultline.networks.architectures import Shifted
+from faultline.networks.architectures import Shifted, path_of_body
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, weights
 from faultline.networks.layers import kind as kind_of
@@ -141,7 +141,7 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
         raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
     if not same:
         raise Untraceable("its trace by torch.fx gives other logits")
-    prefix = "body." if hasattr(network, "body") else ""
+    prefix = path_of_body(network)
     known = layers_of(network)
     names, nodes, behind = _Names(), [], {}  # behind: node -> nodes of ours that its value is from
 
@@ -173,7 +173,7 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
             called = node.target if isinstance(node.target, str) else node.target.__name__
             kind = JOINS.get(called.rstrip("_"), "join") if node.op != "call_module" else "join"
             stack = [*node.meta.get("nn_module_stack", ())]
-            owner = (stack[-1] if stack else "").removeprefix("body").removeprefix(".")
+            owner = f"{stack[-1] if stack else ''}.".removeprefix(prefix).strip(".")
             add(node, f"{owner}.{kind}" if owner else kind, kind, sources)
         else:
             behind[node] = sources

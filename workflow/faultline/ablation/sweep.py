@@ -25,6 +25,7 @@ from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.base.memory import halving
+from faultline.networks.architectures import body_of
 from faultline.networks.evaluation import NOT_FINITE, difference, evaluation, finite, predict, scale
 from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
@@ -662,7 +663,7 @@ class _Loop:
         made = _replaced(variant, self.shapes) if variant and variant.replace else {}
         if variant and variant.mask:
             made = without(variant.mask, self.layers[variant.mask.layer])
-        body = getattr(self.network, "body", self.network)
+        body = body_of(self.network)
         kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in made]
         try:
             for (parameter, _), value in zip(kept, made.values(), strict=True):

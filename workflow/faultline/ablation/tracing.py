@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from faultline.ablation.variants import is_behind
 from faultline.base.errors import UserError, first_line, some
+from faultline.networks.architectures import body_of, path_of_body
 from faultline.networks.evaluation import evaluation, finite, scale
 from faultline.networks.layers import filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
@@ -68,7 +69,7 @@ class Traced:
         for module in self.modules.values():
             if getattr(module, "inplace", False):
                 module.inplace = False
-        self.prefix = "body." if hasattr(network, "body") else ""
+        self.prefix = path_of_body(network)
         self._find(network_copy, ablated)
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.keeping = {target for target in called if _may_keep(self.modules[target])}
@@ -391,7 +392,7 @@ class _Tracer(fx.Tracer):
         try:
             return super().call_module(module, forward, args, kwargs)
         except Exception:
-            if module is getattr(self.root, "body", None):
+            if module is body_of(self.root):
                 raise
             for node in reversed(list(self.graph.nodes)[made:]):
                 if node.op != "get_attr":  # these may be used again

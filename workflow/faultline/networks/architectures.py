@@ -44,6 +44,17 @@ class Network(nn.Module):
         return self.body(self.normalise(x))
 
 
+def body_of(network: nn.Module) -> nn.Module:
+    """The network proper: paths of layers begin there. One of the user's own may call a part of its
+    `body`, too."""
+    return network.body if isinstance(network, Network) else network
+
+
+def path_of_body(network: nn.Module) -> str:
+    """What stands before the path of a layer in the network as a whole."""
+    return "body." if isinstance(network, Network) else ""
+
+
 class Shifted(nn.Embedding):
     """The embedding of a `TokenNetwork`, which lays here what the next output is to be moved by.
 

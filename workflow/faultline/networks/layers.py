@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from faultline.networks.architectures import body_of
+
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -33,11 +35,11 @@ def kind(module: nn.Module) -> str | None:
 def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
     """Every layer by its module path, in the order of definition; of normalisations if asked for.
 
-    Paths are relative to `network.body` where there is one, else to `network`. A module inside of
-    a layer, such as the output projection of an attention, is a part of it.
+    Paths begin at the network proper, behind our normalisation. A module inside of a layer, such as
+    the output projection of an attention, is a part of it.
     """
-    body, found = getattr(network, "body", network), {}
-    for path, module in body.named_modules():
+    found = {}
+    for path, module in body_of(network).named_modules():
         parents = path.split(".")
         if any(".".join(parents[:depth]) in found for depth in range(1, len(parents))):
             continue

@@ -17,7 +17,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
-from faultline.networks.architectures import measure
+from faultline.networks.architectures import body_of, measure
 from faultline.networks.evaluation import predicted
 from faultline.training.recipes import loss_of
 
@@ -184,7 +184,7 @@ def _hold(
 ) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
     """Switch off wholly frozen parameters; for the others (parameter, mask, values to restore)."""
     held, frozen = [], dict(frozen)
-    for name, parameter in getattr(network, "body", network).named_parameters():
+    for name, parameter in body_of(network).named_parameters():
         mask = frozen.pop(name, None)
         parameter.requires_grad_(mask is None or not mask.all())
         if mask is not None and mask.any() and not mask.all():

@@ -25,7 +25,7 @@ trainings:
     adversarial: {eps: 0.08, steps: 1}
     batch_size: 50
     epochs: [3]
-    regularisation: {layers: mvl, gamma: 0.3, eta: -0.4, perturber: salt, at: layer}
+    regularisation: {layers: mvl, gamma: 0.3, eta: 0.2, perturber: salt, at: layer}
     tune: {as: hard, grid: {regularisation.gamma: [0.1, 0.5]}, seeds: [8, 9], attack: pgd}
 seeds: [5, 6]
 attacks:
@@ -38,9 +38,9 @@ sustainability:
    noises: {salt: {kind: salt, strength: 0.06}}}
 ablation: {attacks: [fgsm, pgd], images: 212, target: both}
 synaptic_filtering:
-  {layers: [conv3, fc], filters: [pulse, high_pass], thresholds: 4, random_draws: 2,
+  {layers: [conv3, fc], filters: [pulse, high_pass], thresholds: 6, random_draws: 2,
    global_range: [-0.2, 0.3]}
-nodal_dropout: {layers: [conv2], at: activation, filters_per_job: 20}
+nodal_dropout: {layers: [conv3, fc], at: activation, filters_per_job: 20}
 targeting: {layers: [conv3], at: output, attacks: [pgd], epochs: [3], permutations: 101}
 remedy:
   {layers: [conv1, conv2], from_epochs: [3], strengths: [0.2, 0.6], judged_under: [fgsm],
@@ -49,9 +49,9 @@ perturbations:
   {layers: [conv3, fc], epochs: [3], kinds: [synapse_knockout, gaussian], parameters: [weight],
    shares: [0.7], sigmas: [0.5], repeats: 2, almost_chance: 0.15, ends: 0.3}
 criteria:
-  {methods: [fisher, taylor_adversarial, rerandomisation, depth, random], layers: [conv2, fc],
-   epochs: [3], images: 43, attack: apgd, draws: 2, filters: 5, judged_on: 47, judged_under: [pgd],
-   top_share: 0.4, permutations: 103,
+  {methods: [fisher, taylor_adversarial, rerandomisation, reinitialisation, random],
+   layers: [conv2, fc], epochs: [3], images: 43, attack: apgd, draws: 2, filters: 5, judged_on: 47,
+   judged_under: [pgd], top_share: 0.4, permutations: 103,
    use: {recipes: [standard], methods: [fisher], lowest: [fisher], share: 0.15, epochs: 2,
          random_draws: 2, interpolations: [0.5, 1]}}
 ablations:
@@ -64,7 +64,7 @@ classes:
     bands: {S_clean: 0.031, S_adv: 0.032, S_diff: 0.033}
 retraining:
   {from_epochs: [3], by: layer, filter: high_pass, score: S_diff, attack: pgd, epochs: 1,
-   judged_under: [apgd], random_draws: 2}
+   judged_under: [apgd, pgd], random_draws: 2}
 """.replace("OWN_CODE", str(OWN_CODE))
 
 PLACE = {"dataset": "digits", "network": "small_conv", "training": "standard"}

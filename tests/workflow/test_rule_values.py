@@ -14,7 +14,8 @@ DATA = "results/digits/data.pt"
 OPENED = {"data": DATA, "checkpoint": "checkpoint.pt"}
 NETWORK = [["conv1", "conv", 16], ["conv2", "conv", 32], ["conv3", "conv", 32]]
 NETWORK += [["fc", "linear", "classes"]]
-FILTERS = ["layers/conv2/nodal-dropout/0-19.npz", "layers/conv2/nodal-dropout/20-31.npz"]
+FILTERS = [f"layers/conv3/nodal-dropout/{part}.npz" for part in ("0-19", "20-31")]
+FILTERS += ["layers/fc/nodal-dropout/0-9.npz"]
 
 
 def attacks(*names):
@@ -46,11 +47,11 @@ STORED = {"adversarial": ["attacks/fgsm/adversarial.pt", "attacks/pgd/adversaria
 SWEPT = OPENED | STORED | {"chosen": []}
 SETS = {"images": 212, "split": "validation", "transferred": ["fgsm", "pgd"]}
 SETS |= {"recrafted": attacks("fgsm", "pgd")}
-SYNAPTIC = {"sets": SETS, "filters": ["pulse", "high_pass"], "thresholds": 4, "random_draws": 2}
+SYNAPTIC = {"sets": SETS, "filters": ["pulse", "high_pass"], "thresholds": 6, "random_draws": 2}
 LASTING = {"training": "lasting"}
 ERRORS = "results/digits/small_conv/standard/seed-{}/epoch-3/sustainability/errors.npz"
 TUNED = "results/digits/small_conv/{}/tuning/chosen.json"
-POLICY = {"training": training("standard"), "epochs": 1, "attacks": attacks("apgd")}
+POLICY = {"training": training("standard"), "epochs": 1, "attacks": attacks("apgd", "pgd")}
 CHOICE = {"by": "layer", "filter": "high_pass", "score": "S_diff", "attack": "pgd"}
 RETRAINED = OPENED | {"chosen": [], "errors": []}
 PICKED = {"share": 0.15, "epochs": 2, "interpolations": [0.5, 1]}
@@ -150,7 +151,7 @@ JOBS = [
     ("ablate_global", {}, SWEPT, SYNAPTIC | {"limits": [-0.2, 0.3]}),
     (
         "ablate_filters",
-        {"layer": "conv2", "first": "20", "last": "31"},
+        {"layer": "conv3", "first": "20", "last": "31"},
         SWEPT,
         {"sets": SETS, "at": "activation"},
     ),
@@ -366,7 +367,7 @@ MORE = {
     "attack": {"attack": ["fgsm", "pgd"]},
     "craft": {"attack": ["fgsm", "pgd"]},
     "ablate_layer": {"layer": ["conv3", "fc"]},
-    "ablate_filters": {"layer": ["conv2"], "first": ["0", "20"], "last": ["19", "31"]},
+    "ablate_filters": {"layer": ["conv3", "fc"], "last": ["19", "31", "9"]},
     "ablate_own": {"layer": ["conv1"], "ablation": ["halve"]},
     "classify": {"unit": ["bands", "filters", "layers"]},
     "perturb_layer": {"layer": ["conv3", "fc"]},
@@ -464,8 +465,8 @@ def test_every_rule_works_on_these_checkpoints(planned):
         assert found == {*expected}, rule
         more = {name: {job["wildcards"][name] for job in jobs} for name in MORE.get(rule, {})}
         assert more == {name: {*values} for name, values in MORE.get(rule, {}).items()}, rule
-        each = [len(values) for name, values in MORE.get(rule, {}).items() if name != "last"]
-        assert len(jobs) == len(expected) * math.prod(each), rule
+        each = 3 if rule == "ablate_filters" else math.prod(map(len, MORE.get(rule, {}).values()))
+        assert len(jobs) == len(expected) * each, rule
 
 
 def test_a_fault_map_is_of_the_last_checkpoints_and_a_report_of_all_tables(planned):

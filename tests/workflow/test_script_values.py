@@ -153,7 +153,7 @@ def test_a_training_takes_what_searches_chose_and_the_layers_of_its_own_seed(run
     assert chosen.pop("lr") == lr
     gamma = chosen.pop("regularisation.gamma")
     assert not chosen
-    layers = vulnerable(run, 6, eta=-0.4, perturber="salt")
+    layers = vulnerable(run, 6, eta=0.2, perturber="salt")
     assert layers
     network, *_ = naive_training(
         *(run.dataset, 6, LASTING | {"lr": lr}, range(3)),
@@ -176,7 +176,7 @@ def test_a_search_judges_each_candidate_on_validation_images(run, training):
         settings, regularised = HARD | {"lr": value}, None
         if training == "lasting":
             settings = LASTING | {"lr": lr}
-            layers = vulnerable(run, seed, eta=-0.4, perturber="salt")
+            layers = vulnerable(run, seed, eta=0.2, perturber="salt")
             regularised = dict.fromkeys(layers, value)
         network, *_ = naive_training(
             run.dataset, seed, settings, range(epochs), regularised=regularised
@@ -266,7 +266,7 @@ def test_synaptic_filters_and_as_many_weights_at_random(run, layer):
 
     def make(layers):
         return [
-            *synaptic_variants(layers, kinds=["pulse", "high_pass"], count=4, **limits),
+            *synaptic_variants(layers, kinds=["pulse", "high_pass"], count=6, **limits),
             *random_variants(layers, draws=2, seed=seed),
         ]
 
@@ -275,18 +275,25 @@ def test_synaptic_filters_and_as_many_weights_at_random(run, layer):
     same_arrays(run.here / place / "synaptic-filtering.npz", facts.arrays())
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 19), (20, 31)])
-def test_nodal_dropout(run, first, last):
+@pytest.mark.parametrize(
+    ("layer", "first", "last"), [("conv3", 0, 19), ("conv3", 20, 31), ("fc", 0, 9)]
+)
+def test_nodal_dropout(run, layer, first, last):
     filters = range(first, last + 1)
     facts, images = swept(
-        *(run, ["conv2"]),
-        lambda layers: [
-            *nodal_variants("conv2", layers["conv2"], filters=filters, at="activation")
-        ],
+        *(run, [layer]),
+        lambda layers: [*nodal_variants(layer, layers[layer], filters=filters, at="activation")],
     )
-    active = active_images(run.network, "conv2", images, at="activation")
+    active = active_images(run.network, layer, images, at="activation")
     facts.variants["changed_activations"] = active[[*filters]]
-    same_arrays(run.here / f"layers/conv2/nodal-dropout/{first}-{last}.npz", facts.arrays())
+    same_arrays(run.here / f"layers/{layer}/nodal-dropout/{first}-{last}.npz", facts.arrays())
+
+
+def dropped(run):
+    """Layer -> the facts of its nodal dropout."""
+    conv3 = [f"layers/conv3/nodal-dropout/{part}.npz" for part in ("0-19", "20-31")]
+    fc = ["layers/fc/nodal-dropout/0-9.npz"]
+    return {"conv3": facts_in(run.here, *conv3), "fc": facts_in(run.here, *fc)}
 
 
 def test_an_ablation_of_the_users_own(run):
@@ -357,9 +364,11 @@ def test_scores(run):
             tables["bands"].append(bands.assign(layer=layer))
     for name, parts in tables.items():
         same_table(run.here / f"scores/{name}.tsv", pd.concat(parts))
-    files = (f"layers/conv2/nodal-dropout/{part}.npz" for part in ("0-19", "20-31"))
-    single = scores.filter_scores(facts_in(run.here, *files), confidence=0.9)
-    same_table(run.here / "scores/filters.tsv", single.assign(layer="conv2"))
+    single = [
+        scores.filter_scores(facts, confidence=0.9).assign(layer=layer)
+        for layer, facts in dropped(run).items()
+    ]
+    same_table(run.here / "scores/filters.tsv", pd.concat(single))
     base = scores.base_accuracy(local["conv3"], confidence=0.9)
     same_table(run.here / "scores/base.tsv", base)
     assert {*base["n"]} == {212}
@@ -578,7 +587,7 @@ def test_retraining_is_judged_on_test_images(run, policy):
     assert (stored["seed"], stored["epoch"]) == (6, 4)
     same_table(run.here / f"retraining/{policy}/history.tsv", pd.DataFrame(rows))
     images, labels = images_of(run.dataset, "test")
-    correct = judge(network, images, labels, attacks={"apgd": crafter("apgd")})
+    correct = judge(network, images, labels, attacks={k: crafter(k) for k in ("apgd", "pgd")})
     same_arrays(run.here / f"retraining/{policy}/correct.npz", pack(correct))
     fragile, _ = frozen_under(run, "selective")
     counts = {"frozen": sum(int(mask.sum()) for mask in masks.values())}
@@ -612,7 +621,7 @@ def test_criteria_see_validation_images(run):
         redrawn=lambda: (built(seed_of("redrawn", seed, draw)) for draw in range(2)),
         seed=seed,
     )
-    methods = ["fisher", "taylor_adversarial", "rerandomisation", "depth", "random"]
+    methods = ["fisher", "taylor_adversarial", "rerandomisation", "reinitialisation", "random"]
     same_table(run.here / "criteria/judged.tsv", judged(run.network, data, methods=methods))
 
 
@@ -674,12 +683,11 @@ def test_what_a_criterion_picks_is_trained_and_judged_on_test_images(run, criter
 def test_examples_are_test_images_and_lost_ones_those_that_filters_were_judged_on(run):
     found = examples(run.network, run.dataset, attacks=dict(sorted(ATTACKS.items())), seed=6)
     same_table(run.here / "examples/examples.tsv", found)
-    files = (f"layers/conv2/nodal-dropout/{part}.npz" for part in ("0-19", "20-31"))
     lost = lost_images(
         run.network,
         lambda: images_of(run.dataset, "validation", 212),
         filters=load_table(run.here / "classes/filters.tsv"),
-        facts={"conv2": facts_in(run.here, *files)},
+        facts=dropped(run),
         index=None,
         at="activation",
     )

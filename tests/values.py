@@ -61,7 +61,7 @@ classes:
   tau:
     layers: {S_clean: 0.011, S_adv: 0.012, S_diff: 0.013}
     filters: {S_clean: 0.021, S_adv: 0.022, S_diff: 0.023}
-    bands: {S_clean: 0.031, S_adv: 0.032, S_diff: 0.033}
+    bands: {S_clean: 0.031, S_adv: 0.032, S_diff: 0.019}
 retraining:
   {from_epochs: [3], by: layer, filter: high_pass, score: S_diff, attack: pgd, epochs: 1,
    judged_under: [apgd, pgd], random_draws: 2}

@@ -54,7 +54,7 @@ TUNED = "results/digits/small_conv/{}/tuning/chosen.json"
 POLICY = {"training": training("standard"), "epochs": 1, "attacks": attacks("apgd", "pgd")}
 CHOICE = {"by": "layer", "filter": "high_pass", "score": "S_diff", "attack": "pgd"}
 RETRAINED = OPENED | {"chosen": [], "errors": []}
-PICKED = {"share": 0.15, "epochs": 2, "interpolations": [0.5, 1]}
+PICKED = {"share": 0.15, "epochs": 2, "interpolations": [0.9, 1]}
 PICKED |= {"training": training("standard"), "layers": ["conv2", "fc"], "images": 43}
 PICKED |= {"attack": attacks("apgd"), "attacks": attacks("pgd")}
 

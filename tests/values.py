@@ -46,8 +46,8 @@ remedy:
   {layers: [conv1, conv2], from_epochs: [3], strengths: [0.2, 0.6], judged_under: [fgsm],
    random_draws: 2}
 perturbations:
-  {layers: [conv3, fc], epochs: [3], kinds: [synapse_knockout, gaussian], parameters: [weight],
-   shares: [0.7], sigmas: [0.5], repeats: 2, almost_chance: 0.15, ends: 0.3}
+  {layers: [conv1, conv2, fc], epochs: [3], kinds: [synapse_knockout, gaussian],
+   parameters: [weight], shares: [0.7], sigmas: [0.5], repeats: 2, almost_chance: 0.15, ends: 0.3}
 criteria:
   {methods: [fisher, taylor_adversarial, rerandomisation, reinitialisation, random],
    layers: [conv2, fc], epochs: [3], images: 43, attack: apgd, draws: 2, filters: 5, judged_on: 47,

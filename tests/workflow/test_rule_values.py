@@ -232,7 +232,7 @@ JOBS = [
     (
         "score_perturbations",
         {},
-        {"facts": [f"layers/{layer}/perturbations.npz" for layer in ("conv3", "fc")]},
+        {"facts": [f"layers/{layer}/perturbations.npz" for layer in ("conv1", "conv2", "fc")]},
         {"network_layers": NETWORK, "ends": 0.3, "almost_chance": 0.15, "confidence": 0.9},
     ),
     (
@@ -370,7 +370,7 @@ MORE = {
     "ablate_filters": {"layer": ["conv3", "fc"], "last": ["19", "31", "9"]},
     "ablate_own": {"layer": ["conv1"], "ablation": ["halve"]},
     "classify": {"unit": ["bands", "filters", "layers"]},
-    "perturb_layer": {"layer": ["conv3", "fc"]},
+    "perturb_layer": {"layer": ["conv1", "conv2", "fc"]},
     "remedy": {"policy": ["fragile", "none", "random-0", "random-1"]},
     "retrain": {"policy": sorted(POLICIES)},
     "remove_units": {"layer": ["conv2", "fc"]},

@@ -305,7 +305,7 @@ def test_an_ablation_of_the_users_own(run):
     same_arrays(run.here / "layers/conv1/own/halve.npz", facts.arrays())
 
 
-@pytest.mark.parametrize("layer", ["conv3", "fc"])
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "fc"])
 def test_random_perturbations(run, layer):
     facts, _ = swept(
         *(run, [layer]),
@@ -410,18 +410,22 @@ def test_classes_go_by_their_own_tau_and_q_values_by_their_family(run, unit, fam
 def test_scores_of_perturbations(run):
     parts = {"curves": [], "layers": [], "headline": []}
     for layer, kind, depth, role in (
-        ("conv3", "conv", 2 / 3, "top conv"),
-        ("fc", "linear", 1.0, "dense"),
+        ("conv1", "conv", 0.0, ["first conv"]),
+        ("conv2", "conv", 1 / 3, []),
+        ("fc", "linear", 1.0, ["dense"]),
     ):
         facts = facts_in(run.here, f"layers/{layer}/perturbations.npz")
         given = {"chance": facts.chance, "confidence": 0.9}
         head = {"layer": layer, "layer_kind": kind, "depth": depth}
         parts["curves"].append(perturbed.curves(facts, **given).assign(**head))
         parts["layers"].append(perturbed.layer_losses(facts, **given).assign(**head))
-        found = perturbed.headline(facts, [role], almost_chance=0.15, **given)
+        found = perturbed.headline(facts, role, almost_chance=0.15, **given)
         parts["headline"].append(found.assign(**head))
     for name, tables in parts.items():
         same_table(run.here / f"perturbations/{name}.tsv", pd.concat(tables))
+    depth = perturbed.depth_test(pd.concat(parts["layers"]), ends=0.3)  # not of conv2, at 0.33
+    assert {*depth["first_layers"]} == {*depth["last_layers"]} == {1}
+    same_table(run.here / "perturbations/depth.tsv", depth)
 
 
 # Layer sustainability

@@ -10,7 +10,10 @@ import pytest
 import torch
 from support import Copy, copy_workflow, one_warm_process
 
-TOGETHER = ("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py")
+TOGETHER = (
+    *("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py"),
+    *("test_rule_values.py", "test_script_values.py"),
+)
 """Files whose tests share what takes long to set up."""
 
 

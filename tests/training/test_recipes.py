@@ -251,6 +251,25 @@ def test_crafting_leaves_no_trace_and_draws_from_its_seed(batch, recipe):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("recipe", ["at-pgd", "at-fast", "at-trades"])
+def test_every_batch_of_every_epoch_and_seed_is_attacked_from_a_start_of_its_own(recipe):
+    """Where all images are the same and nothing is learned, losses differ by their starts alone."""
+
+    def losses(seed, n=8):
+        split = (torch.full((n, 1, 2, 2), 0.5), torch.zeros(n, dtype=torch.long))
+        splits = dict.fromkeys(("train", "validation", "test"), split)
+        data = DataSet("made", 3, (0.0, 1.0), None, (0.0,), (1.0,), splits)
+        settings = recipe_of(recipe, steps=1, step_size=0.1)
+        settings |= {"optimizer": "sgd", "lr": 1e-20, "batch_size": 8}
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        run = {"settings": settings, "network": model, "seed": seed, "dataset": data}
+        return [row["train_loss"] for row in trained(range(3), **run)[2]]
+
+    one, two_batches, other = losses(0), losses(0, n=16), losses(1)
+    assert len({*one, *two_batches, *other}) == 9
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_gamma_zero_and_an_empty_list_are_the_base(base):
     expected, _, rows = trained(range(2), settings=recipe_of(base))

@@ -222,6 +222,8 @@ def test_random_freezes_whole_units_and_follows_from_its_seeds(layers):
                 assert len(torch.cat(of).unique()) <= 1
     drawn = [frozen(by_band(layers, bands), policy="random", seed=s, draw=0) for s in range(9)]
     assert len({str(listed(masks)) for masks in drawn}) > 1
+    draws = [frozen(by_band(layers, bands), policy="random", seed=0, draw=k) for k in range(9)]
+    assert len({str(listed(masks)) for masks in draws}) > 1
     assert all(masks["second.weight"].sum() == 1 for masks in drawn)
 
 

@@ -6,7 +6,7 @@ import pytest
 from run_tables import make_config, make_tables, said
 
 from faultline.base.columns import CLASSES
-from faultline.report import canvas
+from faultline.report import canvas, page
 from faultline.studies import order
 from faultline.studies.overview import what_was_run
 from faultline.studies.synaptic import section
@@ -23,6 +23,23 @@ from faultline.studies.synaptic.transfer import moves, pairs
 @pytest.fixture(scope="module")
 def tables():
     return make_tables()
+
+
+def test_the_table_of_classes_shows_each_interval_in_its_column(tables):
+    layers = tables["layers"]  # of a family each, so with one interval for both
+    layers = layers.assign(family_low=layers["ci_low"] - 1, family_high=layers["ci_high"] + 1)
+    made = section.class_maps(tables | {"layers": layers}, make_config())
+    (table,) = made["blocks"][0]["tables"]
+    rows = layers[(layers["epoch"] == 3) & (layers["filter"] == "combined")]
+    assert len(table["rows"]) == len(rows)
+    for shown, row in zip(table["rows"], rows.to_dict("records"), strict=True):
+        shown = dict(zip(table["columns"], shown, strict=True))
+        assert shown["layer"] == row["layer"]
+        assert shown["value"] == page.number(row["value"])
+        assert shown["interval"] == page.bracket(row["ci_low"], row["ci_high"])
+        assert shown["for all at once"] == page.bracket(row["family_low"], row["family_high"])
+        assert shown["q-value"] == page.small(row["q_value"])
+        assert (shown["class"], shown["decided"]) == (row["class"], page.yes(row["decided"]))
 
 
 def test_one_seed_one_epoch_and_no_global_sweep():

@@ -77,7 +77,7 @@ JOBS = [
         "train",
         {"epoch": "1"},
         {"data": DATA, "previous": [], "weights": [], "chosen": [], "errors": []},
-        {"settings": training("standard"), "own": {}},
+        {"settings": training("standard"), "own": {}, "weights_key": None},
     ),
     (
         "train",
@@ -86,7 +86,7 @@ JOBS = [
             **{"data": DATA, "weights": [], "chosen": [], "errors": []},
             "previous": [CHECKPOINT.replace("epoch-3", "epoch-1/checkpoint.pt")],
         },
-        {"settings": training("standard"), "own": {}},
+        {"settings": training("standard"), "own": {}, "weights_key": None},
     ),
     (
         "train",
@@ -95,7 +95,7 @@ JOBS = [
             **{"data": DATA, "previous": [], "weights": []},
             **{"chosen": [TUNED.format("lasting")], "errors": [ERRORS.format(6)]},
         },
-        {"settings": training("lasting"), "own": {}},
+        {"settings": training("lasting"), "own": {}, "weights_key": None},
     ),
     (
         "tune",
@@ -242,7 +242,7 @@ JOBS = [
         {
             **{"layers": ["conv2", "fc"], "methods": GIVEN["criteria"]["methods"]},
             **{"own": [{"function": name} for name in GIVEN["criteria"]["methods"]]},
-            **{"attack": attacks("apgd"), "images": 43, "draws": 2},
+            **{"attack": attacks("apgd"), "images": 43, "draws": 2, "weights_key": None},
         },
     ),
     (

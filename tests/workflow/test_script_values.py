@@ -266,8 +266,10 @@ def test_synaptic_filters_and_as_many_weights_at_random(run, layer):
 
     def make(layers):
         return [
-            *synaptic_variants(layers, kinds=["pulse", "high_pass"], count=6, **limits),
-            *random_variants(layers, draws=2, seed=seed),
+            *synaptic_variants(
+                layers, kinds=["pulse", "high_pass"], count=6, together=whole, **limits
+            ),
+            *random_variants(layers, draws=2, seed=seed, together=whole),
         ]
 
     facts, _ = swept(run, LAYERS if whole else [layer], make)

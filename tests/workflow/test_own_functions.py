@@ -23,7 +23,8 @@ from faultline.base.statistics import benjamini_hochberg
 from faultline.networks import facts as network_facts
 from faultline.networks import inspect
 from faultline.networks.facts import own_facts
-from faultline.networks.layers import called, layers
+from faultline.networks.layers import layers
+from faultline.networks.reach import reach
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
 from faultline.run.plan import with_code
@@ -721,7 +722,5 @@ def test_snakemake_shows_the_line_of_a_network(fresh):
 
 
 def test_layers_in_use():
-    assert called(own_networks_build(f"{OWN_CODE}:Branching", *SMALL), torch.rand(1, 1, 8, 8)) == {
-        "first",
-        "last",
-    }
+    network = own_networks_build(f"{OWN_CODE}:Branching", *SMALL)
+    assert reach(network, [torch.rand(1, 1, 8, 8)]).called == {"first", "last"}

@@ -55,8 +55,9 @@ NUMBERS = [
 
 SINGLE = ["lost", "gained", "accuracy_lost"]
 
-SYNAPTIC = ("filter", "threshold", "normalised", "kept", "changed_weights")
-"""Columns of the variants of synaptic filters."""
+SCORED = ("filter", "normalised", "kept", "changed_weights")
+"""Columns of the variants of synaptic filters that scores of layers go by."""
+SYNAPTIC = (*SCORED, "threshold")
 
 
 def check_confidence(confidence: float) -> None:
@@ -111,7 +112,7 @@ def layer_scores(
     """
     one_of(integration, RULES, "layer_scores: integration")
     check_count(compared, "layer_scores: compared")
-    _check_facts(facts, SYNAPTIC, "layer_scores", "synaptic_variants")
+    _check_facts(facts, SCORED, "layer_scores", "synaptic_variants")
     sweeps = _sweeps(facts)
     grid = facts.variants["normalised"]
 

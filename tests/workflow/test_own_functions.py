@@ -143,7 +143,7 @@ LINEAR = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
         (
             "def make():\n    return nn.Sequential(nn.Flatten(), "
             "nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))\n",
-            ["layer 1", "parametrisations"],
+            ["layer 1", "remove_parametrizations"],
         ),
         (
             f"class Pair(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
@@ -195,6 +195,7 @@ def test_layers_that_are_never_called_are_left_out():
         "layers": [["first", "conv", 4], ["last", "linear", 10]],
         "parameters": 40 + 12 + 1450,
         "unseen": [["unused", "Linear", 12, "unused"]],
+        "tried": 256,
     }
 
 

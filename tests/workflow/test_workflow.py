@@ -104,7 +104,8 @@ def test_a_run_makes_everything_and_then_nothing(finished, rerun, jobs):
         assert took["start"] <= took["end"] and took["cpu_seconds"] > 0 and took["peak_mb"] > 10
     known = {path for job in jobs for key in FILES for path in job[key]}
     known |= {str(beside(path)) for job in jobs for path in job["output"]}
-    known |= {used(log) for job in jobs for log in job["log"]} | {"results/run.html", "results/files.tsv"}
+    known |= {used(log) for job in jobs for log in job["log"]}
+    known |= {"results/run.html", "results/files.tsv"}
     files = {p.relative_to(finished.folder) for p in finished.files("results")}
     there = {str(path) for path in files if ".kept" not in path.parts}
     assert there == known  # no unfinished and no temporary file is left

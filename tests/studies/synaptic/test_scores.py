@@ -748,7 +748,7 @@ def test_facts_of_something_else_are_refused():
         lambda f: band_scores(f, baseline="unfiltered", confidence=0.95),
         lambda f: curves(f, confidence=0.95),
     ):
-        with pytest.raises(UserError, match=r"no column 'threshold'.*synaptic_variants"):
+        with pytest.raises(UserError, match=r"no column 'normalised'.*synaptic_variants"):
             judge(other)
     without = replace(facts, base={"pgd": facts.base["clean"]})
     with pytest.raises(UserError, match='sweep the image set "clean", too'):

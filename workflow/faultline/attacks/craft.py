@@ -106,12 +106,13 @@ def _own(function, network, images, labels, *, attack, eps, bounds, start):
     given = {"attack": copy.deepcopy(dict(attack)), "eps": eps, "bounds": bounds}
     with plugins.told(function), evaluation(network), torch.enable_grad(), seeded("attack", seed):
         made = perturb(network, images.clone(), labels.clone(), start=start.clone(), **given)
-    after = network.state_dict()
-    for key in dict.fromkeys([*before, *after]):
-        if not (key in before and key in after and same(before[key], after[key])):
-            raise UserError(
-                f"{function} changes {key} of the network; work on a copy (copy.deepcopy(network))"
-            )
+        after = network.state_dict()
+        for key in dict.fromkeys([*before, *after]):
+            if not (key in before and key in after and same(before[key], after[key])):
+                raise UserError(
+                    f"{function} changes {key} of the network; work on a copy "
+                    "(copy.deepcopy(network))"
+                )
     expected = f"expected images {list(images.shape)}, as it was given"
     if not isinstance(made, Tensor) or made.shape != images.shape:
         got = list(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"

@@ -35,12 +35,11 @@ def job(snakemake, *, kept=False):
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
     the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
-    records of what was written, and outputs get theirs (see `run.made`). Code and files of the
-    user's are those of when the run began (see `run.began`), and no input changes meanwhile, else
-    there are no records. A UserError, a full disk,
-    a lack of memory or a signal that stops it ends the job with one line in the log, which
-    Snakemake shows because the profile asks for failed logs. It ends at once when Snakemake has
-    ended.
+    records of what was written, and outputs get theirs (see `run.made`), unless code or a file of
+    the user's is not what the run began with (see `run.began`), or an input changes meanwhile: that
+    ends the job. It ends, as after any UserError, a full disk, a lack of memory or a signal that
+    stops it, with one line in the log, which Snakemake shows because the profile asks for failed
+    logs; and at once when Snakemake has ended.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")

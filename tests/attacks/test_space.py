@@ -1,5 +1,7 @@
 """Attacks on tokens, which work on what is added to the output of their embedding."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -249,3 +251,33 @@ def test_a_sweep_loses_nothing_of_what_is_added(body, traceable):
             expected = (predict(network, images).argmax(1) == labels).numpy()
             assert np.array_equal(facts.correct[name][place], expected)
         network.body.head.fc1.weight.data = weight
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "pgd-l2", "apgd"])
+@pytest.mark.parametrize(("body", "traceable"), [(Text, True), (Inside, False)])
+def test_a_sweep_attacks_ablated_networks_as_they_are_attacked_alone(body, traceable, name):
+    """In the space of the embedding, too: the tokens stay, and eps is in the embedding's unit."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = TokenNetwork(body()).eval()
+    tokens = torch.randint(1, 20, (60, 7), generator=torch.Generator().manual_seed(1))
+    labels, images = predict(network, tokens).argmax(1), packed(tokens)
+    held = torch.full((1 + COLUMNS,), torch.inf).index_fill(0, torch.tensor([0]), 0.0)
+    attack = partial(craft, attack=ATTACKS[name], eps=0.3, bounds=(-held, held), seed=4)
+    layer = network.body.head.fc1
+    weight = layer.weight.detach().clone()
+    variants = [
+        Variant({"kept": kept}, kept, lambda kept=kept: {"head.fc1.weight": kept * weight})
+        for kept in (0.3, 0.8)
+    ]
+    given = {"ablated": ["head.fc1"], "attacks": {name: attack}, "say": lambda _: None}
+    facts = sweep(network, variants, {"clean": images}, labels, **given)
+    expected = []
+    for kept in (1.0, 0.3, 0.8):
+        layer.weight.data = kept * weight
+        attacked = attack(network, images, labels)
+        assert torch.equal(attacked[..., 0].long(), tokens)
+        expected.append((predict(network, attacked).argmax(1) == labels).numpy())
+    found = [facts.base[name], *facts.correct[name]]
+    assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+    assert 0 < expected[0].sum() < len(labels)

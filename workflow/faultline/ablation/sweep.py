@@ -21,6 +21,7 @@ from faultline.ablation.inputs import checked_images, checked_variants
 from faultline.ablation.propagation import Batch, Propagation
 from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Mask, Variant, is_behind, without
+from faultline.attacks.space import Forward
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
@@ -289,7 +290,7 @@ class _Graph:
     """Evaluates variants of a traced network."""
 
     def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
-        self.traced = traced
+        self.network, self.traced = network, traced
         self.layers = layers_of(network, norms=True)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
@@ -405,7 +406,7 @@ class _Graph:
                 return logits
 
             with torch.enable_grad():
-                adversarial = attack(_Forward(run), images, labels)
+                adversarial = attack(Forward(run, self.network), images, labels)
             logits = [
                 self.traced.finish(self.traced.start(part), **changes)
                 for part in adversarial.split(batch_size)
@@ -529,17 +530,6 @@ def _bytes(value, images: int) -> int:
     if isinstance(value, tuple | list):
         return sum(_bytes(part, images) for part in value)
     return value.nbytes // images if holds_tensor(value) else 0
-
-
-class _Forward(nn.Module):
-    """A function of images as a network, for attacks."""
-
-    def __init__(self, run: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.run = run
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.run(images)
 
 
 class _Starts:

@@ -19,13 +19,12 @@ from faultline.attacks.ascent import (
     random_start,
 )
 from faultline.attacks.methods import SETTINGS, method_of
-from faultline.attacks.space import space
+from faultline.attacks.space import space, tokens_of
 from faultline.base import memory, plugins
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.memory import halving
 from faultline.base.seeds import seeded
-from faultline.networks.architectures import TokenNetwork
 from faultline.networks.evaluation import (
     NOT_FINITE,
     evaluation,
@@ -200,7 +199,7 @@ def craft(
     perturb, attack, bounds = resolve_method(attack, bounds)
     check_number(eps, "attack: eps")
     check_count(batch_size, "batch_size")
-    tokens = isinstance(network, TokenNetwork)
+    tokens = tokens_of(network) is not None
     check_images(images, "images", bounds=None if tokens else bounds, tokens=tokens)
     labels = class_numbers(labels, len(images))
     check_differentiable(network)

@@ -13,24 +13,42 @@ from faultline.networks.architectures import TokenNetwork
 class _Shifts(nn.Module):
     """A network of some tokens as one of what is added to their embedding [n, t, c], in its unit.
 
-    inputs: tokens [n, t], or with what is already added to their embedding [n, t, 1 + c].
+    of: the network of tokens that it is, or stands for. inputs: tokens [n, t], or with what is
+    already added to their embedding [n, t, 1 + c].
     """
 
-    def __init__(self, network: TokenNetwork, inputs: Tensor):
+    def __init__(self, network: nn.Module, of: TokenNetwork, inputs: Tensor):
         super().__init__()
-        self.network = network
+        self.network, self.unit = network, of.unit
         if inputs.is_floating_point():
-            self.tokens, self.points = inputs[..., :1], inputs[..., 1:] / network.unit
+            self.tokens, self.points = inputs[..., :1], inputs[..., 1:] / self.unit
         else:
-            self.tokens = inputs[..., None].to(network.embedding.weight.dtype)
-            columns = network.embedding.embedding_dim
-            self.points = self.tokens.new_zeros(*inputs.shape, columns)
+            self.tokens = inputs[..., None].to(of.embedding.weight.dtype)
+            self.points = self.tokens.new_zeros(*inputs.shape, of.embedding.embedding_dim)
 
     def inputs(self, points: Tensor) -> Tensor:
-        return torch.cat([self.tokens, self.network.unit * points], dim=-1)
+        return torch.cat([self.tokens, self.unit * points], dim=-1)
 
     def forward(self, points: Tensor) -> Tensor:
         return self.network(self.inputs(points))
+
+
+class Forward(nn.Module):
+    """A function of the inputs of a network, in its place for attacks. run: inputs -> logits."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor], network: nn.Module):
+        super().__init__()
+        self.run, self.tokens = run, tokens_of(network)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.run(inputs)
+
+
+def tokens_of(network: nn.Module) -> TokenNetwork | None:
+    """The network of tokens that a network is, or stands in the place of."""
+    if isinstance(network, Forward):
+        return network.tokens
+    return network if isinstance(network, TokenNetwork) else None
 
 
 class Space(NamedTuple):
@@ -49,7 +67,7 @@ def space(network: nn.Module, images: Tensor, bounds: Bounds = None) -> Space:
     Points are the images but for tokens: there they are what is added to the output of their
     embedding, in units of the root mean square of its weights, without bounds (ours).
     """
-    if not isinstance(network, TokenNetwork):
+    if (of := tokens_of(network)) is None:
         return Space(network, images, bounds, lambda points: points)
-    shifts = _Shifts(network, images)
+    shifts = _Shifts(network, of, images)
     return Space(shifts, shifts.points, None, shifts.inputs)

@@ -18,6 +18,7 @@ from trainings import (
 from faultline.base.errors import UserError
 from faultline.base.files import load_tensors, save_tensors
 from faultline.data.splits import DataSet
+from faultline.networks.architectures import Network
 from faultline.training.checkpoints import checkpoint, restore
 from faultline.training.epochs import (
     HISTORY,
@@ -286,9 +287,7 @@ def test_everything_frozen():
 
 
 def test_names_are_those_of_the_body():
-    network = nn.Module()
-    network.body = network_of()
-    network.forward = network.body.forward
+    network = Network(nn.Identity(), network_of())
     before = network.body[0].weight.detach().clone()
     frozen = {"0.weight": torch.ones_like(before, dtype=torch.bool)}
     trained(range(1), settings=settings_of(), network=network, frozen=frozen)

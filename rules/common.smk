@@ -165,7 +165,7 @@ onstart:
             began.begin(workflow, GIVEN, RESULTS)
             if any(REPORT in job.output for job in workflow.dag.jobs):
                 made.list_files(workflow.dag, RESULTS)
-        except UserError as error:
+        except (UserError, OSError) as error:  # such as a full disk
             sys.exit(f"error: {error}")
         # Snakemake has put a handler of its own in place.
         stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)

@@ -114,7 +114,7 @@ class Traced:
                     read.setdefault(id(parameter), []).append((node, name))
             elif node.op == "get_attr" and node.users:
                 read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
-        known = layers_of(network, norms=True)
+        known, reach_logits = layers_of(network, norms=True), self._live()
         self.nodes: dict[str, list[fx.Node]] = {}
         self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
         self.direct: set[str] = set()
@@ -128,7 +128,7 @@ class Traced:
                     f"layer {layer!r} is not used by the network; "
                     f"there are: {some(layers_of(network))}"
                 )
-            weight, live = own_weight(module), found & self._live()
+            weight, live = own_weight(module), found & reach_logits
             if live and not any(node in live for node, _ in of.get(weight, [])):
                 raise UserError(unread(layer, weight))
             self.layers[layer] = module

@@ -95,7 +95,7 @@ def resume(configfiles: Iterable) -> bool:
     """In a Snakemake that was started for one job: go by the run that the job is of, and have the
     job say so where the code has changed since. False where that run left no folder, as one of
     which this workflow is a module."""
-    folder = Path(*configfiles).parent if len([*configfiles]) == 1 else Path()
+    folder = next((Path(file).parent for file in configfiles), Path())
     try:
         text = (folder / SOURCES).read_text(encoding="utf-8")
     except OSError:

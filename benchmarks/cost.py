@@ -24,11 +24,13 @@ import yaml
 
 from faultline.ablation.variants import RANDOM_SHARES
 from faultline.attacks.methods import method_of
+from faultline.config.trainings import is_for
 from faultline.data.describe import describe
 from faultline.data.sources import Source
 from faultline.networks.layers import layers
 from faultline.networks.registry import REGISTRY
-from faultline.run.plan import Plan, count_filters, is_for, select_layers
+from faultline.networks.selection import count_filters, select_layers
+from faultline.run.plan import Plan
 from faultline.studies.checks import resolve
 from faultline.training.recipes import base_of
 

@@ -23,37 +23,18 @@ searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.attacks.methods import one_step
-from faultline.base.columns import PLACE, RUN
+from faultline.base.columns import PLACE, RUN, scored_attack
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
-from faultline.run import (
-    began,
-    cautions,
-    console,
-    coverage,
-    deleting,
-    kept,
-    lock,
-    made,
-    stopping,
-    warm,
-)
-from faultline.run import paths as results
-from faultline.run.places import check_results
-from faultline.run.plan import (
-    Plan,
-    count_gpus,
-    fill,
-    network_layers,
-    ordered,
-    select_layers,
-    with_code,
-    with_each,
-    with_each_layer,
-)
-from faultline.run.reading import check_file, check_size
-from faultline.run.schema import from_command_line, told
+from faultline.snake import began, console, deleting, kept, lock, made, stopping, warm
+from faultline.run import cautions, coverage
+from faultline.base import paths as results
+from faultline.config.places import check_results
+from faultline.run.plan import Plan, count_gpus, fill, network_layers, ordered, with_code, with_each, with_each_layer
+from faultline.networks.selection import select_layers
+from faultline.config.reading import check_file, check_size
+from faultline.config.schema import from_command_line, told
 from faultline.studies.checks import resolve
 from faultline.studies.order import STUDIES
 

@@ -32,7 +32,7 @@ rule retrain:
         attacks=PLAN.attacks(RETRAIN["judged_under"]),
         choice=lambda w: (
             {key: RETRAIN[key] for key in ("by", "filter", "score")}
-            | {"attack": PLAN.scored_attack()}
+            | {"attack": scored_attack(config)}
             if w.policy != "regular"
             else {}
         ),

@@ -197,7 +197,7 @@ def warm(processes: list[int]) -> list[int]:
             command = Path(f"/proc/{process}/cmdline").read_bytes()
         except OSError:
             continue
-        if b"run/warm.py" in command:
+        if b"snake/warm.py" in command:
             found.append(process)
     return found[:1]
 

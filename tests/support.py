@@ -24,7 +24,7 @@ from snakemakes import Snakemakes
 from faultline.base.errors import UserError
 from faultline.base.files import load_table
 from faultline.base.fingerprint import fingerprint, remembered
-from faultline.run import warm
+from faultline.snake import warm
 from faultline.studies.order import STUDIES
 
 ROOT = Path(__file__).parents[1]

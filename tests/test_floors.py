@@ -10,10 +10,13 @@ import pytest
 
 from faultline.base.fingerprint import PACKAGE
 
-FLOORS = ["base", "networks", "data", "attacks", "training", "run", "ablation", "studies"]
+FLOORS = ["base", "networks", "data", "attacks", "training", "ablation", "config", "studies"]
+FLOORS += ["run", "compare"]
 MAY = {floor: {*FLOORS[: place + 1]} for place, floor in enumerate(FLOORS)}
-MAY["report"] = {"base", "report"}
-MAY["studies"] |= {"report"}
+for beside in ("report", "snake"):  # both know nothing but the ground floor
+    MAY[beside] = {"base", beside}
+    for floor in ("studies", "run", "compare"):
+        MAY[floor] |= {beside}
 PUBLISHED = {"studies.synaptic.scores", "studies.synaptic.classes"}
 """What other studies may use of one."""
 

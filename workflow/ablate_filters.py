@@ -3,14 +3,13 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.ablation.run import ablate
     from faultline.ablation.variants import nodal_variants
     from faultline.base.files import save_arrays
+    from faultline.run.loading import opened_base
 
     first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
     layer = snakemake.wildcards.layer
-    facts = ablate(
-        snakemake,
+    facts = opened_base(snakemake).sweep(
         layers=[layer],
         make=lambda layers: list(
             nodal_variants(

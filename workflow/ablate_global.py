@@ -3,15 +3,14 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.ablation.run import ablate
     from faultline.ablation.variants import random_variants, synaptic_variants
     from faultline.base.columns import PLACE
     from faultline.base.files import save_arrays
     from faultline.base.seeds import seed_of
+    from faultline.run.loading import opened_base
 
     seed = seed_of(*(snakemake.wildcards[key] for key in PLACE), "all layers")
-    facts = ablate(
-        snakemake,
+    facts = opened_base(snakemake).sweep(
         layers=None,
         make=lambda layers: [
             *synaptic_variants(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from faultline.base.errors import UserError
 from faultline.base.files import for_spreadsheets, save_table, save_text, with_texts
+from faultline.compare.finished import CONFIG, runs_below
+from faultline.compare.listing import headlines, in_text, listed, listed_page
+from faultline.compare.side_by_side import compared_page, compared_tables, in_words, two_runs
 from faultline.report.render import load_look, versions
-from faultline.studies.finished import CONFIG, runs_below
-from faultline.studies.listing import headlines, in_text, listed, listed_page
-from faultline.studies.side_by_side import compared_page, compared_tables, in_words, two_runs
 
 TEMPLATE = Path(__file__).parent / "faultline/report/report.html.j2"
 

@@ -5,8 +5,8 @@ from faultline.run.job import job
 with job(snakemake):
     from faultline.ablation.facts import Facts
     from faultline.base.files import load_arrays, load_table, save_table
+    from faultline.base.paths import gather, place_of
     from faultline.run.loading import judging_images, opened
-    from faultline.run.paths import gather, place_of
     from faultline.studies.examples.chosen import examples, lost_images
 
     params, given = snakemake.params, snakemake.input

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from faultline.base.errors import printable, some
-from faultline.run import kept, made
+from faultline.snake import kept, made
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
 parser.add_argument(

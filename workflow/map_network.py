@@ -8,10 +8,10 @@ with job(snakemake):
 
     from faultline.ablation.graph import graph, graph_table, weight_norms
     from faultline.base.files import save_table
+    from faultline.base.paths import place_of
     from faultline.data.splits import images_of
     from faultline.networks.reach import IMAGES
     from faultline.run.loading import load_dataset, load_network
-    from faultline.run.paths import place_of
 
     torch.set_num_threads(snakemake.threads)
     cpu, name = torch.device("cpu"), snakemake.wildcards.network

@@ -3,13 +3,12 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.ablation.run import ablate
     from faultline.base.files import save_arrays
+    from faultline.run.loading import opened_base
     from faultline.studies.perturbations.variants import perturbation_variants
 
     layer = snakemake.wildcards.layer
-    facts = ablate(
-        snakemake,
+    facts = opened_base(snakemake).sweep(
         layers=[layer],
         tops=snakemake.params.tops,
         make=lambda layers: perturbation_variants(

@@ -8,7 +8,7 @@ with job(snakemake):
     from faultline.ablation.facts import Facts
     from faultline.base.columns import PLACE
     from faultline.base.files import load_arrays, save_table
-    from faultline.run.paths import place_of
+    from faultline.base.paths import place_of
     from faultline.studies.synaptic import TABLES
     from faultline.studies.synaptic.scores import (
         BASELINES,

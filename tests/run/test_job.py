@@ -14,9 +14,9 @@ import pytest
 import torch
 from support import ROOT
 
-from faultline.run import stopping
 from faultline.run.job import claim, job
-from faultline.run.warm import STOPPING
+from faultline.snake import stopping
+from faultline.snake.warm import STOPPING
 
 HOLD = """
 import sys
@@ -145,7 +145,7 @@ def test_what_a_killed_job_left_goes_when_it_runs_again(snakemake, tmp_path):
 SNAKEMAKE = """
 import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from faultline.run import stopping
+from faultline.snake import stopping
 stopping.be_watched()
 os.environ[stopping.SNAKEMAKE] += sys.argv[3]
 subprocess.Popen([sys.executable, "-c", *sys.argv[2:0:-1]], start_new_session=True)
@@ -154,7 +154,7 @@ sys.stdin.read()
 WATCHING = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from faultline.run.stopping import end_with_snakemake
+from faultline.snake.stopping import end_with_snakemake
 end_with_snakemake()
 print(os.getpid(), flush=True)
 time.sleep(600)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support import error_of
 
-from faultline.ablation.run import ablate, chosen_images
+from faultline.ablation.run import chosen_images
 from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
 from faultline.base import plugins
@@ -13,7 +13,7 @@ from faultline.base.errors import UserError
 from faultline.base.files import save_arrays, save_tensors
 from faultline.data.splits import images_of, prepare, test_images
 from faultline.networks.evaluation import predict
-from faultline.run.loading import build_network, load_dataset, load_network
+from faultline.run.loading import build_network, load_dataset, load_network, opened_base
 from faultline.training.checkpoints import checkpoint
 from faultline.training.epochs import make_optimizer
 
@@ -124,9 +124,9 @@ def test_stored_and_recrafted_attacks(stored):
         return synaptic_variants(layers, kinds=["high_pass"], count=3)
 
     given, files = {"layers": ["conv2"], "make": make}, [folder / "fgsm.pt"]
-    reused = ablate(job_of(folder, adversarial=files, recraft=False), **given)
-    recrafted = ablate(job_of(folder), **given)
-    both = ablate(job_of(folder, adversarial=files), **given)
+    reused = opened_base(job_of(folder, adversarial=files, recraft=False)).sweep(**given)
+    recrafted = opened_base(job_of(folder)).sweep(**given)
+    both = opened_base(job_of(folder, adversarial=files)).sweep(**given)
     expected = (predict(network, adversarial).argmax(1) == labels).numpy()
     assert [*reused.base] == ["clean", "fgsm transfer"] and [*recrafted.base] == ["clean", "fgsm"]
     assert [*both.base] == ["clean", "fgsm transfer", "fgsm"]
@@ -142,7 +142,7 @@ def test_stored_and_recrafted_attacks(stored):
     last = both.correct
     assert np.array_equal(last["fgsm"][-1], last["clean"][-1])
     save_tensors({"images": adversarial[:25]}, folder / "fgsm.pt")  # as few as are asked for
-    fewer = ablate(job_of(folder, adversarial=files, images=25), **given)
+    fewer = opened_base(job_of(folder, adversarial=files, images=25)).sweep(**given)
     for name in both.base:
         assert np.array_equal(fewer.base[name], both.base[name][:25])
         assert np.array_equal(fewer.correct[name], both.correct[name][:, :25])
@@ -154,11 +154,11 @@ def test_images_chosen_by_margin(stored):
     craft = crafters({"fgsm": FGSM}, dataset, seed=4)["fgsm"]
     save_tensors({"images": craft(network, images, labels)}, folder / "fgsm.pt")
     given = {"adversarial": [folder / "fgsm.pt"], "images": 40}
-    found = chosen_images(job_of(folder, **given))
+    found = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
     index = found["index"]
     assert len(index) == 40 and found["sizes"].sum() == 60
     assert found["chance"] == labels.bincount().max().item() / 60
-    again = chosen_images(job_of(folder, **given))
+    again = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
     assert all(np.array_equal(again[key], found[key]) for key in found)
     save_arrays(found, folder / "chosen.npz")
 
@@ -166,8 +166,8 @@ def test_images_chosen_by_margin(stored):
         return synaptic_variants(layers, kinds=["high_pass"], count=3)
 
     sweep = {"layers": ["conv2"], "make": make}
-    every = ablate(job_of(folder, adversarial=given["adversarial"]), **sweep)
-    some = ablate(job_of(folder, **given, chosen=[folder / "chosen.npz"]), **sweep)
+    every = opened_base(job_of(folder, adversarial=given["adversarial"])).sweep(**sweep)
+    some = opened_base(job_of(folder, **given, chosen=[folder / "chosen.npz"])).sweep(**sweep)
     assert [*some.base] == ["clean", "fgsm transfer", "fgsm"] and some.chance == every.chance
     for name in every.base:  # FGSM draws nothing, so the same facts
         assert np.array_equal(some.base[name], every.base[name][index])
@@ -182,15 +182,15 @@ def test_validation_images_judge_if_there_are_enough(stored):
         return synaptic_variants(layers, kinds=["pulse"], count=2)
 
     given = {"layers": ["conv2"], "make": make}
-    message = error_of(ablate, job_of(folder, split="validation"), **given)
+    message = error_of(opened_base, job_of(folder, split="validation"))
     assert "datasets.digits.validation: 10 images are too few" in message and "200" in message
     dataset = prepare("digits", train=50, validation=210, test=60, split_seed=0)
     save_tensors(dataset.to_tensors(), folder / "data.pt")
-    facts = ablate(job_of(folder, split="validation", images=205), **given)
+    facts = opened_base(job_of(folder, split="validation", images=205)).sweep(**given)
     images, labels = images_of(dataset, "validation", 205)
     expected = (predict(network, images).argmax(1) == labels).numpy()
     assert np.array_equal(facts.base["clean"], expected)
-    message = error_of(ablate, job_of(folder, split="validation", images=250), **given)
+    message = error_of(opened_base, job_of(folder, split="validation", images=250))
     assert "210 images, but ablation.images asks for 250" in message
 
 
@@ -202,10 +202,9 @@ def test_all_layers_and_active_filters(stored):
         seen.append(list(layers))
         return synaptic_variants(layers, kinds=["pulse"], count=2, together=True)
 
-    ablate(job_of(folder), layers=None, make=all_layers)
+    opened_base(job_of(folder)).sweep(layers=None, make=all_layers)
     assert seen == [["conv1", "conv2", "conv3", "fc"]]
-    facts = ablate(
-        job_of(folder),
+    facts = opened_base(job_of(folder)).sweep(
         layers=["conv1"],
         make=lambda layers: list(
             nodal_variants("conv1", layers["conv1"], filters=[2, 5], at="weights")

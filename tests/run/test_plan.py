@@ -4,15 +4,9 @@ import pytest
 import yaml
 from support import SCHEMA
 
-from faultline.run.plan import (
-    Plan,
-    count_filters,
-    fill,
-    has_probe,
-    ordered,
-    select_layers,
-    with_each,
-)
+from faultline.base.columns import scored_attack
+from faultline.networks.selection import count_filters, has_probe, select_layers
+from faultline.run.plan import Plan, fill, ordered, with_each
 from faultline.studies.checks import resolve
 
 CONFIG = """
@@ -116,7 +110,7 @@ def test_which_network_is_attacked(plan_of, target, stored, recrafted, scored):
     plan = plan_of(ablation={"attacks": ["pgd", "fgsm"], "images": 150} | target)
     sets = plan.image_sets()
     assert plan.transferred() == sets["transferred"] == stored
-    assert [*sets["recrafted"]] == recrafted and plan.scored_attack() == scored
+    assert [*sets["recrafted"]] == recrafted and scored_attack(plan.config) == scored
     if recrafted:  # stored sets need no settings of the attack
         assert sets["recrafted"]["pgd"]["steps"] == 2
     assert (sets["images"], sets["split"]) == (150, "validation")

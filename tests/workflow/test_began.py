@@ -9,7 +9,7 @@ import yaml
 from support import LAST_EPOCH, Copy, eps_edited_meanwhile, ran, wait_for
 
 from faultline.base.files import load_table
-from faultline.run import made
+from faultline.snake import made
 
 CLUSTER = [
     *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", "bash"),

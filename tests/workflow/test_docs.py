@@ -13,7 +13,7 @@ from support import ROOT, SCHEMA, copy_workflow, fenced, ran
 
 import faultline
 from faultline.base.files import load_table
-from faultline.run.schema import check_schema
+from faultline.config.schema import check_schema
 
 
 def page(name: str) -> str:

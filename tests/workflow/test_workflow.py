@@ -16,9 +16,9 @@ from trainings import assert_same_bits
 
 from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
+from faultline.base.paths import place_of
 from faultline.networks.facts import networks
-from faultline.run.made import beside
-from faultline.run.paths import place_of
+from faultline.snake.made import beside
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]

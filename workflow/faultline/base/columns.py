@@ -26,3 +26,9 @@ UNITS = {
 """Kind of layer -> what one unit of it is called."""
 
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")
+
+
+def scored_attack(config: dict) -> str:
+    """The attack of retraining's score, as tables call it."""
+    attack = config["retraining"]["attack"]
+    return transfer(attack) if config["ablation"]["target"] == "base" else attack

@@ -5,6 +5,9 @@ from dataclasses import replace
 from faultline.base.errors import UserError
 from faultline.data.sources import SOURCES, Source
 
+ENOUGH = 200
+"""Validation images that classes must at least come from (ours)."""
+
 
 def describe(dataset: dict, *, name: str) -> Source:
     """What is known of a data set of the config: it has a source of `SOURCE_NAMES`, perhaps a size.
@@ -26,3 +29,19 @@ def describe(dataset: dict, *, name: str) -> Source:
         return arrays.describe_arrays(dataset, name=name)
     known = SOURCES[source]
     return known if size is None else replace(known, shape=(known.shape[0], size, size))
+
+
+def check_enough(dataset: str, count: int, images: int | None) -> None:
+    """UserError where a validation split of `count` images is too small to judge ablated networks
+    on, by itself or for the `images` asked for."""
+    key = f"config key datasets.{dataset}.validation: {count} images"
+    if count < ENOUGH:
+        raise UserError(
+            f"{key} are too few to judge ablated networks on (ablation.split: validation); give at "
+            f"least {ENOUGH}"
+        )
+    if count < (images or 0):
+        raise UserError(
+            f"{key}, but ablation.images asks for {images} (ablation.split: validation); raise the "
+            "one or lower the other"
+        )

@@ -1,7 +1,8 @@
 """What of the data must be known before any number is read, in words. No torch."""
 
 from faultline.base.errors import some
-from faultline.run.plan import Plan, is_for
+from faultline.config.trainings import is_for
+from faultline.run.plan import Plan
 
 
 def told(plan: Plan) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from faultline.base.errors import printable
 from faultline.networks.facts import networks
-from faultline.run.plan import hidden_activations
+from faultline.networks.selection import hidden_activations
 
 ENOUGH = 0.99
 """Share of the parameters in layers from which on it goes without saying (ours)."""

@@ -18,9 +18,9 @@ from urllib.parse import quote
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError, first_line, printable
 from faultline.base.files import open_in_place, private_folder, remove_leftovers, save_text
-from faultline.run import began, made, stopping
-from faultline.run.kept import Kept
-from faultline.run.warm import catch, hand_over
+from faultline.snake import began, made, stopping
+from faultline.snake.kept import Kept
+from faultline.snake.warm import catch, hand_over
 
 _HELD = []  # open lock files: closing one lets its device go
 
@@ -35,11 +35,11 @@ def job(snakemake, *, kept=False):
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
     the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
-    records of what was written, and outputs get theirs (see `run.made`), unless code or a file of
-    the user's is not what the run began with (see `run.began`), or an input changes meanwhile: that
-    ends the job. It ends, as after any UserError, a full disk, a lack of memory or a signal that
-    stops it, with one line in the log, which Snakemake shows because the profile asks for failed
-    logs; and at once when Snakemake has ended.
+    records of what was written, and outputs get theirs (see `snake.made`), unless code or a file
+    of the user's is not what the run began with (see `snake.began`), or an input changes meanwhile:
+    that ends the job. It ends, as after any UserError, a full disk, a lack of memory or a signal
+    that stops it, with one line in the log, which Snakemake shows because the profile asks for
+    failed logs; and at once when Snakemake has ended.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")

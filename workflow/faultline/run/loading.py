@@ -1,19 +1,22 @@
 """What the stages that hold a network share: the data set, the network, its checkpoint."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from faultline.ablation.run import Base
 from faultline.base import plugins
-from faultline.base.files import load_tensors
+from faultline.base.columns import transfer
+from faultline.base.files import load_arrays, load_tensors
 from faultline.base.seeds import seed_of
+from faultline.data.describe import check_enough
 from faultline.data.splits import DataSet, images_of
 from faultline.networks.architectures import Network, measure
 from faultline.networks.layout import lay_out
 from faultline.networks.registry import build
-from faultline.run.job import torch_device
-from faultline.run.plan import check_enough
+from faultline.run.job import free_memory, torch_device
 from faultline.training.checkpoints import restore
 
 
@@ -91,3 +94,35 @@ def opened(job) -> Opened:
         job.input.checkpoint, job.wildcards.network, dataset, device=device
     )
     return Opened(dataset.fitted(network), network, state, device)
+
+
+def opened_base(job, *, whole: bool = False) -> Base:
+    """The checkpoint that a job names, and what its ablated networks are judged on.
+
+    job: as for `opened`, with params.sets (see `Plan.image_sets`), input.adversarial (the stored
+    sets, in the order of sets["transferred"]) and resources.mem_mb; but with `whole`, which takes
+    the whole split, with input.chosen (what `chosen_images` made, if any).
+    """
+    dataset, network, state, device = opened(job)
+    sets = job.params.sets
+    sample = load_arrays(*job.input.chosen) if not whole and job.input.chosen else None
+    images, labels = judging_images(
+        dataset,
+        split=sets["split"],
+        count=None if whole else sets["images"],
+        index=sample and sample["index"],
+    )
+    of = {"clean": images}
+    for attack, path in zip(sets["transferred"], job.input.adversarial, strict=True):
+        stored = adversarial_images(path, device)
+        of[transfer(attack)] = stored[sample["index"]] if sample else stored
+    return Base(
+        network=network,
+        dataset=dataset,
+        images=of,
+        labels=labels,
+        recrafted=sets["recrafted"],
+        seed=state["seed"],
+        memory=partial(free_memory, job, device),
+        sample=sample,
+    )

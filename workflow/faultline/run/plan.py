@@ -4,117 +4,23 @@ A place is a dict of the names that a result lies under: dataset, network, train
 and perhaps attack, layer, policy or ablation; see `paths`.
 """
 
-import fnmatch
 import functools
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from faultline.base import plugins
-from faultline.base.columns import PLACE, RUN, transfer
-from faultline.base.errors import UserError
+from faultline.base.columns import PLACE, RUN
+from faultline.config.trainings import is_for
 from faultline.data.describe import describe
 from faultline.data.sources import Source
 from faultline.networks.facts import networks
-
-ENOUGH = 200
-"""Validation images that classes must at least come from (ours)."""
-
-
-def check_enough(dataset: str, count: int, images: int | None) -> None:
-    """UserError where a validation split of `count` images is too small to judge ablated networks
-    on, by itself or for the `images` asked for."""
-    key = f"config key datasets.{dataset}.validation: {count} images"
-    if count < ENOUGH:
-        raise UserError(
-            f"{key} are too few to judge ablated networks on (ablation.split: validation); give at "
-            f"least {ENOUGH}"
-        )
-    if count < (images or 0):
-        raise UserError(
-            f"{key}, but ablation.images asks for {images} (ablation.split: validation); raise the "
-            "one or lower the other"
-        )
-
-
-def is_for(training: dict, network: str) -> bool:
-    """Whether a training is for a network: one with `weights` only for those that it has."""
-    return not training["weights"] or network in training["weights"]
-
-
-def has_probe(network: str, probe: str) -> bool:
-    """Whether a network has the layer that a probe, as "conv1" or "conv1:2", is named after."""
-    layer = re.sub(r":\d+$", "", probe)
-    return layer in probed_layers(network)
-
-
-def probed_layers(network: str) -> list[str]:
-    """Layers whose outputs are probes; those of normalisations are not."""
-    return [name for name, kind, _ in networks()[network]["layers"] if kind != "norm"]
-
-
-def published_rows(path: str) -> list[dict]:
-    """The rows of a file of published accuracies, {training, network and dataset (None where the
-    file has no such column), values: {eps (text) or "rg_score": value in %}}; UserError if it is
-    no such file."""
-    try:
-        head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, ValueError):
-        raise UserError(f"config key published: cannot read {path}; name a table") from None
-    columns, rows = head.split("\t"), []
-    if "training" not in columns:
-        raise UserError(f"config key published: {path} has no column training; name a table")
-    for number, line in enumerate(lines, 2):
-        row = dict(zip(columns, line.split("\t"), strict=False))
-        try:
-            values = {
-                k if k == "rg_score" else f"{float(k.removeprefix('eps_')):g}": float(row[k])
-                for k in columns
-                if k == "rg_score" or k.startswith("eps_")
-            }
-            if not all(
-                map(math.isfinite, [*values.values(), *map(float, {*values} - {"rg_score"})])
-            ):
-                raise ValueError
-        except (KeyError, ValueError):
-            raise UserError(
-                f"config key published: {path}, line {number}: a value in % is missing or no "
-                "number; give one in each column eps_<eps> and rg_score"
-            ) from None
-        named = {key: row.get(key) for key in ("training", "network", "dataset")}
-        rows.append(named | {"values": values})
-    return rows
+from faultline.networks.selection import count_filters, has_probe, hidden_activations, select_layers
+from faultline.studies.robustness.config import published_rows
 
 
 def count_gpus() -> int:
     """Number of NVIDIA GPUs of this machine, without asking a driver."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
-
-
-def select_layers(network: str, wanted) -> list[str]:
-    """Names of the layers of `network` that a `layers` key chooses, in their order."""
-    known = networks()[network]["layers"]
-    if wanted == "none":
-        return []
-    if wanted == "all":
-        return [layer for layer, *_ in known]
-    if wanted == "first":
-        convs = [layer for layer, kind, _ in known if kind == "conv"]
-        return (convs or probed_layers(network))[:1]
-    return [layer for layer, *_ in known if any(fnmatch.fnmatch(layer, p) for p in wanted)]
-
-
-def hidden_activations(network: str, wanted) -> list[str]:
-    """Why it is not seen where the activations of layers are that a `layers` key chooses."""
-    hidden = networks()[network].get("hidden", {})
-    return [hidden[layer] for layer in select_layers(network, wanted) if layer in hidden]
-
-
-def count_filters(network: str, layer: str, classes: int) -> int:
-    """Number of filters of a layer; the output layer has one per class."""
-    filters = {name: count for name, _, count in networks()[network]["layers"]}[layer]
-    return classes if filters == "classes" else filters
 
 
 def ordered(value):
@@ -262,11 +168,6 @@ class Plan:
         that are chosen by margin are any."""
         whole = self.by_margin() and attack in self.transferred()
         return None if whole else self.config["ablation"]["images"]
-
-    def scored_attack(self) -> str:
-        """The attack of retraining's score, as tables call it."""
-        attack = self.config["retraining"]["attack"]
-        return transfer(attack) if self.config["ablation"]["target"] == "base" else attack
 
     # Ablations
 

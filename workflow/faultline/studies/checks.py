@@ -3,7 +3,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-from faultline.run import sense
+from faultline.config import sense
 from faultline.studies.order import STUDIES
 
 

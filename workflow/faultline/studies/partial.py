@@ -14,8 +14,8 @@ from faultline.base.errors import UserError
 from faultline.base.files import load_table, save_table, save_text
 from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
-from faultline.run import made
-from faultline.run.console import why_failed
+from faultline.snake import made
+from faultline.snake.console import why_failed
 from faultline.studies.order import STUDIES, described
 from faultline.studies.report import report
 

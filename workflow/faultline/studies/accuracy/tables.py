@@ -10,8 +10,8 @@ from faultline.attacks.checks import attack_order, split_attacks
 from faultline.attacks.worst import worst_case, worst_cases
 from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
+from faultline.base.paths import gather, place_of
 from faultline.base.statistics import wilson_interval
-from faultline.run.paths import gather, place_of
 
 
 def tables(

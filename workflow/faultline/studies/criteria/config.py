@@ -2,8 +2,8 @@
 
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
-from faultline.run.plan import ENOUGH
-from faultline.run.sense import check_epochs, check_layers, check_schedules, chosen_attacks
+from faultline.config.sense import check_epochs, check_layers, check_schedules, chosen_attacks
+from faultline.data.describe import ENOUGH
 from faultline.studies.criteria.names import CONTROLS, CRITERIA, EARLIER, name_of
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from faultline.ablation.facts import Facts, unpack
 from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
-from faultline.run.paths import gather, place_of
+from faultline.base.paths import gather, place_of
 from faultline.studies.criteria.agreement import agreements, predictions
 from faultline.studies.criteria.removal import losses
 from faultline.studies.criteria.use import gains, referee

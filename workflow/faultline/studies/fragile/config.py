@@ -1,9 +1,9 @@
 """What targeting and the remedy ask of the config."""
 
 from faultline.base.errors import UserError
+from faultline.config.sense import check_activations, check_epochs, check_layers, chosen_attacks
 from faultline.networks.facts import networks
-from faultline.run.plan import hidden_activations, select_layers
-from faultline.run.sense import check_activations, check_epochs, check_layers, chosen_attacks
+from faultline.networks.selection import hidden_activations, select_layers
 
 
 def check(config: dict, facts: dict) -> None:

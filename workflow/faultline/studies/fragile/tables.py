@@ -5,7 +5,7 @@ import pandas as pd
 from faultline.ablation.facts import unpack
 from faultline.base.comparison import compare_policies
 from faultline.base.files import load_arrays
-from faultline.run.paths import gather, place_of
+from faultline.base.paths import gather, place_of
 from faultline.studies.fragile.fragility import association, join, overlaps
 
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from faultline.base.columns import UNITS
+from faultline.base.columns import UNITS, scored_attack
 from faultline.report import page
-from faultline.run.plan import Plan
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import fault_map
 from faultline.studies.map.layout import Given, layout
@@ -23,7 +22,7 @@ def fault_maps(tables: dict, config: dict) -> dict:
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
             continue
-        chosen = _shown(part, Plan(config).scored_attack())
+        chosen = _shown(part, scored_attack(config))
         single = page.of(tables["filters"], part)
         found = views(
             part,
@@ -164,7 +163,7 @@ def methods(tables: dict, config: dict) -> dict:
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     """Where the score goes with what is known without it, as depth."""
-    level, attack = 1 - config["scores"]["confidence"], Plan(config).scored_attack()
+    level, attack = 1 - config["scores"]["confidence"], scored_attack(config)
     for run, rows in page.runs(tables["layer_correlations"]):
         score = f"S_adv ({attack})" if f"S_adv ({attack})" in set(rows["measure"]) else "S_clean"
         rows = rows[(rows["measure"] == score) & rows["other"].isin(CONTROLS)]

@@ -1,7 +1,7 @@
 """What ablations of the user's own ask of the config."""
 
 from faultline.base import plugins
-from faultline.run.sense import check_epochs, check_layers
+from faultline.config.sense import check_epochs, check_layers
 
 
 def check(config: dict, facts: dict) -> None:

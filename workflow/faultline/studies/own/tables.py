@@ -7,8 +7,8 @@ import pandas as pd
 from faultline.ablation.facts import Facts
 from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
+from faultline.base.paths import gather
 from faultline.base.statistics import benjamini_hochberg
-from faultline.run.paths import gather
 from faultline.studies.own.scores import accuracy_changes
 
 

@@ -1,7 +1,7 @@
 """What internal perturbations ask of the config."""
 
 from faultline.base.errors import UserError
-from faultline.run.sense import check_epochs, check_layers
+from faultline.config.sense import check_epochs, check_layers
 
 
 def check(config: dict, facts: dict) -> None:

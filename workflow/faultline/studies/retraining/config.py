@@ -1,7 +1,7 @@
 """What selective retraining asks of the config."""
 
 from faultline.base.errors import UserError, nearest
-from faultline.run.sense import check_epochs, check_schedules, chosen_attacks
+from faultline.config.sense import check_epochs, check_schedules, chosen_attacks
 
 
 def check(config: dict, facts: dict) -> None:

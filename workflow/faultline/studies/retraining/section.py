@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from faultline.base.columns import RUN
+from faultline.base.columns import RUN, scored_attack
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
-from faultline.run.plan import Plan
 
 UNITS = {
     "layer": "layers",
@@ -118,7 +117,7 @@ def section(tables: dict, config: dict) -> dict:
         intro="Does it help to train on with the fragile parameters frozen (selective)? Beside it: "
         "all others frozen (fragile_only), as many at random (random), none (regular).",
         method=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of {Plan(config).scored_attack()}, from "
+        f"{settings['score']} of {scored_attack(config)}, from "
         f"{config['ablation']['split']} images), fragile_only all others, random other "
         f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "
         f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "

@@ -1,8 +1,10 @@
 """What the comparison of trainings asks of the config."""
 
+import math
+from pathlib import Path
+
 from faultline.base.errors import UserError, nearest
-from faultline.run.plan import published_rows
-from faultline.run.sense import check_epochs, chosen_attacks
+from faultline.config.sense import check_epochs, chosen_attacks
 
 
 def check(config: dict, facts: dict) -> None:
@@ -18,3 +20,36 @@ def check(config: dict, facts: dict) -> None:
                 f"config key trainings.{name}.published: {training['published']!r} is no row of "
                 f"{where}{hint}"
             )
+
+
+def published_rows(path: str) -> list[dict]:
+    """The rows of a file of published accuracies, {training, network and dataset (None where the
+    file has no such column), values: {eps (text) or "rg_score": value in %}}; UserError if it is
+    no such file."""
+    try:
+        head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise UserError(f"config key published: cannot read {path}; name a table") from None
+    columns, rows = head.split("\t"), []
+    if "training" not in columns:
+        raise UserError(f"config key published: {path} has no column training; name a table")
+    for number, line in enumerate(lines, 2):
+        row = dict(zip(columns, line.split("\t"), strict=False))
+        try:
+            values = {
+                k if k == "rg_score" else f"{float(k.removeprefix('eps_')):g}": float(row[k])
+                for k in columns
+                if k == "rg_score" or k.startswith("eps_")
+            }
+            if not all(
+                map(math.isfinite, [*values.values(), *map(float, {*values} - {"rg_score"})])
+            ):
+                raise ValueError
+        except (KeyError, ValueError):
+            raise UserError(
+                f"config key published: {path}, line {number}: a value in % is missing or no "
+                "number; give one in each column eps_<eps> and rg_score"
+            ) from None
+        named = {key: row.get(key) for key in ("training", "network", "dataset")}
+        rows.append(named | {"values": values})
+    return rows

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from faultline.base.files import load_table
-from faultline.run.paths import gather
+from faultline.base.paths import gather
 from faultline.studies.robustness.scores import differences, over_seeds, rg_scores
 
 

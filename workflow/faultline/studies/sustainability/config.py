@@ -3,8 +3,8 @@
 import copy
 
 from faultline.base.errors import UserError
+from faultline.config.sense import check_epochs, chosen_attacks
 from faultline.networks.facts import networks
-from faultline.run.sense import check_epochs, chosen_attacks
 
 _UNBOUNDED_NOISES = {
     "gaussian": {"kind": "gaussian", "strength": 0.1},

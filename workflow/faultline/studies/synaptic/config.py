@@ -1,7 +1,7 @@
 """What synaptic filtering and nodal dropout ask of the config."""
 
 from faultline.base.errors import UserError
-from faultline.run.sense import check_activations, check_layers
+from faultline.config.sense import check_activations, check_layers
 
 
 def check(config: dict, facts: dict) -> None:

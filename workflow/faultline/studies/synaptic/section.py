@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from faultline.base.columns import CLASSES
+from faultline.base.columns import CLASSES, scored_attack
 from faultline.base.columns import transfer as transferred
 from faultline.report import canvas, page
-from faultline.run.plan import Plan
 from faultline.studies.synaptic import figures as draw
 from faultline.studies.synaptic.transfer import moves, pairs
 
@@ -54,7 +53,7 @@ def _judged(part: pd.DataFrame, config: dict) -> tuple[pd.DataFrame, str, str]:
     that score is, and a sentence where it is not S_adv as asked."""
     part = canvas.last_epoch(part)
     part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
-    attack = Plan(config).scored_attack()
+    attack = scored_attack(config)
     rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
     clean = part[part["score"] == "S_clean"]
     if not config["ablation"]["attacks"]:
@@ -427,7 +426,7 @@ def filter_rankings(tables: dict, config: dict) -> dict:
 
 
 def band_splits(tables: dict, config: dict) -> dict:
-    attack, blocks = Plan(config).scored_attack(), []
+    attack, blocks = scored_attack(config), []
     for index, (run, part) in enumerate(page.runs(tables["bands"])):
         last = canvas.last_epoch(part)
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]

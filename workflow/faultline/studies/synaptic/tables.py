@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from faultline.run.paths import gather
+from faultline.base.paths import gather
 from faultline.studies.synaptic.classes import invariances
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from faultline.attacks.methods import METHODS, method_of
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest, short
-from faultline.data.describe import describe
+from faultline.base.paths import is_checkpoint
+from faultline.config.places import check_folder, write_out
+from faultline.config.schema import check_finite, check_schema, with_defaults
+from faultline.config.trainings import check_recipe, check_tuning, is_for
+from faultline.config.unused import check_unused, entries
+from faultline.data.describe import ENOUGH, check_enough, describe
 from faultline.data.sources import SOURCE_NAMES, Source
 from faultline.networks import facts as network_facts
 from faultline.networks.facts import networks
-from faultline.run.paths import is_checkpoint
-from faultline.run.places import check_folder, write_out
-from faultline.run.plan import ENOUGH, check_enough, hidden_activations, is_for
-from faultline.run.schema import check_finite, check_schema, with_defaults
-from faultline.run.trainings import check_recipe, check_tuning
-from faultline.run.unused import check_unused, entries
+from faultline.networks.selection import hidden_activations
 
 Check = Callable[[dict, dict[str, Source]], None]
 """(config, data set -> what is known of it) -> None; completes a part of the config, or raises

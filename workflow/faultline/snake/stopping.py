@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from snakemake.shell import shell
 
-from faultline.run.warm import catch
+from faultline.snake.warm import catch
 
 SNAKEMAKE = "FAULTLINE_SNAKEMAKE"
 """The environment variable that names the Snakemake that jobs of its machine end with."""

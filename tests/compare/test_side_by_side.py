@@ -19,9 +19,9 @@ from faultline.ablation.facts import pack
 from faultline.base.columns import PLACE
 from faultline.base.files import save_arrays, save_table, save_tensors, save_text
 from faultline.base.statistics import paired_difference_interval
+from faultline.compare import differences, listing, side_by_side
+from faultline.compare.finished import COSTS, finished, runs_below
 from faultline.report.render import load_look
-from faultline.studies import differences, listing, side_by_side
-from faultline.studies.finished import COSTS, finished, runs_below
 
 LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 PAIR = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.dag import DAG
 
 from faultline.base.errors import UserError
-from faultline.run import kept, lock, made
+from faultline.snake import kept, lock, made
 
 
 def go_with_outputs(config: dict) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support import SCHEMA, TINY, error_of
 
-from faultline.run.unused import BELONGS, entries
+from faultline.config.unused import BELONGS, entries
 from faultline.studies.checks import resolve
 
 MOONS = {"source": "moons", "test": 60}

@@ -12,10 +12,10 @@ import yaml
 from faultline.attacks.worst import WORST
 from faultline.base.columns import PLACE, RUN, transfer
 from faultline.base.errors import printable
+from faultline.compare.finished import Finished
 from faultline.report import canvas, page
 from faultline.report.comparison import told, with_reference
 from faultline.report.render import filled
-from faultline.studies.finished import Finished
 
 DESCRIBED = {"runs": "what each run found, one row a data set, network and training"}
 

@@ -10,13 +10,13 @@ import yaml
 
 from faultline.base.columns import RUN
 from faultline.base.errors import UserError, printable
+from faultline.compare import differences as between
+from faultline.compare.differences import FIRST, SECOND
+from faultline.compare.finished import Finished, finished
 from faultline.report import canvas, page
 from faultline.report.comparison import policy_comparison, told
 from faultline.report.pairs import class_pairs, dumbbells
 from faultline.report.render import filled
-from faultline.studies import differences as between
-from faultline.studies.differences import FIRST, SECOND
-from faultline.studies.finished import Finished, finished
 
 MAX_TRAININGS = 8  # told one by one, else counted
 MAX_CHECKPOINTS = 24  # drawn together, else the last of each training

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from support import OWN_CODE, ROOT, SCHEMA, TINY, error_of
 
-from faultline.run.places import check_results
+from faultline.config.places import check_results
 from faultline.studies.checks import resolve
 
 

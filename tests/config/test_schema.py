@@ -5,7 +5,7 @@ from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 from support import SCHEMA, error_of
 
-from faultline.run.schema import from_command_line, with_defaults
+from faultline.config.schema import from_command_line, with_defaults
 
 
 def test_what_a_mapping_leaves_out_takes_the_defaults_of_that_mapping():

@@ -9,13 +9,13 @@ import sys
 import pytest
 from support import ROOT, error_of
 
-from faultline.run import lock
+from faultline.snake import lock
 
 TAKE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from faultline.base.errors import UserError
-from faultline.run import lock
+from faultline.snake import lock
 sys.stdin.readline()
 try:
     lock.take(sys.argv[2])

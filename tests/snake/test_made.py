@@ -11,7 +11,7 @@ import pytest
 from snakemake.iocontainers import Namedlist
 from support import ROOT, Copy, error_of
 
-from faultline.run import made
+from faultline.snake import made
 
 TABLE = b"layer\tscore\nconv1\t0.5\nfc\t0.25\n"
 OTHER = b"layer\tscore\nconv1\t0.125\n"
@@ -143,7 +143,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from faultline.run import console, made
+from faultline.snake import console, made
 
 config.setdefault("results", "results")
 config |= {{"own_networks": {{}}, "keep": {{"gb": 0}}}}

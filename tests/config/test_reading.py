@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support import ROOT, error_of
 
-from faultline.run.reading import MOST, check_file, check_size
+from faultline.config.reading import MOST, check_file, check_size
 
 LONG = "9" * 5000
 

@@ -5,8 +5,8 @@ import pytest
 from snakemake.logging import DefaultFormatter, LogEvent
 from snakemake.settings.types import ExecMode
 
-from faultline.run.console import Console, duration, install, why_failed
-from faultline.run.warm import WHY_KILLED
+from faultline.snake.console import Console, duration, install, why_failed
+from faultline.snake.warm import WHY_KILLED
 
 WHERE = {"dataset": "digits", "network": "small_conv", "seed": "0", "epoch": "2"}
 

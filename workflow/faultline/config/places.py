@@ -7,7 +7,7 @@ from pathlib import Path
 from faultline.base import plugins
 from faultline.base.errors import UserError, short, some
 from faultline.base.fingerprint import PACKAGE
-from faultline.run.unused import entries
+from faultline.config.unused import entries
 
 FUNCTIONS = ("networks.*", "own_networks.*.function", "attacks.*.method", "ablations.*.function")
 FILES = (

@@ -15,9 +15,9 @@ from snakemake.iocontainers import Namedlist, Snakemake
 from support import ROOT, ran
 
 from faultline.base.files import load_table
-from faultline.run import kept
 from faultline.run.job import job
-from faultline.run.kept import Kept, entries, trim
+from faultline.snake import kept
+from faultline.snake.kept import Kept, entries, trim
 
 OWN = "def make():\n    return {}\n"
 BYTES = {"checkpoint.pt": b"weights" * 1000, "history.tsv": b"epoch\n1\n"}
@@ -315,7 +315,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 import test_kept
-from faultline.run import kept
+from faultline.snake import kept
 config = test_kept.described().config
 config["keep"]["folder"] = "store"
 print("ready", flush=True)

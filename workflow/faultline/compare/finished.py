@@ -12,12 +12,13 @@ import yaml
 
 from faultline.ablation.facts import unpack
 from faultline.attacks.checks import split_attacks
+from faultline.base import paths
 from faultline.base.columns import PLACE
 from faultline.base.errors import UserError, printable
 from faultline.base.files import load_arrays, load_table, load_tensors, with_texts
+from faultline.config.reading import load_yaml
 from faultline.report.timeline import costs, taken
-from faultline.run import made, paths
-from faultline.run.reading import load_yaml
+from faultline.snake import made
 
 CONFIG = "config.resolved.yaml"
 """Written with the report: a folder that holds it is that of a finished run."""

@@ -17,8 +17,8 @@ from snakemake.logging import LogEvent
 from snakemake.settings.types import ExecMode
 
 from faultline.base.errors import printable, some
-from faultline.run import made, stopping
-from faultline.run.warm import WHY_KILLED
+from faultline.snake import made, stopping
+from faultline.snake.warm import WHY_KILLED
 
 NOISE = (
     *("Building DAG", "Using shell", "Conda environments", "Select jobs", "Execute ", "Elapsed"),

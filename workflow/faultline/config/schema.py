@@ -8,7 +8,7 @@ import jsonschema
 import yaml
 
 from faultline.base.errors import UserError, nearest, short
-from faultline.run.reading import load_yaml
+from faultline.config.reading import load_yaml
 
 
 def check_schema(config: dict, schema: dict) -> None:

@@ -9,7 +9,7 @@ from support import ROOT
 SNAKEMAKE = """
 import subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from faultline.run import stopping
+from faultline.snake import stopping
 stopping.stop_with_jobs(stopping.told)
 begin = [sys.executable, "-c", sys.argv[2]]
 apart = subprocess.Popen(begin, stdout=subprocess.PIPE, start_new_session=True)

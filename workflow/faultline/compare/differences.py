@@ -5,10 +5,10 @@ import pandas as pd
 import yaml
 
 from faultline.attacks.worst import WORST
+from faultline.base import paths
 from faultline.base.columns import PLACE, RUN
 from faultline.base.comparison import COLUMNS, compare, compare_apart, with_correction
-from faultline.run import paths
-from faultline.studies.finished import COSTS, Finished
+from faultline.compare.finished import COSTS, Finished
 
 FIRST, SECOND = "first", "second"
 NOT_SET = "not set"

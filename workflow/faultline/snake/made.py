@@ -15,7 +15,7 @@ from pathlib import Path
 
 from faultline.base.errors import UserError
 from faultline.base.files import digest, save_text
-from faultline.run.kept import remembered
+from faultline.snake.kept import remembered
 
 RESULTS = "{results}"
 """Stands for the folder of the results, so that it may be moved."""

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
+from faultline.base import paths
 from faultline.base.files import save_table
-from faultline.run import paths
-from faultline.run.paths import gather, place_of
+from faultline.base.paths import gather, place_of
 
 RUN = {"dataset": "d", "network": "n", "training": "t"}
 PLACE = RUN | {"seed": 0, "epoch": 12}

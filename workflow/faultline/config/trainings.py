@@ -2,7 +2,12 @@
 
 from faultline.base.errors import UserError, nearest, some
 from faultline.networks.facts import networks
-from faultline.run.plan import has_probe, is_for, probed_layers
+from faultline.networks.selection import has_probe, probed_layers
+
+
+def is_for(training: dict, network: str) -> bool:
+    """Whether a training is for a network: one with `weights` only for those that it has."""
+    return not training["weights"] or network in training["weights"]
 
 
 def check_recipe(name: str, training: dict, config: dict) -> None:

@@ -10,8 +10,8 @@ import pytest
 from snakemake.iocontainers import Namedlist, Snakemake
 from support import copy_code
 
-from faultline.run import began, made
 from faultline.run.job import job
+from faultline.snake import began, made
 
 CONFIG = {
     "own_networks": {"mine": {"function": "mine.py:make"}},
@@ -19,13 +19,14 @@ CONFIG = {
     "ablations": {},
     "criteria": {"methods": []},
 }
-BEGIN = f"from faultline.run import began; print(began.sources({CONFIG!r}))"
+BEGIN = f"from faultline.snake import began; print(began.sources({CONFIG!r}))"
 
 # A job that has the sources of its run in its environment.
 JOB = """
 import sys
 from faultline.base.errors import UserError
-from faultline.run import began, paths
+from faultline.snake import began
+from faultline.base import paths
 try:
     began.hold()
     print("held", flush=True)
@@ -68,7 +69,7 @@ def sources(clone) -> str:
 
 
 FIRST, LAST = "workflow/faultline/report/svg.py", "workflow/faultline/report/canvas.py"
-BEFORE, UNUSED = "workflow/faultline/run/paths.py", "workflow/faultline/studies/report.py"
+BEFORE, UNUSED = "workflow/faultline/base/paths.py", "workflow/faultline/studies/report.py"
 
 
 @pytest.mark.parametrize(

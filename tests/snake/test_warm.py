@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from faultline.base.fingerprint import PACKAGE
-from faultline.run import warm
+from faultline.snake import warm
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="is for Linux only")
 
@@ -19,7 +19,7 @@ HEAD = f"""
 import os, sys, time
 sys.path.insert(0, {str(PACKAGE.parent)!r})
 before = "torch" in sys.modules
-from faultline.run.warm import hand_over
+from faultline.snake.warm import hand_over
 hand_over()
 """
 
@@ -71,7 +71,7 @@ def test_torch_is_there_and_nothing_of_ours(script):
         "print(before, ours)"
     )
     _, out, _ = ended(script(lines))
-    assert out == "True ['faultline', 'faultline.run', 'faultline.run.warm']\n"
+    assert out == "True ['faultline', 'faultline.snake', 'faultline.snake.warm']\n"
     assert ended(script("print(before)", **{warm.ADDRESS: "off"}))[1] == "False\n"
 
 
@@ -102,7 +102,7 @@ def test_how_it_ends_is_passed_on(script, lines, code, said):
 @pytest.mark.parametrize("number", warm.STOPPING)
 def test_signals_are_passed_on(script, number):
     lines = (
-        "from faultline.run.warm import catch\ncatch(lambda *_: sys.exit('stopped'))\n"
+        "from faultline.snake.warm import catch\ncatch(lambda *_: sys.exit('stopped'))\n"
         "print('ready', flush=True)\ntime.sleep(600)"
     )
     begun = script(lines)
@@ -179,7 +179,7 @@ def test_it_ends_with_the_one_that_started_it_however_that_ends(tmp_path):
             sys.executable,
             "-c",
             f"import sys, subprocess; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
-            "from faultline.run import warm\nprint(warm.start()[0].pid)\n"
+            "from faultline.snake import warm\nprint(warm.start()[0].pid)\n"
             "subprocess.Popen([sys.executable, 'job.py']).wait()",
         ],
         cwd=tmp_path,

@@ -329,7 +329,7 @@ def test_a_killed_process_leaves_nothing_that_is_half(folder):
     rng, times = random.Random(0), 6
     config = described().config | {"keep": {"folder": "store", "gb": 1}}
     for _ in range(times):
-        paths = [str(ROOT / "tests/run"), str(ROOT / "tests")]
+        paths = [str(ROOT / "tests/snake"), str(ROOT / "tests")]
         process = subprocess.Popen(
             [sys.executable, "-c", LOOP, *paths],
             stdout=subprocess.PIPE,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from faultline.studies.checks import resolve
 
 from faultline.ablation.variants import RANDOM_SHARES
 from faultline.attacks.methods import method_of
@@ -31,7 +32,6 @@ from faultline.networks.layers import layers
 from faultline.networks.registry import REGISTRY
 from faultline.networks.selection import count_filters, select_layers
 from faultline.run.plan import Plan
-from faultline.studies.checks import resolve
 from faultline.training.recipes import base_of
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ rule attack:
         gpu=GPU,
     params:
         attack=lambda w: PLAN.attacks([w.attack])[w.attack],
-        device=config["device"],
+        device=CONFIG.device,
         code=code("attack"),
     script:
         "../workflow/attack.py"
@@ -41,8 +41,8 @@ rule craft:
     params:
         attack=lambda w: PLAN.attacks([w.attack])[w.attack],
         images=lambda w: PLAN.crafted_images(w.attack),
-        split=config["ablation"]["split"],
-        device=config["device"],
+        split=CONFIG.ablation.split,
+        device=CONFIG.device,
         code=code("craft"),
     script:
         "../workflow/craft.py"
@@ -69,9 +69,9 @@ rule tabulate_accuracy:
         study="accuracy",
         settings={
             "attacks": PLAN.attacks(),
-            "judges": config["ablation"]["attacks"],
-            "masking": config["robustness"]["masking"],
-            "confidence": config["scores"]["confidence"],
+            "judges": CONFIG.ablation.attacks,
+            "masking": CONFIG.robustness.masking,
+            "confidence": CONFIG.scores.confidence,
         },
         code=code("tabulate_study", "faultline/studies/accuracy/tables"),
     script:

@@ -6,7 +6,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import yaml
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 from snakemake.utils import update_config
@@ -23,7 +22,7 @@ searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.attacks.methods import one_step
-from faultline.base.columns import PLACE, RUN, scored_attack
+from faultline.base.columns import PLACE, RUN
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
@@ -31,11 +30,20 @@ from faultline.snake import began, console, deleting, kept, lock, made, stopping
 from faultline.run import cautions, coverage
 from faultline.base import paths as results
 from faultline.config.places import check_results
-from faultline.run.plan import Plan, count_gpus, fill, network_layers, ordered, with_code, with_each, with_each_layer
+from faultline.run.plan import (
+    Plan,
+    count_gpus,
+    fill,
+    network_layers,
+    ordered,
+    with_code,
+    with_each,
+    with_each_layer,
+)
 from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
 from faultline.config.schema import from_command_line, told
-from faultline.studies.checks import resolve
+from faultline.studies.config import resolve, schema
 from faultline.studies.order import STUDIES
 
 # Another workflow that has this one as a module speaks for itself, and has a --config of its own.
@@ -57,19 +65,17 @@ CONSOLE = console.install(workflow) if ALONE else None
 STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
 if ALONE and MAIN:
     stopping.stop_with_jobs(STOPPED)
-text = (ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8")
-# The safe loader in C, where there is one: it takes a tenth of the time.
-schema = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 given = dict(workflow.config_settings.config) if ALONE else {}
 # A job's own Snakemake goes by the run that it is of.
 OF_A_RUN = not MAIN and (began.resume(workflow.configfiles) or began.SOURCES in os.environ)
 try:
     check_size(given)
-    update_config(config, from_command_line(given, schema, schema))
+    update_config(config, from_command_line(given, schema()))
     GIVEN = config
-    config = resolve(config, schema, alone=ALONE)
-    check_results(config["results"])
-    PLAN = Plan(config)
+    CONFIG = resolve(config, alone=ALONE)
+    config = CONFIG.dump()  # Snakemake and its jobs take plain values
+    check_results(CONFIG.results)
+    PLAN = Plan(CONFIG)
     CLASSES = PLAN.classes
     if not OF_A_RUN:
         os.environ[began.SOURCES] = began.sources(config)
@@ -107,7 +113,7 @@ SHOWN = {
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
 HERE = workflow.nodes is None and not workflow.remote_exec
-GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and HERE and count_gpus() > 0))
+GPU = int(CONFIG.device == "cuda" or (CONFIG.device == "auto" and HERE and count_gpus() > 0))
 # On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
 if GPU and HERE:
     workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
@@ -118,7 +124,7 @@ CHAIN = 1
 
 # What of the networks is not looked at, and what of the data must be known; told by a dry run here,
 # else when it is known what to run.
-COVERAGE = cautions.told(PLAN) | coverage.told(config)
+COVERAGE = cautions.told(PLAN) | coverage.told(CONFIG)
 
 
 def tell_coverage():
@@ -157,7 +163,7 @@ onstart:
     if workflow.touch:  # whoever asks for this takes what is there for what would be made
         made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
     # Who forces jobs wants them and what follows computed again, though it is kept.
-    if config["keep"]["gb"] and not workflow.remote_exec:
+    if CONFIG.keep.gb and not workflow.remote_exec:
         dag = workflow.dag
         forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
         following = dag.bfs(dag.depending, *forced)
@@ -271,7 +277,7 @@ def chosen_settings(wildcards, by=PLAN.chosen_by):
     return fill(f"{TUNING}/chosen.json", [{**wildcards, "training": training}] * bool(training))
 
 
-def earlier_result(file, places, on_validation=config["ablation"]["split"] == "validation"):
+def earlier_result(file, places, on_validation=CONFIG.ablation.split == "validation"):
     """A function of wildcards: a file of another study, where it has one of the checkpoint and saw
     nothing but validation images."""
     known = {tuple(str(place[key]) for key in PLACE) for place in places}

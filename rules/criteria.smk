@@ -1,5 +1,5 @@
-REFEREE, JUDGED = config["criteria"], PLAN.by_criteria()
-USE, TRAINED = REFEREE["use"], PLAN.picked()
+REFEREE, JUDGED = CONFIG.criteria, PLAN.by_criteria()
+USE, TRAINED = REFEREE.use, PLAN.picked()
 
 
 rule judge_criteria:
@@ -9,7 +9,7 @@ rule judge_criteria:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         weights=lambda w: filter(
             None,
-            [PLAN.given_weights(w.network, w.training, PLAN.training(w.training)["epochs"][0])],
+            [PLAN.given_weights(w.network, w.training, PLAN.training(w.training).epochs[0])],
         ),
     output:
         judged=f"{CHECKPOINT}/criteria/judged.tsv",
@@ -22,16 +22,16 @@ rule judge_criteria:
         runtime=240,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
-        methods=REFEREE["methods"],
-        own=[with_code({"function": method}, "function") for method in REFEREE["methods"]],
+        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        methods=REFEREE.methods,
+        own=[with_code({"function": method}, "function") for method in REFEREE.methods],
         weights_key=lambda w: PLAN.weights_key(
-            w.network, w.training, PLAN.training(w.training)["epochs"][0]
+            w.network, w.training, PLAN.training(w.training).epochs[0]
         ),
-        attack=PLAN.attacks([REFEREE["attack"]] if JUDGED else []),
-        images=REFEREE["images"],
-        draws=REFEREE["draws"],
-        device=config["device"],
+        attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
+        images=REFEREE.images,
+        draws=REFEREE.draws,
+        device=CONFIG.device,
         code=code("judge_criteria"),
     script:
         "../workflow/judge_criteria.py"
@@ -44,9 +44,7 @@ rule gather_criteria:
         layers=earlier_result("scores/layers.tsv", SCORED),
         filters=earlier_result("scores/filters.tsv", SCORED),
         perturbed=earlier_result("perturbations/layers.tsv", PERTURBED),
-        probes=earlier_result(
-            "sustainability/probes.tsv", SUSTAINED, SUSTAIN["split"] == "validation"
-        ),
+        probes=earlier_result("sustainability/probes.tsv", SUSTAINED, SUSTAIN.split == "validation"),
     output:
         criteria=f"{CHECKPOINT}/criteria.tsv",
     log:
@@ -57,8 +55,8 @@ rule gather_criteria:
         mem_mb=memory(1000),
         runtime=60,
     params:
-        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
-        attack=REFEREE.get("attack"),
+        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        attack=REFEREE.attack,
         code=code("gather_criteria"),
     script:
         "../workflow/gather_criteria.py"
@@ -83,13 +81,13 @@ rule remove_units:
         gpu=GPU,
     params:
         sets={
-            "images": REFEREE["judged_on"],
+            "images": REFEREE.judged_on,
             "split": "test",
             "transferred": [],
-            "recrafted": PLAN.attacks(REFEREE["judged_under"]),
+            "recrafted": PLAN.attacks(REFEREE.judged_under),
         },
-        most=REFEREE["filters"],
-        device=config["device"],
+        most=REFEREE.filters,
+        device=CONFIG.device,
         code=code("remove_units"),
     script:
         "../workflow/remove_units.py"
@@ -100,7 +98,7 @@ rule train_picked:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"] * (w.criterion in USE["methods"]),
+        criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"] * (w.criterion in USE.methods),
         chosen=chosen_settings,
     output:
         result=f"{PICKED}/result.tsv",
@@ -114,14 +112,14 @@ rule train_picked:
         runtime=480,
         gpu=GPU,
     params:
-        **{key: USE[key] for key in ("share", "epochs", "interpolations")},
+        **USE.dump("share", "epochs", "interpolations"),
         training=lambda w: PLAN.segment_settings(w.training, w.network),
-        layers=lambda w: select_layers(w.network, REFEREE["layers"]),
-        lowest=lambda w: w.criterion in USE["lowest"],
-        images=REFEREE["images"],
-        attack=PLAN.attacks([REFEREE["attack"]] if JUDGED else []),
-        attacks=PLAN.attacks(REFEREE["judged_under"]),
-        device=config["device"],
+        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        lowest=lambda w: w.criterion in USE.lowest,
+        images=REFEREE.images,
+        attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
+        attacks=PLAN.attacks(REFEREE.judged_under),
+        device=CONFIG.device,
         code=code("train_picked"),
     script:
         "../workflow/train_picked.py"
@@ -131,7 +129,7 @@ use rule tabulate_accuracy as tabulate_criteria with:
     """The tables that the study criteria gives to the report."""
     input:
         criteria=fill(f"{CHECKPOINT}/criteria.tsv", JUDGED),
-        removals=fill(f"{LAYER}/removal.npz", with_each_layer(JUDGED, REFEREE["layers"])),
+        removals=fill(f"{LAYER}/removal.npz", with_each_layer(JUDGED, REFEREE.layers)),
         result=fill(f"{PICKED}/result.tsv", TRAINED),
         correct=fill(f"{PICKED}/correct.npz", TRAINED),
     output:
@@ -145,14 +143,14 @@ use rule tabulate_accuracy as tabulate_criteria with:
     params:
         study="criteria",
         settings={
-            "top_share": REFEREE["top_share"],
-            "permutations": REFEREE["permutations"],
-            "confidence": config["scores"]["confidence"],
+            "top_share": REFEREE.top_share,
+            "permutations": REFEREE.permutations,
+            "confidence": CONFIG.scores.confidence,
         },
         code=code("tabulate_study", "faultline/studies/criteria/tables"),
 
 
 BETWEEN += outputs(rules.judge_criteria, JUDGED)
 BETWEEN += outputs(rules.gather_criteria, JUDGED)
-BETWEEN += outputs(rules.remove_units, with_each_layer(JUDGED, REFEREE["layers"]))
+BETWEEN += outputs(rules.remove_units, with_each_layer(JUDGED, REFEREE.layers))
 BETWEEN += outputs(rules.train_picked, TRAINED)

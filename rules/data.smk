@@ -12,10 +12,10 @@ rule prepare_data:
         mem_mb=memory(4000),
         runtime=60,
     params:
-        settings=lambda w: ordered(config["datasets"][w.dataset]),
+        settings=lambda w: ordered(CONFIG.datasets[w.dataset].dump()),
         code=code("prepare_data"),
     script:
         "../workflow/prepare_data.py"
 
 
-BETWEEN += outputs(rules.prepare_data, [{"dataset": name} for name in config["datasets"]])
+BETWEEN += outputs(rules.prepare_data, [{"dataset": name} for name in CONFIG.datasets])

@@ -23,10 +23,10 @@ rule craft_examples:
         gpu=GPU,
     params:
         attacks=PLAN.attacks(),
-        images=config["ablation"]["images"],
-        split=config["ablation"]["split"],
-        at=config["nodal_dropout"]["at"],
-        device=config["device"],
+        images=CONFIG.ablation.images,
+        split=CONFIG.ablation.split,
+        at=CONFIG.nodal_dropout.at,
+        device=CONFIG.device,
         code=code("craft_examples"),
     script:
         "../workflow/craft_examples.py"

@@ -1,4 +1,4 @@
-TARGET, MEND = config["targeting"], config["remedy"]
+TARGET, MEND = CONFIG.targeting, CONFIG.remedy
 TARGETED, MENDED = PLAN.of_section("targeting"), PLAN.of_section("remedy", "from_epochs")
 
 
@@ -7,7 +7,7 @@ rule target_filters:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=lambda w: adversarial_sets(w, TARGET["attacks"]),
+        adversarial=lambda w: adversarial_sets(w, TARGET.attacks),
     output:
         targeting=f"{CHECKPOINT}/targeting/filters.tsv",
         kernels=f"{CHECKPOINT}/targeting/kernels.tsv",
@@ -20,12 +20,12 @@ rule target_filters:
         runtime=60,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, TARGET["layers"]),
-        attacks=TARGET["attacks"],
-        images=config["ablation"]["images"],
-        split=config["ablation"]["split"],
+        layers=lambda w: select_layers(w.network, TARGET.layers),
+        attacks=TARGET.attacks,
+        images=CONFIG.ablation.images,
+        split=CONFIG.ablation.split,
         at=lambda w: PLAN.targeted_at(w.network),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("target_filters"),
     script:
         "../workflow/target_filters.py"
@@ -48,12 +48,12 @@ rule choose_gains:
         runtime=240,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, MEND["layers"]),
-        at=config["nodal_dropout"]["at"],
+        layers=lambda w: select_layers(w.network, MEND.layers),
+        at=CONFIG.nodal_dropout.at,
         policies=[policy for policy in PLAN.remedies() if policy != "none"],
-        strengths=MEND["strengths"],
-        attacks=PLAN.attacks(MEND["judged_under"]),
-        device=config["device"],
+        strengths=MEND.strengths,
+        attacks=PLAN.attacks(MEND.judged_under),
+        device=CONFIG.device,
         code=code("choose_gains"),
     script:
         "../workflow/choose_gains.py"
@@ -78,8 +78,8 @@ rule remedy:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.attacks(MEND["judged_under"]),
-        device=config["device"],
+        attacks=PLAN.attacks(MEND.judged_under),
+        device=CONFIG.device,
         code=code("remedy"),
     script:
         "../workflow/remedy.py"
@@ -107,13 +107,13 @@ use rule tabulate_accuracy as tabulate_fragile with:
     params:
         study="fragile",
         settings={
-            "permutations": TARGET["permutations"],
-            "confidence": config["scores"]["confidence"],
+            "permutations": TARGET.permutations,
+            "confidence": CONFIG.scores.confidence,
         },
         code=code("tabulate_study", "faultline/studies/fragile/tables"),
 
 
-BETWEEN += outputs(rules.craft, with_each(TARGETED, "attack", TARGET["attacks"]))
+BETWEEN += outputs(rules.craft, with_each(TARGETED, "attack", TARGET.attacks))
 BETWEEN += outputs(rules.target_filters, TARGETED)
 BETWEEN += outputs(rules.choose_gains, MENDED)
 BETWEEN += outputs(rules.remedy, with_each(MENDED, "policy", PLAN.remedies()))

@@ -51,7 +51,7 @@ use rule tabulate_accuracy as tabulate_map with:
         f"{RESULTS}/logs/tabulate_map.log",
     params:
         study="map",
-        settings={"attack": scored_attack(config)},
+        settings={"attack": CONFIG.scored_attack},
         code=code("tabulate_study", "faultline/studies/map/tables"),
 
 

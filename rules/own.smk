@@ -18,7 +18,7 @@ rule ablate_own:
     params:
         sets=PLAN.image_sets(),
         ablation=lambda w: PLAN.own_ablation(w.ablation),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("ablate_own"),
     script:
         "../workflow/ablate_own.py"
@@ -34,7 +34,7 @@ use rule tabulate_accuracy as tabulate_own with:
         f"{RESULTS}/logs/tabulate_own.log",
     params:
         study="own",
-        settings={"confidence": config["scores"]["confidence"]},
+        settings={"confidence": CONFIG.scores.confidence},
         code=code("tabulate_study", "faultline/studies/own/tables"),
 
 

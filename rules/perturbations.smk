@@ -1,4 +1,4 @@
-PERTURB, PERTURBED = config["perturbations"], PLAN.of_section("perturbations")
+PERTURB, PERTURBED = CONFIG.perturbations, PLAN.of_section("perturbations")
 
 
 rule perturb_layer:
@@ -22,11 +22,9 @@ rule perturb_layer:
     params:
         where=place,
         sets=PLAN.image_sets(),
-        perturbations=ordered(
-            {key: PERTURB[key] for key in ("kinds", "parameters", "shares", "sigmas", "repeats")}
-        ),
+        perturbations=ordered(PERTURB.dump("kinds", "parameters", "shares", "sigmas", "repeats")),
         tops=lambda w: [1, 5] if CLASSES[w.dataset] > 10 else [1],
-        device=config["device"],
+        device=CONFIG.device,
         code=code("perturb_layer"),
     script:
         "../workflow/perturb_layer.py"
@@ -37,7 +35,7 @@ rule score_perturbations:
     input:
         facts=lambda w: [
             f"{LAYER}/perturbations.npz".format(layer=layer, **w)
-            for layer in select_layers(w.network, PERTURB["layers"])
+            for layer in select_layers(w.network, PERTURB.layers)
         ],
     output:
         curves=f"{CHECKPOINT}/perturbations/curves.tsv",
@@ -53,9 +51,9 @@ rule score_perturbations:
         runtime=60,
     params:
         network_layers=lambda w: network_layers([w.network])[w.network],
-        ends=PERTURB["ends"],
-        almost_chance=PERTURB["almost_chance"],
-        confidence=config["scores"]["confidence"],
+        ends=PERTURB.ends,
+        almost_chance=PERTURB.almost_chance,
+        confidence=CONFIG.scores.confidence,
         code=code("score_perturbations"),
     script:
         "../workflow/score_perturbations.py"
@@ -84,6 +82,6 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         code=code("tabulate_study", "faultline/studies/perturbations/tables"),
 
 
-BETWEEN += outputs(rules.perturb_layer, with_each_layer(PERTURBED, PERTURB["layers"]))
+BETWEEN += outputs(rules.perturb_layer, with_each_layer(PERTURBED, PERTURB.layers))
 BETWEEN += shared_images(PERTURBED)
 BETWEEN += outputs(rules.score_perturbations, PERTURBED)

@@ -1,6 +1,6 @@
-RETRAIN = config["retraining"]
+RETRAIN = CONFIG.retraining
 RETRAINED = with_each(PLAN.of_section("retraining", "from_epochs"), "policy", PLAN.policies())
-UNIT = {"layer": "layers", "band": "bands"}[RETRAIN["by"]]
+UNIT = {"layer": "layers", "band": "bands"}[RETRAIN.by]
 
 
 rule retrain:
@@ -28,15 +28,14 @@ rule retrain:
         gpu=GPU,
     params:
         training=lambda w: PLAN.segment_settings(w.training, w.network),
-        epochs=RETRAIN["epochs"],
-        attacks=PLAN.attacks(RETRAIN["judged_under"]),
+        epochs=RETRAIN.epochs,
+        attacks=PLAN.attacks(RETRAIN.judged_under),
         choice=lambda w: (
-            {key: RETRAIN[key] for key in ("by", "filter", "score")}
-            | {"attack": scored_attack(config)}
+            RETRAIN.dump("by", "filter", "score") | {"attack": CONFIG.scored_attack}
             if w.policy != "regular"
             else {}
         ),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("retrain"),
     script:
         "../workflow/retrain.py"
@@ -53,7 +52,7 @@ use rule tabulate_accuracy as tabulate_retraining with:
         f"{RESULTS}/logs/tabulate_retraining.log",
     params:
         study="retraining",
-        settings={"confidence": config["scores"]["confidence"]},
+        settings={"confidence": CONFIG.scores.confidence},
         code=code("tabulate_study", "faultline/studies/retraining/tables"),
 
 

@@ -16,8 +16,8 @@ rule evaluate_robustness:
         runtime=480,
         gpu=GPU,
     params:
-        attacks=PLAN.attacks(config["robustness"]["attacks"]),
-        device=config["device"],
+        attacks=PLAN.attacks(CONFIG.robustness.attacks),
+        device=CONFIG.device,
         code=code("evaluate_robustness"),
     script:
         "../workflow/evaluate_robustness.py"
@@ -38,7 +38,7 @@ use rule tabulate_accuracy as tabulate_robustness with:
             "bases": PLAN.bases(),
             "published": PLAN.published_accuracies(),
             "one_step": one_step(PLAN.attacks()),
-            "confidence": config["scores"]["confidence"],
+            "confidence": CONFIG.scores.confidence,
         },
         code=code("tabulate_study", "faultline/studies/robustness/tables"),
 

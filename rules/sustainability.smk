@@ -1,4 +1,4 @@
-SUSTAIN, SUSTAINED = config["sustainability"], PLAN.of_section("sustainability")
+SUSTAIN, SUSTAINED = CONFIG.sustainability, PLAN.of_section("sustainability")
 
 
 rule analyse_sustainability:
@@ -17,9 +17,9 @@ rule analyse_sustainability:
         runtime=240,
         gpu=GPU,
     params:
-        attacks=PLAN.attacks(SUSTAIN["perturbers"]),
-        settings=ordered({key: SUSTAIN[key] for key in ("at", "split", "images", "noises")}),
-        device=config["device"],
+        attacks=PLAN.attacks(SUSTAIN.perturbers),
+        settings=ordered(SUSTAIN.dump("at", "split", "images", "noises")),
+        device=CONFIG.device,
         code=code("analyse_sustainability"),
     script:
         "../workflow/analyse_sustainability.py"
@@ -40,9 +40,9 @@ rule list_vulnerable:
         mem_mb=memory(1000),
         runtime=60,
     params:
-        eta=SUSTAIN["eta"],
-        eta_grid=SUSTAIN["eta_grid"],
-        confidence=config["scores"]["confidence"],
+        eta=SUSTAIN.eta,
+        eta_grid=SUSTAIN.eta_grid,
+        confidence=CONFIG.scores.confidence,
         code=code("list_vulnerable"),
     script:
         "../workflow/list_vulnerable.py"

@@ -1,5 +1,5 @@
-FILTERING, SCORED = config["synaptic_filtering"], PLAN.scored()
-SWEPT = with_each_layer(SCORED, FILTERING["layers"])
+FILTERING, SCORED = CONFIG.synaptic_filtering, PLAN.scored()
+SWEPT = with_each_layer(SCORED, FILTERING.layers)
 
 
 rule choose_images:
@@ -20,7 +20,7 @@ rule choose_images:
         gpu=GPU,
     params:
         sets=PLAN.image_sets(),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("choose_images"),
     script:
         "../workflow/choose_images.py"
@@ -56,10 +56,10 @@ for batch in PLAN.layer_batches():
             gpu=GPU,
         params:
             sets=PLAN.image_sets(),
-            filters=FILTERING["filters"],
-            thresholds=FILTERING["thresholds"],
-            random_draws=FILTERING["random_draws"],
-            device=config["device"],
+            filters=FILTERING.filters,
+            thresholds=FILTERING.thresholds,
+            random_draws=FILTERING.random_draws,
+            device=CONFIG.device,
             code=code("ablate_layer"),
         script:
             "../workflow/ablate_layer.py"
@@ -94,11 +94,11 @@ rule ablate_global:
         gpu=GPU,
     params:
         sets=PLAN.image_sets(),
-        filters=FILTERING["filters"],
-        thresholds=FILTERING["thresholds"],
-        random_draws=FILTERING["random_draws"],
-        limits=FILTERING["global_range"],
-        device=config["device"],
+        filters=FILTERING.filters,
+        thresholds=FILTERING.thresholds,
+        random_draws=FILTERING.random_draws,
+        limits=FILTERING.global_range,
+        device=CONFIG.device,
         code=code("ablate_global"),
     script:
         "../workflow/ablate_global.py"
@@ -124,8 +124,8 @@ rule ablate_filters:
         gpu=GPU,
     params:
         sets=PLAN.image_sets(),
-        at=config["nodal_dropout"]["at"],
-        device=config["device"],
+        at=CONFIG.nodal_dropout.at,
+        device=CONFIG.device,
         code=code("ablate_filters"),
     script:
         "../workflow/ablate_filters.py"
@@ -138,7 +138,7 @@ rule score:
             f"{LAYER}/synaptic-filtering.npz".format(layer=layer, **w)
             for layer in PLAN.filtered_layers(w.network)
         ],
-        all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING["global"],
+        all_layers=[f"{CHECKPOINT}/global/synaptic-filtering.npz"] * FILTERING.all_layers,
         nodal=dropout_facts,
     output:
         base=f"{CHECKPOINT}/scores/base.tsv",
@@ -156,9 +156,9 @@ rule score:
         mem_mb=memory(2000),
         runtime=60,
     params:
-        baseline=config["scores"]["baseline"],
-        integration=config["scores"]["integration"],
-        confidence=config["scores"]["confidence"],
+        baseline=CONFIG.scores.baseline,
+        integration=CONFIG.scores.integration,
+        confidence=CONFIG.scores.confidence,
         code=code("score"),
     script:
         "../workflow/score.py"
@@ -179,7 +179,7 @@ rule classify:
         mem_mb=memory(1000),
         runtime=30,
     params:
-        tau=lambda w: ordered(config["classes"]["tau"][w.unit]),
+        tau=lambda w: ordered(getattr(CONFIG.classes.tau, w.unit).dump()),
         code=code("classify"),
     script:
         "../workflow/classify.py"
@@ -188,7 +188,7 @@ rule classify:
 DROPPED = [
     place | job for place in SCORED for job in PLAN.dropout_jobs(place["network"], place["dataset"])
 ]
-CURVED = SWEPT or SCORED * FILTERING["global"]
+CURVED = SWEPT or SCORED * FILTERING.all_layers
 
 
 use rule tabulate_accuracy as tabulate_synaptic with:
@@ -206,18 +206,18 @@ use rule tabulate_accuracy as tabulate_synaptic with:
             **dict.fromkeys(("curves", "layers", "baselines"), CURVED),
             base=SCORED,
             filters=DROPPED,
-            bands="pulse" in FILTERING["filters"] and SWEPT,
+            bands="pulse" in FILTERING.filters and SWEPT,
             invariance=SWEPT and (several(SWEPT) or len({p["network"] for p in SWEPT}) > 1),
         ),
     log:
         f"{RESULTS}/logs/tabulate_synaptic.log",
     params:
         study="synaptic",
-        settings={"network_layers": network_layers(config["networks"])},
+        settings={"network_layers": network_layers(CONFIG.networks)},
         code=code("tabulate_study", "faultline/studies/synaptic/tables"),
 
 
-BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING["global"])
+BETWEEN += outputs(rules.ablate_global, SCORED * FILTERING.all_layers)
 BETWEEN += outputs(rules.ablate_filters, DROPPED)
 BETWEEN += outputs(rules.score, SCORED)
 BETWEEN += outputs(rules.classify, with_each(SCORED, "unit", ["layers", "filters", "bands"]))

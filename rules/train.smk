@@ -3,7 +3,7 @@ rule tune:
     input:
         data=DATA,
         taken=lambda w: chosen_settings(w, by=PLAN.taken_from),
-        errors=lambda w: standard_errors(w, PLAN.training(w.training)["tune"]["seeds"]),
+        errors=lambda w: standard_errors(w, PLAN.training(w.training).tune.seeds),
     output:
         chosen=f"{TUNING}/chosen.json",
         candidates=f"{TUNING}/candidates.tsv",
@@ -20,7 +20,7 @@ rule tune:
         tune=lambda w: PLAN.tuning_settings(w.training),
         epochs=lambda w: PLAN.tuning_epochs(w.training),
         attack=lambda w: PLAN.attacks([PLAN.tuning_settings(w.training)["attack"]]),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("tune"),
     script:
         "../workflow/tune.py"
@@ -52,9 +52,9 @@ rule train:
         gpu=GPU,
     params:
         settings=lambda w: PLAN.segment_settings(w.training, w.network),
-        own=lambda w: with_code(config["own_networks"].get(w.network, {}), "function"),
+        own=lambda w: PLAN.own_network(w.network),
         weights_key=lambda w: PLAN.weights_key(w.network, w.training, int(w.epoch)),
-        device=config["device"],
+        device=CONFIG.device,
         code=code("train"),
     script:
         "../workflow/train.py"
@@ -65,5 +65,5 @@ BETWEEN += outputs(rules.train, PLAN.checkpoints())
 for listed in PLAN.listed():
     BETWEEN += outputs(
         rules.train,
-        with_each([listed], "epoch", PLAN.training(listed["training"])["epochs"]),
+        with_each([listed], "epoch", PLAN.training(listed["training"]).epochs),
     )

@@ -20,6 +20,7 @@ from random import Random
 
 import numpy as np
 import yaml
+from faultline.studies.checks import resolve
 from faults import (
     Job,
     Tally,
@@ -38,7 +39,6 @@ from support import SCHEMA, Copy, one_warm_process, ran, wait_for
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
-from faultline.studies.checks import resolve
 
 # Configs
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pandas as pd
+from faultline.studies.checks import resolve
 from support import SCHEMA
 
 from faultline.ablation.graph import graph_table
-from faultline.studies.checks import resolve
 
 RUN = {"dataset": "digits", "network": "small_resnet", "training": "standard"}
 

@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from faultline.studies.checks import resolve
 from support import SCHEMA
 
 from faultline.ablation.facts import Facts
@@ -11,7 +12,6 @@ from faultline.attacks.checks import accuracy_monotone
 from faultline.base.columns import RUN
 from faultline.base.comparison import compare_policies
 from faultline.studies import order
-from faultline.studies.checks import resolve
 from faultline.studies.fragile.fragility import association, join, overlaps
 from faultline.studies.synaptic.classes import classify, invariances
 from faultline.studies.synaptic.scores import (

@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import OWN_CODE, ROOT, SCHEMA, TINY, error_of
 
 from faultline.config.places import check_results
-from faultline.studies.checks import resolve
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY, error_of
 
 from faultline.config.unused import BELONGS, entries
-from faultline.studies.checks import resolve
 
 MOONS = {"source": "moons", "test": 60}
 AT = {"epochs": [1, 2], "adversarial": {"eps": 0.1}}

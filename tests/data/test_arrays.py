@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY, error_of
 
 from faultline.base.errors import UserError
 from faultline.data.describe import describe
 from faultline.data.splits import DataSet, prepare
-from faultline.studies.checks import resolve
 
 SPLIT = {"validation": 3, "test": 3, "split_seed": 0, "name": "mine"}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from faultline.studies.checks import resolve
 from PIL import Image
 from sklearn.datasets import load_digits
 from support import ROOT, SCHEMA, TINY, error_of
@@ -17,7 +18,6 @@ from faultline.data.describe import describe
 from faultline.data.folders import folders, square
 from faultline.data.splits import DataSet, prepare
 from faultline.networks.vision import load_torchvision
-from faultline.studies.checks import resolve
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from PIL import Image
 from sklearn.datasets import load_digits
 from support import SCHEMA
 
 from faultline.run.cautions import told
 from faultline.run.plan import Plan
-from faultline.studies.checks import resolve
 
 CONFIG = """
 networks: [small_conv, small_resnet]

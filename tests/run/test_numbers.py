@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
-from faultline.studies.checks import resolve
 
 VALUES = [2.0, 0.3, math.nan, math.inf, -math.inf, 10**30, 16**6000, 1e308, -1, 0, True, "1"]
 

@@ -2,12 +2,12 @@
 
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA
 
 from faultline.base.columns import scored_attack
 from faultline.networks.selection import count_filters, has_probe, select_layers
 from faultline.run.plan import Plan, fill, ordered, with_each
-from faultline.studies.checks import resolve
 
 CONFIG = """
 datasets:

@@ -6,12 +6,12 @@ import copy
 import pytest
 import torch
 import yaml
+from faultline.studies.checks import resolve
 from own_code import Branching
 from support import OWN_CODE, OWN_NETWORKS, SCHEMA, TINY, error_of
 
 from faultline.networks.registry import REGISTRY
 from faultline.run.plan import Plan
-from faultline.studies.checks import resolve
 from faultline.studies.probing import abilities
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from faultline.studies.checks import resolve
 from statsmodels.stats.contingency_tables import mcnemar
 from support import OWN_CODE, SCHEMA, TINY, copy_workflow, error_of
 from torch import nn
@@ -28,7 +29,6 @@ from faultline.networks.reach import reach
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
 from faultline.run.plan import with_code
-from faultline.studies.checks import resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
 from faultline.studies.own.tables import corrected

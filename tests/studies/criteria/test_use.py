@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY, error_of
 
 from faultline.base.columns import RUN
-from faultline.studies.checks import resolve
 from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.section import answer, answer_findings

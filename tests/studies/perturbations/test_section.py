@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY
 
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
-from faultline.studies.checks import resolve
 from faultline.studies.perturbations import TABLES
 from faultline.studies.perturbations.scores import (
     curves,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from support import OWN_CODE, ROOT, SCHEMA
@@ -11,7 +12,6 @@ from support import OWN_CODE, ROOT, SCHEMA
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page
 from faultline.report.render import load_look
-from faultline.studies.checks import resolve
 from faultline.studies.order import described
 from faultline.studies.report import report
 from faultline.studies.robustness import figures as draw

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from faultline.studies.checks import resolve
 from support import SCHEMA, TINY
 
 from faultline.report import canvas
-from faultline.studies.checks import resolve
 from faultline.studies.sustainability import TABLES
 from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import agreement, list_table, probe_table

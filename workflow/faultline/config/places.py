@@ -2,19 +2,16 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from faultline.base import plugins
 from faultline.base.errors import UserError, short, some
 from faultline.base.fingerprint import PACKAGE
-from faultline.config.unused import entries
-
-FUNCTIONS = ("networks.*", "own_networks.*.function", "attacks.*.method", "ablations.*.function")
-FILES = (
-    *("results", "keep.folder", "published", "datasets.*.folder", "datasets.*.file"),
-    *("trainings.*.weights.*", "trainings.*.weights.*.file"),
-)
-"""Keys of files and folders; those of `FUNCTIONS` may name a function in one."""
+from faultline.config.fields import ON_DISK, Code, OnDisk, Section, keys
 
 WORKFLOW = PACKAGE.parents[1]
 PARTS = ["benchmarks", "configs", "docs", "envs", "profiles", "rules", "slurm", "tests", "workflow"]
@@ -25,22 +22,46 @@ OURS = (
 """What a run, or a comparison of runs, leaves at the top of its folder."""
 
 
-def write_out(config) -> None:
+class Keep(Section):
+    """Finished trainings, attacks, sweeps and retrainings are kept under all that they come
+    from, so that what is asked for again (a setting switched back, an input made anew with the
+    same bytes) is found and not computed."""
+
+    folder: Annotated[str | None, ON_DISK] = Field(None, pattern="[^/]")
+    """Where, relative to the working directory; several results may share one. null is .kept in
+    the results."""
+    gb: float = Field(5, ge=0, le=1_000_000)
+    """Disk space (10^9 bytes) that it may take beyond what the results themselves take; what
+    was used longest ago goes first. 0 keeps nothing and takes nothing from what is kept."""
+
+
+def write_out(config: Section) -> None:
     """Puts the home folder for ~; UserError where a path cannot even be looked for."""
-    for pattern in (*FUNCTIONS, *FILES):
-        for key, holder, last in entries(config, pattern):
-            value = holder[last]
-            if not isinstance(value, str) or (pattern in FUNCTIONS and not plugins.is_own(value)):
-                continue
-            try:
-                if value.startswith("~"):
-                    value = holder[last] = str(Path(value).expanduser())
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    (plugins.parts(value)[0] if pattern in FUNCTIONS else Path(value)).stat()
-            except (OSError, RuntimeError, ValueError) as error:
-                why = getattr(error, "strerror", None) or str(error).rstrip(".")
-                message = f"config key {key}: {short(value)!r}: {why}; name another"
-                raise UserError(message) from None
+    for key in keys(config):
+        if key.marked(OnDisk) or key.marked(Code):
+            value = getattr(key.holder, key.name)
+            change = partial(_written_out, code=key.marked(Code) is not None)
+            if isinstance(value, list):
+                value[:] = [change(part, f"{key.where}.{n}") for n, part in enumerate(value)]
+            elif isinstance(value, dict):
+                value |= {name: change(part, f"{key.where}.{name}") for name, part in value.items()}
+            elif value is not None:
+                setattr(key.holder, key.name, change(value, key.where))
+
+
+def _written_out(value, where: str, *, code: bool):
+    if not isinstance(value, str) or (code and not plugins.is_own(value)):
+        return value
+    try:
+        if value.startswith("~"):
+            value = str(Path(value).expanduser())
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (plugins.parts(value)[0] if code else Path(value)).stat()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
+        message = f"config key {where}: {short(value)!r}: {why}; name another"
+        raise UserError(message) from None
+    return value
 
 
 def check_folder(given: str | None, *, key: str, holds_runs: bool) -> None:

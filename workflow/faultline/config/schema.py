@@ -1,29 +1,170 @@
-"""The config checked against its schema and completed. No torch."""
+"""The schema of the config, made of its models; a config checked against it. No torch."""
 
-import copy
+import ast
+import functools
+import inspect
 import re
 import sys
+import textwrap
+import types
+from typing import Any, Literal, Union, get_args, get_origin
 
+import annotated_types
 import jsonschema
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic.types import StringConstraints
 
 from faultline.base.errors import UserError, nearest, short
+from faultline.config.fields import Absent, OneOf, Section, Unique
 from faultline.config.reading import load_yaml
 
+_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+_LIMITS = {
+    annotated_types.Ge: ("ge", "minimum"),
+    annotated_types.Gt: ("gt", "exclusiveMinimum"),
+    annotated_types.Le: ("le", "maximum"),
+    annotated_types.Lt: ("lt", "exclusiveMaximum"),
+}
 
-def check_schema(config: dict, schema: dict) -> None:
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
-    if not errors:
+
+@functools.cache
+def descriptions(model: type[Section]) -> dict[str, str]:
+    """Field -> the text below it, of a model and those that it extends."""
+    texts: dict[str, str] = {}
+    for part in reversed(model.__mro__[: model.__mro__.index(Section)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                texts[field.target.id] = " ".join(below.value.value.split())
+    return texts
+
+
+@functools.cache
+def schema_of(model: type[Section], *, described: bool = False) -> dict[str, Any]:
+    """The JSON schema of a model; described: with the descriptions of its keys, for which its
+    source is read."""
+    texts = descriptions(model) if described else {}
+    properties, required = {}, []
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        part = {**_of_field(field, described)}
+        if text := texts.get(name):
+            part["description"] = text
+        properties[key] = part
+        if field.is_required():
+            required.append(key)
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False}
+    if described and model.__doc__:
+        schema["description"] = " ".join(model.__doc__.split())
+    return schema | ({"required": required} if required else {}) | {"properties": properties}
+
+
+def _of_field(field: FieldInfo, described: bool) -> dict[str, Any]:
+    mark = next((part for part in field.metadata if isinstance(part, Absent)), None)
+    annotation = field.annotation
+    if mark and not mark.null:
+        annotation = _without_none(annotation)
+    part = _with_marks(_of_type(annotation, described), field.metadata)
+    if described and field.description:
+        part["description"] = field.description
+    if not field.is_required() and not mark:
+        part["default"] = _plain(field.get_default(call_default_factory=True))
+    return part
+
+
+def _plain(default):
+    if not isinstance(default, Section):
+        return default
+    return {key: _plain(getattr(default, key)) for key in default.model_fields_set}
+
+
+def _without_none(annotation):
+    """Of a union with None, the rest."""
+    rest = [part for part in get_args(annotation) if part is not types.NoneType]
+    return Union[tuple(rest)]  # noqa: UP007
+
+
+def _with_marks(part: dict, marks) -> dict:
+    for mark in marks:
+        if isinstance(mark, FieldInfo):
+            if mark.description:
+                part["description"] = mark.description
+            part = _with_marks(part, mark.metadata)
+        elif isinstance(mark, OneOf):
+            names = {"enum": [*mark.names]}
+            part = {"anyOf": [names, {"type": "string", "pattern": ":"}]} if mark.own else names
+        elif isinstance(mark, Unique):
+            part["uniqueItems"] = True
+        elif isinstance(mark, StringConstraints):
+            part |= {"maxLength": mark.max_length, "pattern": mark.pattern}
+        elif type(mark) in _LIMITS:
+            attribute, key = _LIMITS[type(mark)]
+            part[key] = getattr(mark, attribute)
+        elif isinstance(mark, annotated_types.MinLen | annotated_types.MaxLen):
+            least = isinstance(mark, annotated_types.MinLen)
+            of = "Properties" if part["type"] == "object" else "Items"
+            key = f"min{of}" if least else f"max{of}"
+            part[key] = mark.min_length if least else mark.max_length
+        elif pattern := getattr(mark, "pattern", None):
+            part["pattern"] = pattern
+    return part
+
+
+def _of_type(annotation, described: bool) -> dict[str, Any]:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _with_marks(_of_type(annotation.__origin__, described), annotation.__metadata__)
+    if origin in (Union, types.UnionType):
+        return _of_union(parts, described)
+    if origin is Literal:
+        return {"enum": [*parts]}
+    if origin is list:
+        return {"type": "array", "items": _of_type(parts[0], described)}
+    if origin is dict:
+        if parts[1] is Any:
+            return {"type": "object"}
+        named = {"propertyNames": _of_type(parts[0], described)} if parts[0] is not str else {}
+        entry = {k: v for k, v in _of_type(parts[1], described).items() if k != "description"}
+        return {"type": "object", "additionalProperties": entry} | named
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return {**schema_of(annotation, described=described)}
+    return {"type": _TYPES[annotation]}
+
+
+def _of_union(parts: tuple, described: bool) -> dict[str, Any]:
+    options = [_of_type(part, described) for part in parts if part is not types.NoneType]
+    if len(options) > 1:
+        return {"oneOf": options}
+    (option,) = options
+    if types.NoneType in parts:
+        if "enum" in option:
+            return option | {"enum": [*option["enum"], None]}
+        return option | {"type": [option["type"], "null"]}
+    return option
+
+
+def check_schema(given: dict, model: type[Section]) -> None:
+    """UserError with one line on the first key that is not as a model has it."""
+    if _fits(given, schema_of(model)):
         return
+    validator = jsonschema.Draft202012Validator(schema_of(model, described=True))
+    errors = sorted(validator.iter_errors(given), key=lambda e: [str(p) for p in e.absolute_path])
     error = _closest(errors[0])
     where = ".".join(str(part) for part in error.absolute_path)
     value, rule = error.instance, error.validator
     if rule == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = sorted(str(key) for key in value if key not in known)
+        keys = list(error.schema.get("properties", {}))
+        unknown = sorted(str(key) for key in value if key not in keys)
         key = ".".join(filter(None, [where, unknown[0]]))
-        raise UserError(f"config key {key}: unknown; {nearest(unknown[0], known)}")
+        raise UserError(f"config key {key}: unknown; {nearest(unknown[0], keys)}")
     if rule == "required":
         missing = next(key for key in error.validator_value if key not in value)
         key = ".".join(filter(None, [where, missing]))
@@ -127,27 +268,26 @@ def _wrong_type(value, types) -> str:
     return f"{_shown(value)} has the wrong type; expected {_types(types)}{hint}"
 
 
-def from_command_line(value, schema: dict, root: dict, key: str = ""):
+def from_command_line(value, schema: dict, key: str = ""):
     """What `--config` gave, with the types that the schema asks for: Snakemake leaves what stands
     in lists and mappings as text. A text that the schema takes as one stays one.
 
     Raises UserError for a text that is no YAML.
     """
-    schema = _followed(schema, root)
     for option in (options := schema.get("oneOf", schema.get("anyOf", []))):
-        found = from_command_line(value, option, root, key)
-        if _fits(found, option, root) or option is options[-1]:
+        found = from_command_line(value, option, key)
+        if _fits(found, option) or option is options[-1]:
             return found
     if isinstance(value, dict):
-        known, other = schema.get("properties", {}), schema.get("additionalProperties")
-        of = {name: known.get(name, other if isinstance(other, dict) else {}) for name in value}
+        keys, other = schema.get("properties", {}), schema.get("additionalProperties")
+        of = {name: keys.get(name, other if isinstance(other, dict) else {}) for name in value}
         return {
-            name: from_command_line(part, of[name], root, f"{key}.{name}".lstrip("."))
+            name: from_command_line(part, of[name], f"{key}.{name}".lstrip("."))
             for name, part in value.items()
         }
     if isinstance(value, list):
-        return [from_command_line(part, schema.get("items", {}), root, key) for part in value]
-    if not isinstance(value, str) or (schema and value != "null" and _fits(value, schema, root)):
+        return [from_command_line(part, schema.get("items", {}), key) for part in value]
+    if not isinstance(value, str) or (schema and value != "null" and _fits(value, schema)):
         return value
     try:
         return load_yaml(value)
@@ -170,44 +310,5 @@ def told(error: UserError, given: dict) -> bool:
     return True
 
 
-def _fits(value, schema: dict, root: dict) -> bool:
-    return jsonschema.Draft202012Validator({**schema, "$defs": root["$defs"]}).is_valid(value)
-
-
-def _followed(schema: dict, root: dict) -> dict:
-    """A part of the schema with what it refers to."""
-    while "$ref" in schema:
-        target = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
-    return schema
-
-
-def with_defaults(value, schema: dict, root: dict):
-    """A value with the defaults of the schema filled in, and 2.0 as 2 where it asks for an integer:
-    both name the same files and parameters."""
-    schema = _followed(schema, root)
-    for option in schema.get("oneOf", ()):
-        if _fits(value, option, root):
-            return with_defaults(value, option, root)
-    if isinstance(value, float) and value.is_integer():
-        whole = "integer" in schema.get("type", "") or value in schema.get("enum", ())
-        return int(value) if whole else value
-    if isinstance(value, list):
-        return [with_defaults(part, schema.get("items", {}), root) for part in value]
-    if isinstance(value, dict):
-        for key, part in schema.get("properties", {}).items():
-            if key not in value and "default" in part:
-                value[key] = copy.deepcopy(part["default"])
-            elif isinstance(value.get(key), dict) and isinstance(part.get("default"), dict):
-                value[key] = copy.deepcopy(part["default"]) | value[key]
-            if key in value:
-                value[key] = with_defaults(value[key], part, root)
-        other = schema.get("additionalProperties")
-        if isinstance(other, dict):
-            known = schema.get("properties", {})
-            for key in value:
-                if key not in known:
-                    value[key] = with_defaults(
-                        {} if value[key] is None else value[key], other, root
-                    )
-    return value
+def _fits(value, schema: dict) -> bool:
+    return jsonschema.Draft202012Validator(schema).is_valid(value)

@@ -14,9 +14,9 @@ def told(plan: Plan) -> dict[str, str]:
 def _seen(plan: Plan) -> list[str]:
     """Judgements on images that are drawn from the train set, which the training of given weights
     may have had as a whole."""
-    trainings, split = plan.config["trainings"].values(), plan.config["ablation"]["split"]
-    starts = [training for training in trainings if training["weights"]]
-    networks = [n for n in plan.config["networks"] if any(is_for(t, n) for t in starts)]
+    trainings, split = plan.config.trainings.values(), plan.config.ablation.split
+    starts = [training for training in trainings if training.weights]
+    networks = [n for n in plan.config.networks if any(is_for(t, n) for t in starts)]
     drawn: dict[tuple[str, ...], list[str]] = {}
     for name, source in sorted(plan.sources.items()) if networks else ():
         apart = {"test": source.official_test, "validation": source.official_validation}

@@ -3,6 +3,7 @@
 from faultline.base.errors import printable
 from faultline.networks.facts import networks
 from faultline.networks.selection import hidden_activations
+from faultline.studies.config import Config
 
 ENOUGH = 0.99
 """Share of the parameters in layers from which on it goes without saying (ours)."""
@@ -11,14 +12,14 @@ NAMED = 3
 """So many parts are named, the largest ones."""
 
 
-def told(config: dict) -> dict[str, str]:
+def told(config: Config) -> dict[str, str]:
     """Network -> what to know of it; only of those of which there is something. Of the built-in
     networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
-    found = {name: printable("; ".join(_parts(name, config))) for name in config["networks"]}
+    found = {name: printable("; ".join(_parts(name, config))) for name in config.networks}
     return {name: text for name, text in found.items() if text}
 
 
-def _parts(name: str, config: dict) -> list[str]:
+def _parts(name: str, config: Config) -> list[str]:
     facts = networks()[name]
     rest = [row for row in facts.get("unseen", []) if not (row[3] == "norm" and _norms(config))]
     share = 1 - sum(row[2] for row in rest) / max(facts.get("parameters", 1), 1)
@@ -36,14 +37,14 @@ def _parts(name: str, config: dict) -> list[str]:
         noise = f"not reached by {facts['tried']} {what}s of noise"
         how = noise if facts["tried"] else "on no path to the logits"
         parts.append(f"{how}: {_named(unused)}")
-    targeting = config["targeting"]
-    if "at" not in targeting and (reasons := hidden_activations(name, targeting["layers"])):
+    targeting = config.targeting
+    if not targeting.at and (reasons := hidden_activations(name, targeting.layers)):
         parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")
     return parts
 
 
-def _norms(config: dict) -> bool:
-    return config["ablation"]["norms"]
+def _norms(config: Config) -> bool:
+    return config.ablation.norms
 
 
 def _percent(share: float) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from faultline.base import plugins
 from faultline.base.columns import PLACE, RUN
-from faultline.config.trainings import is_for
+from faultline.config.trainings import Training, Tune, is_for
 from faultline.data.describe import describe
 from faultline.data.sources import Source
 from faultline.networks.facts import networks
 from faultline.networks.selection import count_filters, has_probe, hidden_activations, select_layers
+from faultline.studies.config import Config
 from faultline.studies.robustness.config import published_rows
 
 
@@ -70,21 +71,21 @@ def network_layers(names) -> dict[str, list[list]]:
 class Plan:
     """The parts of a resolved config that the stages go by."""
 
-    config: dict
+    config: Config
 
     @functools.cached_property
     def sources(self) -> dict[str, Source]:
         """What is known of each data set."""
-        datasets = self.config["datasets"]
-        return {name: describe(part, name=name) for name, part in datasets.items()}
+        datasets = self.config.datasets
+        return {name: describe(part.dump(), name=name) for name, part in datasets.items()}
 
     @functools.cached_property
     def classes(self) -> dict[str, int]:
         """Number of classes of each data set."""
         return {name: source.classes for name, source in self.sources.items()}
 
-    def training(self, name: str) -> dict:
-        return self.config["trainings"][name]
+    def training(self, name: str) -> Training:
+        return self.config.trainings[name]
 
     # Checkpoints
 
@@ -92,14 +93,14 @@ class Plan:
         """The places of checkpoints; epochs: "all", "last", or a list of some."""
         return [
             dict(zip(PLACE, (dataset, network, training, seed, epoch), strict=True))
-            for dataset in sorted(self.config["datasets"])
-            for network in self.config["networks"]
-            for training, settings in sorted(self.config["trainings"].items())
-            for seed in self.config["seeds"]
+            for dataset in sorted(self.config.datasets)
+            for network in self.config.networks
+            for training, settings in sorted(self.config.trainings.items())
+            for seed in self.config.seeds
             if is_for(settings, network)
-            for epoch in settings["epochs"]
+            for epoch in settings.epochs
             if epochs == "all"
-            or (epochs == "last" and epoch == settings["epochs"][-1])
+            or (epochs == "last" and epoch == settings.epochs[-1])
             or (isinstance(epochs, list) and epoch in epochs)
         ]
 
@@ -108,7 +109,7 @@ class Plan:
         last one of the first seed, and of the first training by name, a standard one before others.
         """
         found = {}
-        others = lambda place: self.training(place["training"])["recipe"] != "standard"  # noqa: E731
+        others = lambda place: self.training(place["training"]).recipe != "standard"  # noqa: E731
         for place in sorted(self.checkpoints("last"), key=others):
             if networks()[place["network"]]["input"] == "image":
                 found.setdefault((place["dataset"], place["network"]), place)
@@ -117,73 +118,74 @@ class Plan:
     def of_section(self, section: str, key: str = "epochs") -> list[dict]:
         """The checkpoints that a section's key chooses, whose network has its layers if it has any
         key for them."""
-        settings = self.config[section]
-        places = self.checkpoints(settings[key])
-        return with_layers(places, settings["layers"]) if "layers" in settings else places
+        settings = getattr(self.config, section)
+        places = self.checkpoints(getattr(settings, key))
+        wanted = getattr(settings, "layers", None)
+        return places if wanted is None else with_layers(places, wanted)
 
     def previous_epoch(self, training: str, epoch: int) -> int | None:
         """The checkpoint epoch that a segment starts from; None for the first."""
-        return max((e for e in self.training(training)["epochs"] if e < epoch), default=None)
+        return max((e for e in self.training(training).epochs if e < epoch), default=None)
 
     # Attacks
 
     def attacks(self, names=None) -> dict[str, dict]:
         """Settings of some attacks, or of all."""
-        chosen = sorted(self.config["attacks"] if names is None else names)
-        return {name: with_code(self.config["attacks"][name], "method") for name in chosen}
+        chosen = sorted(self.config.attacks if names is None else names)
+        return {name: with_code(self.config.attacks[name].dump(), "method") for name in chosen}
 
     def together(self) -> list[dict]:
         """The checkpoints on which some attacks are evaluated together, in one job."""
-        robustness = self.config["robustness"]
-        return self.checkpoints(robustness["epochs"]) if robustness["attacks"] else []
+        robustness = self.config.robustness
+        return self.checkpoints(robustness.epochs) if robustness.attacks else []
 
     def attacked(self) -> list[dict]:
         """Checkpoints and attacks that are evaluated one by one."""
-        alone = {*self.config["attacks"]} - {*self.config["robustness"]["attacks"]}
+        alone = {*self.config.attacks} - {*self.config.robustness.attacks}
         return with_each(self.checkpoints(), "attack", sorted(alone))
 
     def transferred(self) -> list[str]:
         """Attacks whose images are crafted on the base network, stored, and reused on its ablated
         networks."""
-        ablation = self.config["ablation"]
-        return [] if ablation["target"] == "ablated" else ablation["attacks"]
+        ablation = self.config.ablation
+        return [] if ablation.target == "ablated" else ablation.attacks
 
     def image_sets(self) -> dict:
         """What ablated networks are judged on: how many images (None: all) of which split, the
         names of stored attacks, and the settings of those re-crafted on each network."""
-        ablation = self.config["ablation"]
+        ablation = self.config.ablation
         return {
-            "images": ablation["images"],
-            "split": ablation["split"],
+            "images": ablation.images,
+            "split": ablation.split,
             "transferred": self.transferred(),
-            "recrafted": self.attacks([] if ablation["target"] == "base" else ablation["attacks"]),
+            "recrafted": self.attacks([] if ablation.target == "base" else ablation.attacks),
         }
 
     def by_margin(self) -> bool:
         """Whether the images that ablated networks are judged on are chosen by margin."""
-        return self.config["ablation"]["choose"] == "margin"
+        return self.config.ablation.choose == "margin"
 
     def crafted_images(self, attack: str) -> int | None:
         """How many images the stored set of an attack holds; None: the whole split, of which those
         that are chosen by margin are any."""
         whole = self.by_margin() and attack in self.transferred()
-        return None if whole else self.config["ablation"]["images"]
+        return None if whole else self.config.ablation.images
 
     # Ablations
 
     def filtered_layers(self, network: str) -> list[str]:
-        return select_layers(network, self.config["synaptic_filtering"]["layers"])
+        return select_layers(network, self.config.synaptic_filtering.layers)
 
     def layer_batches(self) -> list[dict]:
         """The rules that sweep layers by themselves: the name of each, its log, and the network (a
         regular expression) and layers that it is for. One rule does any layer; with layers_per_job,
         each batch of a network's layers has its own, as Snakemake must know the files of a job."""
-        step = self.config["synaptic_filtering"]["layers_per_job"]
+        step = self.config.synaptic_filtering.layers_per_job
         if step == 1:
             log = "layers/{layer}/ablate_layer.log"
             return [{"rule": "ablate_layer", "log": log, "network": "[^/]+", "layers": ["{layer}"]}]
         batches = []
-        for network in self.config["networks"]:
+        for network in self.config.networks:
             layers = self.filtered_layers(network)
             for number, first in enumerate(range(0, len(layers), step), 1):
                 name = f"ablate_layers_{network}_{number}"
@@ -193,9 +195,9 @@ class Plan:
 
     def dropout_jobs(self, network: str, dataset: str) -> list[dict]:
         """Layer, first and last filter of every nodal dropout job of a checkpoint."""
-        settings, jobs = self.config["nodal_dropout"], []
-        step = settings["filters_per_job"]
-        for layer in select_layers(network, settings["layers"]):
+        settings, jobs = self.config.nodal_dropout, []
+        step = settings.filters_per_job
+        for layer in select_layers(network, settings.layers):
             count = count_filters(network, layer, self.classes[dataset])
             jobs += [
                 {"layer": layer, "first": first, "last": min(first + step, count) - 1}
@@ -205,55 +207,62 @@ class Plan:
 
     def scored(self) -> list[dict]:
         """The checkpoints that have scores."""
-        keys = ("synaptic_filtering", "nodal_dropout")
+        config = self.config
+        layers = [config.synaptic_filtering.layers, config.nodal_dropout.layers]
         return [
             place
             for place in self.checkpoints()
-            if self.config["synaptic_filtering"]["global"]
-            or any(select_layers(place["network"], self.config[key]["layers"]) for key in keys)
+            if config.synaptic_filtering.all_layers
+            or any(select_layers(place["network"], wanted) for wanted in layers)
         ]
 
     def own_ablated(self) -> list[dict]:
         """Checkpoints, layers and ablations of the user's own."""
         return [
             place | {"layer": layer, "ablation": name}
-            for name, ablation in sorted(self.config["ablations"].items())
-            for place in self.checkpoints(ablation["epochs"])
-            for layer in select_layers(place["network"], ablation["layers"])
+            for name, ablation in sorted(self.config.ablations.items())
+            for place in self.checkpoints(ablation.epochs)
+            for layer in select_layers(place["network"], ablation.layers)
         ]
 
     def own_ablation(self, name: str) -> dict:
         """The function of the user's own behind an ablation, its options and its fingerprint."""
-        settings = with_code(self.config["ablations"][name], "function")
+        settings = with_code(self.config.ablations[name].dump(), "function")
         return {key: settings[key] for key in ("code", "function", "options")}
+
+    def own_network(self, name: str) -> dict:
+        """The function of the user's own behind a network, whether it normalises and its
+        fingerprint; of a built-in network nothing."""
+        network = self.config.own_networks.get(name)
+        return with_code(network.dump(), "function") if network else {}
 
     def targeted_at(self, network: str) -> str:
         """Where targeting reads a network's filters; by default at the layers themselves where it
         is not known where their activations are."""
-        targeting = self.config["targeting"]
-        default = "output" if hidden_activations(network, targeting["layers"]) else "activation"
-        return targeting.get("at", default)
+        targeting = self.config.targeting
+        default = "output" if hidden_activations(network, targeting.layers) else "activation"
+        return targeting.at or default
 
     def by_criteria(self) -> list[dict]:
         """The checkpoints whose units are ranked by criteria."""
-        return self.of_section("criteria") if self.config["criteria"]["methods"] else []
+        return self.of_section("criteria") if self.config.criteria.methods else []
 
     def picked(self) -> list[dict]:
         """The checkpoints, recipes and criteria whose picks are trained, and what these are
         compared with: nothing trained, everything, and draws at random."""
-        use = self.config["criteria"]["use"]
-        draws = (f"random-{draw}" for draw in range(use["random_draws"]))
-        places = with_each(self.by_criteria(), "recipe", use["recipes"])
-        return with_each(places, "criterion", ["none", "full", *draws, *use["methods"]])
+        use = self.config.criteria.use
+        draws = (f"random-{draw}" for draw in range(use.random_draws))
+        places = with_each(self.by_criteria(), "recipe", use.recipes)
+        return with_each(places, "criterion", ["none", "full", *draws, *use.methods])
 
     # Retraining and remedy
 
     def policies(self) -> list[str]:
-        draws = range(self.config["retraining"]["random_draws"])
+        draws = range(self.config.retraining.random_draws)
         return ["regular", "selective", "fragile_only", *(f"random-{draw}" for draw in draws)]
 
     def remedies(self) -> list[str]:
-        draws = range(self.config["remedy"]["random_draws"])
+        draws = range(self.config.remedy.random_draws)
         return ["none", "fragile", *(f"random-{draw}" for draw in draws)]
 
     # Training
@@ -262,7 +271,7 @@ class Plan:
         """A training without what changes no segment: its list of checkpoints and its files; of the
         layers to regularise, those that the network has."""
         elsewhere = ("epochs", "weights", "tune", "base", "published")
-        settings = {k: v for k, v in self.training(training).items() if k not in elsewhere}
+        settings = {k: v for k, v in self.training(training).dump().items() if k not in elsewhere}
         chosen = settings["regularisation"]
         if chosen and chosen["layers"] != "mvl":
             there = [probe for probe in chosen["layers"] if has_probe(network, probe)]
@@ -272,10 +281,10 @@ class Plan:
     def standard_checkpoint(self, training: str) -> tuple[str, int] | None:
         """(training, epoch) whose relative errors say which layers are regularised, where that is
         not in the config."""
-        chosen = self.training(training)["regularisation"]
-        if chosen is None or chosen["layers"] != "mvl":
+        chosen = self.training(training).regularisation
+        if chosen is None or chosen.layers != "mvl":
             return None
-        return chosen["of"], self.training(chosen["of"])["epochs"][-1]
+        return chosen.of, self.training(chosen.of).epochs[-1]
 
     def listed(self) -> list[dict]:
         """The checkpoints whose relative errors say which layers other trainings, and the searches
@@ -283,8 +292,8 @@ class Plan:
         places = []
         for place in self.checkpoints("last"):
             if standard := self.standard_checkpoint(place["training"]):
-                tune = self.training(place["training"])["tune"] or {}
-                seeds = [place["seed"], *(tune["seeds"] if tune.get("grid") else ())]
+                tune = self.training(place["training"]).tune
+                seeds = [place["seed"], *(tune.seeds if tune and tune.grid.dump() else ())]
                 of = dict(zip(("training", "epoch"), standard, strict=True))
                 places += with_each([place | of], "seed", seeds)
         return places
@@ -299,62 +308,68 @@ class Plan:
 
     def _weights(self, network: str, training: str, epoch: int) -> tuple[str | None, str | None]:
         settings = self.training(training)
-        if not settings["weights"] or epoch != settings["epochs"][0]:
+        if not settings.weights or epoch != settings.epochs[0]:
             return None, None
-        weights = settings["weights"][network]
-        return (weights["file"], weights["key"]) if isinstance(weights, dict) else (weights, None)
+        weights = settings.weights[network]
+        return (weights, None) if isinstance(weights, str) else (weights.file, weights.key)
 
     def tuned(self) -> list[dict]:
         """Data set, network and training of every search for settings."""
-        first = self.config["seeds"][0]
+        first = self.config.seeds[0]
         return [
             {key: place[key] for key in RUN}
             for place in self.checkpoints("last")
             if place["seed"] == first
-            and (self.training(place["training"])["tune"] or {}).get("grid")
+            and (tune := self.training(place["training"]).tune)
+            and tune.grid.dump()
         ]
+
+    def _tune(self, training: str) -> Tune:
+        tune = self.training(training).tune
+        assert tune is not None
+        return tune
 
     def tuning_settings(self, training: str) -> dict:
         """A search without its length and whose choice it starts from, which are told apart."""
-        tune = self.training(training)["tune"]
+        tune = self._tune(training).dump()
         return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
 
     def tuning_epochs(self, training: str) -> int:
         settings = self.training(training)
-        return settings["tune"]["epochs"] or settings["epochs"][-1]
+        return self._tune(training).epochs or settings.epochs[-1]
 
     def taken_from(self, training: str) -> str | None:
         """The training whose choice a search takes first."""
-        return self.training(training)["tune"].get("as")
+        return self._tune(training).like
 
     def chosen_by(self, training: str) -> str | None:
         """The training whose search chose the settings of one: itself, another, or none."""
-        tune = self.training(training)["tune"]
-        return (training if tune["grid"] else tune["as"]) if tune else None
+        tune = self.training(training).tune
+        return (training if tune.grid.dump() else tune.like) if tune else None
 
     # Comparison of trainings
 
     def bases(self) -> dict[str, str]:
         """Regularised training -> the one that it is compared with."""
-        trainings = sorted(self.config["trainings"].items())
-        return {name: settings["base"] for name, settings in trainings if "base" in settings}
+        trainings = sorted(self.config.trainings.items())
+        return {name: settings.base for name, settings in trainings if settings.base}
 
     def published_accuracies(self) -> list[dict]:
         """The rows of the published table under the names of the trainings that repeat them."""
-        published = self.config["published"]
+        published = self.config.published
         rows = published_rows(published) if published else []
         return [
             ordered(row | {"training": name})
-            for name, settings in sorted(self.config["trainings"].items())
+            for name, settings in sorted(self.config.trainings.items())
             for row in rows
-            if settings.get("published") == row["training"]
+            if settings.published == row["training"]
         ]
 
     def own_files(self, dataset: str) -> list[str]:
         """The user's folders of images or file of arrays: when they change, so do the data."""
-        settings = self.config["datasets"][dataset]
-        if settings["source"] == "image_folder":
+        settings = self.config.datasets[dataset]
+        if settings.source == "image_folder":
             from faultline.data.folders import folders  # with NumPy
 
-            return folders(settings["folder"], name=dataset)
-        return [str(Path(settings["file"]).expanduser())] if settings["file"] else []
+            return folders(settings.folder, name=dataset)
+        return [str(Path(settings.file).expanduser())] if settings.file else []

@@ -1,80 +1,168 @@
 """What the referee asks of the config."""
 
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
-from faultline.config.sense import check_epochs, check_layers, check_schedules, chosen_attacks
+from faultline.config.attacks import chosen_attacks
+from faultline.config.fields import (
+    CODE,
+    UNIQUE,
+    Count,
+    Draws,
+    Epochs,
+    Images,
+    Inferred,
+    Layers,
+    Names,
+    OneOf,
+    Permutations,
+    Section,
+    Share,
+    Some,
+)
+from faultline.config.sense import check_epochs, check_layers, check_schedules
 from faultline.data.describe import ENOUGH
 from faultline.studies.criteria.names import CONTROLS, CRITERIA, EARLIER, name_of
+from faultline.training.names import RECIPES
+
+if TYPE_CHECKING:
+    from faultline.data.sources import Source
+    from faultline.studies.config import Config
 
 
-def check(config: dict, facts: dict) -> None:
-    section, attacks = config["criteria"], config["attacks"]
-    chosen_attacks(config, "criteria", "judged_under")
-    if attacks:
-        section.setdefault("attack", (config["ablation"]["attacks"] or sorted(attacks))[0])
+class Use(Section):
+    """What each criterion picks is trained on while all else is frozen, and judged under
+    judged_under on all test images beside as many parameters of random layers."""
+
+    recipes: Annotated[
+        list[Annotated[str, OneOf([name for name in RECIPES if name != "at-fgsm"])]], UNIQUE
+    ] = Field(default_factory=list)
+    """Recipes to train on with, as of trainings.*.recipe. An empty list switches it off."""
+    methods: Inferred[Names] = None
+    """The criteria whose picks are trained, by their names in tables; by default all of
+    criteria.methods but random."""
+    lowest: Names = ["module_robust_criticality", "synaptic_clean", "synaptic_adversarial"]
+    """Criteria whose lowest scores are picked, as their authors do; of the others the highest
+    are."""
+    share: float = Field(0.2, gt=0, lt=1)
+    """Share of the parameters of all layers that is picked, to half a filter (ours)."""
+    epochs: Count = 2
+    """Length of the training in epochs."""
+    random_draws: Draws = 3
+    """How often the control draws layers at random."""
+    interpolations: Some[Share] = [1]
+    """Shares of the way from before to after; the one with the highest accuracy on validation
+    images, mean of clean and under criteria.attack, is judged. 1 alone chooses nothing."""
+
+
+class Criteria(Section):
+    """The referee - which criterion finds the layers and filters that matter. What each says of
+    validation images is held against the accuracy lost on test images when they are removed
+    whole."""
+
+    methods: Annotated[
+        list[Annotated[str, OneOf(["all", *CRITERIA, *CONTROLS], own=True)]], UNIQUE, CODE
+    ] = Field(default_factory=list)
+    """The criteria (docs/methods.md); all stands for every built-in one, and file.py:function
+    for one of your own, called with (network, data). What other studies say of validation
+    images joins them by itself. An empty list switches the study off."""
+    layers: Layers = "all"
+    epochs: Epochs = "last"
+    images: Images | None = None
+    """Of the validation split that criteria see; all if left out."""
+    attack: Inferred[str] = None
+    """Attack of those criteria that go by attacked images; by default the first of
+    ablation.attacks."""
+    draws: Draws = 3
+    """How often rerandomisation draws a layer anew (ours)."""
+    filters: int | None = Field(None, ge=3, le=1_000_000)
+    """At most so many filters of each layer are removed one by one, and compared, drawn alike
+    in every seed; all if left out."""
+    judged_on: Images | None = None
+    """Test images on which the accuracy lost is measured; all if left out."""
+    judged_under: Inferred[Names] = None
+    """The attacks, re-crafted on each network without the unit; by default ablation.attacks."""
+    top_share: float = Field(0.25, gt=0, le=1)
+    """Share of the units that top-k precision looks at, at least one (ours)."""
+    permutations: Permutations = 9999
+    """Random assignments of scores to units that predictions are compared with (ours)."""
+    use: Use = Field(default_factory=Use)
+    """What each criterion picks is trained on while all else is frozen, and judged under
+    judged_under on all test images beside as many parameters of random layers."""
+
+
+def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    section, attacks = config.criteria, config.attacks
+    usual = config.usual_attacks
+    chosen_attacks(section, "judged_under", attacks, where="criteria", default=usual)
+    section.attack = section.attack or (config.ablation.attacks or sorted(attacks))[0]
     unfit = _unfit(config, facts)
-    if "all" in section["methods"]:
+    if "all" in section.methods:
         builtin = [n for n in (*CRITERIA, *CONTROLS) if n != "clat" or not unfit]
-        others = [n for n in section["methods"] if n not in ("all", *builtin)]
-        section["methods"] = [*builtin, *others]
-    names = [name_of(method) for method in section["methods"]]
-    section["use"].setdefault("methods", [name for name in names if name != "random"])
-    if not section["methods"]:
+        others = [n for n in section.methods if n not in ("all", *builtin)]
+        section.methods = [*builtin, *others]
+    names = [name_of(method) for method in section.methods]
+    if section.use.methods is None:
+        section.use.methods = [name for name in names if name != "random"]
+    if not section.methods:
         return
-    if section.get("attack") not in attacks:
+    if section.attack not in attacks:
         raise UserError(
-            f"config key criteria.attack: {section.get('attack')!r} is not under attacks; "
-            f"{nearest(section.get('attack'), attacks)}"
+            f"config key criteria.attack: {section.attack!r} is not under attacks; "
+            f"{nearest(section.attack, attacks)}"
         )
-    if unfit and "clat" in section["methods"]:
+    if unfit and "clat" in section.methods:
         raise UserError(f"config key criteria.methods: clat {unfit}; leave it out")
-    check_layers("criteria.layers", section["layers"], config["networks"])
-    check_epochs("criteria.epochs", section["epochs"], config["trainings"])
+    check_layers("criteria.layers", section.layers, config.networks)
+    check_epochs("criteria.epochs", section.epochs, config.trainings)
     builtin = [*CRITERIA, *CONTROLS, *EARLIER]
-    for method in filter(plugins.is_own, section["methods"]):
+    for method in filter(plugins.is_own, section.methods):
         plugins.check("criteria.methods", method)
         if name_of(method) in builtin or names.count(name_of(method)) > 1:
             raise UserError(
                 f"config key criteria.methods: two criteria would be called {name_of(method)}; "
                 "rename yours"
             )
-    for name, dataset in config["datasets"].items():
-        count = dataset["validation"]
+    for name, dataset in config.datasets.items():
+        count = dataset.validation
         if count is not None and count < ENOUGH:
             raise UserError(
                 f"config key datasets.{name}.validation: {count} images are too few for criteria; "
                 f"give at least {ENOUGH}"
             )
-    if section["use"]["recipes"]:
+    if section.use.recipes:
         _check_use(config, names)
 
 
-def _check_use(config: dict, names: list[str]) -> None:
-    section, key = config["criteria"], "config key criteria.use"
+def _check_use(config: "Config", names: list[str]) -> None:
+    section, key = config.criteria, "config key criteria.use"
     layerwise = [name for name in EARLIER if not name.startswith("dropout")]
-    known = [name for name in (*names, *layerwise) if name != "random"]
-    for listed, there in (("methods", known), ("lowest", [*CRITERIA, *CONTROLS, *known])):
-        for name in section["use"][listed]:
+    scoring = [name for name in (*names, *layerwise) if name != "random"]
+    for listed, there in (("methods", scoring), ("lowest", [*CRITERIA, *CONTROLS, *scoring])):
+        for name in getattr(section.use, listed):
             if name not in there:
                 raise UserError(
                     f"{key}.{listed}: {name!r} scores no layers here (criteria.methods); "
                     f"{nearest(name, there)}"
                 )
-    for name in sorted({"none", "full"} & {*section["use"]["methods"]}):
+    for name in sorted({"none", "full"} & {*section.use.methods}):
         raise UserError(f"{key}.methods: {name} stands for what is compared; rename your criterion")
-    attack = config["attacks"][section["attack"]]
-    if attack.get("normalised_units") and section["use"]["recipes"] != ["standard"]:
+    attack = config.attacks[section.attack]
+    if attack.normalised_units and section.use.recipes != ["standard"]:
         raise UserError(
             f"{key}.recipes: criteria.attack is in normalised units, and adversarial training is "
             "not; set it to [standard]"
         )
-    check_schedules("criteria.epochs", section["epochs"], config["trainings"])
+    check_schedules("criteria.epochs", section.epochs, config.trainings)
 
 
-def _unfit(config: dict, facts: dict) -> str:
+def _unfit(config: "Config", facts: dict[str, "Source"]) -> str:
     """Why the images of the attack cannot be sought layer by layer, if they cannot."""
     tokens = [name for name, source in facts.items() if source.kind == "token"]
     if tokens:
         return f"moves pixels, and data set {tokens[0]} holds tokens"
-    attack = config["attacks"].get(config["criteria"].get("attack"), {})
-    return "is not defined in normalised units" if attack.get("normalised_units") else ""
+    attack = config.attacks.get(config.criteria.attack)
+    return "is not defined in normalised units" if attack and attack.normalised_units else ""

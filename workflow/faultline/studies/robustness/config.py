@@ -2,22 +2,45 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from faultline.base.errors import UserError, nearest
-from faultline.config.sense import check_epochs, chosen_attacks
+from faultline.config.attacks import chosen_attacks
+from faultline.config.fields import Epochs, Names, Section
+from faultline.config.sense import check_epochs
+
+if TYPE_CHECKING:
+    from faultline.data.sources import Source
+    from faultline.studies.config import Config
 
 
-def check(config: dict, facts: dict) -> None:
-    chosen_attacks(config, "robustness", "attacks")
-    check_epochs("robustness.epochs", config["robustness"]["epochs"], config["trainings"])
-    rows = published_rows(config["published"]) if config["published"] else []
+class Robustness(Section):
+    """Accuracy of each checkpoint under attacks that nothing else needs."""
+
+    attacks: Names = Field(default_factory=list)
+    """Attacks that one job per checkpoint evaluates together; for networks so small that
+    starting a job costs more than an attack."""
+    epochs: Epochs = "all"
+    masking: float = Field(10, ge=0, le=100)
+    """Points of accuracy between FGSM and APGD, or between an attack of several steps and the
+    worst case over attacks, from which on a warning tells that it flatters the network; half as
+    many for attacks that scores rest on (ours)."""
+
+
+def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    robustness = config.robustness
+    chosen_attacks(robustness, "attacks", config.attacks, where="robustness", default=[])
+    check_epochs("robustness.epochs", robustness.epochs, config.trainings)
+    rows = published_rows(config.published) if config.published else []
     names = list(dict.fromkeys(row["training"] for row in rows))
-    for name, training in config["trainings"].items():
-        if "published" in training and training["published"] not in names:
-            where = config["published"] or "a table, as the key published names none"
-            hint = f"; {nearest(training['published'], names)}" if names else "; name one"
+    for name, training in config.trainings.items():
+        if training.published is not None and training.published not in names:
+            where = config.published or "a table, as the key published names none"
+            hint = f"; {nearest(training.published, names)}" if names else "; name one"
             raise UserError(
-                f"config key trainings.{name}.published: {training['published']!r} is no row of "
+                f"config key trainings.{name}.published: {training.published!r} is no row of "
                 f"{where}{hint}"
             )
 

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import yaml
-from faultline.studies.checks import resolve
 
 from faultline.ablation.variants import RANDOM_SHARES
 from faultline.attacks.methods import method_of
@@ -32,6 +31,7 @@ from faultline.networks.layers import layers
 from faultline.networks.registry import REGISTRY
 from faultline.networks.selection import count_filters, select_layers
 from faultline.run.plan import Plan
+from faultline.studies.config import resolve
 from faultline.training.recipes import base_of
 
 ROOT = Path(__file__).parents[1]
@@ -158,8 +158,7 @@ def main() -> None:
         "--tflops", type=float, default=10.0, help="sustained, 1e12 operations a second"
     )
     chosen = parser.parse_args()
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    config = resolve(yaml.safe_load(chosen.config.read_text()), schema)
+    config = resolve(yaml.safe_load(chosen.config.read_text()))
     plan, total = Plan(config), Counter()
     for name, dataset in config["datasets"].items():
         source = describe(dataset, name=name)

@@ -1,17 +1,24 @@
-"""docs/config.md, from the config schema.
+"""What is made of the models of the config: docs/config.md, and the schema for editors.
 
-python docs/reference.py > docs/config.md
+python docs/reference.py
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from faultline.config.schema import schema_of  # noqa: E402
+from faultline.studies.config import Config  # noqa: E402
+
 HEAD = """# The config, key by key
 
-Made from the schema by `python docs/reference.py > docs/config.md`. What the
+Made of the models in `workflow/faultline` by `python docs/reference.py`. What the
 methods compute, and where "ours" marks a choice, is in [methods.md](methods.md).
 
 What is left out takes its default; a key that nothing makes use of is refused. `NAME` stands for a
@@ -41,23 +48,15 @@ LIMITS = {
 
 def main(schema: dict) -> str:
     """The page. One table of what stands alone at the top, one of each section."""
-    sections = {key: resolved(part, schema) for key, part in schema["properties"].items()}
+    sections = schema["properties"]
     alone = {key: part for key, part in sections.items() if not children(part)}
-    page = [HEAD, "## At the top\n", *table(alone, schema["required"], schema)]
+    page = [HEAD, "## At the top\n", *table(alone, schema["required"])]
     for name, part in sections.items():
         if name not in alone:
             about = part["description"] + " Required." * (name in schema["required"])
             page += [f"\n## `{name}`\n", f"{about}\n"]
-            page += table(children(part), part.get("required", []), schema)
+            page += table(children(part), part.get("required", []))
     return "\n".join(page) + "\n"
-
-
-def resolved(part: dict, schema: dict) -> dict:
-    """A part of the schema with what it refers to; its own words come first."""
-    if "$ref" not in part:
-        return part
-    target = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
-    return {**target, **{key: value for key, value in part.items() if key != "$ref"}}
 
 
 def children(part: dict) -> dict:
@@ -66,40 +65,38 @@ def children(part: dict) -> dict:
     return part.get("properties", {}) | ({"NAME": named} if isinstance(named, dict) else {})
 
 
-def table(parts: dict, required: list, schema: dict) -> list[str]:
+def table(parts: dict, required: list) -> list[str]:
     lines = ["| key | takes | default | what it is |", "|---|---|---|---|"]
-    return lines + list(rows(parts, required, schema))
+    return lines + list(rows(parts, required))
 
 
 def rows(
-    parts: dict, required: list, schema: dict, above: str = "", defaults: dict | None = None
+    parts: dict, required: list, above: str = "", defaults: dict | None = None
 ) -> Iterator[str]:
     """defaults: those that the mapping above has of its own."""
     for key, part in parts.items():
-        part = resolved(part, schema)
         path, inside = f"{above}{key}", children(part)
         if key != "NAME" or "description" in part:
             value = (defaults or {}).get(key, part.get("default", ""))
             default = "required" if key in required else shown(value)
-            cells = [f"`{path}`", takes(part, schema), default, escaped(part["description"])]
+            cells = [f"`{path}`", takes(part), default, escaped(part["description"])]
             yield f"| {' | '.join(cells)} |".replace("|  |", "| |")
-        below = part.get("required", []), schema, f"{path}.", part.get("default")
+        below = part.get("required", []), f"{path}.", part.get("default")
         yield from rows(inside, *below)
 
 
-def takes(part: dict, schema: dict) -> str:
+def takes(part: dict) -> str:
     """Type, choices and range, in words."""
-    part = resolved(part, schema)
     for options in (part.get("oneOf"), part.get("anyOf")):
         if options:
-            return ", or ".join(takes(option, schema) for option in options)
+            return ", or ".join(takes(option) for option in options)
     if "enum" in part:
         return ", ".join(shown(value) for value in part["enum"])
     types = part["type"] if isinstance(part.get("type"), list) else [part.get("type")]
     words = []
     for kind in types:
         if kind == "array":
-            words.append(list_of(part, schema))
+            words.append(list_of(part))
         elif kind == "string" and part.get("pattern") == ":":
             words.append("`file.py:function`")
         else:
@@ -109,8 +106,8 @@ def takes(part: dict, schema: dict) -> str:
     return ", or ".join(words)
 
 
-def list_of(part: dict, schema: dict) -> str:
-    items = takes(part["items"], schema)
+def list_of(part: dict) -> str:
+    items = takes(part["items"])
     least, most = part.get("minItems", 0), part.get("maxItems")
     size = f" of {most}" if most and most == least else f", at least {least}" * (least > 1)
     return f"list{size}: {items}"
@@ -131,6 +128,27 @@ def escaped(text: str) -> str:
     return re.sub(r"([*|]|\b_\B|\B_\b)", r"\\\1", text).replace("<", "&lt;")
 
 
+def for_editors(schema: dict) -> str:
+    """The schema as YAML."""
+    head = "# Made of the models by `python docs/reference.py`; editors complete and check by it.\n"
+    named = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+    return head + yaml.dump(named, Dumper=_Plain, sort_keys=False, width=100, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data) -> bool:
+        return True
+
+
+def pages() -> dict[Path, str]:
+    """What is made: file -> its text."""
+    schema = schema_of(Config, described=True)
+    return {
+        ROOT / "docs/config.md": main(schema),
+        ROOT / "workflow/schemas/config.schema.yaml": for_editors(schema),
+    }
+
+
 if __name__ == "__main__":
-    file = Path(__file__).parents[1] / "workflow/schemas/config.schema.yaml"
-    print(main(yaml.safe_load(file.read_text(encoding="utf-8"))), end="")
+    for file, text in pages().items():
+        file.write_text(text, encoding="utf-8")

@@ -20,7 +20,6 @@ from random import Random
 
 import numpy as np
 import yaml
-from faultline.studies.checks import resolve
 from faults import (
     Job,
     Tally,
@@ -35,10 +34,11 @@ from faults import (
     settle,
     trace,
 )
-from support import SCHEMA, Copy, one_warm_process, ran, wait_for
+from support import Copy, one_warm_process, ran, wait_for
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
+from faultline.studies.config import resolve
 
 # Configs
 
@@ -111,7 +111,7 @@ def misspelt(config, place: tuple):
 
 def mutants(config: dict):
     """(what was done, mutated config), each key of the config with each value, and misspelt."""
-    for place in places(resolve(config, SCHEMA)):
+    for place in places(resolve(config).dump()):
         name = ".".join(map(str, place))
         if made := misspelt(config, place):
             yield f"{name} misspelt", made
@@ -123,7 +123,7 @@ def mutants(config: dict):
 def judge(config: dict) -> tuple[str, str | None]:
     """(refused or accepted, what is wrong with that) of a config as the workflow takes it."""
     try:
-        resolved = resolve(config, SCHEMA)
+        resolved = resolve(config).dump()
         plan = Plan(resolved)
         made = (plan.classes, plan.checkpoints(), plan.attacked(), plan.scored(), plan.policies())
         assert all(part is not None for part in made)

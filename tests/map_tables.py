@@ -2,10 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from faultline.studies.checks import resolve
-from support import SCHEMA
 
 from faultline.ablation.graph import graph_table
+from faultline.studies.config import resolve
 
 RUN = {"dataset": "digits", "network": "small_resnet", "training": "standard"}
 
@@ -17,7 +16,7 @@ def make_config(**changes) -> dict:
         "trainings": {"standard": {"epochs": [1, 3]}},
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1}},
     }
-    return resolve(config | changes, SCHEMA)
+    return resolve(config | changes).dump()
 
 
 def graph_rows(network, nodes, *, traced: bool = True) -> pd.DataFrame:

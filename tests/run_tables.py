@@ -4,14 +4,13 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from faultline.studies.checks import resolve
-from support import SCHEMA
 
 from faultline.ablation.facts import Facts
 from faultline.attacks.checks import accuracy_monotone
 from faultline.base.columns import RUN
 from faultline.base.comparison import compare_policies
 from faultline.studies import order
+from faultline.studies.config import resolve
 from faultline.studies.fragile.fragility import association, join, overlaps
 from faultline.studies.synaptic.classes import classify, invariances
 from faultline.studies.synaptic.scores import (
@@ -37,7 +36,7 @@ def make_config(**changes):
         "seeds": [0, 1],
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1, "eps_grid": [0, 0.1]}},
     }
-    return resolve({**config, **changes}, SCHEMA)
+    return resolve({**config, **changes}).dump()
 
 
 def sweep(rng, kinds=("high_pass", "low_pass", "pulse"), thresholds=5, hopeless=False):

@@ -24,11 +24,13 @@ from snakemakes import Snakemakes
 from faultline.base.errors import UserError
 from faultline.base.files import load_table
 from faultline.base.fingerprint import fingerprint, remembered
+from faultline.config.schema import schema_of
 from faultline.snake import warm
+from faultline.studies.config import Config
 from faultline.studies.order import STUDIES
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+SCHEMA = schema_of(Config, described=True)
 UNCOPIED = shutil.ignore_patterns("__pycache__")
 PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
 

@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import OWN_CODE, ROOT, SCHEMA, TINY, error_of
+from support import OWN_CODE, ROOT, TINY, error_of
 
 from faultline.config.places import check_results
+from faultline.studies.config import resolve
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def resolved(key: str, value):
     for parent in parents:
         place = place.setdefault(parent, {})
     place[last] = value
-    return resolve(config, SCHEMA)
+    return resolve(config).dump()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_workflow_is_no_place_for_results(key, folder, monkeypatch):
 
 def test_another_workflow_may_keep_its_own_files_there(here):
     (here / "results/reads").mkdir(parents=True)
-    assert resolve(yaml.safe_load(TINY), SCHEMA, alone=False)["results"] == "results"
+    assert resolve(yaml.safe_load(TINY), alone=False)["results"] == "results"
 
 
 @pytest.mark.parametrize("results", ["taken", "taken/below", "taken/below/it"])

@@ -5,12 +5,13 @@ from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 from support import SCHEMA, error_of
 
-from faultline.config.schema import from_command_line, with_defaults
+from faultline.config.schema import from_command_line
+from faultline.studies.synaptic.config import Classes
 
 
 def test_what_a_mapping_leaves_out_takes_the_defaults_of_that_mapping():
     tau = {"filters": {"S_adv": 0.02}}
-    found = with_defaults({"classes": {"tau": tau}}, SCHEMA, SCHEMA)["classes"]["tau"]
+    found = Classes.model_validate({"tau": tau}).dump()["tau"]
     assert found["filters"] == {"S_clean": 0.01, "S_adv": 0.02, "S_diff": 0.01}
     assert found["bands"]["S_adv"] == 0.05 and found["layers"]["S_adv"] == 0.1
 
@@ -42,7 +43,7 @@ def test_what_a_mapping_leaves_out_takes_the_defaults_of_that_mapping():
 )
 def test_texts_of_the_command_line_get_the_types_of_the_schema(given, expected):
     def typed(arguments):
-        return from_command_line(parse_config(arguments), SCHEMA, SCHEMA)
+        return from_command_line(parse_config(arguments), SCHEMA)
 
     found = typed([given])
     assert repr(expected)[1:-1] in repr(found)
@@ -53,6 +54,6 @@ def test_texts_of_the_command_line_get_the_types_of_the_schema(given, expected):
 
 @pytest.mark.parametrize("given", ["seeds=[0", "classes={tau: {layers: {S_adv: '[0.2'}}}"])
 def test_a_text_that_is_no_yaml_is_named(given):
-    said = error_of(from_command_line, parse_config([given]), SCHEMA, SCHEMA)
+    said = error_of(from_command_line, parse_config([given]), SCHEMA)
     assert said.startswith(f"config key {'seeds' if 'seeds' in given else 'classes.tau.layers'}")
     assert "is no YAML" in said

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY, error_of
+from support import TINY, error_of
 
-from faultline.config.unused import BELONGS, entries
+from faultline.config.fields import OnlyFor, keys
+from faultline.studies.config import resolve
 
 MOONS = {"source": "moons", "test": 60}
 AT = {"epochs": [1, 2], "adversarial": {"eps": 0.1}}
@@ -82,25 +82,32 @@ def with_part(place: str, part: dict) -> dict:
 @pytest.mark.parametrize(("place", "part", "key", "owner"), UNUSED)
 def test_a_key_without_a_use_is_refused(place, part, key, owner):
     config = with_part(place, part)
-    said = error_of(resolve, config, SCHEMA)
+    said = error_of(resolve, config)
     assert said.startswith(f"config key {place}.{key}: is for ") and "leave it out" in said
     assert f"is for {owner}" in said or owner in said
     if place.startswith("datasets.moons"):
         return
-    section = config[place.split(".")[0]]
-    for _, holder, last in [*entries({"part": part}, f"part.{key}")]:
-        del holder[last]
-    assert section and resolve(config, SCHEMA)
+    *within, last = key.split(".")
+    for name in within:
+        part = part[name]
+    del part[last]
+    assert resolve(config)
 
 
 def test_every_such_key_is_tried():
-    tried = {f"{place.split('.')[0]}.{key}" for place, _, key, _ in UNUSED}
-    assert {pattern.replace("*.", "") for pattern in BELONGS} <= tried
+    tried = {f"{place}.{key}" for place, _, key, _ in UNUSED}
+    wide = with_part("trainings.at", recipe("at-pgd-lr") | {"regularisation": LR})
+    wide["attacks"] = {"a": {"method": "pgd", "eps": 0.1}}
+    wide["ablation"] = {"attacks": ["a"]}
+    for name in ("digits", "standard"):
+        tried |= {key.replace(f".{name}.", ".at.") for key in tried if key.startswith("trainings")}
+    marked = {key.where for key in keys(resolve(wide)) if key.marked(OnlyFor)}
+    assert {key.replace("trainings.standard", "trainings.at") for key in marked} <= tried
 
 
 def test_what_the_report_keeps_is_a_config():
     config = with_part("trainings.at", recipe("at-trades", steps=3, step_size=1, beta=2))
     config["trainings"]["more"] = recipe("at-fast", step_size=1) | {"optimizer": "sgd"}
     config["attacks"]["apgd"] = {"method": "apgd", "eps": 0.1, "steps": 9}
-    resolved = resolve(copy.deepcopy(config), SCHEMA)
-    assert resolve(copy.deepcopy(resolved), SCHEMA) == resolved
+    resolved = resolve(copy.deepcopy(config)).dump()
+    assert resolve(copy.deepcopy(resolved)).dump() == resolved

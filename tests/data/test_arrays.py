@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY, error_of
+from support import TINY, error_of
 
 from faultline.base.errors import UserError
 from faultline.data.describe import describe
 from faultline.data.splits import DataSet, prepare
+from faultline.studies.config import resolve
 
 SPLIT = {"validation": 3, "test": 3, "split_seed": 0, "name": "mine"}
 
@@ -219,7 +219,7 @@ def test_any_damage_is_named(tmp_path):
 def test_mistakes_in_the_config(kind, change, parts, tmp_path):
     values = TOKENS[:, None] if kind == "signals" else TOKENS
     given = npz(tmp_path, **{f"train_{kind}": values}) | {"test": 3} | change
-    message = error_of(resolve, yaml.safe_load(TINY) | {"datasets": {"mine": given}}, SCHEMA)
+    message = error_of(resolve, yaml.safe_load(TINY) | {"datasets": {"mine": given}})
     assert all(part in message for part in parts), message
 
 
@@ -230,5 +230,5 @@ def test_only_images_are_augmented(tmp_path):
     config["synaptic_filtering"]["layers"] = "all"
     for training in config["trainings"].values():
         training["augmentation"] = {"flip": True}
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     assert "augmentation" in message and "holds vectors" in message

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from faultline.studies.checks import resolve
 from PIL import Image
 from sklearn.datasets import load_digits
-from support import ROOT, SCHEMA, TINY, error_of
+from support import ROOT, TINY, error_of
 
 from faultline.data.describe import describe
 from faultline.data.folders import folders, square
 from faultline.data.splits import DataSet, prepare
 from faultline.networks.vision import load_torchvision
+from faultline.studies.config import resolve
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -603,19 +603,19 @@ def test_mistakes_in_the_config(dataset, training, parts, here):
     if "small_resnet" in training:
         config["networks"].append("small_resnet")
         config["synaptic_filtering"]["layers"] = "all"
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     assert all(part in message for part in parts), message
 
 
 def test_defaults_of_own_images(here):
     config = yaml.safe_load(TINY) | {"datasets": {"mine": dict(FOLDER), "theirs": dict(ARRAYS)}}
-    datasets = resolve(config, SCHEMA)["datasets"]
+    datasets = resolve(config).dump()["datasets"]
     assert datasets["mine"]["channels"] == 3 and datasets["mine"]["validation"] == 200
     assert datasets["theirs"]["classes"] == 3
     write_folder(Path("photos"), splits=("validation",))
-    assert resolve(config, SCHEMA)["datasets"]["mine"]["validation"] is None
-    again = yaml.safe_load(yaml.safe_dump(resolve(config, SCHEMA)))  # what the report keeps
-    assert resolve(again, SCHEMA) == again
+    assert resolve(config).dump()["datasets"]["mine"]["validation"] is None
+    again = yaml.safe_load(yaml.safe_dump(resolve(config).dump()))  # what the report keeps
+    assert resolve(again).dump() == again
 
 
 def test_forms_of_given_weights(here):
@@ -623,6 +623,6 @@ def test_forms_of_given_weights(here):
     for given, expected in (("w.pt", "w.pt"), ({"file": "w.pt"}, "w.pt"), (named, named)):
         config = yaml.safe_load(TINY) | {"datasets": {"mine": dict(FOLDER)}}
         config["trainings"]["standard"]["weights"] = {"small_conv": given}
-        found = resolve(config, SCHEMA)
+        found = resolve(config).dump()
         assert found["trainings"]["standard"]["weights"] == {"small_conv": expected}
-        assert resolve(yaml.safe_load(yaml.safe_dump(found)), SCHEMA) == found
+        assert resolve(yaml.safe_load(yaml.safe_dump(found))).dump() == found

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from faultline.studies.checks import resolve
 from PIL import Image
 from sklearn.datasets import load_digits
-from support import SCHEMA
 
 from faultline.run.cautions import told
 from faultline.run.plan import Plan
+from faultline.studies.config import resolve
 
 CONFIG = """
 networks: [small_conv, small_resnet]
@@ -50,7 +49,7 @@ def said(tmp_path, monkeypatch):
         config = yaml.safe_load(CONFIG) | {"datasets": datasets, "ablation": {"split": split}}
         if not weights:
             del config["trainings"]["given"]
-        return told(Plan(resolve(config, SCHEMA)))
+        return told(Plan(resolve(config)))
 
     return tell
 

@@ -2,12 +2,11 @@
 
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA
 
 from faultline.base.columns import scored_attack
 from faultline.networks.selection import count_filters, has_probe, select_layers
 from faultline.run.plan import Plan, fill, ordered, with_each
+from faultline.studies.config import resolve
 
 CONFIG = """
 datasets:
@@ -31,7 +30,7 @@ def plan_of(tmp_path):
     text = CONFIG.replace("WEIGHTS", str(tmp_path / "w.pt"))
 
     def make(**sections):
-        return Plan(resolve(yaml.safe_load(text) | sections, SCHEMA))
+        return Plan(resolve(yaml.safe_load(text) | sections))
 
     return make
 

@@ -6,12 +6,12 @@ import copy
 import pytest
 import torch
 import yaml
-from faultline.studies.checks import resolve
 from own_code import Branching
-from support import OWN_CODE, OWN_NETWORKS, SCHEMA, TINY, error_of
+from support import OWN_CODE, OWN_NETWORKS, TINY, error_of
 
 from faultline.networks.registry import REGISTRY
 from faultline.run.plan import Plan
+from faultline.studies.config import resolve
 from faultline.studies.probing import abilities
 
 
@@ -60,35 +60,35 @@ def config(folder):
 )
 def test_what_would_fail_after_minutes_is_refused_at_once(config, network, key, value, expected):
     config |= {"networks": [network], key: value}
-    said = error_of(resolve, config, SCHEMA)
+    said = error_of(resolve, config)
     for part in (network.rpartition(":")[2], *expected):
         assert part in said
     config["networks"].append("small_conv")
     config["synaptic_filtering"]["layers"] = "all"
-    assert error_of(resolve, config, SCHEMA) == said
+    assert error_of(resolve, config) == said
     config["networks"] = ["small_conv"]
     if key != "remedy":
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 def test_a_layer_that_is_regularised_must_have_an_activation(config):
     lr = {"recipe": "at-fgsm-lr", "adversarial": {"eps": 0.1}, "epochs": [1, 2]}
     config["trainings"]["one"] = lr | {"regularisation": {"layers": ["last"], "gamma": 1}}
-    said = error_of(resolve, config, SCHEMA)
+    said = error_of(resolve, config)
     assert "regularisation.layers: no activation function follows last" in said
     assert "choose from: first" in said
     config["trainings"]["one"]["regularisation"] |= {"at": "layer"}
-    resolve(config, SCHEMA)
+    resolve(config)
 
 
 def test_targeting_reads_what_it_can_by_default(config):
     config["networks"].append("small_conv")
-    resolved = resolve(copy.deepcopy(config), SCHEMA)
+    resolved = resolve(copy.deepcopy(config)).dump()
     assert "at" not in resolved["targeting"]
     assert [Plan(resolved).targeted_at(name) for name in ("Branching", "small_conv")] == [
         "output",
         "activation",
     ]
-    assert resolve(copy.deepcopy(resolved), SCHEMA) == resolved  # what the report keeps
+    assert resolve(copy.deepcopy(resolved)).dump() == resolved  # what the report keeps
     config["networks"] = ["small_conv"]
-    assert resolve(config, SCHEMA)["targeting"]["at"] == "activation"
+    assert resolve(config).dump()["targeting"]["at"] == "activation"

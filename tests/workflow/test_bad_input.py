@@ -10,12 +10,12 @@ import re
 import numpy as np
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import OWN_CODE, ROOT, SCHEMA, TINY, Code, error_of, idx
+from support import OWN_CODE, ROOT, TINY, Code, error_of, idx
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
 from faultline.snake.made import forget
+from faultline.studies.config import resolve
 
 EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"
 MOONS = {"source": "moons", "test": 60}
@@ -209,7 +209,7 @@ def test_mistake_in_the_config(key, value, expected):
     else:
         place[last] = value
     before = copy.deepcopy(config)
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     for part in expected:
         assert part in message
     assert repr(config) == repr(before)
@@ -218,9 +218,9 @@ def test_mistake_in_the_config(key, value, expected):
 def test_a_list_that_training_uses_must_not_come_from_test_images():
     config = yaml.safe_load(TINY)
     config["sustainability"]["split"] = "test"
-    resolve(copy.deepcopy(config), SCHEMA)
+    resolve(copy.deepcopy(config))
     config["trainings"]["at"] = lr()
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     for part in ("config key sustainability.split", "trainings.at", "set it to validation"):
         assert part in message
 
@@ -229,24 +229,24 @@ def test_one_random_draw_tells_nothing_of_the_spread():
     config = yaml.safe_load(TINY)
     config["scores"] = {"baseline": "unfiltered"}
     config["synaptic_filtering"]["random_draws"] = 1
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     assert "config key synaptic_filtering.random_draws" in message and "at least 2" in message
 
 
 def test_the_tiny_config_is_right():
-    resolve(yaml.safe_load(TINY), SCHEMA)
+    resolve(yaml.safe_load(TINY))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
 def test_every_config_is_right(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    resolve(yaml.safe_load((ROOT / "configs" / name).read_text(encoding="utf-8")), SCHEMA)
+    resolve(yaml.safe_load((ROOT / "configs" / name).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("config", [[], None, "text", 5])
 def test_config_that_is_no_mapping(config):
     with pytest.raises(UserError, match="key: value"):
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 def test_noise_that_needs_bounds_is_refused_where_there_are_none():
@@ -256,11 +256,11 @@ def test_noise_that_needs_bounds_is_refused_where_there_are_none():
         del config[section]
     del config["criteria"]
     config["retraining"], config["targeting"] = {"from_epochs": []}, {"layers": "none"}
-    noises = resolve(config, SCHEMA)["sustainability"]["noises"]
+    noises = resolve(config).dump()["sustainability"]["noises"]
     assert sorted(noises) == ["gaussian", "speckle"]
     config["sustainability"]["noises"] = {"dust": {"kind": "salt", "strength": 0.1}}
     with pytest.raises(UserError, match="salt sets pixels to a bound, and data set moons"):
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 AT = {"epochs": [1, 2], "recipe": "at-fgsm", "adversarial": {"eps": 0.1}}
@@ -304,7 +304,7 @@ def test_mistake_in_a_search(training, expected, monkeypatch):
     config["trainings"]["one"] = training
     if training.get("tune", {}).get("as") == "one" and "grid" not in training["tune"]:
         config["trainings"]["two"] = AT | {"tune": {"grid": {"lr": [0.1]}}}
-    message = error_of(resolve, config, SCHEMA)
+    message = error_of(resolve, config)
     assert "config key trainings.one." in message
     for part in expected:
         assert part in message
@@ -327,17 +327,17 @@ def test_published_table_that_is_none(text, expected, tmp_path):
         file.write_text(text, encoding="utf-8")
     config = yaml.safe_load(TINY) | {"published": str(file)}
     with pytest.raises(UserError, match=f"config key published: .*{expected}"):
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 def test_layers_of_several_networks_each_take_their_own():
     config = yaml.safe_load(TINY) | {"networks": ["small_conv", "small_resnet"]}
     layers = ["conv2", "layer1.conv1"]
     config["trainings"]["one"] = LR | {"regularisation": {"layers": layers, "gamma": 1}}
-    resolve(copy.deepcopy(config), SCHEMA)
+    resolve(copy.deepcopy(config))
     layers.remove("conv2")
     with pytest.raises(UserError, match="none of them is a layer of network small_conv; add one"):
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 def test_scaled_images_fit_larger_networks():
@@ -345,10 +345,10 @@ def test_scaled_images_fit_larger_networks():
     config["synaptic_filtering"]["layers"] = config["perturbations"]["layers"] = "all"
     del config["criteria"]
     config["datasets"]["digits"]["size"] = 32
-    resolve(config, SCHEMA)
+    resolve(config)
     config["datasets"]["digits"]["size"] = 31
     with pytest.raises(UserError, match="32x32, but data set digits has 31x31"):
-        resolve(config, SCHEMA)
+        resolve(config)
 
 
 def refused(workflow, *arguments: str) -> str:

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from faultline.studies.checks import resolve
 from statsmodels.stats.contingency_tables import mcnemar
-from support import OWN_CODE, SCHEMA, TINY, copy_workflow, error_of
+from support import OWN_CODE, TINY, copy_workflow, error_of
 from torch import nn
 
 from faultline.ablation.facts import Facts
@@ -29,6 +28,7 @@ from faultline.networks.reach import reach
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
 from faultline.run.plan import with_code
+from faultline.studies.config import resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
 from faultline.studies.own.tables import corrected
@@ -708,7 +708,7 @@ def test_what_a_change_of_the_users_code_remakes(mine):
     ],
 )
 def test_mistakes_of_the_config(key, value, expected):
-    said = error_of(resolve, yaml.safe_load(TINY) | {key: value}, SCHEMA)
+    said = error_of(resolve, yaml.safe_load(TINY) | {key: value})
     for part in ["config key", *expected]:
         assert part in said
 

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY, error_of
+from support import TINY, error_of
 
 from faultline.base.columns import RUN
+from faultline.studies.config import resolve
 from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.agreement import agreements, predictions
@@ -24,7 +24,7 @@ def config_of(**criteria) -> dict:
 
 @pytest.fixture
 def config():
-    return resolve(config_of(), SCHEMA)
+    return resolve(config_of()).dump()
 
 
 def make_tables(*, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
@@ -136,8 +136,8 @@ def test_the_chart_puts_the_best_first_and_controls_last():
 def test_the_study_is_off_by_default_and_all_means_all():
     tiny = yaml.safe_load(TINY)
     del tiny["criteria"]
-    assert resolve(tiny, SCHEMA)["criteria"]["methods"] == []
-    found = resolve(config_of(methods=["all", "fisher"]), SCHEMA)["criteria"]
+    assert resolve(tiny).dump()["criteria"]["methods"] == []
+    found = resolve(config_of(methods=["all", "fisher"])).dump()["criteria"]
     assert found["methods"] == [*CRITERIA, *CONTROLS]
     assert found["attack"] == "pgd" and found["judged_under"] == ["pgd"]
 
@@ -154,18 +154,18 @@ def test_the_study_is_off_by_default_and_all_means_all():
     ],
 )
 def test_mistakes(given, said):
-    assert said in error_of(resolve, config_of(**given), SCHEMA)
+    assert said in error_of(resolve, config_of(**given))
 
 
 def test_mistakes_that_are_about_other_sections(tmp_path):
     config = config_of(methods=["clat"])
     config["attacks"]["pgd"]["normalised_units"] = True
-    assert "clat is not defined in normalised units" in error_of(resolve, config, SCHEMA)
+    assert "clat is not defined in normalised units" in error_of(resolve, config)
     config["criteria"]["methods"] = ["all"]
-    assert "clat" not in resolve(config, SCHEMA)["criteria"]["methods"]
+    assert "clat" not in resolve(config).dump()["criteria"]["methods"]
     (tmp_path / "mine.py").write_text("def fisher(network, data):\n    return {}\n")
     config["criteria"]["methods"] = [f"{tmp_path}/mine.py:fisher"]
-    assert "two criteria would be called fisher; rename" in error_of(resolve, config, SCHEMA)
+    assert "two criteria would be called fisher; rename" in error_of(resolve, config)
     config = config_of() | {"retraining": {"from_epochs": []}}
     config["datasets"]["digits"]["validation"] = 50
-    assert "50 images are too few for criteria" in error_of(resolve, config, SCHEMA)
+    assert "50 images are too few for criteria" in error_of(resolve, config)

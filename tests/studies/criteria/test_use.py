@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY, error_of
+from support import TINY, error_of
 
 from faultline.base.columns import RUN
+from faultline.studies.config import resolve
 from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.section import answer, answer_findings
@@ -99,7 +99,7 @@ def make_tables(**given) -> dict[str, pd.DataFrame]:
 
 
 def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
-    config, tables = resolve(config_of(), SCHEMA), make_tables()
+    config, tables = resolve(config_of()).dump(), make_tables()
     assert set(tables) < set(TABLES)
     ((_, text),) = answer_findings(tables, config)
     assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text
@@ -116,16 +116,16 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
 
 def test_one_seed_has_an_answer_for_these_images():
     tables = make_tables(seeds=[0])
-    ((_, text),) = answer_findings(tables, resolve(config_of(), SCHEMA))
+    ((_, text),) = answer_findings(tables, resolve(config_of()).dump())
     assert "1 seed; q: Benjamini-Hochberg over 16 comparisons" in text
     assert "of 4 comparisons" in text and "n/a" not in text
-    (block,) = answer(tables, resolve(config_of(), SCHEMA))["blocks"]
+    (block,) = answer(tables, resolve(config_of()).dump())["blocks"]
     numbers = pd.DataFrame(block["tables"][0]["rows"], columns=block["tables"][0]["columns"])
     assert not (numbers[["its interval", "q"]] == "n/a").any(axis=None)
 
 
 def test_without_trainings_there_is_no_answer():
-    config = resolve(config_of(recipes=[]), SCHEMA)
+    config = resolve(config_of(recipes=[])).dump()
     tables = {name: pd.DataFrame() for name in TABLES}
     assert not answer(tables, config)["blocks"] and not [*answer_findings(tables, config)]
     assert answer(tables, config)["needs"] == "criteria.use.recipes"
@@ -145,7 +145,7 @@ def test_the_chart_has_a_panel_per_recipe_and_image_set():
 def test_it_is_off_by_default_and_takes_all_criteria_but_random():
     config = yaml.safe_load(TINY)
     del config["criteria"]["use"]
-    use = resolve(config, SCHEMA)["criteria"]["use"]
+    use = resolve(config).dump()["criteria"]["use"]
     assert use["recipes"] == [] and "random" not in use["methods"] and "depth" in use["methods"]
 
 
@@ -160,23 +160,23 @@ def test_it_is_off_by_default_and_takes_all_criteria_but_random():
     ],
 )
 def test_mistakes(given, said):
-    assert said in error_of(resolve, config_of(**given), SCHEMA)
+    assert said in error_of(resolve, config_of(**given))
 
 
 def test_mistakes_that_are_about_other_sections(tmp_path):
     config = config_of(methods=["full"])
     (tmp_path / "mine.py").write_text("def full(network, data):\n    return {}\n")
     config["criteria"]["methods"] = [f"{tmp_path}/mine.py:full"]
-    assert "full stands for what is compared; rename" in error_of(resolve, config, SCHEMA)
+    assert "full stands for what is compared; rename" in error_of(resolve, config)
     config = config_of()
     config["retraining"] = {"from_epochs": []}
     schedule = {"kind": "cosine", "epochs": 2}
     config["trainings"]["standard"]["schedule"] = schedule
-    said = error_of(resolve, config, SCHEMA)
+    said = error_of(resolve, config)
     assert (
         "config key criteria.epochs: at epoch 2 the cosine schedule of trainings.standard" in said
     )
     config = config_of()
     config["attacks"]["pgd"]["normalised_units"] = True
     config["criteria"]["methods"] = ["fisher", "depth"]
-    assert "criteria.attack is in normalised units" in error_of(resolve, config, SCHEMA)
+    assert "criteria.attack is in normalised units" in error_of(resolve, config)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY
+from support import TINY
 
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
+from faultline.studies.config import resolve
 from faultline.studies.perturbations import TABLES
 from faultline.studies.perturbations.scores import (
     curves,
@@ -73,7 +73,7 @@ def make_tables(*, seeds=(0, 1), epochs=(2,), **options):
 
 @pytest.fixture
 def config():
-    return resolve(yaml.safe_load(TINY), SCHEMA)
+    return resolve(yaml.safe_load(TINY)).dump()
 
 
 def test_the_section_shows_first_and_tells_then(config):

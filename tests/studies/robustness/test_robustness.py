@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faultline.studies.checks import resolve
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from support import OWN_CODE, ROOT, SCHEMA
+from support import OWN_CODE, ROOT
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
 from faultline.report import canvas, page
 from faultline.report.render import load_look
+from faultline.studies.config import resolve
 from faultline.studies.order import described
 from faultline.studies.report import report
 from faultline.studies.robustness import figures as draw
@@ -25,7 +25,7 @@ PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
 def config(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / "configs/moons.yaml").read_text(encoding="utf-8")
-    return resolve(yaml.safe_load(text), SCHEMA)
+    return resolve(yaml.safe_load(text)).dump()
 
 
 def accuracy_table(trainings, *, seeds=5, attacks=("apgd", "fgsm"), n=2000):

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faultline.studies.checks import resolve
-from support import SCHEMA, TINY
+from support import TINY
 
 from faultline.report import canvas
+from faultline.studies.config import resolve
 from faultline.studies.sustainability import TABLES
 from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import agreement, list_table, probe_table
@@ -20,7 +20,7 @@ RUN = {"dataset": "digits", "network": "small_conv", "training": "standard"}
 
 @pytest.fixture
 def config():
-    return resolve(yaml.safe_load(TINY), SCHEMA)
+    return resolve(yaml.safe_load(TINY)).dump()
 
 
 def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):

@@ -83,7 +83,8 @@ def _of_field(field: FieldInfo, described: bool) -> dict[str, Any]:
 def _plain(default):
     if not isinstance(default, Section):
         return default
-    return {key: _plain(getattr(default, key)) for key in default.model_fields_set}
+    said = [name for name in type(default).model_fields if name in default.model_fields_set]
+    return {name: _plain(getattr(default, name)) for name in said}
 
 
 def _without_none(annotation):

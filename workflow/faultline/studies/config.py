@@ -40,7 +40,7 @@ PROBER = "faultline.studies.probing"
 
 
 class Config(Section):
-    """A config, with every default filled in by `resolve`."""
+    """The config of a run; `resolve` fills in what is left out."""
 
     results: Annotated[str, ON_DISK] = Field(
         "results", pattern=r"^[A-Za-z0-9_./~-]*[A-Za-z0-9_~-]/?(?!\n)$"

@@ -30,7 +30,8 @@ class _Shifts(nn.Module):
         return torch.cat([self.tokens, self.unit * points], dim=-1)
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.network(self.inputs(points))
+        logits: Tensor = self.network(self.inputs(points))
+        return logits
 
 
 class Forward(nn.Module):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from faultline.attacks.methods import method_of
-from faultline.base import plugins
 from faultline.base.errors import UserError
 
 
@@ -20,8 +19,8 @@ def _schedule(*kinds: str):
     return f"schedule.kind {', '.join(kinds)}", lambda t: t["schedule"]["kind"] in kinds
 
 
-def _has_steps(attack: dict) -> bool:
-    return plugins.is_own(attack["method"]) or "steps" in method_of(attack["method"]).needs
+def _takes(key: str):
+    return lambda attack: key in method_of(attack["method"]).takes
 
 
 _ON_DISK = ("fashion_mnist", "mnist", "cifar10", "tiny_imagenet", "image_folder")
@@ -45,12 +44,9 @@ BELONGS = {
         "layers mvl",
         lambda training: training["regularisation"]["layers"] == "mvl",
     ),
-    "attacks.*.steps": ("methods of several steps", _has_steps),
-    "attacks.*.step_size": (
-        "method pgd or one of your own",
-        lambda a: a["method"] == "pgd" or plugins.is_own(a["method"]),
-    ),
-    "attacks.*.options": ("a method of your own", lambda a: plugins.is_own(a["method"])),
+    "attacks.*.steps": ("methods of several steps", _takes("steps")),
+    "attacks.*.step_size": ("method pgd or one of your own", _takes("step_size")),
+    "attacks.*.options": ("a method of your own", _takes("options")),
     "synaptic_filtering.global_range": ("global: true", lambda section: section["global"]),
     "perturbations.shares": ("kinds but gaussian", lambda p: {*p["kinds"]} - {"gaussian"}),
     "perturbations.sigmas": ("kind gaussian", lambda p: "gaussian" in p["kinds"]),

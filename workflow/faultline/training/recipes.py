@@ -17,16 +17,25 @@ and under a regulariser both meet the same dropout, which would else be part of 
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
-from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
+from faultline.attacks.ascent import (
+    Ball,
+    Bounds,
+    apgd,
+    fgsm,
+    kl_gradient,
+    pgd,
+    random_start,
+)
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
+from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import probe_errors, probes, watch
 
 TRADES_START = 0.001
@@ -57,25 +66,32 @@ def base_of(recipe: str) -> str:
 
 
 def craft(
-    network: nn.Module, images: Tensor, labels: Tensor, *, settings: Mapping, bounds: Bounds, seed
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    settings: Mapping[str, Any],
+    bounds: Bounds,
+    seed: int,
 ) -> Tensor:
     """The adversarial images of a batch; settings: one training of the config."""
     recipe, adversarial = base_of(settings["recipe"]), settings["adversarial"]
     eps, norm, steps = (adversarial[key] for key in ("eps", "norm", "steps"))
+    ball, step_size = Ball(eps, norm, bounds), adversarial["step_size"]
     if recipe == "at-fgsm":
-        return fgsm(network, images, labels, eps=eps, bounds=bounds)
-    common = {"eps": eps, "norm": norm, "bounds": bounds}
-    share = adversarial["step_size"] or 2.5 / steps
+        return fgsm(network, images, labels, ball=ball)
     if recipe == "at-trades":
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-        start = TRADES_START * noise.to(images)
-        return kl_pgd(network, images, **common, steps=steps, step_size=share * eps, start=start)
+        with evaluation(network), torch.no_grad():
+            clean = network(images).softmax(1)
+        how = {"steps": steps, "step_size": step_size, "start": TRADES_START * noise.to(images)}
+        return pgd(network, images, clean, ball=ball, rise=kl_gradient, **how)
     start = random_start(images.shape, eps=eps, norm=norm, seed=seed).to(images)
     if recipe == "at-apgd":
-        return apgd(network, images, labels, **common, steps=steps, start=start)
+        return apgd(network, images, labels, ball=ball, steps=steps, start=start)
     if recipe == "at-fast":
-        share, steps = adversarial["step_size"] or FAST_STEP, 1
-    return pgd(network, images, labels, **common, steps=steps, step_size=share * eps, start=start)
+        step_size, steps = step_size or FAST_STEP, 1
+    return pgd(network, images, labels, ball=ball, steps=steps, step_size=step_size, start=start)
 
 
 def loss_of(

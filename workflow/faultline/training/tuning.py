@@ -42,8 +42,6 @@ def judge(network, dataset, *, attack: Mapping, name: str, seed: int) -> list[fl
         dataset.pixels(images),
         labels,
         attack=attack,
-        eps=attack["eps"],
-        eps_grid=attack["eps_grid"],
         bounds=dataset.bounds,
         std=dataset.std,
         seed=seed_of("attack", name, seed),

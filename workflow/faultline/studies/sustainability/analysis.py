@@ -136,7 +136,6 @@ def perturbers(
             images,
             labels,
             attack=attack,
-            eps=attack["eps"],
             bounds=dataset.bounds,
             std=dataset.std,
             seed=seed_of("sustainability", name, seed, chunk),

@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import pace
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation, predicted
-
-Bounds = tuple[float, float] | tuple[Tensor, Tensor] | None
-"""(lowest, highest) value of images, two numbers or two tensors that broadcast over one image; None
-where they have none."""
 
 Rise = Callable[[Tensor, Tensor], Tensor]
 """Of a loss that an attack ascends: (output of the network [n, k], targets) -> gradient of the sum

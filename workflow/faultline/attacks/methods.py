@@ -18,7 +18,8 @@ from faultline.base.inputs import check_count, check_number, one_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from faultline.attacks.ascent import Ball, Bounds
+    from faultline.attacks.ascent import Ball
+    from faultline.data.splits import Bounds
 
 
 class Perturb(Protocol):

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Ball, Bounds, input_gradient, l2_norm, logit_gradient
+from faultline.attacks.ascent import Ball, input_gradient, l2_norm, logit_gradient
 from faultline.attacks.checks import accuracy_monotone, row
 from faultline.attacks.craft import pixel_units
 from faultline.attacks.methods import Attack, AttackKeywords, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import difference, finite, predict, predicted, scale
 
 SHARE_LIMIT = 0.01

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Bounds
+from faultline.data.splits import Bounds
 from faultline.networks.architectures import TokenNetwork
 
 

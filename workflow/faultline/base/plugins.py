@@ -11,14 +11,16 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from faultline.base.errors import UserError, nearest
 from faultline.base.fingerprint import PACKAGE, without_docstrings
 
-NETWORKS: dict[str, dict] = {}
+NETWORKS: dict[str, dict[str, Any]] = {}
 """The networks of the config's section own_networks, name -> settings, for `registry.build`."""
 
 CODES: dict[str, str] = {}
@@ -28,16 +30,16 @@ _LOADED: set[str] = set()
 TORCHVISION = "torchvision"
 
 
-def is_own(name) -> bool:
+def is_own(name: object) -> bool:
     """Whether a text of the config names a function and not something built in."""
     return ":" in str(name)
 
 
-def of_torchvision(name) -> bool:
+def of_torchvision(name: object) -> bool:
     return str(name).startswith(f"{TORCHVISION}:")
 
 
-def is_users(name) -> bool:
+def is_users(name: object) -> bool:
     """Whether it names a function in a file of the user's."""
     return is_own(name) and not of_torchvision(name)
 
@@ -111,8 +113,8 @@ def _imports(tree: ast.Module, path: Path, folder: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = path.relative_to(folder).parts[: -node.level] if node.level else ()
-            base = [*base, *(node.module.split(".") if node.module else [])]
+            above = path.relative_to(folder).parts[: -node.level] if node.level else ()
+            base = [*above, *(node.module.split(".") if node.module else [])]
             names = [[*base, alias.name] for alias in node.names]
         else:
             continue
@@ -126,18 +128,19 @@ def _files(module: Path) -> list[Path]:
 
 
 @functools.cache
-def _module(path: Path):
+def _module(path: Path) -> ModuleType:
     """The module in a file, run once; modules beside it can be imported by it."""
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     name = f"own_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}_{hash(path) & 0xFFFFFF:x}"
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader, "a file of Python, see `check`"
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def load(function: str):
+def load(function: str) -> Callable[..., Any]:
     """The function behind "file.py:function". Raises UserError as `told` does, and where its code
     has changed since the run began."""
     path, name = parts(function)
@@ -150,7 +153,8 @@ def load(function: str):
         raise UserError(_absent(path, name, there))
     _LOADED.add(function)
     check_loaded()
-    return getattr(module, name)
+    of_users: Callable[..., Any] = getattr(module, name)
+    return of_users
 
 
 def check_loaded() -> None:
@@ -160,7 +164,7 @@ def check_loaded() -> None:
             raise UserError(changed(f"{parts(function)[0]} or a module beside it"))
 
 
-def changed(file) -> str:
+def changed(file: object) -> str:
     """What is said of a file that has changed since the run began."""
     return f"{file}: changed since the run began; run again, and what comes from it is made anew"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from faultline.base.errors import UserError, printable, some
 from faultline.data.decode import Pool, file_pool
-from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
+from faultline.data.sources import PIXELS, VALIDATION, DataSettings, Source, named_splits
 
 # A folder of class folders
 
@@ -82,12 +82,12 @@ def describe_folder(dataset: dict, *, name: str) -> Source:
     )
 
 
-def folder_pools(
-    folder: str | Path, *, size: int, channels: int, on_bad_image: str, threads: int, name: str
-) -> dict[str, Pool]:
+def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str, Pool]:
     """Pool of each split that the folder has. Files that PIL does not know by name are left out."""
     from PIL import Image
 
+    folder, size, channels = settings.folder, settings.size, settings.channels
+    assert folder and size and channels, "see describe_folder"
     splits = class_folders(folder, name=name)
     root, read = Path(folder).expanduser(), {of[0].parent for of in splits.values()}
     beside = (path for path in root.iterdir() if path.is_dir() and path not in read)
@@ -121,7 +121,7 @@ def folder_pools(
             formats=formats,
             threads=threads,
             remedy=f"mend or remove it, or set datasets.{name}.on_bad_image to skip",
-            skip=on_bad_image == "skip",
+            skip=settings.on_bad_image == "skip",
         )
     return pools
 

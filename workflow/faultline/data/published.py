@@ -12,7 +12,7 @@ import numpy as np
 
 from faultline.base.errors import UserError, printable
 from faultline.data.decode import Pool, array_pool, file_pool, in_one_line
-from faultline.data.sources import SOURCES
+from faultline.data.sources import SOURCES, DataSettings
 from faultline.networks.vision import load_torchvision
 
 # MD5 of the published files, unpacked; files with another number of images are not compared.
@@ -46,34 +46,25 @@ _MD5 = {
 }
 
 
-def published_pools(
-    source: str,
-    *,
-    folder: str | Path | None,
-    download: bool,
-    noise: float,
-    samples: int,
-    seed: int,
-    threads: int,
-    name: str,
-) -> dict[str, Pool]:
+def published_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str, Pool]:
     """ "train" and, where there is an official test set, "test" of a source of `sources.SOURCES`.
 
-    The arguments are those of `splits.prepare`. Raises UserError.
+    threads, name: as for `splits.prepare`. Raises UserError.
     """
+    source = settings.source
     if source == "digits":
         return {"train": _digits()}
     if source in ("breast_cancer", "wine"):
         return {"train": _table(source)}
     if source == "moons":
-        return {"train": _moons(samples, noise=noise, seed=seed)}
-    if folder is None:
+        return {"train": _moons(settings.samples, noise=settings.noise, seed=settings.split_seed)}
+    if settings.folder is None:
         raise UserError(f"datasets.{name}.folder: missing; {source} is read from files, name where")
-    folder = Path(folder).expanduser()
+    folder = Path(settings.folder).expanduser()
     if source == "tiny_imagenet":
-        pools = _tiny_imagenet(folder, download=download, threads=threads, name=name)
+        pools = _tiny_imagenet(folder, download=settings.download, threads=threads, name=name)
     else:
-        files = _files(source, folder, download=download, name=name)
+        files = _files(source, folder, download=settings.download, name=name)
         print(f"{source}: read from {files[0].parent}")
         pools = _cifar10(files) if source == "cifar10" else _idx_pools(source, files)
     return dict(zip(("train", "test"), pools, strict=True))
@@ -166,7 +157,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({why}); get the file anew") from error
 
 
-def _check(path: Path, data: bytes, *, images: int, official: int, source: str) -> None:
+def _check(path: Path, data: bytes, *, images: int, official: int | None, source: str) -> None:
     """Compares a file of the official number of images with its checksum."""
     if images != official:
         print(

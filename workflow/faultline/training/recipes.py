@@ -25,7 +25,6 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from faultline.attacks.ascent import (
     Ball,
-    Bounds,
     apgd,
     fgsm,
     kl_gradient,
@@ -35,6 +34,7 @@ from faultline.attacks.ascent import (
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import probe_errors, probes, watch
 

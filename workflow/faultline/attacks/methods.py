@@ -38,7 +38,8 @@ class Perturb(Protocol):
         attack: Attack,
         ball: Ball,
         start: Tensor,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The adversarial images."""
 
 
 @dataclass(frozen=True)

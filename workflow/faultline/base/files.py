@@ -89,8 +89,8 @@ def private_folder(path: Location) -> Path:
     path = Path(path)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise OSError(errno.EPERM, "it is no folder of this user's alone", str(path))
     return path
 
@@ -201,18 +201,18 @@ def load_state_dict(path: Location, key: str | None = None) -> dict[str, torch.T
     def asked(name: str) -> str:
         return f"weights: {{NETWORK: {{file: {path}, key: {name}}}}}"
 
-    found = _state_dicts(content)
-    if key is not None and [*found] == [""]:
+    dicts = _state_dicts(content)
+    if key is not None and [*dicts] == [""]:
         raise UserError(f"{path}: is one state dict, with none under {key!r}; leave out key")
-    if key is not None and found and key not in found:
-        raise UserError(f"{path}: there is no state dict under {key!r}; {nearest(key, found)}")
-    if key is None and len(found) > 1:
+    if key is not None and dicts and key not in dicts:
+        raise UserError(f"{path}: there is no state dict under {key!r}; {nearest(key, dicts)}")
+    if key is None and len(dicts) > 1:
         raise UserError(
-            f"{path}: holds several state dicts, {some(found)}; say which one is meant, as in "
-            f"{asked([*found][-1])}"
+            f"{path}: holds several state dicts, {some(dicts)}; say which one is meant, as in "
+            f"{asked([*dicts][-1])}"
         )
-    chosen = next(iter(found), "") if key is None else key
-    if not found or (key is None and chosen not in ("", *USUAL)):
+    chosen = next(iter(dicts), "") if key is None else key
+    if not dicts or (key is None and chosen not in ("", *USUAL)):
         parts: dict[str, Any] = content if isinstance(content, dict) else {}
         inner = next((parts[name] for name in USUAL if isinstance(parts.get(name), dict)), content)
         holds = (
@@ -221,9 +221,9 @@ def load_state_dict(path: Location, key: str | None = None) -> dict[str, torch.T
         raise UserError(
             f"{path}: expected {what} of names and tensors, plain or under state_dict or model, "
             f"but it holds {holds or 'nothing'}; {remedy}"
-            + (f", or say {asked(chosen)}" if found else "")
+            + (f", or say {asked(chosen)}" if dicts else "")
         )
-    state = found[chosen]
+    state = dicts[chosen]
     names = [name for name in state if name != "n_averaged"]  # a count of AveragedModel
     if names and all(name.startswith("module.") for name in names):
         return {name.removeprefix("module."): state[name] for name in names}
@@ -259,11 +259,11 @@ def _wrong_part(path: Location) -> str | None:
     import zipfile
     import zlib
 
-    known = (OSError, ValueError, RuntimeError, EOFError, LookupError)
+    unreadable = (OSError, ValueError, RuntimeError, EOFError, LookupError)
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip()
-    except (*known, struct.error, zlib.error, zipfile.BadZipFile):
+    except (*unreadable, struct.error, zlib.error, zipfile.BadZipFile):
         return None
 
 

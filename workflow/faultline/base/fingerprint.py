@@ -65,21 +65,23 @@ class _Module:
         if node.level:
             parts = [self.package.name, *self._own_folder()[: -node.level + 1 or None], *parts]
         for alias in node.names:
-            found = _Target(None, f"{'.'.join(parts)}.{alias.name}")
+            target = _Target(None, f"{'.'.join(parts)}.{alias.name}")
             if parts[0] == self.package.name:
                 inner = _file_of(self.package, [*parts[1:], alias.name])
-                found = _Target(inner or self._file(parts[1:], node), None if inner else alias.name)
-            self.imports[alias.asname or alias.name] = found
+                target = _Target(
+                    inner or self._file(parts[1:], node), None if inner else alias.name
+                )
+            self.imports[alias.asname or alias.name] = target
 
     def _own_folder(self) -> tuple[str, ...]:
         return self.path.parent.relative_to(self.package).parts
 
     def _file(self, parts: list[str], node: ast.stmt) -> Path:
-        found = _file_of(self.package, parts)
-        if found is None:
+        path = _file_of(self.package, parts)
+        if path is None:
             name = ".".join([self.package.name, *parts])
             raise ModuleNotFoundError(f"{self.path}:{node.lineno}: there is no module {name}")
-        return found
+        return path
 
     def resolve(self, name: str, attribute: str | None) -> list[_Target]:
         """What a name, or an attribute of it, stands for in this module; nothing where it is
@@ -133,6 +135,7 @@ def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, list[Any]]]:
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree itself, its docstrings removed."""
     for node, block in _blocks(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -214,8 +217,8 @@ def _links(path: Path, statement: ast.AST, package: Path) -> tuple[str, tuple[_T
                 said = target.member or ""
                 if target.path:
                     targets.append(target)
-                    found = _module(target.path, package).statements(target.member)
-                    said = "".join(map(_dump, found))
+                    statements = _module(target.path, package).statements(target.member)
+                    said = "".join(map(_dump, statements))
                 digest = hashlib.sha256(said.encode()).hexdigest()
                 words.append(f"{name} {attribute} {digest}")
     return "\n".join(words), tuple(targets)

@@ -48,9 +48,9 @@ def place_of(path: str) -> dict[str, str | int]:
     """The data set, network, training and so on that a file of the results is about, in the order
     of its folders; seed and epoch are numbers. ValueError where it lies in none of the folders."""
     for pattern in _MOST_SPECIFIC_FIRST:
-        if found := pattern.fullmatch(str(path)):
+        if match := pattern.fullmatch(str(path)):
             numbers = ("seed", "epoch")
-            return {k: int(v) if k in numbers else v for k, v in found.groupdict().items()}
+            return {k: int(v) if k in numbers else v for k, v in match.groupdict().items()}
     raise ValueError(f"{path} is no file of a data set, network and training")
 
 

@@ -36,6 +36,7 @@ def is_own(name: object) -> bool:
 
 
 def of_torchvision(name: object) -> bool:
+    """Whether it names one of torchvision's networks."""
     return str(name).startswith(f"{TORCHVISION}:")
 
 
@@ -62,15 +63,17 @@ def check(key: str, function: str) -> None:
         tree = _tree(path)
     except UserError as error:
         raise UserError(f"config key {key}: {error}") from None
-    made = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    known = {node.name for node in made}
+    definitions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    names = {node.name for node in definitions}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            known |= {alias.asname or alias.name for alias in node.names}
+            names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            known.add(node.id)
-    if name not in known and "*" not in known:
-        raise UserError(f"config key {key}: {_absent(path, name, [node.name for node in made])}")
+            names.add(node.id)
+    if name not in names and "*" not in names:
+        raise UserError(
+            f"config key {key}: {_absent(path, name, [node.name for node in definitions])}"
+        )
 
 
 def _absent(path: Path, name: str, functions: list[str]) -> str:
@@ -100,8 +103,7 @@ def code(function: str) -> str:
         if path in seen:
             continue
         tree = _tree(path)
-        found = [p for name in _imports(tree, path, folder) for p in _files(folder / name)]
-        queue += found
+        queue += [p for name in _imports(tree, path, folder) for p in _files(folder / name)]
         seen[path] = ast.dump(without_docstrings(tree))
     texts = sorted(f"{path.relative_to(folder)}:{dump}" for path, dump in seen.items())
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from faultline.base.errors import UserError, printable
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 class Pool(NamedTuple):
@@ -26,7 +29,7 @@ def array_pool(images: np.ndarray, labels: np.ndarray) -> Pool:
     return Pool(labels, lambda chosen: (images[chosen], labels[chosen]))
 
 
-def file_pool(paths: list[Path], labels: np.ndarray, **how) -> Pool:
+def file_pool(paths: list[Path], labels: np.ndarray, **how: Any) -> Pool:
     """A pool of image files; `how`: the keywords of `decode`."""
 
     def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +47,7 @@ def in_one_line(error: BaseException) -> str:
 def decode(
     paths: list[Path],
     *,
-    convert: Callable,
+    convert: Callable[["PIL.Image.Image"], np.ndarray],
     shape: tuple[int, int, int],
     formats: list[str],
     threads: int,

@@ -121,9 +121,9 @@ def named_splits(names: Collection[str], *, origin: str, form: str) -> dict[str,
     """
     alike = [name for name in VALIDATION if name in names]
     if len(alike) > 1:
-        told = " and ".join(form.format(name) for name in alike)
+        those = " and ".join(form.format(name) for name in alike)
         raise UserError(
-            f"{origin}: holds {told}, and each may be the validation set; rename what is not"
+            f"{origin}: holds {those}, and each may be the validation set; rename what is not"
         )
-    found = {split: split for split in ("train", "test") if split in names}
-    return found | {"validation" if "test" in found else "test": name for name in alike}
+    called = {split: split for split in ("train", "test") if split in names}
+    return called | {"validation" if "test" in called else "test": name for name in alike}

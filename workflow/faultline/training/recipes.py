@@ -15,7 +15,7 @@ batches, the clean one goes first: BatchNorm normalises each by itself, its stat
 and under a regulariser both meet the same dropout, which would else be part of CM (ours).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -99,7 +99,7 @@ def loss_of(
     images: Tensor,
     labels: Tensor,
     *,
-    settings: Mapping,
+    settings: Mapping[str, Any],
     bounds: Bounds,
     seed: int,
     regularised: Mapping[str, float] | None = None,
@@ -113,6 +113,8 @@ def loss_of(
     if recipe == "standard":
         logits = network(images)
         return Loss(cross_entropy(logits, labels), logits, None)
+    clean: Tensor | None = None
+    regulariser: Tensor | None = None
     gammas = {name: gamma for name, gamma in (regularised or {}).items() if gamma}
     of = space(network, images, bounds)
     attacked = of.images(
@@ -122,11 +124,13 @@ def loss_of(
         clean, adversarial, errors = _both(
             network, images, attacked, names=gammas, at=settings["regularisation"]["at"], seed=seed
         )
-        regulariser = sum(gamma * errors[name] for name, gamma in gammas.items())
+        first, *others = (gamma * errors[name] for name, gamma in gammas.items())
+        regulariser = sum(others, first)
     else:
-        clean = network(images) if recipe == "at-trades" else None
-        adversarial, regulariser = network(attacked), None
-    if recipe == "at-trades":
+        if recipe == "at-trades":
+            clean = network(images)
+        adversarial = network(attacked)
+    if recipe == "at-trades" and clean is not None:
         # of logarithms, as probabilities that round to 0 would make the gradient NaN
         divergence = kl_div(
             adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
@@ -140,7 +144,13 @@ def loss_of(
 
 
 def _both(
-    network, images, attacked, *, names, at, seed
+    network: nn.Module,
+    images: Tensor,
+    attacked: Tensor,
+    *,
+    names: Collection[str],
+    at: str,
+    seed: int,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(clean logits, adversarial logits, probe -> mean relative error) under one dropout."""
     with watch(network, at=at, names=names) as seen:

@@ -112,20 +112,10 @@ def method_of(name: str | None) -> Method:
     return METHODS[name]
 
 
-def _own(
-    function: str,
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    attack: Attack,
-    ball: Ball,
-    start: Tensor,
-) -> Tensor:
+def _own(function: str, *batch: Any, attack: Attack, ball: Ball, start: Tensor) -> Tensor:
     from faultline.attacks.own import perturbed
 
-    settings = attack.settings
-    return perturbed(function, network, images, labels, settings=settings, ball=ball, start=start)
+    return perturbed(function, *batch, settings=attack.settings, ball=ball, start=start)
 
 
 def weakest_first(attacks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:

@@ -34,6 +34,11 @@ def test_attacks_of_unknown_strength_stand_behind():
     assert one_step(ATTACKS) == ["fgsm"]
 
 
+def test_what_a_method_takes():
+    assert METHODS["pgd"].takes == ("steps", "step_size") and not METHODS["fgsm"].takes
+    assert {"steps", "step_size", "options"} == {*method_of(OWN).takes}
+
+
 def test_unknown_methods_are_told():
     assert method_of(OWN).strength is None
     with pytest.raises(UserError, match="'pgdd'; choose one of fgsm, pgd, apgd"):

@@ -8,9 +8,10 @@ from sklearn.datasets import load_digits, make_moons
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from faultline.attacks.ascent import apgd, fgsm, input_gradient, pgd, random_start
+from faultline.attacks.ascent import Ball, apgd, fgsm, input_gradient, pgd, random_start
 from faultline.attacks.checks import CHECK_MEANINGS
-from faultline.attacks.craft import PERTURB, attack_curve, craft
+from faultline.attacks.craft import attack_curve, craft
+from faultline.attacks.methods import METHODS
 from faultline.attacks.selfchecks import checks
 from faultline.base import pace
 from faultline.base.errors import UserError
@@ -186,7 +187,7 @@ def test_fgsm_agrees_with_foolbox(models):
     reference = foolbox.PyTorchModel(copy.deepcopy(network).double().eval(), bounds=bounds)
     for eps in (0.05, 0.1, 0.2):
         _, theirs, _ = foolbox.attacks.FGSM()(reference, images.double(), labels, epsilons=eps)
-        ours, theirs = fgsm(network, images, labels, eps=eps, bounds=bounds), theirs.float()
+        ours, theirs = fgsm(network, images, labels, ball=Ball(eps, bounds=bounds)), theirs.float()
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
         assert accuracy(network, ours, labels) == accuracy(network, theirs, labels)
 
@@ -292,7 +293,8 @@ def test_apgd_against_the_algorithm_image_by_image(models, norm, steps, model):
     eps = 0.06 if norm == "linf" else 0.4
     given = {"eps": eps, "norm": norm, "steps": steps, "bounds": bounds}
     start = random_start(images.shape, eps=eps, norm=norm, seed=4).double()
-    ours = apgd(network, images, labels, **given, start=start)
+    ball = Ball(eps, norm, bounds)
+    ours = apgd(network, images, labels, ball=ball, steps=steps, start=start)
     for i, row in enumerate(ours):
         part = slice(i, i + 1)
         expected = naive_apgd(network, images[part], labels[part], **given, start=start[part])
@@ -304,7 +306,7 @@ def test_apgd_until_fooled_fools_the_same_images_at_less_cost(models, norm):
     network, images, labels, bounds = models["conv"]
     network, images = network.double().eval(), images.double()
     eps = 0.12 if norm == "linf" else 0.8
-    given = {"eps": eps, "norm": norm, "steps": 20, "bounds": bounds}
+    given = {"ball": Ball(eps, norm, bounds), "steps": 20}
     given["start"] = random_start(images.shape, eps=eps, norm=norm, seed=4).double()
     before = pace.images()
     whole = apgd(network, images, labels, **given)
@@ -331,12 +333,12 @@ def test_apgd_until_fooled_fools_the_same_images_at_less_cost(models, norm):
 
 def test_apgd_is_never_worse_than_its_start_and_better_with_steps(models):
     network, images, labels, bounds = models["conv"]
-    given = {"eps": 0.08, "norm": "linf", "bounds": bounds}
+    ball = Ball(0.08, "linf", bounds)
     start = random_start(images.shape, eps=0.08, norm="linf", seed=1)
     begun = (images + start).clamp(*bounds)
     found = []
     for steps in (1, 2, 30):
-        ours = apgd(network, images, labels, **given, steps=steps, start=start)
+        ours = apgd(network, images, labels, ball=ball, steps=steps, start=start)
         right = predict(network, begun).argmax(1) == labels
         still = predict(network, ours).argmax(1) == labels
         assert not (still & ~right).any()
@@ -352,9 +354,7 @@ def test_apgd_takes_one_gradient_a_step(models):
     network, images, labels, _ = models["conv"]
     start = torch.zeros_like(images[:5])
     with BackwardMasks() as backward:
-        apgd(
-            network, images[:5], labels[:5], eps=0.1, norm="linf", steps=4, bounds=None, start=start
-        )
+        apgd(network, images[:5], labels[:5], ball=Ball(0.1), steps=4, start=start)
     assert len(backward.masks) == 4 * 2  # two convolutions; the last point needs no gradient
 
 
@@ -373,23 +373,24 @@ def test_linear_model_by_hand(plane):
     expected = torch.tensor([[-0.6225 * 3, 0.6225 * 4], [0.7006 * 3, -0.7006 * 4]])
     torch.testing.assert_close(input_gradient(plane, images, labels), expected, rtol=0, atol=1e-3)
 
-    result = fgsm(plane, images, labels, eps=0.1, bounds=(0.0, 1.0))
+    result = fgsm(plane, images, labels, ball=Ball(0.1, bounds=(0.0, 1.0)))
     torch.testing.assert_close(result, torch.tensor([[0.4, 0.6], [1.0, 0.4]]))
 
-    common = {"eps": 0.1, "norm": "l2", "start": torch.zeros(2, 2)}
-    result = pgd(plane, images, labels, steps=1, step_size=0.05, bounds=None, **common)
+    free, inside = Ball(0.1, "l2"), Ball(0.1, "l2", (0.0, 1.0))
+    common = {"step_size": 0.5, "start": torch.zeros(2, 2)}
+    result = pgd(plane, images, labels, ball=free, steps=1, **common)
     torch.testing.assert_close(result, torch.tensor([[0.47, 0.54], [0.98, 0.46]]))
-    result = pgd(plane, images, labels, steps=9, step_size=0.05, bounds=None, **common)
+    result = pgd(plane, images, labels, ball=free, steps=9, **common)
     torch.testing.assert_close(result, torch.tensor([[0.44, 0.58], [1.01, 0.42]]))
-    result = pgd(plane, images, labels, steps=3, step_size=0.05, bounds=(0.0, 1.0), **common)
+    result = pgd(plane, images, labels, ball=inside, steps=3, **common)
     assert result[1, 0] == 1.0
 
     # the worst points of a linear model are known; under linf one step finds them
     for steps in (1, 2, 10):
-        given = {"eps": 0.1, "steps": steps, "start": torch.tensor([[0.02, 0.01], [0.0, -0.05]])}
-        result = apgd(plane, images, labels, norm="linf", bounds=(0.0, 1.0), **given)
+        given = {"steps": steps, "start": torch.tensor([[0.02, 0.01], [0.0, -0.05]])}
+        result = apgd(plane, images, labels, ball=Ball(0.1, "linf", (0.0, 1.0)), **given)
         torch.testing.assert_close(result, torch.tensor([[0.4, 0.6], [1.0, 0.4]]))
-    result = apgd(plane, images, labels, norm="l2", bounds=None, **given)
+    result = apgd(plane, images, labels, ball=free, **given)
     worst = torch.tensor([[0.44, 0.58], [1.01, 0.42]])
     torch.testing.assert_close(result, worst, rtol=0, atol=1e-4)
 
@@ -542,15 +543,16 @@ def steps_in_raw_units(raw, values, labels, *, low, width, eps, norm, steps, ste
 def test_an_attack_on_shares_is_that_on_values_with_bounds_and_steps_per_feature(table, norm, eps):
     network, shares, labels, raw, low, width = table
     start = random_start(shares.shape, eps=eps, norm=norm, seed=0).double()
-    given = {"eps": eps, "norm": norm, "steps": 10, "step_size": eps / 4, "start": start}
-    ours = pgd(network, shares, labels, bounds=(0.0, 1.0), **given)
-    theirs = steps_in_raw_units(raw, low + width * shares, labels, low=low, width=width, **given)
+    ball, given = Ball(eps, norm, (0.0, 1.0)), {"steps": 10, "start": start}
+    ours = pgd(network, shares, labels, ball=ball, step_size=1 / 4, **given)
+    given |= {"low": low, "width": width, "eps": eps, "norm": norm, "step_size": eps / 4}
+    theirs = steps_in_raw_units(raw, low + width * shares, labels, **given)
     torch.testing.assert_close(low + width * ours, theirs, rtol=0, atol=1e-8)
     assert ours.min() == 0 or ours.max() == 1  # some are clipped
     if norm == "linf":
         values = low + width * shares
         expected = values + eps * width * input_gradient(raw, values, labels).sign()
-        ours = fgsm(network, shares, labels, eps=eps, bounds=(0.0, 1.0))
+        ours = fgsm(network, shares, labels, ball=ball)
         expected = expected.clamp(low, low + width)
         torch.testing.assert_close(low + width * ours, expected, rtol=0, atol=1e-8)
 
@@ -561,11 +563,12 @@ def test_foolbox_attacks_shares_as_we_do(table):
     network, shares = network.float(), shares.float()
     reference = foolbox.PyTorchModel(network.eval(), bounds=(0, 1))
     _, theirs, _ = foolbox.attacks.FGSM()(reference, shares, labels, epsilons=0.1)
-    ours = fgsm(network, shares, labels, eps=0.1, bounds=(0.0, 1.0))
+    ball = Ball(0.1, bounds=(0.0, 1.0))
+    ours = fgsm(network, shares, labels, ball=ball)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     method = foolbox.attacks.LinfPGD(abs_stepsize=0.0125, steps=20, random_start=False)
     _, theirs, _ = method(reference, shares, labels, epsilons=0.1)
-    given = {"eps": 0.1, "norm": "linf", "steps": 20, "step_size": 0.0125, "bounds": (0.0, 1.0)}
+    given = {"ball": ball, "steps": 20, "step_size": 0.125}
     ours = pgd(network, shares, labels, start=torch.zeros_like(shares), **given)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
@@ -699,4 +702,4 @@ def test_a_curve_that_rises_is_flagged(models):
 
 
 def test_every_method_is_tried_here():
-    assert set(PERTURB) == {attack["method"] for attack in ATTACKS.values()}
+    assert set(METHODS) == {attack["method"] for attack in ATTACKS.values()}

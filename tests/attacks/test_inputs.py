@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from faultline.attacks.craft import attack_curve, craft, judge
+from faultline.attacks.methods import Attack
 from faultline.attacks.run import crafters
 from faultline.attacks.selfchecks import checks
 from faultline.base.errors import UserError
@@ -83,6 +84,17 @@ def test_a_network_that_gives_no_logits_is_refused():
 
     with pytest.raises(UserError, match="the network gives a dict"):
         craft(Named(), IMAGES, LABELS, attack=PGD, eps=0.1, bounds=UNIT, seed=0)
+
+
+def test_an_attack_that_was_checked_before_is_as_good_as_its_settings():
+    given = {"eps": 0.1, "bounds": UNIT}
+    expected = craft(NETWORK, IMAGES, LABELS, attack=PGD, seed=0, **given)
+    attack = Attack.of(PGD, **given)
+    assert torch.equal(craft(NETWORK, IMAGES, LABELS, attack=attack, seed=0), expected)
+    assert torch.equal(craft(NETWORK, IMAGES, LABELS, attack=attack, eps=0, seed=0), IMAGES)
+    for lacking, words in (("eps", "needs the key eps"), ("bounds", "needs the bounds")):
+        with pytest.raises(UserError, match=words):
+            Attack.of(PGD, **{key: value for key, value in given.items() if key != lacking})
 
 
 def test_crafters_need_an_eps():

@@ -5,7 +5,6 @@ import pytest
 from support import SCHEMA
 
 from faultline.attacks.checks import CHECK_MEANINGS, attack_order, compare_attacks
-from faultline.attacks.craft import PERTURB
 from faultline.attacks.methods import METHODS, method_of, one_step, weakest_first
 from faultline.base.errors import UserError
 
@@ -25,7 +24,7 @@ ATTACKS = {
 
 def test_every_method_is_known_in_every_place():
     attack = SCHEMA["properties"]["attacks"]["additionalProperties"]
-    assert attack["properties"]["method"]["anyOf"][0]["enum"] == [*METHODS] == [*PERTURB]
+    assert attack["properties"]["method"]["anyOf"][0]["enum"] == [*METHODS]
 
 
 def test_attacks_of_unknown_strength_stand_behind():
@@ -33,6 +32,11 @@ def test_attacks_of_unknown_strength_stand_behind():
     assert known == ["fgsm", "strong", "weak", "apgd"]
     assert unknown == ["mine", "other"]
     assert one_step(ATTACKS) == ["fgsm"]
+
+
+def test_what_a_method_takes():
+    assert METHODS["pgd"].takes == ("steps", "step_size") and not METHODS["fgsm"].takes
+    assert {"steps", "step_size", "options"} == {*method_of(OWN).takes}
 
 
 def test_unknown_methods_are_told():

@@ -10,7 +10,7 @@ from torch import nn
 from faultline.ablation.sweep import sweep
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Variant
-from faultline.attacks.ascent import pgd, random_start
+from faultline.attacks.ascent import Ball, pgd, random_start
 from faultline.attacks.craft import attack_curve, craft
 from faultline.attacks.selfchecks import checks
 from faultline.attacks.space import space
@@ -87,18 +87,15 @@ def test_an_attack_on_tokens_is_that_on_what_follows_their_embedding(text, norm)
     network = network.double()
     eps, unit = (0.2, network.unit) if norm == "linf" else (1.5, network.unit)
     start = random_start((*tokens.shape, COLUMNS), eps=eps, norm=norm, seed=3).double()
-    given = {"norm": norm, "steps": 6, "bounds": None}
+    given = {"steps": 6, "step_size": 1 / 3}
     of = space(network, packed(tokens).double())
-    ours = of.images(
-        pgd(of.network, of.points, labels, eps=eps, step_size=eps / 3, start=start, **given)
-    )
+    ours = of.images(pgd(of.network, of.points, labels, ball=Ball(eps, norm), start=start, **given))
     embedded = network.embedding.weight[tokens].detach()
     theirs = pgd(
         network.body.head,
         embedded,
         labels,
-        eps=unit * eps,
-        step_size=unit * eps / 3,
+        ball=Ball(unit * eps, norm),
         start=unit * start,
         **given,
     )

@@ -12,7 +12,7 @@ import torch
 import yaml
 from support import ROOT, Copy, copy_workflow
 
-from faultline.attacks.ascent import fgsm
+from faultline.attacks.ascent import Ball, fgsm
 from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
 from faultline.training.tuning import applied, candidates, choose, judge, loss_of
@@ -88,7 +88,7 @@ def test_candidates_are_judged_on_validation_images():
     attack |= {"normalised_units": False}
     clean, attacked = judge(network, dataset, attack=attack, name="fgsm", seed=0)
     pixels = dataset.pixels(images)
-    moved = fgsm(network, pixels, labels, eps=0.1, bounds=(0.0, 1.0))
+    moved = fgsm(network, pixels, labels, ball=Ball(0.1, bounds=(0.0, 1.0)))
     for accuracy, x in ((clean, pixels), (attacked, moved)):
         expected = 100 * (network(x).argmax(1) == labels).float().mean().item()
         assert accuracy == pytest.approx(expected)

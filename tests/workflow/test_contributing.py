@@ -73,7 +73,7 @@ def test_an_ablation(fresh):
 
 
 def test_an_attack(fresh):
-    assert len(follow(fresh, "Add an attack")) == 3
+    assert len(follow(fresh, "Add an attack")) == 2
     attacks = {"noise": {"method": "noise", "eps": 0.1}, **PLAIN["attacks"]}
     fresh.configure(PLAIN | {"attacks": attacks})
     found = {}

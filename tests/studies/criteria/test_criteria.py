@@ -9,7 +9,7 @@ import torch
 from support import ROOT, error_of, fenced
 from torch import nn
 
-from faultline.attacks.ascent import feature_pgd
+from faultline.attacks.ascent import Ball, feature_gradient, pgd
 from faultline.attacks.craft import craft
 from faultline.networks.layers import filters, of_units
 from faultline.networks.layers import layers as layers_of
@@ -150,8 +150,9 @@ def test_feature_change_by_hand():
 def test_feature_ascent_stays_in_its_ball_and_bounds(trained):
     network, images, _, _ = trained
     start = 0.05 * torch.ones_like(images)
-    of = {"norm": "linf", "steps": 4, "step_size": 0.05, "bounds": (0.0, 1.0), "start": start}
-    moved = feature_pgd(network, images, eps=0.1, **of)
+    ball, rise = Ball(0.1, "linf", (0.0, 1.0)), feature_gradient
+    clean = network(images).detach()
+    moved = pgd(network, images, clean, ball=ball, steps=4, step_size=0.5, start=start, rise=rise)
     assert (moved - images).abs().max() <= 0.1 + 1e-6
     assert moved.min() >= 0 and moved.max() <= 1
     near = (images + start).clamp(0, 1)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from faultline.attacks.ascent import fgsm
+from faultline.attacks.ascent import Ball, fgsm
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
@@ -354,7 +354,7 @@ def test_analysis_agrees_with_a_naive_one(monkeypatch):
     network = network_of("small_resnet").train()
     images, labels = images_of(n=23), torch.arange(23) % 3
     perturb = {
-        "fgsm": lambda network, x, y, chunk: fgsm(network, x, y, eps=0.1, bounds=(0, 1)),
+        "fgsm": lambda network, x, y, chunk: fgsm(network, x, y, ball=Ball(0.1, "linf", (0, 1))),
         "gaussian": noise("gaussian", strength=0.1, bounds=(0.0, 1.0), seed=0),
     }
     said = []

@@ -1,19 +1,22 @@
 """Gradient ascent on the input of a network: FGSM, PGD, APGD and what they are made of.
 
 A network is any module that maps images [n, ...] to logits [n, classes]. Images are float tensors
-in pixel units; `bounds` is their (lowest, highest) value, two numbers or two tensors that broadcast
-over one image, or None where they have none.
+in pixel units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from faultline.base import pace
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation, predicted
 
-Bounds = tuple[float, float] | tuple[Tensor, Tensor] | None
+Rise = Callable[[Tensor, Tensor], Tensor]
+"""Of a loss that an attack ascends: (output of the network [n, k], targets) -> gradient of the sum
+of the loss over images with respect to the output, of its shape."""
 
 
 def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -26,27 +29,29 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
         return _logits_and_gradient(network, images, labels, logit_gradient)[1]
 
 
-def _logits_and_gradient(network, images, labels, rise) -> tuple[Tensor, Tensor]:
+def _logits_and_gradient(
+    network: nn.Module, images: Tensor, targets: Tensor, rise: Rise
+) -> tuple[Tensor, Tensor]:
     """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
     pace.passed(len(images))
     with torch.enable_grad():
         images = images.detach()
         images = (images.clone() if images.is_inference() else images).requires_grad_()
-        logits = network(images)
+        logits: Tensor = network(images)
         if not logits.requires_grad:
             return logits, torch.zeros_like(images, requires_grad=False)
-        (gradient,) = torch.autograd.grad(logits, images, rise(logits, labels))
+        (gradient,) = torch.autograd.grad(logits, images, rise(logits.detach(), targets))
     return logits.detach(), gradient
 
 
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the summed cross-entropy with respect to the logits: softmax less one-hot.
+    """`Rise` of the cross-entropy: softmax less one-hot.
 
     The label's entry is minus the sum of the others. Subtracting 1 from its probability, as
     autograd does, rounds to 0 for confident images and hides their gradient from the attack.
     """
     labels = labels[:, None]
-    others = logits.detach().softmax(1).scatter(1, labels, 0.0)
+    others = logits.softmax(1).scatter(1, labels, 0.0)
     return others.scatter(1, labels, -others.sum(1, keepdim=True))
 
 
@@ -63,31 +68,55 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def l2_norm(images: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(images.flatten(1), dim=1)
+    """Of each image over all its pixels, [n]."""
+    norms: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return norms
 
 
-def _direction(gradient: Tensor, norm: str) -> Tensor:
-    """The step of size one that raises the loss most; zero where the gradient is zero or NaN."""
-    if norm == "linf":
-        return gradient.sign()
-    gradient = gradient.nan_to_num(0.0)
-    tiny = torch.finfo(gradient.dtype).tiny
-    # The largest entry first: a confident image's gradient is so small that its squares underflow.
-    largest = gradient.flatten(1).abs().amax(dim=1)
-    gradient = gradient / per_image(largest.clamp_min(tiny), gradient)
-    return gradient / per_image(l2_norm(gradient).clamp_min(tiny), gradient)
+def _between(values: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    return values.clamp(low, high)  # type: ignore[arg-type]  # both are numbers, or both tensors
 
 
-def _project(delta: Tensor, eps: float | Tensor, norm: str) -> Tensor:
-    """The nearest perturbation in the ball of radius eps."""
-    if norm == "linf":
-        return delta.clamp(-eps, eps)
-    tiny = torch.finfo(delta.dtype).tiny
-    return delta * per_image((eps / l2_norm(delta).clamp_min(tiny)).clamp(max=1), delta)
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Where an attack may take an image: within eps of it, and within bounds.
 
+    eps: in pixel units; for linf it may be a tensor that broadcasts over the images. norm: "linf",
+    or "l2", per image over all its pixels.
+    """
 
-def _clip(images: Tensor, bounds: Bounds) -> Tensor:
-    return images if bounds is None else images.clamp(*bounds)
+    eps: float | Tensor
+    norm: str = "linf"
+    bounds: Bounds = None
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The step of size one that raises the loss most; zero where the gradient is zero or NaN.
+
+        For linf the sign of the gradient, for l2 the gradient divided by its norm.
+        """
+        if self.norm == "linf":
+            return gradient.sign()
+        gradient = gradient.nan_to_num(0.0)
+        tiny = torch.finfo(gradient.dtype).tiny
+        # The largest entry first: a confident image's gradient is so small that its squares
+        # underflow.
+        largest = gradient.flatten(1).abs().amax(dim=1)
+        gradient = gradient / per_image(largest.clamp_min(tiny), gradient)
+        return gradient / per_image(l2_norm(gradient).clamp_min(tiny), gradient)
+
+    def clip(self, images: Tensor) -> Tensor:
+        """Images [n, ...] within the bounds."""
+        return images if self.bounds is None else _between(images, *self.bounds)
+
+    def nearest(self, moved: Tensor, images: Tensor) -> Tensor:
+        """The point nearest to each moved image [n, ...] that lies within eps of its image, clipped
+        to the bounds."""
+        delta = moved - images
+        if self.norm == "linf":
+            return self.clip(images + _between(delta, -self.eps, self.eps))
+        tiny = torch.finfo(delta.dtype).tiny
+        share = (self.eps / l2_norm(delta).clamp_min(tiny)).clamp(max=1)
+        return self.clip(images + delta * per_image(share, delta))
 
 
 def random_start(shape: Sequence[int], *, eps: float, norm: str, seed: int) -> Tensor:
@@ -99,102 +128,53 @@ def random_start(shape: Sequence[int], *, eps: float, norm: str, seed: int) -> T
     generator = torch.Generator().manual_seed(seed)
     if norm == "linf":
         return eps * (2 * torch.rand(*shape, generator=generator) - 1)
-    direction = _direction(torch.randn(*shape, generator=generator), norm)
+    direction = Ball(eps, norm).direction(torch.randn(*shape, generator=generator))
     radius = torch.rand(shape[0], generator=generator) ** (1 / direction[0].numel())
     return eps * per_image(radius, direction) * direction
 
 
-def fgsm(
-    network: nn.Module, images: Tensor, labels: Tensor, *, eps: float | Tensor, bounds: Bounds
-) -> Tensor:
-    """One step of eps along the sign of the gradient (Goodfellow et al. 2015), clipped to bounds.
-
-    eps: in pixel units, a number or a tensor that broadcasts over the images.
-    """
-    return _clip(images + eps * input_gradient(network, images, labels).sign(), bounds)
+def fgsm(network: nn.Module, images: Tensor, labels: Tensor, *, ball: Ball) -> Tensor:
+    """One step of eps along the sign of the gradient (Goodfellow et al. 2015), clipped to bounds;
+    of a ball of linf."""
+    return ball.clip(images + ball.eps * input_gradient(network, images, labels).sign())
 
 
 def pgd(
     network: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     *,
-    eps: float | Tensor,
-    norm: str,
+    ball: Ball,
     steps: int,
-    step_size: float | Tensor,
-    bounds: Bounds,
     start: Tensor,
+    step_size: float | None = None,
+    rise: Rise = logit_gradient,
 ) -> Tensor:
-    """Projected gradient ascent on the cross-entropy (Madry et al. 2018).
+    """Projected gradient ascent (Madry et al. 2018).
 
-    norm: "linf", steps along the sign of the gradient, or "l2", per image over all its pixels,
-    steps along the gradient divided by its norm. eps and step_size are in pixel units; a tensor
-    that broadcasts over the images is for linf only. start: perturbations [n, ...] in the ball.
+    start: perturbations [n, ...] in the ball. step_size: a share of eps, by default 2.5 / steps.
+    rise: of the loss, which is the cross-entropy, with labels as the targets, unless another is
+    given; where a loss compares with the network's output at the images, the start must lie
+    elsewhere, as its gradient is 0 there.
     """
-    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
-    return _ascend(network, images, labels, logit_gradient, start=start, **given)
-
-
-def _ascend(
-    network, images, targets, rise, *, eps, norm, steps, step_size, bounds, start
-) -> Tensor:
-    """Projected ascent on any loss, told by its gradient (logits, targets) -> [n, classes]."""
-    adversarial = _clip(images + start, bounds)
+    size = (step_size or 2.5 / steps) * ball.eps
+    adversarial = ball.clip(images + start)
     with evaluation(network):
         for _ in range(steps):
             _, gradient = _logits_and_gradient(network, adversarial, targets, rise)
-            delta = adversarial + step_size * _direction(gradient, norm) - images
-            adversarial = _clip(images + _project(delta, eps, norm), bounds)
+            adversarial = ball.nearest(adversarial + size * ball.direction(gradient), images)
     return adversarial
 
 
-def kl_pgd(
-    network: nn.Module,
-    images: Tensor,
-    *,
-    eps: float,
-    norm: str,
-    steps: int,
-    step_size: float,
-    bounds: Bounds,
-    start: Tensor,
-) -> Tensor:
-    """As `pgd`, but ascending KL(f(x) || f(x')), the inner maximisation of TRADES (Zhang et al.
-    2019). At x' = x its gradient is 0: the start must lie elsewhere."""
-    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
-    # the gradient of the summed KL with respect to the logits is the difference of the softmaxes
-    return _ascend_from_clean(network, images, lambda z: z.softmax(1), start=start, **given)
+def kl_gradient(logits: Tensor, clean: Tensor) -> Tensor:
+    """`Rise` of KL(clean || softmax of the logits), clean: probabilities [n, classes]: the inner
+    maximisation of TRADES (Zhang et al. 2019)."""
+    return logits.softmax(1) - clean
 
 
-def _ascend_from_clean(network, images, of, **settings) -> Tensor:
-    """Projected ascent on a loss whose gradient with respect to the network's output is the change
-    of what `of` makes of it."""
-    with evaluation(network), torch.no_grad():
-        clean = of(network(images))
-
-    def rise(output: Tensor, clean: Tensor) -> Tensor:
-        return of(output.detach()) - clean
-
-    return _ascend(network, images, clean, rise, **settings)
-
-
-def feature_pgd(
-    network: nn.Module,
-    images: Tensor,
-    *,
-    eps: float,
-    norm: str,
-    steps: int,
-    step_size: float,
-    bounds: Bounds,
-    start: Tensor,
-) -> Tensor:
-    """As `pgd`, but ascending the squared l2 change of what the network gives, [n, features]. At
-    x' = x its gradient is 0: the start must lie elsewhere."""
-    given = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size, "bounds": bounds}
-    # half of the gradient of the squared change with respect to the features is the change
-    return _ascend_from_clean(network, images, lambda z: z, start=start, **given)
+def feature_gradient(features: Tensor, clean: Tensor) -> Tensor:
+    """`Rise` of half the squared l2 change of what a network gives, [n, features]."""
+    return features - clean
 
 
 RISING, FIRST, SHORTEST, SHORTER = 0.75, 0.22, 0.06, 0.03
@@ -206,10 +186,8 @@ def apgd(
     images: Tensor,
     labels: Tensor,
     *,
-    eps: float,
-    norm: str,
+    ball: Ball,
     steps: int,
-    bounds: Bounds,
     start: Tensor,
     until_fooled: bool = False,
 ) -> Tensor:
@@ -220,12 +198,10 @@ def apgd(
     shares of this call's steps. start: perturbations [n, ...] in the ball. until_fooled: an image
     is done with the first point at which it is misclassified, for who asks whether it can be.
     """
-    found, place = torch.empty_like(images), torch.arange(len(images), device=images.device)
+    adversarial = torch.empty_like(images)
+    place = torch.arange(len(images), device=images.device)
 
-    def inside(x):
-        return _clip(images + _project(x - images, eps, norm), bounds)
-
-    def judged(x, *, last=False):
+    def judged(x: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """(loss [n], is it misclassified [n], gradient), without the gradient at the last point."""
         if last:
             logits, gradient = network(x), x
@@ -234,7 +210,7 @@ def apgd(
         return _cross_entropy(logits, labels), predicted(logits) != labels, gradient
 
     with evaluation(network), torch.no_grad():
-        x = previous = inside(images + start)
+        x = previous = ball.nearest(images + start, images)
         loss, fooled, gradient = judged(x)
         best, best_loss, best_gradient = x, loss, gradient
         result, result_loss, result_fooled = x, loss, fooled
@@ -245,10 +221,10 @@ def apgd(
         shortest, shorter = max(int(SHORTEST * steps), 1), max(int(SHORTER * steps), 1)
         for number in range(1, steps + 1):
             if until_fooled and result_fooled.any():
-                found[place] = result
+                adversarial[place] = result
                 left = ~result_fooled
                 if not left.any():
-                    return found
+                    return adversarial
                 place, images, labels = place[left], images[left], labels[left]
                 x, previous, loss, gradient = x[left], previous[left], loss[left], gradient[left]
                 best, best_loss, best_gradient = best[left], best_loss[left], best_gradient[left]
@@ -256,8 +232,10 @@ def apgd(
                 result_fooled, step, rising = result_fooled[left], step[left], rising[left]
                 kept_step, kept_loss = kept_step[left], kept_loss[left]
             momentum = 0.25 if number > 1 else 0.0
-            ahead = inside(x + eps * per_image(step, x) * _direction(gradient, norm))
-            moved = inside(x + (1 - momentum) * (ahead - x) + momentum * (x - previous))
+            ahead = x + ball.eps * per_image(step, x) * ball.direction(gradient)
+            ahead = ball.nearest(ahead, images)
+            moved = x + (1 - momentum) * (ahead - x) + momentum * (x - previous)
+            moved = ball.nearest(moved, images)
             x, previous, before = moved, x, loss
             loss, fooled, gradient = judged(x, last=number == steps)
             rising += loss > before
@@ -280,5 +258,5 @@ def apgd(
                 loss = torch.where(halved, best_loss, loss)
                 rising = torch.zeros_like(rising)
                 period, waited = max(period - shorter, shortest), 0
-    found[place] = result
-    return found
+    adversarial[place] = result
+    return adversarial

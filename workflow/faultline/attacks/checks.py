@@ -4,13 +4,17 @@ A check is a row {check, status, detail}: status "ok" or "warning", detail one s
 numbers. No torch.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 
 from faultline.attacks.methods import method_of, weakest_first
 from faultline.attacks.worst import by_unit, worst_case
+
+Hits = Mapping[str, np.ndarray]
+"""What images were attacked with -> bool [n], whether each was classified correctly."""
 
 NOISE_P = 0.00135
 """A rise in accuracy counts where its one-sided p-value is below this: three sigma."""
@@ -107,7 +111,7 @@ def rise_p_value(before: np.ndarray, after: np.ndarray) -> float:
     for lost in range(1, changed - gained + 1):
         ways = ways * (changed - lost + 1) // lost
         total += ways
-    return total / 2**changed
+    return float(total / 2**changed)
 
 
 def accuracy_monotone(correct: Mapping[float, np.ndarray]) -> dict[str, str]:
@@ -116,10 +120,10 @@ def accuracy_monotone(correct: Mapping[float, np.ndarray]) -> dict[str, str]:
     correct: eps -> bool [n], the same images for every eps. Ours.
     """
     grid = sorted(correct)
-    lowest, rises = grid[0], []
+    lowest, rises = grid[0], list[tuple[float, float, float, float]]()
     for eps in grid[1:]:
         before, after = correct[lowest], correct[eps]
-        rise = after.mean() - before.mean()
+        rise = float(after.mean() - before.mean())
         if rise > 0:
             rises.append((rise_p_value(before, after), rise, lowest, eps))
         else:
@@ -136,15 +140,15 @@ def accuracy_monotone(correct: Mapping[float, np.ndarray]) -> dict[str, str]:
     return row("accuracy_monotone", ok, detail)
 
 
-def compare_attacks(correct: Mapping[str, np.ndarray]) -> list[dict[str, str]]:
+def compare_attacks(correct: Hits) -> list[dict[str, str]]:
     """Whether each attack is at least as strong as the next weaker one, within noise.
 
     correct: method -> bool [n] under attacks of one norm and one eps on the same images. Returns
     one row per neighbouring pair of the methods of known strength. Ours.
     """
     rows = []
-    known, _ = weakest_first({method: {"method": method} for method in correct})
-    for weaker, stronger in pairwise(known):
+    ordered, _ = weakest_first({method: {"method": method} for method in correct})
+    for weaker, stronger in pairwise(ordered):
         p = rise_p_value(correct[weaker], correct[stronger])
         detail = (
             f"Accuracy is {100 * correct[weaker].mean():.2f} % under {weaker.upper()} and "
@@ -155,22 +159,20 @@ def compare_attacks(correct: Mapping[str, np.ndarray]) -> list[dict[str, str]]:
     return rows
 
 
-def fgsm_near_apgd(
-    correct: Mapping[str, Mapping[str, np.ndarray]], *, points: float
-) -> dict[str, str] | None:
+def fgsm_near_apgd(correct: Mapping[str, Hits], *, points: float) -> dict[str, str] | None:
     """Whether FGSM flatters a network by no more than some points of accuracy; None where not both
     attacks are given.
 
     correct: what they share (norm and eps, in words) -> method -> bool [n]. Ours.
     """
     gaps = {
-        where: 100 * (hits["fgsm"].mean() - hits["apgd"].mean())
+        where: float(100 * (hits["fgsm"].mean() - hits["apgd"].mean()))
         for where, hits in correct.items()
         if "fgsm" in hits and "apgd" in hits
     }
     if not gaps:
         return None
-    where = max(gaps, key=gaps.get)
+    where = max(gaps, key=gaps.__getitem__)
     hits = correct[where]
     detail = (
         f"At most, accuracy is {100 * hits['fgsm'].mean():.2f} % under FGSM and "
@@ -180,9 +182,9 @@ def fgsm_near_apgd(
 
 
 def near_worst_case(
-    correct: Mapping[str, Mapping[str, np.ndarray]],
+    correct: Mapping[str, Hits],
     *,
-    attacks: Mapping[str, Mapping],
+    attacks: Mapping[str, Mapping[str, Any]],
     judges: Collection[str],
     masking: float,
 ) -> list[dict[str, str]]:
@@ -201,13 +203,13 @@ def near_worst_case(
             if name not in judges and (method.one_step or method.strength is None):
                 continue
             gaps = {
-                eps: 100 * np.count_nonzero(correct[name][eps] & ~hits) / len(hits)
+                eps: 100 * int(np.count_nonzero(correct[name][eps] & ~hits)) / len(hits)
                 for eps, (over, hits) in worst.items()
                 if name in over and eps != "0"
             }
             if not gaps:
                 continue
-            eps = max(gaps, key=gaps.get)
+            eps = max(gaps, key=gaps.__getitem__)
             over, hits = worst[eps]
             limit, why = masking, ""
             if name in judges:
@@ -217,68 +219,76 @@ def near_worst_case(
                 f"{100 * hits.mean():.2f} % in the worst case over {', '.join(over)}, at {unit} "
                 f"eps {eps}; told from {limit:g} points on{why}."
             )
-            found = row("near_worst_case", gaps[eps] < limit, detail)
-            rows.append(found | {"attack": name})
+            rows.append(row("near_worst_case", gaps[eps] < limit, detail) | {"attack": name})
     return rows
 
 
-def split_attacks(correct: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def split_attacks(correct: Hits) -> dict[str, dict[str, np.ndarray]]:
     """attack -> eps (as text) -> bool [n], from "<attack>/<eps>" -> bool [n]."""
-    found: dict[str, dict[str, np.ndarray]] = {}
+    by_attack: dict[str, dict[str, np.ndarray]] = {}
     for key, hits in correct.items():
         attack, _, eps = key.partition("/")
-        found.setdefault(attack, {})[eps] = hits
-    return found
+        by_attack.setdefault(attack, {})[eps] = hits
+    return by_attack
 
 
 def attack_order(
-    correct: list[dict],
-    places: list[dict],
+    correct: Sequence[Hits],
+    places: Sequence[Mapping[str, Any]],
     *,
-    attacks: dict[str, dict],
+    attacks: Mapping[str, Mapping[str, Any]],
     masking: float | None = None,
     judges: Collection[str] = (),
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Self-check rows: no attack is weaker than a simpler one of its norm and eps, FGSM not by
     `masking` points of accuracy or more weaker than APGD, and none far from the worst case.
 
     correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
     the attack of each. attacks: the settings of each attack; judges: see `near_worst_case`.
     """
-    rows = []
-    by_checkpoint = {}
+    by_checkpoint: dict[tuple[tuple[str, Any], ...], dict[str, Hits]] = {}
     for hits, place in zip(correct, places, strict=True):
         checkpoint = tuple((k, v) for k, v in place.items() if k != "attack")
         by_checkpoint.setdefault(checkpoint, {})[place["attack"]] = hits
+    rows: list[dict[str, Any]] = []
     for checkpoint, by_attack in by_checkpoint.items():
-        groups = {}
-        for name, hits in by_attack.items():
-            attack = attacks[name]
-            for eps in hits:
-                unit = " in normalised units" if attack["normalised_units"] else ""
-                by_method = groups.setdefault((f"{attack['norm']} eps {eps}{unit}", eps), {})
-                by_method.setdefault(attack["method"], []).append(hits[eps])
-        found = {}
-        for (where, eps), by_method in groups.items():
-            chosen = [
-                dict(zip(by_method, one, strict=True)) for one in product(*by_method.values())
-            ]
-            for row in [row for one in chosen if eps != "0" for row in compare_attacks(one)]:
-                detail = f"At {where}: {row['detail']}"
-                if row["check"] not in found or row["status"] == "warning":
-                    found[row["check"]] = (
-                        dict(checkpoint) | row | {"attack": "all", "detail": detail}
-                    )
-        rows += found.values()
-        together = {
-            where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
-            for (where, eps), by_method in groups.items()
-            if eps != "0"
-        }
-        if masking is None:
-            continue
-        if flattered := fgsm_near_apgd(together, points=masking):
-            rows.append(dict(checkpoint) | flattered | {"attack": "all"})
-        near = near_worst_case(by_attack, attacks=attacks, judges=judges, masking=masking)
-        rows += [dict(checkpoint) | row for row in near]
+        alike = _alike(by_attack, attacks)
+        of_checkpoint = _order(alike)
+        if masking is not None:
+            strongest = {
+                where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
+                for where, by_method in alike.items()
+            }
+            if flattered := fgsm_near_apgd(strongest, points=masking):
+                of_checkpoint.append(flattered)
+            of_checkpoint += near_worst_case(
+                by_attack, attacks=attacks, judges=judges, masking=masking
+            )
+        for row in of_checkpoint:
+            rows.append(dict(checkpoint) | row | {"attack": row.get("attack", "all")})
     return rows
+
+
+def _alike(
+    by_attack: Mapping[str, Hits], attacks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Norm and eps above 0, in words -> method -> bool [n] under each attack of it."""
+    alike: dict[str, dict[str, list[np.ndarray]]] = {}
+    for name, hits in by_attack.items():
+        attack = attacks[name]
+        unit = " in normalised units" if attack["normalised_units"] else ""
+        for eps in (eps for eps in hits if eps != "0"):
+            by_method = alike.setdefault(f"{attack['norm']} eps {eps}{unit}", {})
+            by_method.setdefault(attack["method"], []).append(hits[eps])
+    return alike
+
+
+def _order(alike: Mapping[str, Mapping[str, Sequence[np.ndarray]]]) -> list[dict[str, str]]:
+    """Rows of `compare_attacks`, one a pair of methods: its last warning, or else its first row."""
+    rows: dict[str, dict[str, str]] = {}
+    for where, by_method in alike.items():
+        for attacks in product(*by_method.values()):
+            for row in compare_attacks(dict(zip(by_method, attacks, strict=True))):
+                if row["check"] not in rows or row["status"] == "warning":
+                    rows[row["check"]] = row | {"detail": f"At {where}: {row['detail']}"}
+    return list(rows.values())

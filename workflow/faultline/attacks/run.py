@@ -1,12 +1,14 @@
 """The attacks of a config on a data set: with its bounds, its seeds and their self-checks."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from faultline.attacks.craft import attack_curve, craft
+from faultline.attacks.methods import Attack, AttackKeywords
 from faultline.attacks.selfchecks import checks
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
@@ -19,55 +21,48 @@ class Attacked(NamedTuple):
     correct: eps -> bool [n].
     """
 
-    accuracy: list[dict]
-    checks: list[dict]
+    accuracy: list[dict[str, float]]
+    checks: list[dict[str, str]]
     correct: dict[float, np.ndarray]
 
 
 def attacked(
-    network: nn.Module, dataset: DataSet, *, attack: dict, name: str, seed: int
+    network: nn.Module, dataset: DataSet, *, attack: Mapping[str, Any], name: str, seed: int
 ) -> Attacked:
     """One attack of the config on the test images, over its eps grid; told in the log."""
     images, labels = test_images(dataset)
-    common = {"attack": attack, "eps": attack["eps"], "bounds": dataset.bounds, "std": dataset.std}
+    of = Attack.of(attack, bounds=dataset.bounds, std=dataset.std)
     correct, adversarial = attack_curve(
-        network,
-        images,
-        labels,
-        eps_grid=attack["eps_grid"],
-        seed=seed_of("attack", name, seed),
-        **common,
+        network, images, labels, attack=of, seed=seed_of("attack", name, seed)
     )
-    found = checks(network, images, labels, adversarial=adversarial, correct=correct, **common)
+    checked = checks(network, images, labels, attack=of, adversarial=adversarial, correct=correct)
     rows = []
     for eps, hits in correct.items():
         rows.append({"eps": eps, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()})
         print(f"{name}, eps {eps:g}: accuracy {hits.mean():.4f} (n = {len(hits)})")
-    for check in found:
+    for check in checked:
         print(f"{check['status']}: {check['check']}: {check['detail']}")
-    return Attacked(rows, found, correct)
+    return Attacked(rows, checked, correct)
 
 
 def crafters(
-    attacks: dict[str, dict], dataset: DataSet, *, seed: int, until_fooled: bool = False
-) -> dict:
+    attacks: Mapping[str, Mapping[str, Any]],
+    dataset: DataSet,
+    *,
+    seed: int,
+    until_fooled: bool = False,
+) -> dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]]:
     """attack -> function (network, images, labels) -> adversarial images at its own eps.
 
-    until_fooled: as for `craft`, where nothing but the correctness on these images is asked for.
+    until_fooled: see `Attack`, where nothing but the correctness on these images is asked for.
     UserError for an attack without eps.
     """
     for name, attack in attacks.items():
         if "eps" not in attack:
             raise UserError(f"attack {name}: needs the key eps; add it")
+    common: AttackKeywords = {"bounds": dataset.bounds, "std": dataset.std}
+    common["until_fooled"] = until_fooled
     return {
-        name: partial(
-            craft,
-            attack=attack,
-            eps=attack["eps"],
-            bounds=dataset.bounds,
-            seed=seed_of("attack", name, seed),
-            std=dataset.std,
-            until_fooled=until_fooled,
-        )
+        name: partial(craft, attack=Attack.of(attack, **common), seed=seed_of("attack", name, seed))
         for name, attack in attacks.items()
     }

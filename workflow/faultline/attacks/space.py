@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Bounds
+from faultline.data.splits import Bounds
 from faultline.networks.architectures import TokenNetwork
 
 
@@ -27,10 +27,13 @@ class _Shifts(nn.Module):
             self.points = self.tokens.new_zeros(*inputs.shape, of.embedding.embedding_dim)
 
     def inputs(self, points: Tensor) -> Tensor:
+        """Tokens with what is added to their embedding, [n, t, 1 + c]."""
         return torch.cat([self.tokens, self.unit * points], dim=-1)
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.network(self.inputs(points))
+        """Logits [n, classes]."""
+        logits: Tensor = self.network(self.inputs(points))
+        return logits
 
 
 class Forward(nn.Module):
@@ -41,6 +44,7 @@ class Forward(nn.Module):
         self.run, self.tokens = run, tokens_of(network)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [n, classes]."""
         return self.run(inputs)
 
 

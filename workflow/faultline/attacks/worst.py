@@ -4,6 +4,7 @@ Attacks are compared where their eps means the same: one norm, in pixel or in no
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +14,23 @@ WORST = "worst case"
 """Begins the name of each worst case; the space keeps it apart from the names of attacks."""
 
 
-def by_unit(attacks: Mapping[str, Mapping]) -> dict[str, list[str]]:
+def by_unit(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Unit of eps, in words -> its attacks, the weakest first, those of unknown strength last.
 
     attacks: name -> its settings in the config.
     """
-    found: dict[str, list[str]] = {}
+    units: dict[str, list[str]] = {}
     for name in [name for part in weakest_first(attacks) for name in part]:
-        found.setdefault(unit(attacks[name]), []).append(name)
-    return found
+        units.setdefault(unit(attacks[name]), []).append(name)
+    return units
 
 
-def unit(attack: Mapping) -> str:
+def unit(attack: Mapping[str, Any]) -> str:
     """What an attack measures eps in: its norm, perhaps in normalised units."""
-    return attack["norm"] + " in normalised units" * bool(attack["normalised_units"])
+    return f"{attack['norm']}{' in normalised units' * bool(attack['normalised_units'])}"
 
 
-def worst_cases(attacks: Mapping[str, Mapping]) -> dict[str, list[str]]:
+def worst_cases(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Name of each worst case -> the attacks of its unit, of which there are two or more."""
     units = by_unit(attacks)
     return {
@@ -51,9 +52,9 @@ def worst_case(
     for attack, hits in correct.items():
         for eps in hits:
             sharing.setdefault(eps, []).append(attack)
-    found = {
+    worst = {
         eps: (attacks, np.min([correct[attack][eps] for attack in attacks], axis=0))
         for eps, attacks in sorted(sharing.items(), key=lambda item: float(item[0]))
         if len(attacks) > 1
     }
-    return found if found.keys() - {"0"} else {}
+    return worst if worst.keys() - {"0"} else {}

@@ -1,5 +1,8 @@
 """Columns and words that the tables share."""
 
+from collections.abc import Mapping
+from typing import Any
+
 RUN = ["dataset", "network", "training"]
 PLACE = [*RUN, "seed", "epoch"]
 """What names a checkpoint."""
@@ -28,7 +31,7 @@ UNITS = {
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")
 
 
-def scored_attack(config: dict) -> str:
+def scored_attack(config: Mapping[str, Any]) -> str:
     """The attack of retraining's score, as tables call it."""
-    attack = config["retraining"]["attack"]
+    attack: str = config["retraining"]["attack"]
     return transfer(attack) if config["ablation"]["target"] == "base" else attack

@@ -1,7 +1,8 @@
 """Policies compared with a reference and a control, image by image and seed by seed. No torch."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,15 +85,14 @@ def compare_apart(
     """
     from scipy.stats import fisher_exact  # slow to import, and for few stages only
 
-    rows, pair = [], {"policy": policy, "reference": reference, "draws": 1}
+    rows: list[dict[str, Any]] = []
+    pair = {"policy": policy, "reference": reference, "draws": 1}
     for seed, of in counts.items():
-        (base, n_base), (hits, n) = of[reference], of[policy]
-        difference, low, high = difference_interval(
-            base / n_base, hits / n, n_base, n, confidence=confidence
-        )
-        estimate = float(difference), float(low), float(high)
-        p_value = float(fisher_exact([[hits, n - hits], [base, n_base - base]])[1])
-        rows.append(pair | _of_seed(seed, min(n, n_base), base / n_base, estimate, p_value))
+        (right, total), (hits, n) = of[reference], of[policy]
+        interval = difference_interval(right / total, hits / n, total, n, confidence=confidence)
+        p_value = float(fisher_exact([[hits, n - hits], [right, total - right]])[1])
+        estimate = tuple(map(float, interval))
+        rows.append(pair | _of_seed(seed, min(n, total), right / total, estimate, p_value))
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
     base, n_base = (np.array([of[reference][i] for of in counts.values()]) for i in (0, 1))
@@ -119,7 +119,7 @@ def compare_apart(
     return _tabulated([*rows, pair | whole], confidence=confidence)
 
 
-def _tabulated(rows: list[dict], *, confidence: float) -> pd.DataFrame:
+def _tabulated(rows: Sequence[dict[str, Any]], *, confidence: float) -> pd.DataFrame:
     """Rows of `compare` as a table, with what follows from the others."""
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
@@ -129,7 +129,13 @@ def _tabulated(rows: list[dict], *, confidence: float) -> pd.DataFrame:
     return table
 
 
-def _of_seed(seed, n, reference_accuracy, estimate, p_value) -> dict:
+def _of_seed(
+    seed: Hashable,
+    n: int,
+    reference_accuracy: float,
+    estimate: Sequence[Any],
+    p_value: float,
+) -> dict[str, Any]:
     """A row of one seed; estimate: (difference, low, high)."""
     return {
         "level": "seed",
@@ -142,7 +148,13 @@ def _of_seed(seed, n, reference_accuracy, estimate, p_value) -> dict:
     }
 
 
-def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) -> list[dict]:
+def _compared(
+    seeds: Mapping[Hashable, Mapping[str, list[np.ndarray]]],
+    policy: str,
+    reference: str,
+    *,
+    confidence: float,
+) -> list[dict[str, Any]]:
     """The rows of one pair of policies; seeds: seed -> policy -> draws, bool [n] each."""
     there = [seed for seed, of in seeds.items() if policy in of and reference in of]
     if not there:
@@ -150,10 +162,10 @@ def _compared(seeds: dict, policy: str, reference: str, *, confidence: float) ->
     base = {seed: np.mean(seeds[seed][reference], axis=0) for seed in there}
     changes = np.stack([np.mean(seeds[seed][policy], axis=0) - base[seed] for seed in there])
     draws = [max(len(seeds[seed][name]) for name in (policy, reference)) for seed in there]
-    pair, rows = {"policy": policy, "reference": reference}, []
+    pair: dict[str, Any] = {"policy": policy, "reference": reference}
+    rows: list[dict[str, Any]] = []
     for seed, count, change in zip(there, draws, changes, strict=True):
-        _, low, high = paired_mean_interval(change, confidence=confidence)
-        estimate = change.mean(), low, high
+        estimate = change.mean(), *paired_mean_interval(change, confidence=confidence)[1:]
         of_seed = _of_seed(seed, len(change), base[seed].mean(), estimate, _p_over_images(change))
         rows.append(pair | of_seed | {"draws": count})
     difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
@@ -178,11 +190,12 @@ def _detectable(table: pd.DataFrame, *, confidence: float, compared: int = 1) ->
     """Of rows of one level, in a test at 1 - confidence over `compared`; see `compare`."""
     upper, corrected = (1 + confidence) / 2, 1 - (1 - confidence) / 2 / compared
 
-    def half(low, high):
-        return (table[high].to_numpy(float) - table[low].to_numpy(float)) / 2
+    def half(low: str, high: str) -> np.ndarray:
+        return np.asarray((table[high].to_numpy(float) - table[low].to_numpy(float)) / 2)
 
     if (table["level"] == "seed").all():
-        return half("ci_low", "ci_high") * (ndtri(corrected) + ndtri(POWER)) / ndtri(upper)
+        detectable = half("ci_low", "ci_high") * (ndtri(corrected) + ndtri(POWER)) / ndtri(upper)
+        return np.asarray(detectable)
     over_images = half("image_ci_low", "image_ci_high") * (1 + ndtri(POWER) / ndtri(upper))
     degrees = table["seeds"].to_numpy(float) - 1
     some = np.maximum(degrees, 1)
@@ -191,7 +204,7 @@ def _detectable(table: pd.DataFrame, *, confidence: float, compared: int = 1) ->
 
 
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    draws: dict[str, list] = {}
+    draws: dict[str, list[np.ndarray]] = {}
     for name, correct in policies.items():
         draws.setdefault(re.sub(r"^random-\d+$", CONTROL, name), []).append(correct)
     return draws
@@ -202,13 +215,17 @@ def _p_over_images(change: np.ndarray) -> float:
     if np.isin(change, (-1, 0, 1)).all():
         return float(mcnemar(gained, lost))
     squares = change @ change
-    squares += pseudo_change(squares, gained + lost)
+    squares += pseudo_change(squares, int(gained + lost))
     total = change.sum()
     return float(2 * ndtr(-abs(total) / np.sqrt(squares - total**2 / (len(change) + 2))))
 
 
 def compare_policies(
-    correct: list[dict], places: list[dict], *, confidence: float, reference: str = "regular"
+    correct: Sequence[Mapping[str, np.ndarray]],
+    places: Sequence[Mapping[str, Any]],
+    *,
+    confidence: float,
+    reference: str = "regular",
 ) -> pd.DataFrame:
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
@@ -216,7 +233,7 @@ def compare_policies(
     column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level;
     detectable is what the correction asks of a lone difference among them.
     """
-    groups = {}
+    groups: dict[tuple[Any, ...], dict[Hashable, dict[str, np.ndarray]]] = {}
     for hits, place in zip(correct, places, strict=True):
         for images, vector in hits.items():
             key = (*(place[column] for column in RUN), place["epoch"], images)
@@ -235,10 +252,10 @@ def compare_policies(
 def with_correction(table: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     """Rows of `compare` with q_value and detectable as in `compare_policies`."""
     table = table.copy()
-    table.insert(table.columns.get_loc("p_value") + 1, "q_value", np.nan)
+    table.insert([*table].index("p_value") + 1, "q_value", np.nan)
     for _, rows in table.groupby("level"):
-        known = max(rows["p_value"].count(), 1)
-        detectable = _detectable(rows, confidence=confidence, compared=known)
+        compared = max(rows["p_value"].count(), 1)
+        detectable = _detectable(rows, confidence=confidence, compared=compared)
         table.loc[rows.index, "q_value"] = benjamini_hochberg(rows["p_value"])
         table.loc[rows.index, "detectable"] = detectable
     return table

@@ -1,6 +1,7 @@
 """The one exception that means "the input is wrong, not the program", and what its message says."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -13,13 +14,13 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
-def printable(text) -> str:
+def printable(text: object) -> str:
     """A text from elsewhere, such as a file's name, on one line and fit for a terminal: line ends,
     escape codes and whatever else does not print are written out, \\n and \\x1b."""
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def short(text: str, most: int = 60) -> str:
@@ -27,18 +28,18 @@ def short(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def nearest(name: str, names) -> str:
+def nearest(name: object, names: Iterable[object]) -> str:
     """A "did you mean" for `name`, or the list of what there is."""
-    names = [str(n) for n in names]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of: {some(names)}"
+    texts = [str(n) for n in names]
+    close = difflib.get_close_matches(str(name), texts, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {some(texts)}"
 
 
-def some(names, most: int = 10) -> str:
+def some(names: Iterable[object], most: int = 10) -> str:
     """Names in a line, the first of them where there are many."""
-    names = list(map(str, names))
-    more = f" and {len(names) - most} more" * (len(names) > most + 1)
-    return ", ".join(names[:most] if more else names) + more
+    texts = list(map(str, names))
+    more = f" and {len(texts) - most} more" * (len(texts) > most + 1)
+    return ", ".join(texts[:most] if more else texts) + more
 
 
 def first_line(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """Reading and writing files: whole or not at all, never executing what is read."""
 
+from __future__ import annotations
+
 import errno
 import glob
 import hashlib
@@ -9,16 +11,25 @@ import re
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from faultline.base.columns import NAMES
 from faultline.base.errors import UserError, nearest, some
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+
+Location = str | os.PathLike[str]
+"""Where a file is, or is to be."""
+
 
 @contextmanager
-def atomic(path, *, durable: bool = True):
+def atomic(path: Location, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, of a name that no other process takes, which takes its place
     when the block ends without an error: where `durable`, on the disk first, so that no loss of
     power leaves half a file. An OSError names `path`."""
@@ -49,14 +60,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def remove_leftovers(path) -> None:
+def remove_leftovers(path: Location) -> None:
     """Remove what processes left that were killed while they wrote `path`."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.writing"):
         left.unlink(missing_ok=True)
 
 
-def open_in_place(path):
+def open_in_place(path: Location) -> TextIO:
     """The file of that name, made where there is none, as text to read and write: nothing in it is
     changed, and no link is followed. OSError, also where something else stands there."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for a reader
@@ -72,19 +83,19 @@ def open_in_place(path):
     return os.fdopen(handle, "r+", encoding="utf-8")
 
 
-def private_folder(path) -> Path:
+def private_folder(path: Location) -> Path:
     """A folder that is this user's alone, made where there is none; OSError where what is there is
     anything else, such as one that another user made in a shared place."""
     path = Path(path)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise OSError(errno.EPERM, "it is no folder of this user's alone", str(path))
     return path
 
 
-def digest(path) -> str:
+def digest(path: Location) -> str:
     """Hexadecimal sha256 of a file; of a folder, of the names in it."""
     if Path(path).is_dir():
         names = sorted(entry.name for entry in Path(path).iterdir())
@@ -93,7 +104,7 @@ def digest(path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_tensors(content: dict, path) -> None:
+def save_tensors(content: Mapping[str, Any], path: Location) -> None:
     """Write a dict of tensors and plain values; the same content gives the same bytes."""
     import torch
 
@@ -103,7 +114,7 @@ def save_tensors(content: dict, path) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def _interned(value):
+def _interned(value: object) -> object:
     """Equal texts made one object. Pickle writes an object once and then refers to it, so the bytes
     would otherwise tell a resumed training from one that ran through."""
     if isinstance(value, str):
@@ -119,8 +130,14 @@ _ANEW = "delete it and run again to make it anew"
 
 
 def load_tensors(
-    path, what: str, *, keys=(), device="cpu", remedy: str = _ANEW, sums: bool = False
-) -> dict:
+    path: Location,
+    what: str,
+    *,
+    keys: Collection[str] = (),
+    device: str | torch.device = "cpu",
+    remedy: str = _ANEW,
+    sums: bool = False,
+) -> dict[str, Any]:
     """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
     others, and `remedy` what to do where it does not, for the error. sums: hold each part against
     the checksum that the file states, at which torch does not look.
@@ -135,7 +152,7 @@ def load_tensors(
     if sums and (part := _wrong_part(path)):
         raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
-        found = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -150,16 +167,16 @@ def load_tensors(
         raise UserError(
             f"{path}: cannot be read, expected {what}; it is truncated or not such a file; {remedy}"
         ) from None
-    if lacking := [key for key in keys if not (isinstance(found, dict) and key in found)]:
+    if lacking := [key for key in keys if not (isinstance(content, dict) and key in content)]:
         raise UserError(f"{path}: holds no {some(lacking, 3)}, expected {what}; {remedy}")
-    return found
+    return content
 
 
 USUAL = ("state_dict", "model_state_dict", "model", "network")
 """What a state dict is called in a file that holds more; the last by our checkpoints."""
 
 
-def load_state_dict(path, key: str | None = None) -> dict:
+def load_state_dict(path: Location, key: str | None = None) -> dict[str, torch.Tensor]:
     """Name -> tensor from a user's .safetensors file, or from one of torch.save.
 
     The latter is a state dict, or holds one under a name of `USUAL`; key: the name of the one that
@@ -184,36 +201,38 @@ def load_state_dict(path, key: str | None = None) -> dict:
     def asked(name: str) -> str:
         return f"weights: {{NETWORK: {{file: {path}, key: {name}}}}}"
 
-    found = _state_dicts(content)
-    if key is not None and [*found] == [""]:
+    dicts = _state_dicts(content)
+    if key is not None and [*dicts] == [""]:
         raise UserError(f"{path}: is one state dict, with none under {key!r}; leave out key")
-    if key is not None and found and key not in found:
-        raise UserError(f"{path}: there is no state dict under {key!r}; {nearest(key, found)}")
-    if key is None and len(found) > 1:
+    if key is not None and dicts and key not in dicts:
+        raise UserError(f"{path}: there is no state dict under {key!r}; {nearest(key, dicts)}")
+    if key is None and len(dicts) > 1:
         raise UserError(
-            f"{path}: holds several state dicts, {some(found)}; say which one is meant, as in "
-            f"{asked([*found][-1])}"
+            f"{path}: holds several state dicts, {some(dicts)}; say which one is meant, as in "
+            f"{asked([*dicts][-1])}"
         )
-    chosen = next(iter(found), None) if key is None else key
-    if not found or (key is None and chosen not in ("", *USUAL)):
-        inner = content if isinstance(content, dict) else {}
-        inner = next((inner[name] for name in USUAL if isinstance(inner.get(name), dict)), content)
+    chosen = next(iter(dicts), "") if key is None else key
+    if not dicts or (key is None and chosen not in ("", *USUAL)):
+        parts: dict[str, Any] = content if isinstance(content, dict) else {}
+        inner = next((parts[name] for name in USUAL if isinstance(parts.get(name), dict)), content)
         holds = (
             ", ".join(map(str, [*inner][:5])) if isinstance(inner, dict) else type(inner).__name__
         )
         raise UserError(
             f"{path}: expected {what} of names and tensors, plain or under state_dict or model, "
             f"but it holds {holds or 'nothing'}; {remedy}"
-            + (f", or say {asked(chosen)}" if found else "")
+            + (f", or say {asked(chosen)}" if dicts else "")
         )
-    state = found[chosen]
+    state = dicts[chosen]
     names = [name for name in state if name != "n_averaged"]  # a count of AveragedModel
     if names and all(name.startswith("module.") for name in names):
         return {name.removeprefix("module."): state[name] for name in names}
     return state
 
 
-def _state_dicts(content, above: tuple[str, ...] = ()) -> dict[str, dict]:
+def _state_dicts(
+    content: object, above: tuple[str, ...] = ()
+) -> dict[str, dict[str, torch.Tensor]]:
     """Name -> what may be the weights of a network in what a file holds: dicts of tensors by name,
     some of floats. What is deeper has dots in its name, and the file itself is ""."""
     import torch
@@ -225,38 +244,38 @@ def _state_dicts(content, above: tuple[str, ...] = ()) -> dict[str, dict]:
     if content and named and len(tensors) == len(content):
         floats = any(tensor.is_floating_point() for tensor in tensors)
         return {".".join(above): content} if floats or not above else {}
-    found = {}
+    inside: dict[str, dict[str, torch.Tensor]] = {}
     for name, part in content.items():
         # what an optimiser holds are no weights
         if isinstance(name, str) and not name.startswith("optim"):
-            found |= _state_dicts(part, (*above, name))
-    return found
+            inside |= _state_dicts(part, (*above, name))
+    return inside
 
 
-def _wrong_part(path) -> str | None:
+def _wrong_part(path: Location) -> str | None:
     """The first part of a zip file, as torch writes them, with another checksum than is stated;
     None where all are right, or where it is no such file."""
     import struct
     import zipfile
     import zlib
 
-    known = (OSError, ValueError, RuntimeError, EOFError, LookupError)
+    unreadable = (OSError, ValueError, RuntimeError, EOFError, LookupError)
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip()
-    except (*known, struct.error, zlib.error, zipfile.BadZipFile):
+    except (*unreadable, struct.error, zlib.error, zipfile.BadZipFile):
         return None
 
 
-def save_arrays(arrays: dict, path) -> None:
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Location) -> None:
     """Write NumPy arrays as one compressed .npz file."""
     import numpy as np
 
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # none is its allow_pickle
 
 
-def load_arrays(path) -> dict:
+def load_arrays(path: Location) -> dict[str, np.ndarray]:
     """Read a .npz file. Raises UserError when it is missing or damaged."""
     import zipfile
     import zlib
@@ -284,7 +303,7 @@ def load_arrays(path) -> dict:
         ) from None
 
 
-def save_table(table, path) -> None:
+def save_table(table: pd.DataFrame, path: Location) -> None:
     """Write a pandas DataFrame as tab-separated values; NaN is written as `nan`."""
     with atomic(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="nan", lineterminator="\n")
@@ -294,12 +313,12 @@ _FORMULA = re.compile(r"[=+\-@\uff1d\uff0b\uff0d\uff20].")
 """How a text begins that a spreadsheet would compute."""
 
 
-def with_texts(table, write: Callable[[str], str]):
+def with_texts(table: pd.DataFrame, write: Callable[[str], str]) -> pd.DataFrame:
     """The table with its texts written otherwise; numbers stay what they are."""
     from pandas.api.types import is_numeric_dtype
 
     texts = {
-        name: column.map(lambda cell: write(cell) if isinstance(cell, str) else cell)
+        str(name): column.map(lambda cell: write(cell) if isinstance(cell, str) else cell)
         for name, column in table.items()
         if not is_numeric_dtype(column)
     }
@@ -318,7 +337,7 @@ def for_spreadsheets(text: str) -> str:
     return text
 
 
-def load_table(path):
+def load_table(path: Location) -> pd.DataFrame:
     """Read a tab-separated table into a DataFrame; names stay text, whatever they look like (layer
     "1.10" is no number). Raises UserError when it is missing or empty."""
     import pandas as pd
@@ -342,7 +361,7 @@ def load_table(path):
         ) from None
 
 
-def save_text(text: str, path, *, durable: bool = True) -> None:
+def save_text(text: str, path: Location, *, durable: bool = True) -> None:
     """Write text as UTF-8; durable: see `atomic`."""
     with atomic(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")

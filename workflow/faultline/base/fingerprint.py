@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faultline.base.files import save_text
 
@@ -65,21 +65,23 @@ class _Module:
         if node.level:
             parts = [self.package.name, *self._own_folder()[: -node.level + 1 or None], *parts]
         for alias in node.names:
-            found = _Target(None, f"{'.'.join(parts)}.{alias.name}")
+            target = _Target(None, f"{'.'.join(parts)}.{alias.name}")
             if parts[0] == self.package.name:
                 inner = _file_of(self.package, [*parts[1:], alias.name])
-                found = _Target(inner or self._file(parts[1:], node), None if inner else alias.name)
-            self.imports[alias.asname or alias.name] = found
+                target = _Target(
+                    inner or self._file(parts[1:], node), None if inner else alias.name
+                )
+            self.imports[alias.asname or alias.name] = target
 
     def _own_folder(self) -> tuple[str, ...]:
         return self.path.parent.relative_to(self.package).parts
 
     def _file(self, parts: list[str], node: ast.stmt) -> Path:
-        found = _file_of(self.package, parts)
-        if found is None:
+        path = _file_of(self.package, parts)
+        if path is None:
             name = ".".join([self.package.name, *parts])
             raise ModuleNotFoundError(f"{self.path}:{node.lineno}: there is no module {name}")
-        return found
+        return path
 
     def resolve(self, name: str, attribute: str | None) -> list[_Target]:
         """What a name, or an attribute of it, stands for in this module; nothing where it is
@@ -91,7 +93,7 @@ class _Module:
                 if path.name == "__init__.py" and inner:
                     return [_Target(inner, None)]
                 return [_Target(path, attribute)]
-            if path and not _module(path, self.package).may_hold(member):
+            if path and member and not _module(path, self.package).may_hold(member):
                 raise ModuleNotFoundError(f"{self.path}: {path} holds no {member}")
             return [_Target(path, member)]
         if name in self.definitions:
@@ -121,7 +123,7 @@ def _file_of(folder: Path, parts: list[str]) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, list]]:
+def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, list[Any]]]:
     """Every list of statements, or of what holds such lists, with the node that it belongs to."""
     queue: deque[ast.AST] = deque([tree])
     while queue:
@@ -133,6 +135,7 @@ def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, list]]:
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree itself, its docstrings removed."""
     for node, block in _blocks(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -172,14 +175,14 @@ def _parsed(source: bytes) -> tuple[ast.Module, list[ast.Import | ast.ImportFrom
 @functools.cache
 def _references(statement: ast.AST) -> list[tuple[str, str | None]]:
     """(name, attribute) pairs that a statement mentions; attribute is None for a bare name."""
-    attributes, names = [], {}
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            names[id(node)] = node.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            attributes.append(node)
-    pairs = {(names.pop(id(node.value), node.value.id), node.attr) for node in attributes}
-    pairs |= {(name, None) for name in names.values()}
+    of_attributes: set[int] = set()
+    pairs: set[tuple[str, str | None]] = set()
+    for node in ast.walk(statement):  # an attribute before what it is of
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            pairs.add((node.value.id, node.attr))
+            of_attributes.add(id(node.value))
+        elif isinstance(node, ast.Name) and id(node) not in of_attributes:
+            pairs.add((node.id, None))
     return sorted(pairs, key=str)
 
 
@@ -214,8 +217,8 @@ def _links(path: Path, statement: ast.AST, package: Path) -> tuple[str, tuple[_T
                 said = target.member or ""
                 if target.path:
                     targets.append(target)
-                    found = _module(target.path, package).statements(target.member)
-                    said = "".join(map(_dump, found))
+                    statements = _module(target.path, package).statements(target.member)
+                    said = "".join(map(_dump, statements))
                 digest = hashlib.sha256(said.encode()).hexdigest()
                 words.append(f"{name} {attribute} {digest}")
     return "\n".join(words), tuple(targets)
@@ -239,7 +242,7 @@ def fingerprint(*files: Path, package: Path = PACKAGE) -> str:
         take(path, _module(path, package).tree)
     while queue:
         target = queue.pop()
-        if target in seen or target.path in files:
+        if target in seen or target.path is None or target.path in files:
             continue
         seen.add(target)
         module = _module(target.path, package)
@@ -256,16 +259,17 @@ def remembered(folder: Path, package: Path = PACKAGE) -> Callable[..., str]:
     for path in sources:
         content = source(path)
         digest.update(f"{path.relative_to(package.parent)} {len(content)} ".encode() + content)
-    key, file, known = digest.hexdigest(), folder / "fingerprints.json", {}
+    key, file = digest.hexdigest(), folder / "fingerprints.json"
+    fingerprints: dict[str, str] = {}
     with suppress(OSError, ValueError, AttributeError):
-        known = dict(json.loads(file.read_text(encoding="utf-8")).get(key, {}))
+        fingerprints = dict(json.loads(file.read_text(encoding="utf-8")).get(key, {}))
 
-    def found(*files: Path) -> str:
+    def of_files(*files: Path) -> str:
         name = " ".join(str(path.relative_to(package.parent)) for path in files)
-        if name not in known:
-            known[name] = fingerprint(*files, package=package)
+        if name not in fingerprints:
+            fingerprints[name] = fingerprint(*files, package=package)
             with suppress(OSError):  # then it is found anew each time
-                save_text(json.dumps({key: known}), file, durable=False)
-        return known[name]
+                save_text(json.dumps({key: fingerprints}), file, durable=False)
+        return fingerprints[name]
 
-    return found
+    return of_files

@@ -5,11 +5,15 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def halving(function: Callable) -> Callable:
+
+def halving(function: Callable[P, R]) -> Callable[P, R]:
     """A function with the keyword batch_size, run again with half of it while it takes too much.
 
     For functions whose result does not depend on the size of the batches. The error of a batch of
@@ -18,14 +22,15 @@ def halving(function: Callable) -> Callable:
     usual = inspect.signature(function).parameters["batch_size"].default
 
     @functools.wraps(function)
-    def fitting(*args, batch_size: int = usual, **settings):
+    def fitting(*args: P.args, **keywords: P.kwargs) -> R:
+        batch_size = cast(int, keywords.setdefault("batch_size", usual))
         while True:
             try:
-                return function(*args, batch_size=batch_size, **settings)
+                return function(*args, **keywords)
             except torch.OutOfMemoryError:
                 if batch_size == 1:
                     raise
-            batch_size //= 2
+            keywords["batch_size"] = batch_size = batch_size // 2
             torch.cuda.empty_cache()
             print(f"out of GPU memory: once more, with batches of {batch_size}")
 

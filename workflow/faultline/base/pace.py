@@ -9,4 +9,5 @@ def passed(images: int) -> None:
 
 
 def images() -> int:
+    """How many images there were so far, see `passed`."""
     return _passed[0]

@@ -1,12 +1,18 @@
 """Where results lie below their folder, and what a path tells of its place."""
 
+from __future__ import annotations
+
 import re
 import string
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from faultline.base.columns import RUN
 from faultline.base.files import load_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DATA = "{dataset}/data.pt"
 NETWORK = "{dataset}/{network}"
@@ -21,7 +27,7 @@ PICKED = f"{CHECKPOINT}/criteria/{{recipe}}/{{criterion}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 
 
-def _compiled(pattern: str) -> re.Pattern:
+def _compiled(pattern: str) -> re.Pattern[str]:
     parts = "".join(
         re.escape(text) + (f"(?P<{name}>[^/]+)" if name else "")
         for text, name, *_ in string.Formatter().parse(pattern)
@@ -42,9 +48,9 @@ def place_of(path: str) -> dict[str, str | int]:
     """The data set, network, training and so on that a file of the results is about, in the order
     of its folders; seed and epoch are numbers. ValueError where it lies in none of the folders."""
     for pattern in _MOST_SPECIFIC_FIRST:
-        if found := pattern.fullmatch(str(path)):
+        if match := pattern.fullmatch(str(path)):
             numbers = ("seed", "epoch")
-            return {k: int(v) if k in numbers else v for k, v in found.groupdict().items()}
+            return {k: int(v) if k in numbers else v for k, v in match.groupdict().items()}
     raise ValueError(f"{path} is no file of a data set, network and training")
 
 
@@ -57,7 +63,7 @@ def is_checkpoint(path: Path, results: str) -> bool:
     return bool(_CHECKPOINT.fullmatch(str(below)))
 
 
-def gather(paths: Iterable[str], load: Callable = load_table):
+def gather(paths: Iterable[str], load: Callable[[str], pd.DataFrame] = load_table) -> pd.DataFrame:
     """One table of many: the rows of each file behind the columns that name its place, where the
     file has not got these itself. load: path -> pandas DataFrame. Without any file, an empty one.
     """

@@ -11,14 +11,16 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from faultline.base.errors import UserError, nearest
 from faultline.base.fingerprint import PACKAGE, without_docstrings
 
-NETWORKS: dict[str, dict] = {}
+NETWORKS: dict[str, dict[str, Any]] = {}
 """The networks of the config's section own_networks, name -> settings, for `registry.build`."""
 
 CODES: dict[str, str] = {}
@@ -28,16 +30,17 @@ _LOADED: set[str] = set()
 TORCHVISION = "torchvision"
 
 
-def is_own(name) -> bool:
+def is_own(name: object) -> bool:
     """Whether a text of the config names a function and not something built in."""
     return ":" in str(name)
 
 
-def of_torchvision(name) -> bool:
+def of_torchvision(name: object) -> bool:
+    """Whether it names one of torchvision's networks."""
     return str(name).startswith(f"{TORCHVISION}:")
 
 
-def is_users(name) -> bool:
+def is_users(name: object) -> bool:
     """Whether it names a function in a file of the user's."""
     return is_own(name) and not of_torchvision(name)
 
@@ -60,15 +63,17 @@ def check(key: str, function: str) -> None:
         tree = _tree(path)
     except UserError as error:
         raise UserError(f"config key {key}: {error}") from None
-    made = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    known = {node.name for node in made}
+    definitions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    names = {node.name for node in definitions}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            known |= {alias.asname or alias.name for alias in node.names}
+            names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            known.add(node.id)
-    if name not in known and "*" not in known:
-        raise UserError(f"config key {key}: {_absent(path, name, [node.name for node in made])}")
+            names.add(node.id)
+    if name not in names and "*" not in names:
+        raise UserError(
+            f"config key {key}: {_absent(path, name, [node.name for node in definitions])}"
+        )
 
 
 def _absent(path: Path, name: str, functions: list[str]) -> str:
@@ -98,8 +103,7 @@ def code(function: str) -> str:
         if path in seen:
             continue
         tree = _tree(path)
-        found = [p for name in _imports(tree, path, folder) for p in _files(folder / name)]
-        queue += found
+        queue += [p for name in _imports(tree, path, folder) for p in _files(folder / name)]
         seen[path] = ast.dump(without_docstrings(tree))
     texts = sorted(f"{path.relative_to(folder)}:{dump}" for path, dump in seen.items())
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
@@ -111,8 +115,8 @@ def _imports(tree: ast.Module, path: Path, folder: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = path.relative_to(folder).parts[: -node.level] if node.level else ()
-            base = [*base, *(node.module.split(".") if node.module else [])]
+            above = path.relative_to(folder).parts[: -node.level] if node.level else ()
+            base = [*above, *(node.module.split(".") if node.module else [])]
             names = [[*base, alias.name] for alias in node.names]
         else:
             continue
@@ -126,18 +130,19 @@ def _files(module: Path) -> list[Path]:
 
 
 @functools.cache
-def _module(path: Path):
+def _module(path: Path) -> ModuleType:
     """The module in a file, run once; modules beside it can be imported by it."""
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     name = f"own_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}_{hash(path) & 0xFFFFFF:x}"
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader, "a file of Python, see `check`"
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def load(function: str):
+def load(function: str) -> Callable[..., Any]:
     """The function behind "file.py:function". Raises UserError as `told` does, and where its code
     has changed since the run began."""
     path, name = parts(function)
@@ -150,7 +155,8 @@ def load(function: str):
         raise UserError(_absent(path, name, there))
     _LOADED.add(function)
     check_loaded()
-    return getattr(module, name)
+    of_users: Callable[..., Any] = getattr(module, name)
+    return of_users
 
 
 def check_loaded() -> None:
@@ -160,7 +166,7 @@ def check_loaded() -> None:
             raise UserError(changed(f"{parts(function)[0]} or a module beside it"))
 
 
-def changed(file) -> str:
+def changed(file: object) -> str:
     """What is said of a file that has changed since the run began."""
     return f"{file}: changed since the run began; run again, and what comes from it is made anew"
 

@@ -11,41 +11,45 @@ from functools import cached_property
 import numpy as np
 from scipy.special import gammaincinv, ndtr
 
-from faultline.base.statistics import normal_quantile, wilson_interval
+from faultline.base.statistics import Interval, normal_quantile, wilson_interval
 
 
 class Alike:
     """A simple random sample, as any first images of a split are."""
 
-    def mean(self, values, axis=-1) -> np.ndarray:
+    def mean(self, values: np.ndarray, axis: int | tuple[int, ...] = -1) -> np.ndarray:
         """Mean over images, the last of the axes, and over those of the others that are named."""
-        return values.mean(axis)
+        means: np.ndarray = values.mean(axis)
+        return means
 
-    def parts(self, values, over: float = 1.0) -> np.ndarray:
+    def parts(self, values: np.ndarray, over: float | np.ndarray = 1.0) -> np.ndarray:
         """What each image adds to the mean of values [..., n] over a number."""
-        return values / (values.shape[-1] * over)
+        parts: np.ndarray = values / (values.shape[-1] * over)
+        return parts
 
     def unit(self, n: int, over: float) -> tuple[float, float]:
         """The part of one of n images that changes wholly, and its square."""
         return 1 / (n * over), (1 / (n * over)) ** 2
 
-    def variance(self, parts) -> np.ndarray:
+    def variance(self, parts: np.ndarray) -> np.ndarray:
         """Of the sums of parts [..., n], where these are 0."""
-        return (parts**2).sum(-1)
+        variance: np.ndarray = (parts**2).sum(-1)
+        return variance
 
-    def covariance(self, parts, base) -> np.ndarray:
+    def covariance(self, parts: np.ndarray, base: np.ndarray) -> np.ndarray:
         """Of the sums of parts [F, n], where these are 0, and the mean of base [n]."""
-        return parts @ base / parts.shape[1]
+        covariance: np.ndarray = parts @ base / parts.shape[1]
+        return covariance
 
-    def base_variance(self, base) -> float:
+    def base_variance(self, base: np.ndarray) -> float:
         """Of the mean of base [n], which is 1."""
-        return (base @ base / len(base) - 1) / len(base)
+        return np.float64((base @ base / len(base) - 1) / len(base))
 
-    def error(self, influence, pseudo: float) -> float:
+    def error(self, influence: np.ndarray, pseudo: float) -> float:
         """Of the mean of an influence [n], with the square of an image that was not seen added."""
-        return np.sqrt(influence @ influence + pseudo) / (len(influence) + 2)
+        return np.float64(np.sqrt(influence @ influence + pseudo) / (len(influence) + 2))
 
-    def share_interval(self, hits, *, confidence: float):
+    def share_interval(self, hits: np.ndarray, *, confidence: float) -> Interval:
         """(share, low, high) of hits, bool [..., n] (Wilson 1927)."""
         return wilson_interval(hits.sum(-1), hits.shape[-1], confidence=confidence)
 
@@ -82,27 +86,33 @@ class Strata:
     @cached_property
     def weights(self) -> np.ndarray:
         """[n], their sum 1."""
-        return (self.sizes / np.maximum(self.drawn, 1) / self.total)[self.stratum]
+        weights: np.ndarray = (self.sizes / np.maximum(self.drawn, 1) / self.total)[self.stratum]
+        return weights
 
     @cached_property
     def _unseen(self) -> float:
         """Mean square weight of an image."""
         return float(self.weights @ self.weights / len(self.weights))
 
-    def mean(self, values, axis=-1) -> np.ndarray:
-        means = values @ self.weights
+    def mean(self, values: np.ndarray, axis: int | tuple[int, ...] = -1) -> np.ndarray:
+        """As `Alike.mean`; the last of the axes is that of the images."""
+        means: np.ndarray = values @ self.weights
         others = np.atleast_1d(axis)[:-1]
-        return means.mean(tuple(others)) if len(others) else means
+        if len(others):
+            means = means.mean(tuple(others))
+        return means
 
-    def parts(self, values, over: float = 1.0) -> np.ndarray:
-        return values * (self.weights / over)
+    def parts(self, values: np.ndarray, over: float | np.ndarray = 1.0) -> np.ndarray:
+        """As `Alike.parts`."""
+        parts: np.ndarray = values * (self.weights / over)
+        return parts
 
     def unit(self, n: int, over: float) -> tuple[float, float]:
         """What is not seen may be anywhere, in any stratum at the same rate: of such images the
         mean weight and the mean square weight are taken (as Tiwari et al. 2006 do)."""
         return 1 / (n * over), self._unseen / over**2
 
-    def _moments(self, one, other) -> np.ndarray:
+    def _moments(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Covariance of the sums of two parts, [..., n] and [n] or of the same shape."""
         inside = np.eye(len(self.sizes))[self.stratum]  # [n, H]
         weight = self.sizes / np.maximum(self.drawn, 1) / self.total  # [H]
@@ -110,21 +120,28 @@ class Strata:
         within = (one * other) @ inside - sums[0] * sums[1] / np.maximum(self.drawn, 1)
         within = (within * self.drawn / np.maximum(self.drawn - 1, 1)).sum(-1)
         between = (sums[0] * sums[1] / (np.maximum(self.drawn, 1) * weight)).sum(-1)
-        return within + (between - one.sum(-1) * other.sum(-1)) / self.total
+        moments: np.ndarray = within + (between - one.sum(-1) * other.sum(-1)) / self.total
+        return moments
 
-    def variance(self, parts) -> np.ndarray:
-        return np.maximum(self._moments(parts, parts), 0.0)  # 0 but for rounding
+    def variance(self, parts: np.ndarray) -> np.ndarray:
+        """As `Alike.variance`."""
+        variance: np.ndarray = np.maximum(self._moments(parts, parts), 0.0)  # 0 but for rounding
+        return variance
 
-    def covariance(self, parts, base) -> np.ndarray:
+    def covariance(self, parts: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """As `Alike.covariance`."""
         return self._moments(parts, self.parts(base))
 
-    def base_variance(self, base) -> float:
+    def base_variance(self, base: np.ndarray) -> float:
+        """As `Alike.base_variance`."""
         return float(self.variance(self.parts(base)))
 
-    def error(self, influence, pseudo: float) -> float:
-        return np.sqrt(self.variance(self.parts(influence)) + pseudo * self._unseen)
+    def error(self, influence: np.ndarray, pseudo: float) -> float:
+        """As `Alike.error`."""
+        variance = self.variance(self.parts(influence)) + pseudo * self._unseen
+        return np.float64(np.sqrt(variance))
 
-    def share_interval(self, hits, *, confidence: float):
+    def share_interval(self, hits: np.ndarray, *, confidence: float) -> Interval:
         """(share, low, high) of hits, bool [..., n]: Wilson's interval of as many images as would
         give this variance, and at most as many as have that of the weights (after Korn & Graubard
         1998)."""
@@ -134,7 +151,14 @@ class Strata:
             n = np.fmin(np.where(variance > 0, share * (1 - share) / variance, most), most)
         return wilson_interval(share * n, n, confidence=confidence)
 
-    def change(self, lost, gained, *, confidence, base=None):
+    def change(
+        self,
+        lost: np.ndarray,
+        gained: np.ndarray,
+        *,
+        confidence: float,
+        base: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(change, low, high, p) of paired shares, from which images are lost and which gained,
         bool [F, n]; where base [n] is given, over its mean: the ratio of the two less 1.
 
@@ -149,7 +173,7 @@ class Strata:
         plus, fewest_gained, most_gained, spread_gained = self._count(gained, confidence)
         parts, square = self.parts(gained.astype(float) - lost), self.unit(n, 1.0)[1]
         p = 2 * ndtr(-np.abs(plus - minus) / np.sqrt((parts**2).sum(-1) + square))
-        over, value = 1.0, plus - minus
+        over, value = np.asarray(1.0), plus - minus
         if base is not None:
             over = self.mean(base)
             value = value / over
@@ -160,7 +184,9 @@ class Strata:
         low, high = (np.sqrt(np.maximum(rest + m, square)) / over for m in (below, above))
         return value, value - low, value + high, p
 
-    def _count(self, hits, confidence):
+    def _count(
+        self, hits: np.ndarray, confidence: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(mean, low, high, variance) of hits, bool [F, n]: the limits that gamma distributions
         give a weighted sum of Poisson numbers (Fay & Feuer 1997), where the weight of one more is
         the mean (Tiwari et al. 2006)."""
@@ -168,11 +194,11 @@ class Strata:
         mean, variance = self.mean(hits), self.variance(self.parts(hits))
         unit, square = self.unit(hits.shape[-1], 1.0)
 
-        def limit(mean, variance, p):
+        def limit(mean: np.ndarray, variance: np.ndarray, p: np.ndarray) -> np.ndarray:
             few = variance / np.maximum(mean, np.finfo(float).tiny)
             with np.errstate(divide="ignore", invalid="ignore"):
-                found = few * gammaincinv(mean**2 / variance, p)
-            return np.where(variance > 0, found, mean)
+                quantile = few * gammaincinv(mean**2 / variance, p)
+            return np.where(variance > 0, quantile, mean)
 
         low, high = limit(mean, variance, tail), limit(mean + unit, variance + square, 1 - tail)
         return mean, np.minimum(low, mean), np.maximum(high, mean), variance

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def seed_of(*parts) -> int:
+def seed_of(*parts: object) -> int:
     """A 63-bit seed from the words and numbers that say what it is for, e.g. ("order", 0, 3)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
-def seeded(*parts) -> Iterator[None]:
+def seeded(*parts: object) -> Iterator[None]:
     """torch's global random numbers, seeded by `seed_of` inside the block and as before after it.
 
     For code that is not ours; ours draws from generators.

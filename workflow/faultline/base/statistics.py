@@ -4,7 +4,11 @@ Every interval is two-sided. Inputs broadcast where they are counts.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import bdtr, betainc, gammaln, ndtri, stdtr, stdtrit, xlog1py, xlogy
+
+Interval = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(estimate, low, high), of one shape."""
 
 
 def normal_quantile(confidence: float) -> float:
@@ -12,7 +16,7 @@ def normal_quantile(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
 
 
-def benjamini_hochberg(p) -> np.ndarray:
+def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Adjusted p-values of one family, shape as `p` [m] (Benjamini & Hochberg 1995).
 
     NaN stays NaN and does not count as a member of the family.
@@ -20,18 +24,19 @@ def benjamini_hochberg(p) -> np.ndarray:
     from scipy.stats import false_discovery_control  # slow to import, and for few stages only
 
     adjusted = np.array(p, float)
-    known = ~np.isnan(adjusted)
-    adjusted[known] = false_discovery_control(adjusted[known])
+    there = ~np.isnan(adjusted)
+    adjusted[there] = false_discovery_control(adjusted[there])
     return adjusted
 
 
-def mcnemar(b, c) -> np.ndarray:
+def mcnemar(b: ArrayLike, c: ArrayLike) -> np.ndarray:
     """Exact two-sided p-value of McNemar's test; b, c: the two discordant counts (b = c = 0: 1)."""
     b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)
-    return np.minimum(1.0, 2 * bdtr(np.minimum(b, c), b + c, 0.5))
+    p: np.ndarray = np.minimum(1.0, 2 * bdtr(np.minimum(b, c), b + c, 0.5))
+    return p
 
 
-def pseudo_change(total_square, changed):
+def pseudo_change(total_square: float, changed: int) -> float:
     """What to add to a sum of squared changes so that no interval degenerates (ours).
 
     Half an image that improves and half an image that worsens are added, each by the mean squared
@@ -44,32 +49,38 @@ def pseudo_change(total_square, changed):
     return (1 + total_square) / (1 + changed)
 
 
-def _adjusted_wald(total, total_square, n, confidence):
+def _adjusted_wald(
+    total: np.ndarray, total_square: np.ndarray, n: np.ndarray | int, confidence: float
+) -> Interval:
     margin = normal_quantile(confidence) * np.sqrt(total_square - total**2 / (n + 2)) / (n + 2)
     centre = total / (n + 2)
     return total / n, np.maximum(centre - margin, -1.0), np.minimum(centre + margin, 1.0)
 
 
-def paired_difference_interval(b, c, n, *, confidence: float):
+def paired_difference_interval(
+    b: ArrayLike, c: ArrayLike, n: ArrayLike, *, confidence: float
+) -> Interval:
     """(difference, low, high) of two paired proportions, (b - c) / n; b, c discordant of n pairs.
 
     The adjusted Wald interval of Agresti & Min 2005: 0.5 is added to each of the four cells, so the
     interval has a width even where b = c = 0.
     """
-    b, c, n = (np.asarray(x, float) for x in (b, c, n))
-    return _adjusted_wald(b - c, b + c + 1, n, confidence)
+    gained, lost, pairs = (np.asarray(x, float) for x in (b, c, n))
+    return _adjusted_wald(gained - lost, gained + lost + 1, pairs, confidence)
 
 
-def paired_mean_interval(changes, *, confidence: float):
+def paired_mean_interval(changes: ArrayLike, *, confidence: float) -> Interval:
     """(mean, low, high) of per-image changes in [-1, 1], [n]; for -1, 0, 1 as
     `paired_difference_interval`, and ours for what lies between (means over draws or seeds)."""
     changes = np.asarray(changes, float)
     squares = changes @ changes
-    squares += pseudo_change(squares, np.count_nonzero(changes))
+    squares += pseudo_change(squares, int(np.count_nonzero(changes)))
     return _adjusted_wald(changes.sum(), squares, len(changes), confidence)
 
 
-def paired_ratio_tails(lost, gained, either, ratio):
+def paired_ratio_tails(
+    lost: ArrayLike, gained: ArrayLike, either: ArrayLike, ratio: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """How well paired counts go with a ratio of two proportions: two one-sided p-values.
 
     lost, gained: images correct only before, only after; either: those correct before or after;
@@ -94,7 +105,7 @@ def paired_ratio_tails(lost, gained, either, ratio):
     rest = either - g
     share = np.clip(loses / np.maximum(1 - gains, np.finfo(float).tiny), 0, 1)
 
-    def at_most(k):  # the probability of at most k lost images
+    def at_most(k: np.ndarray) -> np.ndarray:  # the probability of at most k lost images
         k = np.clip(np.floor(k), -1, rest)
         inner = betainc(np.maximum(rest - k, 0.5), np.maximum(k, 0) + 1, 1 - share)
         return np.where(k < 0, 0.0, np.where(k == rest, 1.0, inner))
@@ -105,7 +116,9 @@ def paired_ratio_tails(lost, gained, either, ratio):
     return np.minimum(below, 1.0), np.minimum(above, 1.0)
 
 
-def _likeliest(lost, gained, ratio):
+def _likeliest(
+    lost: np.ndarray, gained: np.ndarray, ratio: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The shares (lost, gained) of greatest likelihood where the ratio of accuracies is given, from
     those seen; all are shares of the images correct before or after."""
     before, after = 1 - gained, 1 - lost
@@ -115,38 +128,50 @@ def _likeliest(lost, gained, ratio):
     return np.clip(ratio * gains + 1 - ratio, 0, 1), gains
 
 
-def paired_ratio_interval(lost, gained, either, *, confidence):
+def paired_ratio_interval(
+    lost: ArrayLike, gained: ArrayLike, either: ArrayLike, *, confidence: ArrayLike
+) -> Interval:
     """(ratio, low, high) of two paired proportions, after / before: the ratios that neither tail of
     `paired_ratio_tails` rejects. All broadcast; NaN where nothing was correct before."""
     from scipy.optimize import elementwise  # slow to import, and for few stages only
 
-    given = np.broadcast_arrays(*(np.asarray(x, float) for x in (lost, gained, either, confidence)))
-    distinct, where = np.unique(np.stack([x.ravel() for x in given]), axis=1, return_inverse=True)
-    known = distinct[2] > distinct[1]
-    lost, gained, either, confidence = distinct[:, known]
-    seen = (either - lost) / (either - gained)
+    counts = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (lost, gained, either, confidence))
+    )
+    distinct, where = np.unique(np.stack([x.ravel() for x in counts]), axis=1, return_inverse=True)
+    defined = distinct[2] > distinct[1]
+    minus, plus, n, level = distinct[:, defined]
+    ratio = (n - minus) / (n - plus)
 
-    def log_p(t, *args):
-        *counts, tail, upper = args
-        below, above = paired_ratio_tails(*counts, t / (1 - t))
-        return np.log(np.maximum(np.where(upper, below, above), np.finfo(float).tiny) / tail)
+    def log_p(
+        t: np.ndarray,
+        minus: np.ndarray,
+        plus: np.ndarray,
+        n: np.ndarray,
+        tail: np.ndarray,
+        upper: np.ndarray,
+    ) -> np.ndarray:
+        below, above = paired_ratio_tails(minus, plus, n, t / (1 - t))
+        p = np.maximum(np.where(upper, below, above), np.finfo(float).tiny)
+        return np.asarray(np.log(p / tail))
 
     # Ratios 0 to infinity become 0 to 1, in which low lies on one side of what is seen, high on
     # the other.
-    tiny, at = 1e-9, seen / (1 + seen)
+    tiny, at = 1e-9, ratio / (1 + ratio)
     ends = np.stack([0 * at + tiny, np.clip(at, 2 * tiny, 1 - 2 * tiny), 0 * at + 1 - tiny])
-    args = [np.stack([x, x]) for x in (lost, gained, either, (1 - confidence) / 2)]
+    args = [np.stack([x, x]) for x in (minus, plus, n, (1 - level) / 2)]
     args.append(np.stack([0 * at, 0 * at + 1]))
     limits = elementwise.find_root(
         log_p, (ends[:2], ends[1:]), args=args, tolerances={"xatol": 1e-9, "xrtol": 1e-9}
     ).x
-    found = np.full((3, len(known)), np.nan)
-    found[:, known] = seen, *(limits / (1 - limits))
-    found[1, known] = np.where(seen > 0, found[1, known], 0)
-    return tuple(found[:, where.ravel()].reshape(3, *given[0].shape))
+    interval = np.full((3, len(defined)), np.nan)
+    interval[:, defined] = ratio, *(limits / (1 - limits))
+    interval[1, defined] = np.where(ratio > 0, interval[1, defined], 0)
+    ratio, low, high = interval[:, where.ravel()].reshape(3, *counts[0].shape)
+    return ratio, low, high
 
 
-def wilson_interval(k, n, *, confidence: float):
+def wilson_interval(k: ArrayLike, n: ArrayLike, *, confidence: float) -> Interval:
     """(share, low, high) of a proportion, k of n (Wilson 1927)."""
     k, n = np.asarray(k, float), np.asarray(n, float)
     share, z2 = k / n, normal_quantile(confidence) ** 2
@@ -155,7 +180,14 @@ def wilson_interval(k, n, *, confidence: float):
     return share, np.maximum(centre - margin, 0.0), np.minimum(centre + margin, 1.0)
 
 
-def difference_interval(first, second, n_first, n_second, *, confidence: float):
+def difference_interval(
+    first: ArrayLike,
+    second: ArrayLike,
+    n_first: ArrayLike,
+    n_second: ArrayLike,
+    *,
+    confidence: float,
+) -> Interval:
     """(difference, low, high) of two proportions on images of their own, second less first.
 
     first, second: the shares; n_first, n_second: of how many images. The hybrid score interval of
@@ -177,7 +209,7 @@ def _vary(values: np.ndarray) -> bool:
     return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
-def mean_interval(values, *, confidence: float):
+def mean_interval(values: ArrayLike, *, confidence: float) -> tuple[float, float, float]:
     """(mean, low, high) of a few values [n], such as seeds: Student's t with n - 1 degrees.
 
     The interval is NaN for fewer than two values and where all are equal, as then nothing is known
@@ -192,7 +224,7 @@ def mean_interval(values, *, confidence: float):
     return mean, mean - margin, mean + margin
 
 
-def mean_p_value(values) -> float:
+def mean_p_value(values: ArrayLike) -> float:
     """Two-sided p-value of a t test that the mean of a few values [n], such as seeds, is 0.
 
     NaN for fewer than two values and where all are equal, as then nothing is known of the spread.
@@ -204,7 +236,7 @@ def mean_p_value(values) -> float:
     return float(2 * stdtr(len(values) - 1, -abs(values.mean()) / error))
 
 
-def fleiss_kappa(table) -> float:
+def fleiss_kappa(table: ArrayLike) -> float:
     """Fleiss' kappa; table [units, classes]: raters who put the unit in the class, the rows' sums
     equal. NaN where it is undefined: no unit, one rater, or one class for all."""
     table = np.asarray(table, float)
@@ -218,7 +250,7 @@ def fleiss_kappa(table) -> float:
     return float((agreement - by_chance) / (1 - by_chance))
 
 
-def mean_agreement(table) -> float:
+def mean_agreement(table: ArrayLike) -> float:
     """Share of pairs of raters that agree, mean over units; table as in `fleiss_kappa`."""
     table = np.asarray(table, float)
     raters = table.sum(1)
@@ -229,7 +261,7 @@ POWER = 0.8
 """With which a difference that counts as detectable is told from 0 (ours)."""
 
 
-def detectable_difference(values, *, confidence: float, power: float = POWER) -> float:
+def detectable_difference(values: ArrayLike, *, confidence: float, power: float = POWER) -> float:
     """The smallest true mean that values [n] as these would have told from 0.
 
     (t((1 + confidence) / 2) + t(power)) standard errors, both quantiles Student's t with n - 1

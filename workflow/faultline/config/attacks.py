@@ -14,7 +14,7 @@ from faultline.data.sources import Source
 
 def _takes(setting: str) -> Callable[[Any], bool]:
     def fits(attack: "Attack") -> bool:
-        return plugins.is_own(attack.method) or setting in method_of(attack.method).needs
+        return setting in method_of(attack.method).takes
 
     return fits
 
@@ -24,8 +24,8 @@ class Attack(Section):
 
     method: Annotated[str, CODE, OneOf(METHODS, own=True)]
     """A built-in method, or file.py:function of your own, called as
-    workflow/faultline/attacks/craft.py calls its own, with (network, images, labels, *, attack,
-    eps, bounds, start)."""
+    workflow/faultline/attacks/own.py does, with (network, images, labels, *, attack, eps, bounds,
+    start)."""
     norm: Norm = "linf"
     """Norm of the perturbation that eps bounds; l2 is over all values of an image."""
     eps: float = Field(ge=0, le=10_000)
@@ -45,7 +45,7 @@ class Attack(Section):
     """Length of a step as a share of eps (pgd only); null means 2.5 / steps (ours)."""
     options: Annotated[
         dict[str, Any],
-        OnlyFor("a method of your own", lambda attack: plugins.is_own(attack.method)),
+        OnlyFor("a method of your own", _takes("options")),
     ] = Field(default_factory=dict)
     """Settings of a method of your own; it finds them in attack["options"]."""
     normalised_units: bool = False

@@ -5,8 +5,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,17 +45,17 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    found = {}
+    headers = {}
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as file:
                 shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
-                told, held = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+                stated, held = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
             name = entry.filename.removesuffix(".npy")
-            if not dtype.hasobject and (told != held or told > _DEFLATE * entry.compress_size):
-                raise ValueError(f"{name} says it has {told} bytes and holds {held}")
-            found[name] = shape, dtype
-    return found
+            if not dtype.hasobject and (stated != held or stated > _DEFLATE * entry.compress_size):
+                raise ValueError(f"{name} says it has {stated} bytes and holds {held}")
+            headers[name] = shape, dtype
+    return headers
 
 
 def _arrays(path: Path, *keys: str) -> list[np.ndarray]:
@@ -88,7 +89,7 @@ class _Content(NamedTuple):
         return f"{self.called[split]}_{self.what}", f"{self.called[split]}_labels"
 
 
-def _content(dataset: dict, *, name: str) -> _Content:
+def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     """What the file of a data set holds, checked."""
     if not dataset.get("file"):
         raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
@@ -99,12 +100,12 @@ def _content(dataset: dict, *, name: str) -> _Content:
         headers = _headers(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    found = [what for what in EXPECTED if f"train_{what}" in headers]
-    if len(found) > 1:
+    kinds = [what for what in EXPECTED if f"train_{what}" in headers]
+    if len(kinds) > 1:
         raise UserError(
-            f"{path}: holds train_{found[0]} and train_{found[1]}; give each a file of its own"
+            f"{path}: holds train_{kinds[0]} and train_{kinds[1]}; give each a file of its own"
         )
-    what = (found or ["images"])[0]
+    what = (kinds or ["images"])[0]
     sets = [
         each
         for each in ("test", *VALIDATION)
@@ -118,7 +119,7 @@ def _content(dataset: dict, *, name: str) -> _Content:
             raise UserError(
                 f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
                 f"expected train_{what} and train_labels, and both or none of test and validation"
-                + ("" if found else f" (in place of images: {', '.join(list(EXPECTED)[1:])})")
+                + ("" if kinds else f" (in place of images: {', '.join(list(EXPECTED)[1:])})")
             )
         (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
         if not _fits(what, dtype, shape):
@@ -168,7 +169,7 @@ def _channel_axis(path: Path, shape: tuple[int, ...]) -> int | None:
     )
 
 
-def describe_arrays(dataset: dict, *, name: str) -> Source:
+def describe_arrays(dataset: Mapping[str, Any], *, name: str) -> Source:
     """Shape and classes of a data set of source `npz`, from the headers and the labels.
 
     Without the key `classes` there are as many as the largest label says.
@@ -234,7 +235,7 @@ def _check_numbered(labels: list[np.ndarray], *, path: Path, name: str) -> None:
         )
 
 
-def array_pools(dataset: dict, *, name: str) -> dict[str, Pool]:
+def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
     """Pool of each split of a .npz file: images uint8 [n, c, h, w], or float32 in 0..1; signals and
     features float64 [n, ...] as they are; tokens int32 [n, t]."""
     content = _content(dataset, name=name)

@@ -1,13 +1,16 @@
 """Pools of images, and images decoded from files."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from faultline.base.errors import UserError, printable
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 class Pool(NamedTuple):
@@ -26,7 +29,7 @@ def array_pool(images: np.ndarray, labels: np.ndarray) -> Pool:
     return Pool(labels, lambda chosen: (images[chosen], labels[chosen]))
 
 
-def file_pool(paths: list[Path], labels: np.ndarray, **how) -> Pool:
+def file_pool(paths: list[Path], labels: np.ndarray, **how: Any) -> Pool:
     """A pool of image files; `how`: the keywords of `decode`."""
 
     def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,9 +47,9 @@ def in_one_line(error: BaseException) -> str:
 def decode(
     paths: list[Path],
     *,
-    convert: Callable,
+    convert: Callable[["PIL.Image.Image"], np.ndarray],
     shape: tuple[int, int, int],
-    formats: Collection[str],
+    formats: list[str],
     threads: int,
     remedy: str,
     skip: bool = False,
@@ -69,16 +72,18 @@ def decode(
         except Exception as error:  # a broken image can raise anything
             return f"{path}: cannot be decoded ({in_one_line(error)})"
 
-    images, good, bad = np.empty((len(paths), *shape), np.uint8), [], []
+    images = np.empty((len(paths), *shape), np.uint8)
+    good: list[int] = []
+    bad: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
-        for index, found in enumerate(pool.map(attempt, paths)):
-            if isinstance(found, np.ndarray):
-                images[len(good)] = found
+        for index, pixels in enumerate(pool.map(attempt, paths)):
+            if isinstance(pixels, np.ndarray):
+                images[len(good)] = pixels
                 good.append(index)
             elif skip:
-                bad.append(found)
+                bad.append(pixels)
             else:
-                raise UserError(f"{found}; {remedy}")
+                raise UserError(f"{pixels}; {remedy}")
             if (index + 1) % 1000 == 0 or index + 1 == len(paths):
                 print(f"decoded {index + 1} of {len(paths)} images", flush=True)
     if bad:

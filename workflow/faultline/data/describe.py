@@ -1,6 +1,8 @@
 """What parsing the workflow must know about data sets, without importing torch."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from faultline.base.errors import UserError
 from faultline.data.sources import SOURCES, Source
@@ -9,7 +11,7 @@ ENOUGH = 200
 """Validation images that classes must at least come from (ours)."""
 
 
-def describe(dataset: dict, *, name: str) -> Source:
+def describe(dataset: Mapping[str, Any], *, name: str) -> Source:
     """What is known of a data set of the config: it has a source of `SOURCE_NAMES`, perhaps a size.
 
     Raises UserError where files are missing or do not fit together, and where a size is given to
@@ -27,8 +29,8 @@ def describe(dataset: dict, *, name: str) -> Source:
         from faultline.data import arrays
 
         return arrays.describe_arrays(dataset, name=name)
-    known = SOURCES[source]
-    return known if size is None else replace(known, shape=(known.shape[0], size, size))
+    facts = SOURCES[source]
+    return facts if size is None else replace(facts, shape=(facts.shape[0], size, size))
 
 
 def check_enough(dataset: str, count: int, images: int | None) -> None:

@@ -1,14 +1,19 @@
 """Folders of the user's own images."""
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from faultline.base.errors import UserError, printable, some
 from faultline.data.decode import Pool, file_pool
-from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
+from faultline.data.sources import PIXELS, VALIDATION, DataSettings, Source, named_splits
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 # A folder of class folders
 
@@ -37,24 +42,24 @@ def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
             f"config key datasets.{name}.folder: there is no folder {root / 'train'}; name the "
             "folder that holds train/ (and test/), each with one folder per class"
         )
-    found = {}
+    by_split = {}
     for split, called in splits.items():
         place = root / called
         with os.scandir(place) as entries:
             names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-        found[split] = [place / each for each in sorted(names)]
+        by_split[split] = [place / each for each in sorted(names)]
         if split == "train" and len(names) < 2:
             raise UserError(
                 f"{place}: {len(names)} class folders; expected at least two, each with the images "
                 "of one class"
             )
-        if odd := sorted({*names} ^ {path.name for path in found["train"]}):
+        if odd := sorted({*names} ^ {path.name for path in by_split["train"]}):
             more = f" and {len(odd) - 3} more" * (len(odd) > 3)
             raise UserError(
                 f"{place}: its classes differ from those of {root / 'train'} "
                 f"({', '.join(odd[:3])}{more} in one of them only); give both the same folders"
             )
-    return found
+    return by_split
 
 
 def folders(folder: str | Path, *, name: str) -> list[str]:
@@ -62,7 +67,7 @@ def folders(folder: str | Path, *, name: str) -> list[str]:
     return [str(place) for of in class_folders(folder, name=name).values() for place in of]
 
 
-def describe_folder(dataset: dict, *, name: str) -> Source:
+def describe_folder(dataset: Mapping[str, Any], *, name: str) -> Source:
     """Shape and classes of a data set of source `image_folder`, from the names of its folders."""
     for key in ("folder", "size"):
         if not dataset.get(key):
@@ -82,18 +87,18 @@ def describe_folder(dataset: dict, *, name: str) -> Source:
     )
 
 
-def folder_pools(
-    folder: str | Path, *, size: int, channels: int, on_bad_image: str, threads: int, name: str
-) -> dict[str, Pool]:
+def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str, Pool]:
     """Pool of each split that the folder has. Files that PIL does not know by name are left out."""
     from PIL import Image
 
+    folder, size, channels = settings.folder, settings.size, settings.channels
+    assert folder and size and channels, "see describe_folder"
     splits = class_folders(folder, name=name)
     root, read = Path(folder).expanduser(), {of[0].parent for of in splits.values()}
     beside = (path for path in root.iterdir() if path.is_dir() and path not in read)
     if unread := sorted(path.name for path in beside if not path.name.startswith(".")):
         print(f"{root}: not read: {some(unread)}")
-    known = Image.registered_extensions()
+    suffixes = Image.registered_extensions()
     # PIL hands PostScript to a program that executes it
     formats = sorted(Image.OPEN.keys() - {"EPS"})
     pools = {}
@@ -101,7 +106,7 @@ def folder_pools(
         paths, labels, others = [], [], []
         for label, place in enumerate(classes):
             files = sorted(path for path in place.rglob("*") if path.is_file())
-            images = [path for path in files if known.get(path.suffix.lower()) in formats]
+            images = [path for path in files if suffixes.get(path.suffix.lower()) in formats]
             if not images:
                 raise UserError(
                     f"{place}: there is no image in it (of {len(files)} files); put some there, or "
@@ -121,12 +126,12 @@ def folder_pools(
             formats=formats,
             threads=threads,
             remedy=f"mend or remove it, or set datasets.{name}.on_bad_image to skip",
-            skip=on_bad_image == "skip",
+            skip=settings.on_bad_image == "skip",
         )
     return pools
 
 
-def square(image, *, size: int, channels: int) -> np.ndarray:
+def square(image: "PIL.Image.Image", *, size: int, channels: int) -> np.ndarray:
     """A PIL image as uint8 [channels, size, size].
 
     It is turned as its EXIF data say, and what is transparent becomes white. The shorter side is

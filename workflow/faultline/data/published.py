@@ -7,13 +7,17 @@ import math
 import pickle
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from faultline.base.errors import UserError, printable
 from faultline.data.decode import Pool, array_pool, file_pool, in_one_line
-from faultline.data.sources import SOURCES
+from faultline.data.sources import SOURCES, DataSettings
 from faultline.networks.vision import load_torchvision
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 # MD5 of the published files, unpacked; files with another number of images are not compared.
 _MD5 = {
@@ -46,34 +50,25 @@ _MD5 = {
 }
 
 
-def published_pools(
-    source: str,
-    *,
-    folder: str | Path | None,
-    download: bool,
-    noise: float,
-    samples: int,
-    seed: int,
-    threads: int,
-    name: str,
-) -> dict[str, Pool]:
+def published_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str, Pool]:
     """ "train" and, where there is an official test set, "test" of a source of `sources.SOURCES`.
 
-    The arguments are those of `splits.prepare`. Raises UserError.
+    threads, name: as for `splits.prepare`. Raises UserError.
     """
+    source = settings.source
     if source == "digits":
         return {"train": _digits()}
     if source in ("breast_cancer", "wine"):
         return {"train": _table(source)}
     if source == "moons":
-        return {"train": _moons(samples, noise=noise, seed=seed)}
-    if folder is None:
+        return {"train": _moons(settings.samples, noise=settings.noise, seed=settings.split_seed)}
+    if settings.folder is None:
         raise UserError(f"datasets.{name}.folder: missing; {source} is read from files, name where")
-    folder = Path(folder).expanduser()
+    folder = Path(settings.folder).expanduser()
     if source == "tiny_imagenet":
-        pools = _tiny_imagenet(folder, download=download, threads=threads, name=name)
+        pools = _tiny_imagenet(folder, download=settings.download, threads=threads, name=name)
     else:
-        files = _files(source, folder, download=download, name=name)
+        files = _files(source, folder, download=settings.download, name=name)
         print(f"{source}: read from {files[0].parent}")
         pools = _cifar10(files) if source == "cifar10" else _idx_pools(source, files)
     return dict(zip(("train", "test"), pools, strict=True))
@@ -166,7 +161,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({why}); get the file anew") from error
 
 
-def _check(path: Path, data: bytes, *, images: int, official: int, source: str) -> None:
+def _check(path: Path, data: bytes, *, images: int, official: int | None, source: str) -> None:
     """Compares a file of the official number of images with its checksum."""
     if images != official:
         print(
@@ -236,10 +231,11 @@ def _idx_pools(source: str, files: list[Path]) -> list[Pool]:
 class _Array:
     """Stands in for numpy's ndarray and keeps what a pickle says about it."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.state = state
 
     def uint8(self) -> np.ndarray:
+        """Its content; ValueError where it is of another type."""
         _, shape, dtype, fortran, content = self.state
         if dtype.code != "u1":
             raise ValueError(f"the images are of type {dtype.code!r}, expected 'u1'")
@@ -251,10 +247,10 @@ class _Array:
 class _Type:
     """Stands in for numpy's dtype."""
 
-    def __init__(self, code, *_):
+    def __init__(self, code: str, *_: object):
         self.code = code
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         pass
 
 
@@ -273,7 +269,8 @@ class _Unpickler(pickle.Unpickler):
     Not even numpy's own classes: their state can be forged to point at any memory.
     """
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
+        """Our stand-in for a class or a function that a file asks for."""
         wanted = f"{module}.{name}"
         if wanted not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {wanted!r}, which is refused")
@@ -365,7 +362,7 @@ def _tiny_imagenet(folder: Path, *, download: bool, threads: int, name: str) -> 
 def _jpeg_pool(listed: list[tuple[Path, str]], label_of: dict[str, int], *, threads: int) -> Pool:
     shape = SOURCES["tiny_imagenet"].shape
 
-    def convert(image) -> np.ndarray:
+    def convert(image: "PIL.Image.Image") -> np.ndarray:
         if image.size != shape[:0:-1]:
             size, expected = (" x ".join(map(str, s)) for s in (image.size, shape[:0:-1]))
             raise ValueError(f"is {size}, expected {expected}")
@@ -376,7 +373,7 @@ def _jpeg_pool(listed: list[tuple[Path, str]], label_of: dict[str, int], *, thre
         np.array([label_of[wnid] for _, wnid in listed]),
         convert=convert,
         shape=shape,
-        formats=("JPEG",),
+        formats=["JPEG"],
         threads=threads,
         remedy="unpack the archive anew",
     )

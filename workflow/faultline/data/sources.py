@@ -1,7 +1,8 @@
 """The data sets that are known by name."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from faultline.base.errors import UserError
 from faultline.networks.facts import KINDS
@@ -45,6 +46,47 @@ class Source:
         return self.kind in ("vector", "signal") and self.bounds is not None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What a data set is made of, as in the config.
+
+    train, validation, test: numbers of images; None takes all that are left. Where a source has a
+        test or validation set of its own, that split is a sample of it, and else of the train set.
+        The test split does not depend on the size of the others. Images that are skipped as
+        undecodable are not made up for.
+    split_seed: of the order in which images are dealt out.
+    folder: where the files of fashion_mnist, mnist, cifar10 and tiny_imagenet are. Files of other
+        than the official number of images are read too, but only official ones have a checksum.
+        Of image_folder: the folder that holds train/, and perhaps test/ and validation/ (val/,
+        valid/), which is the test set where there is no test/.
+    file: of npz. classes: of npz; None counts them.
+    download: fetch missing files into the folder with torchvision.
+    noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
+    size: images are made size x size: those of image_folder by their shorter side and a cut of the
+        centre, others as a whole; None leaves them as they are. channels: of image_folder.
+    on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.
+    mean, std: per channel in pixel units, or per feature in those of the source, to normalise with;
+        None: computed from the train split.
+    """
+
+    source: str
+    validation: int | None
+    split_seed: int
+    train: int | None = None
+    test: int | None = None
+    folder: str | Path | None = None
+    file: str | Path | None = None
+    download: bool = False
+    noise: float = 0.2
+    samples: int = 3000
+    size: int | None = None
+    channels: int | None = 3
+    classes: int | None = None
+    on_bad_image: str = "stop"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+
 PIXELS = (0.0, 1.0)
 """Bounds of images."""
 
@@ -79,9 +121,9 @@ def named_splits(names: Collection[str], *, origin: str, form: str) -> dict[str,
     """
     alike = [name for name in VALIDATION if name in names]
     if len(alike) > 1:
-        told = " and ".join(form.format(name) for name in alike)
+        those = " and ".join(form.format(name) for name in alike)
         raise UserError(
-            f"{origin}: holds {told}, and each may be the validation set; rename what is not"
+            f"{origin}: holds {those}, and each may be the validation set; rename what is not"
         )
-    found = {split: split for split in ("train", "test") if split in names}
-    return found | {"validation" if "test" in found else "test": name for name in alike}
+    called = {split: split for split in ("train", "test") if split in names}
+    return called | {"validation" if "test" in called else "test": name for name in alike}

@@ -1,9 +1,9 @@
 """Data sets as resident tensors with the bounds of their values, split reproducibly."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +12,24 @@ from torch import nn
 
 from faultline.base.errors import UserError, some
 from faultline.data.arrays import array_pools
+from faultline.data.decode import Pool
 from faultline.data.describe import describe
 from faultline.data.folders import folder_pools
 from faultline.data.published import published_pools
-from faultline.data.sources import SOURCE_NAMES
+from faultline.data.sources import SOURCE_NAMES, DataSettings
 from faultline.networks.architectures import TokenNetwork
 
 SPLITS = ("train", "validation", "test")
+
+Labelled = tuple[torch.Tensor, torch.Tensor]
+"""Images [n, ...] and their labels [n]."""
+
+Ranges = tuple[tuple[float, ...], tuple[float, ...]]
+"""The lowest and the highest value of each feature or channel."""
+
+Bounds = tuple[float, float] | tuple[torch.Tensor, torch.Tensor] | None
+"""(lowest, highest) value of images, two numbers or two tensors that broadcast over one image; None
+where they have none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +55,12 @@ class DataSet:
 
     name: str
     classes: int
-    bounds: tuple[float, float] | tuple[torch.Tensor, torch.Tensor] | None
+    bounds: Bounds
     levels: int | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
-    splits: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    ranges: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    splits: dict[str, Labelled]
+    ranges: Ranges | None = None
     columns: int | None = None
     own_moments: bool = False
 
@@ -77,7 +88,7 @@ class DataSet:
             return F.pad(images[..., None].float(), (0, self.columns))
         return images.float() if self.levels is None else images.float() / self.levels
 
-    def to_tensors(self) -> dict:
+    def to_tensors(self) -> dict[str, Any]:
         """A flat dict for torch.save that torch.load(weights_only=True) reads back."""
         apart = ("splits", "ranges", "columns", "own_moments")
         flat = {key: value for key, value in vars(self).items() if key not in apart}
@@ -88,7 +99,7 @@ class DataSet:
         return flat
 
     @classmethod
-    def from_tensors(cls, flat: dict) -> "DataSet":
+    def from_tensors(cls, flat: Mapping[str, Any]) -> "DataSet":
         """The inverse of `to_tensors`."""
         fields = ("name", "classes", "bounds", "levels", "mean", "std")
         splits = {split: (flat[f"{split}_images"], flat[f"{split}_labels"]) for split in SPLITS}
@@ -96,47 +107,11 @@ class DataSet:
         return cls(**kept, splits=splits, own_moments=flat.get("own_moments", False))
 
 
-def prepare(
-    source: str,
-    *,
-    validation: int | None,
-    split_seed: int,
-    train: int | None = None,
-    test: int | None = None,
-    folder: str | Path | None = None,
-    file: str | Path | None = None,
-    download: bool = False,
-    noise: float = 0.2,
-    samples: int = 3000,
-    size: int | None = None,
-    channels: int | None = 3,
-    classes: int | None = None,
-    on_bad_image: str = "stop",
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
-    threads: int = 1,
-    name: str | None = None,
-) -> DataSet:
+def prepare(source: str, *, name: str | None = None, threads: int = 1, **others: Any) -> DataSet:
     """The images of a source of the catalogue, in disjoint, stratified, seeded splits (ours).
 
-    train, validation, test: numbers of images; None takes all that are left. Where a source has a
-        test or validation set of its own, that split is a sample of it, and else of the train set.
-        The test split does not depend on the size of the others. Images that are skipped as
-        undecodable are not made up for.
-    folder: where the files of fashion_mnist, mnist, cifar10 and tiny_imagenet are. Files of other
-        than the official number of images are read too, but only official ones have a checksum.
-        Of image_folder: the folder that holds train/, and perhaps test/ and validation/ (val/,
-        valid/), which is the test set where there is no test/.
-    file: of npz. classes: of npz; None counts them.
-    download: fetch missing files into the folder with torchvision.
-    noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
-    size: images are made size x size: those of image_folder by their shorter side and a cut of the
-        centre, others as a whole; None leaves them as they are. channels: of image_folder.
-    on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.
-    mean, std: per channel in pixel units, or per feature in those of the source, to normalise with;
-        None: computed from the train split.
-    threads: that decode images.
-    name: of the data set in the config; the source if not given.
+    others: see `DataSettings`; validation and split_seed must be given.
+    name: of the data set in the config; the source if not given. threads: that decode images.
 
     Raises UserError, which names the key or the file at fault.
     """
@@ -146,50 +121,15 @@ def prepare(
             f"datasets.{name}.source: {source!r} is unknown; choose one of "
             f"{', '.join(SOURCE_NAMES)}"
         )
-    own = {"source": source, "folder": folder, "file": file, "size": size}
-    own |= {"channels": channels, "classes": classes}
-    facts = describe(own, name=name)
+    settings = DataSettings(source=source, **others)
+    facts = describe(vars(settings), name=name)
     if facts.unlearned:
         print(f"train: no sample of class {some(facts.unlearned)}, of {facts.classes} classes")
-    if source == "image_folder":
-        pools = folder_pools(
-            folder,
-            size=size,
-            channels=channels,
-            on_bad_image=on_bad_image,
-            threads=threads,
-            name=name,
-        )
-    elif source == "npz":
-        pools = array_pools(own, name=name)
-    else:
-        pools = published_pools(
-            source,
-            folder=folder,
-            download=download,
-            noise=noise,
-            samples=samples,
-            seed=split_seed,
-            threads=threads,
-            name=name,
-        )
-
-    wanted = {"test": test, "validation": validation, "train": train}
-    splits = {}
-    for stream, (pool, (labels, read)) in enumerate(pools.items()):
-        share = [pool, *(s for s in wanted if pool == "train" and s not in pools)]
-        counts = {split: count for split, count in wanted.items() if split in share}
-        counts = _counts(counts, len(labels), name=name)
-        order = stratified_order(labels, np.random.default_rng([split_seed, stream]))
-        for split, count in counts.items():
-            chosen, order = order[:count], order[count:]
-            images, found = map(np.ascontiguousarray, read(chosen))
-            # Not NumPy's strides: with those of one channel, torch takes channels for the last.
-            images = torch.from_numpy(images.ravel()).view(images.shape)
-            if size is not None and source != "image_folder":
-                images = scaled(images, size)
-            splits[split] = images, torch.from_numpy(found.astype(np.int64))
-    bounds, ranges = facts.bounds, None
+    pools = _pools(settings, name=name, threads=threads)
+    splits = _dealt(pools, settings, name=name)
+    bounds: Bounds = facts.bounds
+    ranges: Ranges | None = None
+    mean, std = settings.mean, settings.std
     if facts.ranged:
         splits, bounds, ranges = _in_ranges(splits)
         low, width = ranges[0], _widths(ranges)
@@ -211,22 +151,55 @@ def prepare(
     )
 
 
-def _widths(ranges: tuple[Sequence[float], Sequence[float]]) -> list[float]:
+def _pools(settings: DataSettings, *, name: str, threads: int) -> dict[str, Pool]:
+    """The images of a source that are apart: split -> pool, of "train" at least."""
+    if settings.source == "image_folder":
+        return folder_pools(settings, threads=threads, name=name)
+    if settings.source == "npz":
+        return array_pools(vars(settings), name=name)
+    return published_pools(settings, threads=threads, name=name)
+
+
+def _dealt(pools: Mapping[str, Pool], settings: DataSettings, *, name: str) -> dict[str, Labelled]:
+    """The pools dealt out to the splits; a split without a pool has its images from "train"."""
+    sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
+    splits = {}
+    for stream, (pool, (labels, read)) in enumerate(pools.items()):
+        share = [pool, *(s for s in sizes if pool == "train" and s not in pools)]
+        counts = _counts(
+            {split: count for split, count in sizes.items() if split in share},
+            len(labels),
+            name=name,
+        )
+        order = stratified_order(labels, np.random.default_rng([settings.split_seed, stream]))
+        for split, count in counts.items():
+            chosen, order = order[:count], order[count:]
+            pixels, numbers = map(np.ascontiguousarray, read(chosen))
+            # Not NumPy's strides: with those of one channel, torch takes channels for the last.
+            images = torch.from_numpy(pixels.ravel()).view(pixels.shape)
+            if settings.size is not None and settings.source != "image_folder":
+                images = scaled(images, settings.size)
+            splits[split] = images, torch.from_numpy(numbers.astype(np.int64))
+    return splits
+
+
+def _widths(ranges: Ranges) -> list[float]:
     """highest - lowest of each feature or channel; 1 where both are the same."""
     return [high - low or 1.0 for low, high in zip(*ranges, strict=True)]
 
 
-def _in_ranges(splits: dict) -> tuple[dict, tuple, tuple]:
+def _in_ranges(splits: Mapping[str, Labelled]) -> tuple[dict[str, Labelled], Bounds, Ranges]:
     """(splits, bounds, ranges): values float64 [n, d, ...] as float32 shares of the range that each
     feature or channel has in the train split (ours). Values of other splits beyond it are put to
     its end, and how many is told."""
     every = [axis for axis in range(splits["train"][0].ndim) if axis != 1]
-    low, high = (end(splits["train"][0], dim=every) for end in (torch.amin, torch.amax))
+    values = splits["train"][0]
+    low, high = values.amin(every), values.amax(every)
     ranges = tuple(low.tolist()), tuple(high.tolist())
     place = [-1, *[1] * (len(every) - 1)]
     width = torch.tensor(_widths(ranges), dtype=torch.double).reshape(place)
     low, high = low.reshape(place), high.reshape(place)
-    found = {}
+    shares = {}
     for split, (values, labels) in splits.items():
         inside = values.clamp(low, high)
         if beyond := (inside != values).sum().item():
@@ -234,20 +207,20 @@ def _in_ranges(splits: dict) -> tuple[dict, tuple, tuple]:
                 f"{split}: {beyond} of {values.numel()} values lie beyond the range of their "
                 "feature in the train split and are put to its end"
             )
-        found[split] = ((inside - low) / width).float().clamp(0, 1), labels
+        shares[split] = ((inside - low) / width).float().clamp(0, 1), labels
     varies = (high > low).float()
     constant = int((varies == 0).sum())
     if not constant:
-        return found, (0.0, 1.0), ranges
+        return shares, (0.0, 1.0), ranges
     print(f"{constant} of {varies.numel()} features are the same in all of the train split")
-    return found, (torch.zeros_like(varies), varies), ranges
+    return shares, (torch.zeros_like(varies), varies), ranges
 
 
 def scaled(images: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 images [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, rounded."""
     parts = [
         F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
-        for part in images.split(1000)
+        for part in torch.split(images, 1000)
     ]
     return torch.cat(parts)
 
@@ -294,7 +267,9 @@ def _counts(wanted: dict[str, int | None], available: int, *, name: str) -> dict
     return {split: left if count is None else count for split, count in wanted.items()}
 
 
-def _moments(images: torch.Tensor, levels: int | None) -> tuple[tuple, tuple]:
+def _moments(
+    images: torch.Tensor, levels: int | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation per channel, in pixel units."""
     mean, std = [], []
     for channel in images.unbind(1):
@@ -311,15 +286,13 @@ def _moments(images: torch.Tensor, levels: int | None) -> tuple[tuple, tuple]:
     return tuple(mean), tuple(std)
 
 
-def images_of(
-    dataset: DataSet, split: str, count: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def images_of(dataset: DataSet, split: str, count: int | None = None) -> Labelled:
     """(images in pixel units, labels) of a split, the first `count` of them: a fair sample, as
     splits are in a stratified order."""
     images, labels = (part[:count] for part in dataset.splits[split])
     return dataset.pixels(images), labels
 
 
-def test_images(dataset: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
+def test_images(dataset: DataSet) -> Labelled:
     """(images in pixel units, labels) of the test split."""
     return images_of(dataset, "test")

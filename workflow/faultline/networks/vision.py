@@ -1,5 +1,7 @@
 """torchvision, imported only where it is needed and made to import on a CPU-only torch."""
 
+from types import ModuleType
+
 import torch
 
 _OPERATORS = (
@@ -10,7 +12,7 @@ _OPERATORS = (
 _declared = []  # a torch library lives only as long as something refers to it
 
 
-def load_torchvision():
+def load_torchvision() -> ModuleType:
     """The torchvision package.
 
     Its compiled part is built for CUDA; on a CPU build of torch it does not load, and the import

@@ -1,0 +1,1 @@
+"""Training, plain and against attacks."""

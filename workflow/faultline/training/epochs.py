@@ -7,6 +7,7 @@ must carry is its seed and its epoch; the learning rate follows from the epoch t
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet
 from faultline.networks.architectures import body_of, measure
 from faultline.networks.evaluation import predicted
 from faultline.training.recipes import loss_of
@@ -32,7 +34,7 @@ OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 
 
-def make_optimizer(network: nn.Module, settings: dict) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimiser that the training settings name, one of OPTIMIZERS, over all parameters."""
     one_of(settings["optimizer"], OPTIMIZERS, "training: optimizer")
     common = {"lr": settings["lr"], "weight_decay": settings["weight_decay"], "fused": True}
@@ -41,19 +43,20 @@ def make_optimizer(network: nn.Module, settings: dict) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), momentum=settings["momentum"], **common)
 
 
-def learning_rate(settings: dict, epoch: int) -> float:
+def learning_rate(settings: Mapping[str, Any], epoch: int) -> float:
     """Learning rate of an epoch, counted from 0."""
+    lr: float = settings["lr"]
     schedule = settings["schedule"]
     one_of(schedule["kind"], SCHEDULES, "training: schedule")
     if schedule["kind"] == "cosine":
         done = min(epoch / schedule["epochs"], 1.0)
-        return settings["lr"] * 0.5 * (1 + math.cos(math.pi * done))
+        lr = lr * 0.5 * (1 + math.cos(math.pi * done))
     if schedule["kind"] == "step":
-        return settings["lr"] * schedule["factor"] ** (epoch // schedule["epochs"])
-    return settings["lr"]
+        lr = lr * schedule["factor"] ** (epoch // schedule["epochs"])
+    return lr
 
 
-def augment(images: Tensor, settings: dict, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, settings: Mapping[str, Any], generator: torch.Generator) -> Tensor:
     """Shift images [n, c, h, w] by up to `shift` pixels, filled with 0, and mirror half of them."""
     n, _, height, width = images.shape
     shift = settings["shift"]
@@ -76,18 +79,18 @@ def augment(images: Tensor, settings: dict, generator: torch.Generator) -> Tenso
 def train_epochs(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    dataset,
+    dataset: DataSet,
     *,
-    settings: dict,
+    settings: Mapping[str, Any],
     seed: int,
     epochs: range,
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
     say: Callable[[str], None] = print,
-) -> Iterator[dict]:
+) -> Iterator[dict[str, float]]:
     """Train in place, yielding one history row after each epoch.
 
-    dataset: a `data.splits.DataSet`. settings: one training of the config. epochs: the epochs to
+    settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
     that keep their value. regularised: probe -> gamma, for recipes with -lr. PyTorch's global
     generator is seeded anew for every epoch. Raises UserError when a loss is not finite, before it
@@ -110,7 +113,7 @@ def train_epochs(
         loss_sum, regulariser, correct, resisted, seen = 0.0, 0.0, 0.0, 0.0, 0
         network.train()
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
-        for number, chosen in enumerate(order.split(settings["batch_size"])):
+        for number, chosen in enumerate(torch.split(order, settings["batch_size"])):
             if len(chosen) < 2 <= len(labels):
                 continue  # BatchNorm cannot normalise a single sample
             batch, target = dataset.pixels(images[chosen]), labels[chosen]
@@ -129,7 +132,7 @@ def train_epochs(
             _check_loss(loss_value, f"epoch {epoch + 1}, batch {number + 1}", extra is not None)
             optimizer.zero_grad(set_to_none=True)
             if loss.requires_grad:  # unless all that a network has is frozen
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             elif any(parameter.requires_grad for parameter in network.parameters()):
                 raise UserError(
@@ -147,7 +150,7 @@ def train_epochs(
         network.eval()
         measure(network)
         validation_loss, validation_accuracy = evaluate(network, dataset, split="validation")
-        _check_loss(validation_loss, f"epoch {epoch + 1}, on validation images", regularised)
+        _check_loss(validation_loss, f"epoch {epoch + 1}, on validation images", bool(regularised))
         row = {
             "epoch": epoch + 1,
             "lr": lr,
@@ -165,7 +168,7 @@ def train_epochs(
         yield row
 
 
-def _check_loss(value: float, where: str, regularised) -> None:
+def _check_loss(value: float, where: str, regularised: bool) -> None:
     if not math.isfinite(value):
         also = " or regularisation.gamma" if regularised else ""
         raise UserError(
@@ -195,14 +198,14 @@ def _hold(
 
 @halving
 def evaluate(
-    network: nn.Module, dataset, *, split: str, batch_size: int = 1000
+    network: nn.Module, dataset: DataSet, *, split: str, batch_size: int = 1000
 ) -> tuple[float, float]:
     """(mean cross-entropy, accuracy) on a split of the data; the network is in eval mode."""
     images, labels = dataset.splits[split]
-    loss, correct = 0.0, 0
+    loss = correct = 0.0
     with torch.inference_mode():
         most = memory.batch_size(batch_size, images.shape[1:])
-        for chosen in torch.arange(len(labels), device=labels.device).split(most):
+        for chosen in torch.split(torch.arange(len(labels), device=labels.device), most):
             logits = network(dataset.pixels(images[chosen]))
             loss += cross_entropy(logits, labels[chosen], reduction="sum").item()
             correct += (predicted(logits) == labels[chosen]).sum().item()

@@ -15,18 +15,27 @@ batches, the clean one goes first: BatchNorm normalises each by itself, its stat
 and under a regulariser both meet the same dropout, which would else be part of CM (ours).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
-from faultline.attacks.ascent import Bounds, apgd, fgsm, kl_pgd, pgd, random_start
+from faultline.attacks.ascent import (
+    Ball,
+    apgd,
+    fgsm,
+    kl_gradient,
+    pgd,
+    random_start,
+)
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
+from faultline.data.splits import Bounds
+from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import probe_errors, probes, watch
 
 TRADES_START = 0.001
@@ -57,25 +66,32 @@ def base_of(recipe: str) -> str:
 
 
 def craft(
-    network: nn.Module, images: Tensor, labels: Tensor, *, settings: Mapping, bounds: Bounds, seed
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    settings: Mapping[str, Any],
+    bounds: Bounds,
+    seed: int,
 ) -> Tensor:
     """The adversarial images of a batch; settings: one training of the config."""
     recipe, adversarial = base_of(settings["recipe"]), settings["adversarial"]
     eps, norm, steps = (adversarial[key] for key in ("eps", "norm", "steps"))
+    ball, step_size = Ball(eps, norm, bounds), adversarial["step_size"]
     if recipe == "at-fgsm":
-        return fgsm(network, images, labels, eps=eps, bounds=bounds)
-    common = {"eps": eps, "norm": norm, "bounds": bounds}
-    share = adversarial["step_size"] or 2.5 / steps
+        return fgsm(network, images, labels, ball=ball)
     if recipe == "at-trades":
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-        start = TRADES_START * noise.to(images)
-        return kl_pgd(network, images, **common, steps=steps, step_size=share * eps, start=start)
+        with evaluation(network), torch.no_grad():
+            clean = network(images).softmax(1)
+        how = {"steps": steps, "step_size": step_size, "start": TRADES_START * noise.to(images)}
+        return pgd(network, images, clean, ball=ball, rise=kl_gradient, **how)
     start = random_start(images.shape, eps=eps, norm=norm, seed=seed).to(images)
     if recipe == "at-apgd":
-        return apgd(network, images, labels, **common, steps=steps, start=start)
+        return apgd(network, images, labels, ball=ball, steps=steps, start=start)
     if recipe == "at-fast":
-        share, steps = adversarial["step_size"] or FAST_STEP, 1
-    return pgd(network, images, labels, **common, steps=steps, step_size=share * eps, start=start)
+        step_size, steps = step_size or FAST_STEP, 1
+    return pgd(network, images, labels, ball=ball, steps=steps, step_size=step_size, start=start)
 
 
 def loss_of(
@@ -83,7 +99,7 @@ def loss_of(
     images: Tensor,
     labels: Tensor,
     *,
-    settings: Mapping,
+    settings: Mapping[str, Any],
     bounds: Bounds,
     seed: int,
     regularised: Mapping[str, float] | None = None,
@@ -97,6 +113,8 @@ def loss_of(
     if recipe == "standard":
         logits = network(images)
         return Loss(cross_entropy(logits, labels), logits, None)
+    clean: Tensor | None = None
+    regulariser: Tensor | None = None
     gammas = {name: gamma for name, gamma in (regularised or {}).items() if gamma}
     of = space(network, images, bounds)
     attacked = of.images(
@@ -106,11 +124,13 @@ def loss_of(
         clean, adversarial, errors = _both(
             network, images, attacked, names=gammas, at=settings["regularisation"]["at"], seed=seed
         )
-        regulariser = sum(gamma * errors[name] for name, gamma in gammas.items())
+        first, *others = (gamma * errors[name] for name, gamma in gammas.items())
+        regulariser = sum(others, first)
     else:
-        clean = network(images) if recipe == "at-trades" else None
-        adversarial, regulariser = network(attacked), None
-    if recipe == "at-trades":
+        if recipe == "at-trades":
+            clean = network(images)
+        adversarial = network(attacked)
+    if recipe == "at-trades" and clean is not None:
         # of logarithms, as probabilities that round to 0 would make the gradient NaN
         divergence = kl_div(
             adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
@@ -124,7 +144,13 @@ def loss_of(
 
 
 def _both(
-    network, images, attacked, *, names, at, seed
+    network: nn.Module,
+    images: Tensor,
+    attacked: Tensor,
+    *,
+    names: Collection[str],
+    at: str,
+    seed: int,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(clean logits, adversarial logits, probe -> mean relative error) under one dropout."""
     with watch(network, at=at, names=names) as seen:

@@ -6,13 +6,16 @@ Methods that leave their settings open are compared fairly only if each is tuned
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from faultline.attacks.craft import attack_curve
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet
 
 
 def candidates(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
@@ -20,21 +23,23 @@ def candidates(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def applied(settings: Mapping, chosen: Mapping[str, float]) -> dict:
+def applied(settings: Mapping[str, Any], chosen: Mapping[str, float]) -> dict[str, Any]:
     """The settings of a training with some replaced, by names such as "adversarial.eps".
 
     What the training has no place for, as a regularisation that it does without, is left out.
     """
-    settings = copy.deepcopy(dict(settings))
+    tuned = copy.deepcopy(dict(settings))
     for name, value in chosen.items():
         part, _, key = name.rpartition(".")
-        place = settings[part] if part else settings
+        place = tuned[part] if part else tuned
         if place is not None:
             place[key] = value
-    return settings
+    return tuned
 
 
-def judge(network, dataset, *, attack: Mapping, name: str, seed: int) -> list[float]:
+def judge(
+    network: nn.Module, dataset: DataSet, *, attack: Mapping[str, Any], name: str, seed: int
+) -> list[float]:
     """Accuracies in % on the validation split over the attack's eps grid, ascending."""
     images, labels = dataset.splits["validation"]
     correct, _ = attack_curve(
@@ -42,8 +47,6 @@ def judge(network, dataset, *, attack: Mapping, name: str, seed: int) -> list[fl
         dataset.pixels(images),
         labels,
         attack=attack,
-        eps=attack["eps"],
-        eps_grid=attack["eps_grid"],
         bounds=dataset.bounds,
         std=dataset.std,
         seed=seed_of("attack", name, seed),
@@ -60,23 +63,26 @@ def loss_of(accuracies: Sequence[float], towards: Sequence[float] | None) -> flo
 
 
 def choose(
-    found: Sequence[Mapping], grid: Mapping[str, Sequence[float]], *, towards=None
+    trainings: Sequence[Mapping[str, Any]],
+    grid: Mapping[str, Sequence[float]],
+    *,
+    towards: Sequence[float] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """(table of all trainings, chosen candidate), the least loss of the mean over seeds; the first
     of several.
 
-    found: one row per candidate and seed: the settings of `grid`, seed, error (why the training
+    trainings: one row per candidate and seed: the settings of `grid`, seed, error (why the training
     failed, or "") and "eps_<eps>" -> accuracy in %. The table has rg_score, loss and chosen beside.
     UserError where every training failed.
     """
-    table = pd.DataFrame(found)
+    table = pd.DataFrame(trainings)
     if table["error"].astype(bool).all():
         raise UserError(f"no candidate could be trained: {table['error'].iloc[-1]}")
-    names = [name for name in table if name.startswith("eps_")]
+    names = [name for name in map(str, table) if name.startswith("eps_")]
     table["rg_score"] = table[names].sum(axis=1)
     tried = candidates(grid)
     rows = [(table[list(grid)] == pd.Series(c)).all(axis=1).to_numpy() for c in tried]
-    losses = [loss_of(table.loc[of, names].mean().to_numpy(), towards) for of in rows]
+    losses = [loss_of(table.loc[of, names].mean().tolist(), towards) for of in rows]
     best = int(np.argmin(losses))
     table["loss"] = np.select(rows, losses, np.nan)
     table["chosen"] = rows[best]

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Bounds
 from faultline.base import memory
 from faultline.base.memory import halving
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind, of_units
 from faultline.networks.layers import layers as layers_of

@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import feature_pgd, l2_norm, random_start
+from faultline.attacks.ascent import Ball, feature_gradient, l2_norm, pgd, random_start
 from faultline.base import memory
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
@@ -107,23 +107,24 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
 def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
     """Mean change per feature; features: images -> [n, N]."""
     eps, steps = data.attack["eps"], data.attack.get("steps") or STEPS
-    share = data.attack.get("step_size") or 2.5 / steps
+    ball, step_size = Ball(eps, norm, data.bounds), data.attack.get("step_size")
     seed = seed_of("clat", data.seed)
     start = random_start(data.images.shape, eps=eps, norm=norm, seed=seed).to(data.images)
     batch_size = memory.batch_size(500, data.images.shape[1:])
     total, count = 0.0, 1
     for images, begin in zip(data.images.split(batch_size), start.split(batch_size), strict=True):
-        moved = feature_pgd(
+        clean = predict(features, images)
+        moved = pgd(
             features,
             images,
-            eps=eps,
-            norm=norm,
+            clean,
+            ball=ball,
             steps=steps,
-            step_size=share * eps,
-            bounds=data.bounds,
+            step_size=step_size,
             start=begin,
+            rise=feature_gradient,
         )
-        change = predict(features, moved) - predict(features, images)
+        change = predict(features, moved) - clean
         total, count = total + l2_norm(change).sum().item(), change.shape[1]
     return total / len(data.images) / count
 

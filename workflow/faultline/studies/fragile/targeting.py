@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from faultline.ablation.tracing import Traced, Untraceable
-from faultline.attacks.ascent import Bounds
 from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
+from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of

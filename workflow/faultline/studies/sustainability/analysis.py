@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Bounds
 from faultline.attacks.craft import craft
 from faultline.base import memory
 from faultline.base.errors import UserError
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
-from faultline.data.splits import DataSet
+from faultline.data.splits import Bounds, DataSet
 from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import probe_errors, watch
 
@@ -136,7 +135,6 @@ def perturbers(
             images,
             labels,
             attack=attack,
-            eps=attack["eps"],
             bounds=dataset.bounds,
             std=dataset.std,
             seed=seed_of("sustainability", name, seed, chunk),

@@ -154,11 +154,11 @@ def test_images_chosen_by_margin(stored):
     craft = crafters({"fgsm": FGSM}, dataset, seed=4)["fgsm"]
     save_tensors({"images": craft(network, images, labels)}, folder / "fgsm.pt")
     given = {"adversarial": [folder / "fgsm.pt"], "images": 40}
-    found = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
+    found = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, place=PLACE)
     index = found["index"]
     assert len(index) == 40 and found["sizes"].sum() == 60
     assert found["chance"] == labels.bincount().max().item() / 60
-    again = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
+    again = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, place=PLACE)
     assert all(np.array_equal(again[key], found[key]) for key in found)
     save_arrays(found, folder / "chosen.npz")
 

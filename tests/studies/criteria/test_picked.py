@@ -12,7 +12,6 @@ from torch import nn
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
 from faultline.studies.criteria.picked import (
-    interpolate,
     order_of,
     picked,
     random_order,
@@ -166,21 +165,3 @@ def test_the_recipe_replaces_the_trainings_own():
     found = settings_of(training | {"adversarial": None}, recipe="at-pgd", attack={"eps": 0.1})
     assert found["adversarial"]["eps"] == 0.1 and found["adversarial"]["norm"] == "linf"
     assert training["recipe"] == "at-trades-lr"
-
-
-def test_interpolation_takes_the_best_of_the_way():
-    layer = nn.Linear(1, 1, bias=False)
-    layer.weight.data[:] = 3.0
-    before = {"weight": torch.tensor([[1.0]])}
-
-    def accuracy():
-        return -abs(layer.weight.item() - 2.1)
-
-    assert interpolate(layer, before, shares=[0.0, 0.5, 1.0], accuracy=accuracy) == 0.5
-    assert layer.weight.item() == 2.0
-    layer.weight.data[:] = 3.0
-    assert interpolate(layer, before, shares=[1, 0.5, 0], accuracy=lambda: 0.0) == 0
-    assert layer.weight.item() == 1.0
-    layer.weight.data[:] = 3.0
-    assert interpolate(layer, before, shares=[1], accuracy=lambda: 1 / 0) == 1
-    assert layer.weight.item() == 3.0

@@ -12,7 +12,7 @@ above the share of the commonest label. Image sets are told apart as `images`
 ("clean" or an attack) and `top`: the set "clean@5" holds whether the label is among the best five.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import mannwhitneyu
 
 from faultline.ablation.facts import Facts
+from faultline.base.columns import put_first
 from faultline.base.sampling import ALIKE, Alike, Strata
 from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
 
@@ -190,6 +191,36 @@ def headline(
     columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high"]
     columns += ["claim", "seen", "repeats", "n", *facts.stands_for]
     return pd.DataFrame(rows, columns=columns)
+
+
+def score_tables(
+    facts: Mapping[str, Facts],
+    network_layers: list[tuple[str, str, object]],
+    *,
+    confidence: float,
+    almost_chance: float,
+    ends: float,
+) -> dict[str, pd.DataFrame]:
+    """curves, layers, headline and depth, the tables of one checkpoint; see the functions of these.
+
+    facts: layer -> those of its sweep; network_layers: see `places`.
+    """
+    where = places(network_layers)
+    parts = {"curves": [], "layers": [], "headline": []}
+    for layer, of_layer in facts.items():
+        kind, depth, role = where.loc[layer, ["kind", "depth", "role"]]
+        common = {"chance": of_layer.chance, "confidence": confidence}
+        tables = {
+            "curves": curves(of_layer, **common),
+            "layers": layer_losses(of_layer, **common),
+            "headline": headline(of_layer, role, almost_chance=almost_chance, **common),
+        }
+        for name, table in tables.items():
+            parts[name].append(
+                put_first(table, {"layer": layer, "layer_kind": kind, "depth": depth})
+            )
+    tables = {name: pd.concat(of, ignore_index=True) for name, of in parts.items()}
+    return tables | {"depth": depth_test(tables["layers"], ends=ends)}
 
 
 def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:

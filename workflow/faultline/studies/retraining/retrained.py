@@ -37,8 +37,9 @@ def retrain(
     attacks: dict[str, dict],
     regularised: Mapping[str, float] | None,
 ) -> Retrained:
-    """Train a checkpoint on, in place, under a policy of `frozen` ("random-0", "random-1" and so on
-    are its draws), and judge it on the test images, clean and under the attacks.
+    """Train the network of a checkpoint on, in place, under a policy of `frozen` ("random-0",
+    "random-1" and so on are its draws), and judge it on the test images, clean and under the
+    attacks.
 
     classes: of the layers or bands of the checkpoint; None, for the policy "regular", freezes
     nothing. choice: the keywords of `freezable`. settings, regularised: as for `train_epochs`.

@@ -126,7 +126,7 @@ def analyse(
     }
 
 
-def relative_errors(
+def analyse_checkpoint(
     network: nn.Module,
     dataset: DataSet,
     *,

@@ -147,8 +147,8 @@ def train_picked(
     _, _, draw = criterion.partition("-")
     masks = {}
     if draw:
-        known = [layer for layer in scored if layer in layers]
-        order = random_order(layers, known, seed=seed, draw=int(draw))
+        candidates = [layer for layer in scored if layer in layers]
+        order = random_order(layers, candidates, seed=seed, draw=int(draw))
         masks = picked(layers, order, share=share)
     elif scores is not None:
         of_criterion = scores[scores["criterion"] == criterion]

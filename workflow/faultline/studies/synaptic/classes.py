@@ -175,7 +175,7 @@ def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> 
 
 
 def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
-    known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
-    known["position"] = ((known["kind"] != "norm").cumsum() - 1).clip(lower=0)
-    matched = match_layers(known).set_index("layer")["matched"]
+    ordered = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
+    ordered["position"] = ((ordered["kind"] != "norm").cumsum() - 1).clip(lower=0)
+    matched = match_layers(ordered).set_index("layer")["matched"]
     return layers.assign(matched=layers["layer"].map(matched))

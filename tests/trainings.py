@@ -26,10 +26,10 @@ def settings_of(optimizer="adam", schedule=CONSTANT, augmentation=PLAIN, **more)
     }
 
 
-def dataset_of(n=50, channels=2):
+def dataset_of(n=50, channels=2, *, validation=20, test=20):
     generator = torch.Generator().manual_seed(1)
     splits = {}
-    for split, size in (("train", n), ("validation", 20), ("test", 20)):
+    for split, size in (("train", n), ("validation", validation), ("test", test)):
         shape = (size, channels, 6, 6)
         images = torch.randint(0, 17, shape, generator=generator, dtype=torch.uint8)
         splits[split] = (images, torch.randint(0, 3, (size,), generator=generator))

@@ -3,19 +3,15 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.ablation.variants import nodal_variants
     from faultline.base.files import save_arrays
     from faultline.run.loading import opened_base
+    from faultline.studies.synaptic.sweeps import dropped
 
-    first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
-    layer = snakemake.wildcards.layer
-    facts = opened_base(snakemake).sweep(
-        layers=[layer],
-        make=lambda layers: list(
-            nodal_variants(
-                layer, layers[layer], filters=range(first, last + 1), at=snakemake.params.at
-            )
-        ),
-        active_at=snakemake.params.at,
+    wildcards = snakemake.wildcards
+    facts = dropped(
+        opened_base(snakemake),
+        wildcards.layer,
+        range(int(wildcards.first), int(wildcards.last) + 1),
+        at=snakemake.params.at,
     )
     save_arrays(facts.arrays(), snakemake.output.facts)

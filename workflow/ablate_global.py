@@ -3,24 +3,20 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.ablation.variants import random_variants, synaptic_variants
-    from faultline.base.columns import PLACE
+    from faultline.base.columns import place
     from faultline.base.files import save_arrays
-    from faultline.base.seeds import seed_of
     from faultline.run.loading import opened_base
+    from faultline.studies.synaptic import ALL_LAYERS
+    from faultline.studies.synaptic.sweeps import filtered
 
-    seed = seed_of(*(snakemake.wildcards[key] for key in PLACE), "all layers")
-    facts = opened_base(snakemake).sweep(
-        layers=None,
-        make=lambda layers: [
-            *synaptic_variants(
-                layers,
-                kinds=snakemake.params.filters,
-                count=snakemake.params.thresholds,
-                limits=snakemake.params.limits,
-                together=True,
-            ),
-            *random_variants(layers, draws=snakemake.params.random_draws, seed=seed, together=True),
-        ],
+    params = snakemake.params
+    facts = filtered(
+        opened_base(snakemake),
+        ALL_LAYERS,
+        place=place(snakemake.wildcards),
+        kinds=params.filters,
+        count=params.thresholds,
+        random_draws=params.random_draws,
+        limits=params.limits,
     )
     save_arrays(facts.arrays(), snakemake.output.facts)

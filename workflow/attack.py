@@ -12,8 +12,10 @@ with job(snakemake, kept=True):
 
     attack, name = snakemake.params.attack, snakemake.wildcards.attack
     dataset, network, state, _ = opened(snakemake)
-    found = attacked(network, dataset, attack=attack, name=name, seed=state["seed"])
-    correct = {f"{eps:g}": hits for eps, hits in found.correct.items()}
-    save_table(pd.DataFrame(found.accuracy), snakemake.output.accuracy)
-    save_table(pd.DataFrame(found.checks), snakemake.output.checks)
-    save_arrays(pack(correct), snakemake.output.correct)
+    accuracy, checks, correct = attacked(
+        network, dataset, attack=attack, name=name, seed=state["seed"]
+    )
+    save_table(pd.DataFrame(accuracy), snakemake.output.accuracy)
+    save_table(pd.DataFrame(checks), snakemake.output.checks)
+    by_eps = {f"{eps:g}": hits for eps, hits in correct.items()}
+    save_arrays(pack(by_eps), snakemake.output.correct)

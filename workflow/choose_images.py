@@ -4,11 +4,11 @@ from faultline.run.job import job
 
 with job(snakemake):
     from faultline.ablation.run import chosen_images
-    from faultline.base.columns import PLACE
+    from faultline.base.columns import place
     from faultline.base.files import save_arrays
-    from faultline.base.seeds import seed_of
     from faultline.run.loading import opened_base
 
-    seed = seed_of("judging images", *(snakemake.wildcards[key] for key in PLACE))
-    base, count = opened_base(snakemake, whole=True), snakemake.params.sets["images"]
-    save_arrays(chosen_images(base, count, seed=seed), snakemake.output.chosen)
+    base = opened_base(snakemake, whole=True)
+    count = snakemake.params.sets["images"]
+    chosen = chosen_images(base, count, place=place(snakemake.wildcards))
+    save_arrays(chosen, snakemake.output.chosen)

@@ -4,15 +4,8 @@ from faultline.run.job import job
 
 with job(snakemake):
     from faultline.base.files import load_table, save_table
-    from faultline.studies.synaptic.classes import classify
+    from faultline.studies.synaptic.classes import classify_units
 
-    # Compared with one another, and so corrected for together, are:
-    family = {
-        "layers": ["scope", "filter", "attack", "score"],  # the layers of a network
-        "filters": ["layer", "attack", "score"],  # the filters of a layer
-        "bands": ["layer", "attack", "score"],  # the bands of a layer
-    }[snakemake.wildcards.unit]
     scores = load_table(snakemake.input.scores)
-    if len(scores):
-        scores = classify(scores, tau=snakemake.params.tau, by=family)
-    save_table(scores, snakemake.output.classes)
+    classes = classify_units(scores, snakemake.wildcards.unit, tau=snakemake.params.tau)
+    save_table(classes, snakemake.output.classes)

@@ -27,7 +27,7 @@ def main(folders: list[str], out: Path | None) -> None:
     beside = page.with_suffix("")  # a folder of the page's name, for the tables
     if (beside / CONFIG).exists():
         raise UserError(f"{page}: its tables would go to {beside}, which is a run; name another")
-    given = {
+    look = {
         "folder": beside,
         "versions": versions(),
         **load_look(TEMPLATE),
@@ -35,11 +35,11 @@ def main(folders: list[str], out: Path | None) -> None:
     if len(folders) == 2:
         runs = two_runs(folders)
         tables = compared_tables(*runs)
-        html, said = compared_page(*runs, tables, **given), in_words(*runs, tables)
+        html, said = compared_page(*runs, tables, **look), in_words(*runs, tables)
     else:
         runs = runs_below(folders[0])
         tables = {"runs": headlines(runs)}
-        html, said = listed_page(runs, tables["runs"], **given), in_text(listed(tables["runs"]))
+        html, said = listed_page(runs, tables["runs"], **look), in_text(listed(tables["runs"]))
     for name, table in tables.items():
         save_table(with_texts(table, for_spreadsheets), beside / f"{name}.tsv")
     save_text(html, page)
@@ -52,8 +52,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, help="the page (default: results/compare.html or results/runs.html)"
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        main(given.folder, given.out)
+        main(arguments.folder, arguments.out)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -3,27 +3,26 @@
 from faultline.run.job import job
 
 with job(snakemake):
-    from faultline.ablation.facts import Facts
-    from faultline.base.files import load_arrays, load_table, save_table
-    from faultline.base.paths import gather, place_of
+    from functools import partial
+
+    from faultline.ablation.facts import StoredFacts
+    from faultline.base.files import load_arrays, save_table
+    from faultline.base.paths import gather
     from faultline.run.loading import judging_images, opened
     from faultline.studies.examples.chosen import examples, lost_images
 
-    params, given = snakemake.params, snakemake.input
+    files, params = snakemake.input, snakemake.params
     dataset, network, state, _ = opened(snakemake)
     shown = examples(network, dataset, attacks=params.attacks, seed=state["seed"])
     save_table(shown, snakemake.output.examples)
 
-    index = load_arrays(*given.chosen)["index"] if given.chosen else None
-    parts = {}
-    for path in given.facts:
-        found = Facts.from_arrays(load_arrays(path))
-        parts.setdefault(place_of(path)["layer"], []).append(found)
+    index = load_arrays(*files.chosen)["index"] if files.chosen else None
+    judging = {"split": params.split, "count": params.images, "index": index}
     lost = lost_images(
         network,
-        lambda: judging_images(dataset, split=params.split, count=params.images, index=index),
-        filters=gather(given.filters, load_table),
-        facts={layer: Facts.concatenate(of_layer) for layer, of_layer in parts.items()},
+        partial(judging_images, dataset, **judging),
+        filters=gather(files.filters),
+        facts=StoredFacts(files.facts),
         index=index,
         at=params.at,
     )

@@ -3,46 +3,27 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    from faultline.attacks.run import crafters
-    from faultline.base.columns import PLACE
-    from faultline.base.files import load_state_dict, save_table
-    from faultline.base.seeds import seed_of
-    from faultline.data.splits import images_of
-    from faultline.networks.weights import load_weights
-    from faultline.run.loading import build_network, opened
-    from faultline.studies.criteria.data import Data
-    from faultline.studies.criteria.judge import judged
+    from functools import partial
 
-    given, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
+    from faultline.base.columns import place
+    from faultline.base.files import save_table
+    from faultline.run.loading import build_network, opened, starting_network
+    from faultline.studies.criteria.checkpoint import judge_checkpoint
+
+    params, wildcards = snakemake.params, snakemake.wildcards
     dataset, network, state, device = opened(snakemake)
-    images, labels = images_of(dataset, "validation", params.images)
-    ((name, attack),) = params.attack.items()
-
-    def built(seed):
-        return build_network(wildcards.network, dataset, seed=seed, device=device)
-
-    def initial():
-        made = built(state["seed"])
-        for path in given.weights:
-            load_weights(
-                made,
-                load_state_dict(path, params.weights_key),
-                origin=f"{path}, for {wildcards.network}",
-                moments_key=dataset.moments_key,
-            )
-        return made
-
-    seed = seed_of("criteria", *(wildcards[key] for key in PLACE))
-    data = Data(
-        network=network,
-        images=images,
-        labels=labels,
+    own = {"seed": state["seed"], "device": device}
+    table = judge_checkpoint(
+        network,
+        dataset,
+        seed=state["seed"],
+        place=place(wildcards),
+        methods=params.methods,
         layers=params.layers,
-        attack=attack,
-        bounds=dataset.bounds,
-        craft=crafters(params.attack, dataset, seed=state["seed"])[name],
-        initial=initial,
-        redrawn=lambda: (built(seed_of("redrawn", seed, draw)) for draw in range(params.draws)),
-        seed=seed,
+        attack=params.attack,
+        images=params.images,
+        draws=params.draws,
+        build=partial(build_network, wildcards.network, dataset, device=device),
+        initial=partial(starting_network, snakemake, dataset, **own),
     )
-    save_table(judged(network, data, methods=params.methods), snakemake.output.judged)
+    save_table(table, snakemake.output.judged)

@@ -21,29 +21,29 @@ parser.add_argument(
 parser.add_argument(
     "--earlier", action="store_true", help="print each file of earlier runs, one a line, alone"
 )
-given = parser.parse_args()
-results = Path(given.folder)
+arguments = parser.parse_args()
+results = Path(arguments.folder)
 earlier = made.earlier(results)
-if given.earlier:
+if arguments.earlier:
     print(*earlier, sep="\n", end="\n" * bool(earlier))
     raise SystemExit
 folder = results / ".kept" if (results / ".kept").is_dir() else results
-found = list(kept.entries(folder))
-if not found and not earlier:
+entries = list(kept.entries(folder))
+if not entries and not earlier:
     raise SystemExit(f"{folder}: nothing is kept there; name the results, or keep.folder")
 
-if found:
+if entries:
     row = "{:<24}{:>8}{:>12}{:>12}  {}".format
     print(row("rule", "jobs", "MB", "may go, MB", "last used"))
-    for rule in sorted({entry.path.parent.name for entry in found}):
-        of_rule = [entry for entry in found if entry.path.parent.name == rule]
+    for rule in sorted({entry.path.parent.name for entry in entries}):
+        of_rule = [entry for entry in entries if entry.path.parent.name == rule]
         sizes = [
             f"{sum(sizes) / 1e6:.1f}"
             for sizes in zip(*((e.size, e.alone) for e in of_rule), strict=True)
         ]
         last = datetime.fromtimestamp(max(entry.used for entry in of_rule))
         print(row(printable(rule), len(of_rule), *sizes, f"{last:%Y-%m-%d %H:%M}"))
-if given.remove:
+if arguments.remove:
     gone = kept.trim(folder, 0)
     print(f"removed: {len(gone)} jobs, {sum(entry.alone for entry in gone) / 1e6:.1f} MB")
 if earlier:

@@ -3,15 +3,15 @@
 from faultline.run.job import job
 
 with job(snakemake):
-    from faultline.base.files import load_arrays, save_table
-    from faultline.studies.sustainability.lists import by_perturber, list_table, probe_table
+    from faultline.base.files import save_table
+    from faultline.studies.sustainability.lists import load_errors, vulnerable
 
     params = snakemake.params
-    errors = by_perturber(load_arrays(snakemake.input.errors))
-    lists = list_table(errors, etas=params.eta_grid)
-    for row in lists[lists["eta"] == params.eta].to_dict("records"):
-        print(f"{row['perturber']}, eta {row['eta']:g}: {row['mvl']}")
-    save_table(
-        probe_table(errors, eta=params.eta, confidence=params.confidence), snakemake.output.probes
+    probes, lists = vulnerable(
+        load_errors(snakemake.input.errors),
+        eta=params.eta,
+        eta_grid=params.eta_grid,
+        confidence=params.confidence,
     )
+    save_table(probes, snakemake.output.probes)
     save_table(lists, snakemake.output.lists)

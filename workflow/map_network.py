@@ -3,28 +3,20 @@
 from faultline.run.job import job
 
 with job(snakemake):
-    import pandas as pd
     import torch
 
-    from faultline.ablation.graph import graph, graph_table, weight_norms
     from faultline.base.files import save_table
     from faultline.base.paths import place_of
-    from faultline.data.splits import images_of
-    from faultline.networks.reach import IMAGES
     from faultline.run.loading import load_dataset, load_network
+    from faultline.studies.map.network import map_network
 
     torch.set_num_threads(snakemake.threads)
     cpu, name = torch.device("cpu"), snakemake.wildcards.network
-    dataset, norms = load_dataset(snakemake.input.data, cpu), []
-    for path in snakemake.input.checkpoints:
-        network, _ = load_network(path, name, dataset, device=cpu)
-        place = place_of(path)
-        norms.append(pd.DataFrame([place]).merge(weight_norms(network), how="cross"))
-    images, _ = images_of(dataset.fitted(network), "test", IMAGES)
-    nodes, reason = graph(network, images)
-    if reason:
-        print(f"{name}: {reason}; its layers are drawn in the order in which they are called")
-    table = graph_table(network, nodes, traced=not reason)
-    of = {"dataset": snakemake.wildcards.dataset, "network": name}
-    save_table(pd.DataFrame([of]).merge(table, how="cross"), snakemake.output.graph)
-    save_table(pd.concat(norms, ignore_index=True), snakemake.output.norms)
+    dataset = load_dataset(snakemake.input.data, cpu)
+    networks = (
+        (place_of(path), load_network(path, name, dataset, device=cpu)[0])
+        for path in snakemake.input.checkpoints
+    )
+    graph, norms = map_network(networks, dataset)
+    save_table(graph, snakemake.output.graph)
+    save_table(norms, snakemake.output.norms)

@@ -3,29 +3,21 @@
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
-    import pandas as pd
-    import torch
-
-    from faultline.ablation.facts import counted, pack
-    from faultline.attacks.craft import judge
-    from faultline.attacks.run import crafters
+    from faultline.ablation.facts import pack
     from faultline.base.files import load_table, save_arrays, save_table, save_tensors
-    from faultline.data.splits import test_images
     from faultline.run.loading import opened
-    from faultline.studies.fragile.remedy import remedied
+    from faultline.studies.fragile.mending import mend
 
-    params, policy = snakemake.params, snakemake.wildcards.policy
     dataset, network, state, _ = opened(snakemake)
-    gains = load_table(snakemake.input.gains)
-    gains = gains[gains["policy"] == policy]  # none for the policy "none"
-    strength = gains["strength"].iloc[0] if len(gains) else 0.0
-    of_layers = gains.groupby("layer", sort=False)["gain"]
-    network = remedied(network, {layer: torch.tensor([*gain]) for layer, gain in of_layers})
-
-    images, labels = test_images(dataset)
-    attacks = crafters(params.attacks, dataset, seed=state["seed"], until_fooled=True)
-    correct = judge(network, images, labels, attacks=attacks)
-    save_table(pd.DataFrame(counted(correct)).assign(strength=strength), snakemake.output.result)
+    result, correct, mended = mend(
+        network,
+        dataset,
+        load_table(snakemake.input.gains),
+        policy=snakemake.wildcards.policy,
+        attacks=snakemake.params.attacks,
+        seed=state["seed"],
+    )
+    save_table(result, snakemake.output.result)
     save_arrays(pack(correct), snakemake.output.correct)
     facts = {"epoch": state["epoch"], "seed": state["seed"]}
-    save_tensors({"network": network.state_dict()} | facts, snakemake.output.network)
+    save_tensors({"network": mended.state_dict()} | facts, snakemake.output.network)

@@ -11,19 +11,19 @@ with job(snakemake):
     from faultline.studies.order import described
     from faultline.studies.report import report
 
-    config, given, found = snakemake.params.config, snakemake.input, versions()
-    tables = {Path(path).stem: load_table(path) for path in given.tables}
+    config, files, installed = snakemake.params.config, snakemake.input, versions()
+    tables = {Path(path).stem: load_table(path) for path in files.tables}
     gone = {*described()} - {*tables}
-    left = [Path(given.tables[0]).with_name(f"{name}.tsv") for name in gone]  # by an earlier config
+    left = [Path(files.tables[0]).with_name(f"{name}.tsv") for name in gone]  # by an earlier config
     for path in left:
         path.unlink(missing_ok=True)
     forget(left)
     html = report(
         tables,
         config=config,
-        versions=found,
+        versions=installed,
         notes=snakemake.params.notes,
-        **load_look(given.template),
+        **load_look(files.template),
     )
     save_text(html, snakemake.output.html)
-    save_text(resolved_config(config, versions=found), snakemake.output.config)
+    save_text(resolved_config(config, versions=installed), snakemake.output.config)

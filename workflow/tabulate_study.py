@@ -9,6 +9,6 @@ with job(snakemake):
 
     params = snakemake.params
     study = import_module(f"faultline.studies.{params.study}.tables")
-    made = study.tables(snakemake.input, **params.settings)
+    tables = study.tables(**dict(snakemake.input.items()), **params.settings)
     for name, path in snakemake.output.items():
-        save_table(made[name], path)
+        save_table(tables[name], path)

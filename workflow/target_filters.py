@@ -4,21 +4,18 @@ from faultline.run.job import job
 
 with job(snakemake, kept=True):
     from faultline.base.files import save_table
-    from faultline.run.loading import adversarial_images, judging_images, opened
+    from faultline.run.loading import judging_images, opened, stored_attacks
     from faultline.studies.fragile.targeting import kernels, targeting
 
-    params, given = snakemake.params, snakemake.input
+    params = snakemake.params
     dataset, network, state, device = opened(snakemake)
-    adversarial = {
-        attack: adversarial_images(path, device)[: params.images]
-        for attack, path in zip(params.attacks, given.adversarial, strict=True)
-    }
     images, _ = judging_images(dataset, split=params.split, count=params.images)
+    attacked = stored_attacks(snakemake, params.attacks, device)
     table = targeting(
         network,
         params.layers,
         images,
-        adversarial,
+        {attack: stored[: params.images] for attack, stored in attacked},
         at=params.at,
         bounds=dataset.bounds,
         seed=state["seed"],

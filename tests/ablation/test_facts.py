@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from faultline.ablation.facts import Facts, pack, unpack
+from faultline.ablation.facts import Facts, StoredFacts, pack, unpack
+from faultline.base.files import save_arrays
 from faultline.base.sampling import ALIKE, Strata
 
 
@@ -88,3 +89,16 @@ def test_concatenate_keeps_the_order_of_variants():
     assert np.array_equal(whole.base["clean"], parts[0].base["clean"])
     assert_equal(Facts.concatenate(parts[:1]), parts[0])
     assert_equal(Facts.from_arrays(whole.arrays()), whole)
+
+
+def test_facts_of_layers_are_read_from_their_files_in_order(tmp_path):
+    place = "digits/net/standard/seed-3/epoch-2/layers/{}/nodal-dropout/{}.npz"
+    parts = {("fc", "0-2"): example(13), ("conv", "0-1"): example(13, v=2, seed=1)}
+    parts["fc", "3-4"] = example(13, v=2, seed=2)
+    for key, facts in parts.items():
+        save_arrays(facts.arrays(), tmp_path / place.format(*key))
+    found = StoredFacts([str(tmp_path / place.format(*key)) for key in parts])
+    assert [*found] == ["fc", "conv"] and len(found) == 2
+    assert_equal(found["conv"], parts["conv", "0-1"])
+    assert_equal(found["fc"], Facts.concatenate([parts["fc", "0-2"], parts["fc", "3-4"]]))
+    assert not StoredFacts([])

@@ -5,15 +5,24 @@ import pytest
 import torch
 from support import error_of
 
+from faultline.ablation.choosing import choose, expected_changes, margins
 from faultline.ablation.run import chosen_images
 from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_arrays, save_tensors
+from faultline.base.seeds import seed_of
 from faultline.data.splits import images_of, prepare, test_images
 from faultline.networks.evaluation import predict
-from faultline.run.loading import build_network, load_dataset, load_network, opened_base
+from faultline.run.loading import (
+    build_network,
+    chosen_settings,
+    load_dataset,
+    load_network,
+    opened_base,
+    starting_network,
+)
 from faultline.training.checkpoints import checkpoint
 from faultline.training.epochs import make_optimizer
 
@@ -95,6 +104,30 @@ def test_networks_of_the_users_own_keep_their_layout(stored, tmp_path, monkeypat
     assert network(test_images(dataset)[0]).shape == (60, 10)
 
 
+def test_a_training_starts_freshly_or_with_weights(stored, capsys):
+    folder, dataset, _ = stored
+    other = build_network("small_conv", dataset, seed=8, device=CPU)
+    torch.save({"mine": other.state_dict()}, folder / "weights.pt")
+    job = job_of(folder)
+    job.input.weights, job.params.weights_key = [], "mine"
+    how = {"seed": 5, "device": CPU}
+    fresh, expected = (
+        starting_network(job, dataset, **how),
+        build_network("small_conv", dataset, **how),
+    )
+    assert torch.equal(fresh.body.fc.weight, expected.body.fc.weight)
+    job.input.weights = [str(folder / "weights.pt")]
+    assert torch.equal(starting_network(job, dataset, **how).body.fc.weight, other.body.fc.weight)
+    assert (
+        f"starting from the weights in {folder}/weights.pt, under mine" in capsys.readouterr().out
+    )
+
+
+def test_what_a_search_chose(tmp_path):
+    (tmp_path / "chosen.json").write_text('{"lr": 0.5}', encoding="utf-8")
+    assert chosen_settings([tmp_path / "chosen.json"]) == {"lr": 0.5} and chosen_settings([]) == {}
+
+
 def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test", chosen=()):
     """adversarial: files of FGSM's images to judge on, beside re-crafted ones or instead."""
     sets = {
@@ -154,11 +187,11 @@ def test_images_chosen_by_margin(stored):
     craft = crafters({"fgsm": FGSM}, dataset, seed=4)["fgsm"]
     save_tensors({"images": craft(network, images, labels)}, folder / "fgsm.pt")
     given = {"adversarial": [folder / "fgsm.pt"], "images": 40}
-    found = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
+    found = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, place=PLACE)
     index = found["index"]
     assert len(index) == 40 and found["sizes"].sum() == 60
     assert found["chance"] == labels.bincount().max().item() / 60
-    again = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, seed=1)
+    again = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, place=PLACE)
     assert all(np.array_equal(again[key], found[key]) for key in found)
     save_arrays(found, folder / "chosen.npz")
 
@@ -173,6 +206,14 @@ def test_images_chosen_by_margin(stored):
         assert np.array_equal(some.base[name], every.base[name][index])
         assert np.array_equal(some.correct[name], every.correct[name][:, index])
     assert some.strata.total == 60 and every.strata is None
+    other = chosen_images(opened_base(job_of(folder, **given), whole=True), 40, place={"seed": 5})
+    assert not np.array_equal(other["index"], index)
+    margin = {"clean": margins(predict(network, images), labels)}
+    stored_images = craft(network, images, labels)
+    margin["fgsm transfer"] = margins(predict(network, stored_images), labels)
+    seed = seed_of("judging images", "d", "small_conv", "t", 4, 0)
+    expected, _ = choose(expected_changes(margin), 40, seed=seed)
+    assert np.array_equal(index, expected)
 
 
 def test_validation_images_judge_if_there_are_enough(stored):

@@ -20,7 +20,7 @@ from trainings import (
 
 from faultline.attacks.ascent import random_start
 from faultline.base.errors import UserError
-from faultline.base.files import load_arrays, load_table, load_tensors, save_arrays, save_tensors
+from faultline.base.files import load_arrays, load_table, load_tensors, save_tensors
 from faultline.data.splits import DataSet
 from faultline.networks.evaluation import evaluation, predict
 from faultline.networks.probes import relative_errors, watch
@@ -428,24 +428,22 @@ def test_frozen_parameters_stay_frozen_under_a_regularised_recipe():
         ({"layers": "mvl", "eta": 5.0}, {}),
     ],
 )
-def test_layers_of_a_training(tmp_path, capsys, chosen, expected):
+def test_layers_of_a_training(capsys, chosen, expected):
     errors = {"pgd/a": [1.0, 2.0], "pgd/b": [3.0, 4.0], "salt/a": [9.0, 9.0], "salt/b": [1.0, 1.0]}
-    path = tmp_path / "errors.npz"
-    save_arrays({name: np.array(values) for name, values in errors.items()}, path)
+    errors = by_perturber({name: np.array(values) for name, values in errors.items()})
     settings = {"regularisation": {"gamma": 0.5, "perturber": "pgd", "on_empty": "base"} | chosen}
-    found = regularised_layers(settings, path)
+    found = regularised_layers(settings, errors)
     assert list(found.items()) == list(expected.items())
     said = capsys.readouterr().out
     assert ("nothing to regularise" in said) == (not expected)
     assert ("most vulnerable layers" in said) == (chosen["layers"] == "mvl")
 
 
-def test_an_empty_list_may_stop(tmp_path):
-    path = tmp_path / "errors.npz"
-    save_arrays({"pgd/a": np.array([1.0]), "pgd/b": np.array([1.0])}, path)
+def test_an_empty_list_may_stop():
+    errors = {"pgd": {"a": np.array([1.0]), "b": np.array([1.0])}}
     chosen = {"layers": "mvl", "gamma": 1, "perturber": "pgd", "on_empty": "stop", "eta": 0.5}
     with pytest.raises(UserError, match=r"no layer .* at eta 0.5; .*regularisation.eta.*on_empty"):
-        regularised_layers({"regularisation": chosen}, path)
+        regularised_layers({"regularisation": chosen}, errors)
     assert regularised_layers({"regularisation": None}) is None
 
 

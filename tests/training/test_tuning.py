@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 import torch
 import yaml
 from support import ROOT, Copy, copy_workflow
+from trainings import dataset_of, network_of, settings_of, trained
 
 from faultline.attacks.ascent import Ball, fgsm
 from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
-from faultline.training.tuning import applied, candidates, choose, judge, loss_of
+from faultline.training.tuning import applied, candidates, choose, judge, loss_of, search
+from faultline.training.unfinished import Unfinished
 
+ATTACK = {"method": "fgsm", "norm": "linf", "eps": 0.1, "eps_grid": [0.0, 0.1]}
+ATTACK |= {"normalised_units": False}
 GRID = {"adversarial.eps": [0.1, 0.2], "regularisation.gamma": [0.3, 1.0, 3.0]}
 
 
@@ -84,14 +89,48 @@ def test_candidates_are_judged_on_validation_images():
     given = {"bounds": (0.0, 1.0), "levels": None, "mean": (0.0,), "std": (1.0,)}
     dataset = DataSet(name="grey", classes=2, splits=splits, **given)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
-    attack = {"method": "fgsm", "norm": "linf", "eps": 0.1, "eps_grid": [0.0, 0.1]}
-    attack |= {"normalised_units": False}
-    clean, attacked = judge(network, dataset, attack=attack, name="fgsm", seed=0)
+    clean, attacked = judge(network, dataset, attack=ATTACK, name="fgsm", seed=0)
     pixels = dataset.pixels(images)
     moved = fgsm(network, pixels, labels, ball=Ball(0.1, bounds=(0.0, 1.0)))
     for accuracy, x in ((clean, pixels), (attacked, moved)):
         expected = 100 * (network(x).argmax(1) == labels).float().mean().item()
         assert accuracy == pytest.approx(expected)
+
+
+def test_a_search_trains_each_candidate_from_each_seed(tmp_path, capsys):
+    dataset = dataset_of(validation=30)
+    settings = settings_of(adversarial=None, regularisation=None)
+    tune = {"grid": {"lr": [0.001, 0.1]}, "seeds": [7, 8], "towards": None}
+    asked = []
+
+    def regularised(of_candidate, at):
+        asked.append((of_candidate["lr"], of_candidate["weight_decay"], at))
+
+    def searched():
+        return search(
+            *(dataset, network_of),
+            **{"tune": tune, "settings": settings, "epochs": 2, "attack": {"fgsm": ATTACK}},
+            **{"taken": {"weight_decay": 0.5}, "regularised": regularised},
+            unfinished=Unfinished(tmp_path / "chosen.json", [], files=[]),
+        )
+
+    found, best = searched()
+    assert asked == [(lr, 0.5, at) for lr in (0.001, 0.1) for at in (0, 1)]
+    rows = []
+    for lr, seed in product((0.001, 0.1), (7, 8)):
+        run = {"settings": settings | {"lr": lr, "weight_decay": 0.5}, "seed": seed}
+        network, *_ = trained(range(2), network=network_of(seed), dataset=dataset, **run)
+        accuracies = judge(network.eval(), dataset, attack=ATTACK, name="fgsm", seed=seed)
+        rows.append([0.5, lr, seed, *accuracies])
+    columns = ["weight_decay", "lr", "seed", "eps_0", "eps_0.1"]
+    assert found[columns].to_numpy(float).tolist() == rows
+    sums = {lr: sum(row[3] + row[4] for row in rows if row[1] == lr) for lr in (0.001, 0.1)}
+    assert best == {"weight_decay": 0.5, "lr": max(sums, key=sums.get)}
+    assert len({*sums.values()}) == 2
+    capsys.readouterr()
+    again, _ = searched()  # all that was done is there
+    assert "resuming after 4 of 4 trainings" in capsys.readouterr().out and len(asked) == 4
+    pd.testing.assert_frame_equal(again, found)
 
 
 # A run
@@ -121,7 +160,7 @@ def tiny(config: dict) -> dict:
     return config
 
 
-def search(folder: Path) -> None:
+def make_search(folder: Path) -> None:
     """The tiny run of configs/lsa-cifar10.yaml, in a folder."""
     copy = copy_workflow(folder)
     text = (ROOT / "configs/lsa-cifar10.yaml").read_text(encoding="utf-8")
@@ -137,7 +176,7 @@ def search(folder: Path) -> None:
 
 @pytest.fixture
 def searched(shared, tmp_path) -> Copy:
-    return shared("searched", search).duplicate(tmp_path / "run")
+    return shared("searched", make_search).duplicate(tmp_path / "run")
 
 
 def table(copy: Copy, name: str) -> pd.DataFrame:

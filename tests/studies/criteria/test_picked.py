@@ -7,18 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trainings as made
 from torch import nn
 
+from faultline.ablation.facts import counted
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
 from faultline.studies.criteria.picked import (
-    interpolate,
     order_of,
     picked,
     random_order,
     settings_of,
+    train_picked,
 )
+from faultline.training.checkpoints import checkpoint
 from faultline.training.epochs import make_optimizer, train_epochs
+from faultline.training.further import train_further
 
 
 @pytest.fixture
@@ -168,19 +172,49 @@ def test_the_recipe_replaces_the_trainings_own():
     assert training["recipe"] == "at-trades-lr"
 
 
-def test_interpolation_takes_the_best_of_the_way():
-    layer = nn.Linear(1, 1, bias=False)
-    layer.weight.data[:] = 3.0
-    before = {"weight": torch.tensor([[1.0]])}
+FGSM = {"method": "fgsm", "norm": "linf", "eps": 0.05, "normalised_units": False}
+PGD = {"method": "pgd", "norm": "linf", "eps": 0.1, "steps": 2, "normalised_units": False}
 
-    def accuracy():
-        return -abs(layer.weight.item() - 2.1)
 
-    assert interpolate(layer, before, shares=[0.0, 0.5, 1.0], accuracy=accuracy) == 0.5
-    assert layer.weight.item() == 2.0
-    layer.weight.data[:] = 3.0
-    assert interpolate(layer, before, shares=[1, 0.5, 0], accuracy=lambda: 0.0) == 0
-    assert layer.weight.item() == 1.0
-    layer.weight.data[:] = 3.0
-    assert interpolate(layer, before, shares=[1], accuracy=lambda: 1 / 0) == 1
-    assert layer.weight.item() == 3.0
+@pytest.mark.parametrize(
+    ("criterion", "recipe"),
+    [(name, "standard") for name in ("none", "full", "random-1")] + [("fisher", "at-pgd")],
+)
+def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
+    training = made.settings_of(adversarial=None, regularisation={"layers": "mvl"}, lr=0.1)
+    dataset = made.dataset_of(validation=30, test=23)
+    network, optimizer, _ = made.trained(range(1), settings=training, seed=3, dataset=dataset)
+    state = copy.deepcopy(checkpoint(network, optimizer, epoch=1, seed=3))
+    layers = layers_of(network)  # of 76 and 195 parameters
+    table = scored({"0": 1.0, "5": 2.0}).assign(criterion="fisher")
+    other = scored({"0": 2.0, "5": 1.0}).assign(criterion="clat")
+    masks = {}
+    if criterion == "fisher":  # the lowest
+        masks = picked(layers, order_of(layers, table, lowest=True, seed=3), share=0.5)
+        assert masks["0.weight"].all() and masks["0.bias"].all() and 76 < count(masks) < 271
+    if criterion == "random-1":
+        masks = picked(layers, random_order(layers, ["5"], seed=3, draw=1), share=0.5)
+    further = train_further(
+        *(made.network_of(), dataset, copy.deepcopy(state)),
+        settings=settings_of(training, recipe=recipe, attack=FGSM),
+        epochs=0 if criterion == "none" else 2,
+        attacks={"p": PGD},
+        frozen={name: ~mask for name, mask in masks.items()},
+        **{"shares": [0.5, 1], "chosen_under": {"f": FGSM}, "chosen_on": 17},
+    )
+    network = made.network_of(seed=8)
+    found = train_picked(
+        *(network, dataset, copy.deepcopy(state)),
+        **{"criterion": criterion, "share": 0.5, "lowest": True, "training": training},
+        scores=pd.concat([other, table]) if criterion == "fisher" else None,
+        scored=["5", "head.of.another"],
+        **{"recipe": recipe, "epochs": 2, "interpolations": [0.5, 1], "attack": {"f": FGSM}},
+        **{"images": 17, "attacks": {"p": PGD}},
+    )
+    made.assert_same_bits(dict(network.state_dict()), dict(further.checkpoint["network"]))
+    assert [*found.correct] == ["clean", "p"] and len(found.correct["p"]) == 23
+    assert all(np.array_equal(found.correct[k], hits) for k, hits in further.correct.items())
+    trained = {"none": 0, "full": 271}.get(criterion, count(masks))
+    columns = {"trained": trained, "trainable": 271, "moved": further.moved}
+    expected = pd.DataFrame(counted(further.correct)).assign(**columns)
+    pd.testing.assert_frame_equal(found.result, expected)

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from snakemake.iocontainers import InputFiles
 
 from faultline.studies.criteria.tables import tables
 
@@ -29,10 +28,10 @@ MADE_OF = {
 )
 def test_of_a_run_that_failed_in_part_they_are_made_of_what_there_is(finished, lacking):
     results = Path(finished.folder, "results/digits")
-    given = {
+    files = {
         name: [str(path) for path in sorted(results.glob(files)) if name not in lacking]
         for name, files in PARTS.items()
     }
-    made = tables(InputFiles(fromdict=given), top_share=0.2, permutations=9, confidence=0.95)
+    made = tables(**files, top_share=0.2, permutations=9, confidence=0.95)
     there = {name for name, table in made.items() if len(table)}
     assert there == {name for name, parts in MADE_OF.items() if not parts & {*lacking}}

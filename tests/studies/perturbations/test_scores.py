@@ -16,6 +16,7 @@ from faultline.studies.perturbations.scores import (
     layer_losses,
     places,
     relative,
+    score_tables,
 )
 
 COMMON = {"chance": 0.25, "confidence": 0.95}
@@ -252,3 +253,25 @@ def test_depth_test_leaves_out_what_is_undefined():
     assert (row["first_layers"], row["last_layers"]) == (2, 2)
     assert not len(depth_test(losses([np.nan, 0.5, 0.6]), ends=0.34))
     assert not len(depth_test(losses([np.nan] * 3), ends=0.34))
+
+
+def test_tables_of_a_checkpoint_say_of_which_layer():
+    layers = [("a", "conv", 4), ("b", "conv", 4), ("c", "linear", 3)]
+    facts = {"c": many({0.7: 0.9}), "a": many({0.7: 0.6})}
+    common = {"chance": 0.0, "confidence": 0.9}
+    tables = score_tables(facts, layers, confidence=0.9, almost_chance=0.2, ends=0.3)
+    heads = [("c", "linear", 1.0, ["dense"]), ("a", "conv", 0.0, ["first conv"])]
+    parts = {"curves": [], "layers": [], "headline": []}
+    for layer, kind, depth, roles in heads:
+        head = {"layer": layer, "layer_kind": kind, "depth": depth}
+        parts["curves"].append(curves(facts[layer], **common).assign(**head))
+        parts["layers"].append(layer_losses(facts[layer], **common).assign(**head))
+        of_roles = headline(facts[layer], roles, almost_chance=0.2, **common)
+        parts["headline"].append(of_roles.assign(**head))
+    expected = {name: pd.concat(of, ignore_index=True) for name, of in parts.items()}
+    expected["depth"] = depth_test(expected["layers"], ends=0.3)
+    assert len(expected["depth"]) and {*tables} == {*expected}
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(tables[name], table, check_like=True)
+        if name != "depth":
+            assert [*tables[name]][:3] == ["layer", "layer_kind", "depth"]

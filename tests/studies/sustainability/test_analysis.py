@@ -3,6 +3,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from trainings import dataset_of
+from trainings import network_of as trained_network
 
 from faultline.attacks.ascent import Ball, fgsm
 from faultline.base.errors import UserError
@@ -10,7 +12,12 @@ from faultline.base.seeds import seed_of
 from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import by_image, probe_errors, probes, relative_errors, watch
 from faultline.networks.registry import REGISTRY, build
-from faultline.studies.sustainability.analysis import analyse, noise, perturbers
+from faultline.studies.sustainability.analysis import (
+    analyse,
+    analyse_checkpoint,
+    noise,
+    perturbers,
+)
 from faultline.studies.sustainability.lists import most_vulnerable
 
 
@@ -420,6 +427,34 @@ def test_attacks_and_noises_of_a_config_as_perturbers():
         "pepper", strength=0.2, bounds=Data.bounds, seed=seed_of("sustainability", "dust", 3)
     )
     assert torch.equal(made["dust"](network, images, labels, 0), expected(0, images, labels, 0))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_checkpoint_is_analysed_on_the_first_images_of_a_split(split):
+    dataset = dataset_of(validation=30, test=29)
+    network = trained_network(seed=4).eval()
+    attack = {"method": "fgsm", "norm": "linf", "eps": 0.1, "normalised_units": False}
+    dust = {"kind": "pepper", "strength": 0.2}
+    errors = analyse_checkpoint(
+        *(network, dataset),
+        **{"attacks": {"fast": attack}, "noises": {"dust": dust}, "split": split, "images": 17},
+        **{"at": "layer", "seed": 3},
+    )
+    images, labels = dataset.splits[split]
+    pixels, labels = dataset.pixels(images[:17]), labels[:17]
+    pepper = noise(
+        "pepper", strength=0.2, bounds=(0.0, 1.0), seed=seed_of("sustainability", "dust", 3)
+    )
+    moved = {
+        "fast": fgsm(network, pixels, labels, eps=0.1, bounds=(0.0, 1.0)),
+        "dust": pepper(network, pixels, labels, 0),
+    }
+    assert [*errors] == ["fast/0", "fast/5", "dust/0", "dust/5"]
+    for name, other in moved.items():
+        with torch.no_grad():
+            before, after = network[0](pixels), network[0](other)
+        expected = (before - after).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+        assert errors[f"{name}/0"] == pytest.approx(expected.numpy(), rel=1e-5)
 
 
 # The authors' own package

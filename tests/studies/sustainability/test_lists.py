@@ -9,6 +9,7 @@ from faultline.studies.sustainability.lists import (
     listed_layers,
     most_vulnerable,
     probe_table,
+    vulnerable,
 )
 
 ERRORS = {"a": np.array([1.0, 3.0]), "b": np.array([6.0, 8.0]), "c": np.array([2.0, 4.0])}
@@ -53,6 +54,14 @@ def test_tables_of_a_checkpoint():
     assert lists["layers"].tolist() == [3, 1, 0] * 2
     assert lists["limit"].tolist()[1] == 4
     assert [listed_layers(text) for text in lists["mvl"][:3]] == [["b", "c", "a"], ["b"], []]
+
+
+def test_a_checkpoint_has_probes_at_eta_and_lists_at_every_eta(capsys):
+    errors = {"pgd": ERRORS, "salt": ERRORS}
+    probes, lists = vulnerable(errors, eta=0.5, eta_grid=[-2, 0.5], confidence=0.9)
+    pd.testing.assert_frame_equal(probes, probe_table(errors, eta=0.5, confidence=0.9))
+    pd.testing.assert_frame_equal(lists, list_table(errors, etas=[-2, 0.5]))
+    assert capsys.readouterr().out == "pgd, eta 0.5: b\nsalt, eta 0.5: b\n"
 
 
 def tables(lists):

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,13 @@ import pytest
 from faultline.ablation.facts import Facts
 from faultline.base.errors import UserError
 from faultline.base.statistics import benjamini_hochberg
-from faultline.studies.synaptic.classes import classify, invariance, match_layers, most_common_class
+from faultline.studies.synaptic.classes import (
+    classify,
+    classify_units,
+    invariance,
+    match_layers,
+    most_common_class,
+)
 from faultline.studies.synaptic.scores import layer_scores
 
 
@@ -202,3 +210,26 @@ def test_limits_and_columns_that_make_no_sense_are_refused():
         classify(table, tau={"S_clean": -0.1}, by=["score"])
     with pytest.raises(UserError, match="classify: by: 'scores' is unknown; did you mean 'score'"):
         classify(table, tau={"S_clean": 0.1}, by=["scores"])
+
+
+@pytest.mark.parametrize(
+    ("unit", "families"),
+    [
+        ("layers", ["scope", "filter", "attack", "score"]),
+        ("filters", ["layer", "attack", "score"]),
+        ("bands", ["layer", "attack", "score"]),
+    ],
+)
+def test_q_values_go_by_the_family_of_a_unit(unit, families):
+    columns = dict.fromkeys(("scope", "layer", "filter", "attack", "score"), "xy")
+    table = pd.DataFrame([*product(*columns.values())], columns=[*columns])
+    rng = np.random.default_rng(0)
+    for column in ("value", "ci_low", "ci_high", "family_low", "family_high"):
+        table[column] = rng.normal(size=len(table))
+    table = table.assign(p_value=rng.random(len(table)), untouched=False)
+    classes = classify_units(table, unit, tau={"x": 0.1, "y": 0.2})
+    for _, rows in classes.groupby(families):
+        assert len(rows) == 2 ** (5 - len(families))
+        assert rows["q_value"].tolist() == benjamini_hochberg(rows["p_value"]).tolist()
+    assert (classes["tau"] == classes["score"].map({"x": 0.1, "y": 0.2})).all()
+    assert not len(classify_units(table[:0], unit, tau={}))

@@ -3,10 +3,13 @@
 Later stages judge these facts; nothing here knows about scores or classes. No torch.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from faultline.base.files import load_arrays
+from faultline.base.paths import place_of
 from faultline.base.sampling import ALIKE, Alike, Strata
 
 
@@ -122,6 +125,30 @@ class Facts:
             chance=first.chance,
             strata=first.strata,
         )
+
+
+def load_facts(*paths) -> Facts:
+    """The facts of the files of one or more sweeps over the same base network, as one."""
+    return Facts.concatenate([Facts.from_arrays(load_arrays(path)) for path in paths])
+
+
+class StoredFacts(Mapping[str, Facts]):
+    """Layer -> its facts, from files in the folders of layers. They are read when they are asked
+    for, as those of all layers may not fit into memory."""
+
+    def __init__(self, paths: Iterable[str]):
+        self._paths: dict[str, list[str]] = {}
+        for path in paths:
+            self._paths.setdefault(str(place_of(path)["layer"]), []).append(path)
+
+    def __getitem__(self, layer: str) -> Facts:
+        return load_facts(*self._paths[layer])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 CHANGES = [

@@ -1,6 +1,6 @@
 """The variants of some layers of one checkpoint, swept; and the images that they are judged on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from faultline.ablation.variants import Variant
 from faultline.attacks.run import crafters
 from faultline.base.columns import transfer
 from faultline.base.sampling import Strata
+from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers as layers_of
@@ -85,18 +86,22 @@ class Base:
         return facts
 
 
-def chosen_images(base: Base, count: int, *, seed: int) -> dict[str, np.ndarray]:
+def chosen_images(
+    base: Base, count: int, *, place: Mapping[str, str | int]
+) -> dict[str, np.ndarray]:
     """Which images of the split all ablated networks of a checkpoint are judged on, where they are
     chosen by margin: index and stratum [n], sizes [strata], and chance over the whole split.
 
-    base: with the whole split. The margins are those of the network itself, on all images of the
-    split, clean and under every attack that it is judged under.
+    base: with the whole split; place: what names the checkpoint, which the choice is seeded by. The
+    margins are those of the network itself, on all images of the split, clean and under every
+    attack that it is judged under.
     """
     images, labels, of = base.images["clean"], base.labels, dict(base.images)
     for attack, craft in crafters(base.recrafted, base.dataset, seed=base.seed).items():
         if transfer(attack) not in of:  # else the same images
             of[attack] = craft(base.network, images, labels)
     margin = {name: margins(predict(base.network, part), labels) for name, part in of.items()}
+    seed = seed_of("judging images", *place.values())
     index, strata = choose(expected_changes(margin), count, seed=seed)
     print(f"{len(index)} of {len(labels)} images: {strata.drawn} of strata of {strata.sizes}")
     return {

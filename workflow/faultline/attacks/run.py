@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from faultline.attacks.craft import attack_curve, craft
+from faultline.attacks.craft import attack_curve, craft, judge
 from faultline.attacks.methods import Attack, AttackKeywords
 from faultline.attacks.selfchecks import checks
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
-from faultline.data.splits import DataSet, test_images
+from faultline.data.splits import DataSet, images_of, test_images
 
 
 class Attacked(NamedTuple):
@@ -66,3 +66,21 @@ def crafters(
         name: partial(craft, attack=Attack.of(attack, **common), seed=seed_of("attack", name, seed))
         for name, attack in attacks.items()
     }
+
+
+def correct_under(
+    attacks: dict[str, dict],
+    network: nn.Module,
+    dataset: DataSet,
+    *,
+    split: str,
+    seed: int,
+    count: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Image set -> bool [n], classified correctly: "clean" and each attack, crafted on the network.
+
+    Of a split all images, or the first `count`.
+    """
+    images, labels = images_of(dataset, split, count)
+    craft = crafters(attacks, dataset, seed=seed, until_fooled=True)
+    return judge(network, images, labels, attacks=craft)

@@ -7,6 +7,19 @@ RUN = ["dataset", "network", "training"]
 PLACE = [*RUN, "seed", "epoch"]
 """What names a checkpoint."""
 
+
+def place(wildcards) -> dict[str, str]:
+    """The wildcards of a job that name its checkpoint."""
+    return {key: wildcards[key] for key in PLACE}
+
+
+def put_first(table, columns: dict):
+    """A table of pandas itself, with further columns before its own, in their order."""
+    for position, (name, value) in enumerate(columns.items()):
+        table.insert(position, name, value)
+    return table
+
+
 NAMES = [*RUN, "layer", "attack", "policy", "probe", "images", "ablation", "variant"]
 NAMES += ["node", "shape", "sources"]
 """Columns of names: text, whatever they look like."""

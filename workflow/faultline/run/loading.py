@@ -1,6 +1,9 @@
 """What the stages that hold a network share: the data set, the network, its checkpoint."""
 
+import json
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +12,15 @@ import torch
 from faultline.ablation.run import Base
 from faultline.base import plugins
 from faultline.base.columns import transfer
-from faultline.base.files import load_arrays, load_tensors
+from faultline.base.errors import printable
+from faultline.base.files import load_arrays, load_state_dict, load_tensors
 from faultline.base.seeds import seed_of
 from faultline.data.describe import check_enough
 from faultline.data.splits import DataSet, images_of
 from faultline.networks.architectures import Network, measure
 from faultline.networks.layout import lay_out
 from faultline.networks.registry import build
+from faultline.networks.weights import load_weights
 from faultline.run.job import free_memory, torch_device
 from faultline.training.checkpoints import restore
 
@@ -26,9 +31,16 @@ def load_dataset(path, device: torch.device) -> DataSet:
     return DataSet.from_tensors(load_tensors(path, "a prepared data set", keys=keys, device=device))
 
 
-def adversarial_images(path, device: torch.device) -> torch.Tensor:
-    """The images [n, ...] that the rule `craft` stored, in pixel units."""
-    return load_tensors(path, "adversarial images", keys=("images",), device=device)["images"]
+def stored_attacks(
+    job, attacks: Iterable[str], device: torch.device
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """(attack, the images [n, ...] that the rule `craft` stored, in pixel units), one by one.
+
+    job: the `snakemake` object of a rule with their files, input.adversarial, in the same order.
+    """
+    for attack, path in zip(attacks, job.input.adversarial, strict=True):
+        stored = load_tensors(path, "adversarial images", keys=("images",), device=device)
+        yield attack, stored["images"]
 
 
 def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
@@ -47,6 +59,31 @@ def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.devic
     if device.type == "cpu" and not users:
         lay_out(network)
     return network.to(device)
+
+
+def starting_network(job, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
+    """The network that a job names, as its training starts with it: freshly initialised, or with
+    the weights of a file of input.weights, which params.weights_key names in it."""
+    name = job.wildcards.network
+    network = build_network(name, dataset, seed=seed, device=device)
+    for path in job.input.weights:
+        load_weights(
+            network,
+            load_state_dict(path, job.params.weights_key),
+            origin=f"{path}, for {name}",
+            moments_key=dataset.moments_key,
+        )
+        under = f", under {job.params.weights_key}" if job.params.weights_key else ""
+        print(f"starting from the weights in {printable(path)}{under}")
+    return network
+
+
+def chosen_settings(paths: Iterable[str]) -> dict[str, float]:
+    """What a search chose, setting -> value, from its file; nothing where there is no file."""
+    chosen = {}
+    for path in paths:
+        chosen |= json.loads(Path(path).read_text(encoding="utf-8"))
+    return chosen
 
 
 def load_network(
@@ -112,14 +149,13 @@ def opened_base(job, *, whole: bool = False) -> Base:
         count=None if whole else sets["images"],
         index=sample and sample["index"],
     )
-    of = {"clean": images}
-    for attack, path in zip(sets["transferred"], job.input.adversarial, strict=True):
-        stored = adversarial_images(path, device)
-        of[transfer(attack)] = stored[sample["index"]] if sample else stored
+    image_sets = {"clean": images}
+    for attack, stored in stored_attacks(job, sets["transferred"], device):
+        image_sets[transfer(attack)] = stored[sample["index"]] if sample else stored
     return Base(
         network=network,
         dataset=dataset,
-        images=of,
+        images=image_sets,
         labels=labels,
         recrafted=sets["recrafted"],
         seed=state["seed"],

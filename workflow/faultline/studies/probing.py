@@ -45,9 +45,9 @@ def abilities(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict
 
 def _hidden(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[str, str]:
     """Heads and hidden units have their activations inside, so these are never hidden."""
-    known, found = layers_of(network, norms=True), {}
-    outside = [name for name in layers if kind(known[name]) not in ("attention", "recurrent")]
-    traceable = [name for name in layers if kind(known[name]) != "norm"]
+    modules, hidden = layers_of(network, norms=True), {}
+    outside = [name for name in layers if kind(modules[name]) not in ("attention", "recurrent")]
+    traceable = [name for name in layers if kind(modules[name]) != "norm"]
     try:
         traced = Traced(network, traceable, inputs)
     except Untraceable as reason:
@@ -58,8 +58,8 @@ def _hidden(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[s
         try:
             traced.places(layer, "activation")
         except UserError as reason:
-            found[layer] = _first_clause(reason)
-    return found
+            hidden[layer] = _first_clause(reason)
+    return hidden
 
 
 def _first_clause(error: UserError) -> str:
@@ -74,10 +74,10 @@ def main(question: str, answer: str) -> None:
     fits = [(tuple(shape), *others) for shape, *others in asked["fits"]]
     try:
         torch.set_num_threads(1)
-        found = inspect.probe(asked["function"], fits, also=abilities)
+        facts = inspect.probe(asked["function"], fits, also=abilities)
     except UserError as error:
-        found = {"error": str(error)}
-    Path(answer).write_text(json.dumps(found), encoding="utf-8")
+        facts = {"error": str(error)}
+    Path(answer).write_text(json.dumps(facts), encoding="utf-8")
 
 
 if __name__ == "__main__":

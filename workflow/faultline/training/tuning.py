@@ -4,7 +4,7 @@ Methods that leave their settings open are compared fairly only if each is tuned
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -16,6 +16,8 @@ from faultline.attacks.craft import attack_curve
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
+from faultline.training.epochs import make_optimizer, train_epochs
+from faultline.training.unfinished import Unfinished
 
 
 def candidates(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
@@ -87,3 +89,66 @@ def choose(
     table["loss"] = np.select(rows, losses, np.nan)
     table["chosen"] = rows[best]
     return table, tried[best]
+
+
+def search(
+    dataset: DataSet,
+    build: Callable[..., nn.Module],
+    *,
+    tune: Mapping,
+    settings: Mapping,
+    epochs: int,
+    attack: Mapping[str, Mapping],
+    taken: Mapping[str, float],
+    regularised: Callable[[dict, int], Mapping[str, float] | None],
+    unfinished: Unfinished,
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Train every candidate from every seed and judge it; (table as of `choose`, chosen settings).
+
+    build: called with seed=, gives a freshly initialised network. tune: of the config, with grid,
+    seeds and towards; settings: of the training. attack: the one by its name. taken: what another
+    search chose, which all candidates share, in the table and among the chosen ones, too.
+    regularised: (settings, position of the seed) -> see `train_epochs`. unfinished: where a search
+    that is interrupted goes on after its last training.
+    """
+    ((name, judged_under),) = attack.items()
+    seeds, eps_grid = tune["seeds"], judged_under["eps_grid"]
+    todo = [(candidate, at) for candidate in candidates(tune["grid"]) for at in range(len(seeds))]
+    done = []
+    if resumed := unfinished.load():
+        done = resumed["done"]
+        print(f"resuming after {len(done)} of {len(todo)} trainings")
+    for candidate, at in todo[len(done) :]:
+        seed, of_candidate = seeds[at], applied(settings, {**taken, **candidate})
+        network = build(seed=seed)
+        error, accuracies = "", [0.0] * len(eps_grid)
+        try:
+            training = train_epochs(
+                network,
+                make_optimizer(network, of_candidate),
+                dataset,
+                settings=of_candidate,
+                seed=seed,
+                epochs=range(epochs),
+                regularised=regularised(of_candidate, at),
+                say=lambda _: None,
+            )
+            for _ in training:
+                pass
+            accuracies = judge(network.eval(), dataset, attack=judged_under, name=name, seed=seed)
+        except UserError as failure:  # a candidate that diverges is a bad one, not the end
+            error = str(failure)
+        eps = {f"eps_{e:g}": a for e, a in zip(eps_grid, accuracies, strict=True)}
+        done.append(candidate | {"seed": seed, "error": error} | eps)
+        print(
+            f"{len(done)} of {len(todo)}: {candidate}, seed {seed}: "
+            + (error or f"R&G {sum(accuracies):.1f}")
+        )
+        unfinished.save({"done": done})
+    table, best = choose(done, tune["grid"], towards=tune["towards"])
+    for setting, value in taken.items():
+        if setting not in table:
+            table.insert(0, setting, value)
+    chosen = {**taken, **best}
+    print(f"chosen: {chosen}")
+    return table, chosen

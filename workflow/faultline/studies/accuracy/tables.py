@@ -1,6 +1,6 @@
 """The tables of accuracy, of self-checks and of training."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,22 +15,32 @@ from faultline.base.statistics import wilson_interval
 
 
 def tables(
-    given, *, attacks: dict, judges: Collection[str], masking: float, confidence: float
+    *,
+    accuracy: Iterable[str],
+    checks: Iterable[str],
+    correct: Iterable[str],
+    history: Iterable[str],
+    attacks: dict,
+    judges: Collection[str],
+    masking: float,
+    confidence: float,
 ) -> dict[str, pd.DataFrame]:
-    """given.accuracy, .checks, .correct: files of attacks on their own and of those evaluated
-    together; .history: of each training the last. attacks: their settings; judges, masking: see
+    """accuracy, checks, correct: files of attacks on their own and of those evaluated together;
+    history: of each training the last. attacks: their settings; judges, masking: see
     `attack_order`. The column `over` of the accuracy names the attacks of a worst case."""
-    accuracy, checks = gather(given.accuracy), gather(given.checks)
-    found = list(_hits(given.correct))
-    places, hits = [place for place, _ in found], [hits for _, hits in found]
+    alone = gather(accuracy)
+    places, hits = [], []
+    for place, of_attack in _hits(correct):
+        places.append(place)
+        hits.append(of_attack)
     order = attack_order(hits, places, attacks=attacks, masking=masking, judges=judges)
-    worst = worst_rows(accuracy, hits, places, attacks=attacks)
-    accuracy = pd.concat([accuracy.assign(over=""), worst], ignore_index=True)
-    _, low, high = wilson_interval(accuracy["correct"], accuracy["n"], confidence=confidence)
+    worst = worst_rows(alone, hits, places, attacks=attacks)
+    table = pd.concat([alone.assign(over=""), worst], ignore_index=True)
+    _, low, high = wilson_interval(table["correct"], table["n"], confidence=confidence)
     return {
-        "accuracy": accuracy.assign(ci_low=low, ci_high=high),
-        "checks": pd.concat([checks, pd.DataFrame(order)], ignore_index=True),
-        "history": gather(given.history),
+        "accuracy": table.assign(ci_low=low, ci_high=high),
+        "checks": pd.concat([gather(checks), pd.DataFrame(order)], ignore_index=True),
+        "history": gather(history),
     }
 
 
@@ -61,7 +71,7 @@ def worst_rows(
 def _hits(paths) -> Iterator[tuple[dict, dict]]:
     """The checkpoint and attack, and eps (text) -> bool [n], of every attack."""
     for path in paths:
-        place, found = place_of(path), unpack(load_arrays(path))
-        by_attack = {place["attack"]: found} if "attack" in place else split_attacks(found)
+        place, correct = place_of(path), unpack(load_arrays(path))
+        by_attack = {place["attack"]: correct} if "attack" in place else split_attacks(correct)
         for attack, hits in by_attack.items():
             yield place | {"attack": attack}, hits

@@ -25,14 +25,14 @@ Groups = dict[str, np.ndarray]
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Rank correlation of values [n]; NaN where either tells nothing apart."""
-    return float(_normed(one) @ _normed(other)) if _known(one, other) else np.nan
+    return float(_normed(one) @ _normed(other)) if _both_rank(one, other) else np.nan
 
 
 def kendall(one: np.ndarray, other: np.ndarray) -> float:
     """Kendall's tau-b of values [n]; NaN where either tells nothing apart."""
     from scipy.stats import kendalltau  # slow to import, and for few stages only
 
-    return float(kendalltau(one, other).statistic) if _known(one, other) else np.nan
+    return float(kendalltau(one, other).statistic) if _both_rank(one, other) else np.nan
 
 
 def precision(one: np.ndarray, other: np.ndarray, *, share: float) -> float:
@@ -40,7 +40,7 @@ def precision(one: np.ndarray, other: np.ndarray, *, share: float) -> float:
 
     k is `share` of n, rounded, at least 1. Values that are tied for the last places share them.
     """
-    if not _known(one, other):
+    if not _both_rank(one, other):
         return np.nan
     k = top(len(one), share)
     return float(_membership(one, k) @ _membership(other, k) / k)
@@ -58,7 +58,7 @@ def _membership(values: np.ndarray, k: int) -> np.ndarray:
     return above + tied * (k - above.sum()) / tied.sum()
 
 
-def _known(one: np.ndarray, other: np.ndarray) -> bool:
+def _both_rank(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether both rank the units."""
     both = np.stack([one, other])
     enough = both.shape[1] >= FEWEST and not np.isnan(both).any()
@@ -76,7 +76,7 @@ def by_seed(one: Groups, other: Groups, *, share: float) -> dict[str, np.ndarray
     """Statistic -> its mean over groups, [seeds]; NaN for a seed in which no group is ranked. Also
     "chance", that of the precision, and "n", how many units were compared."""
     seeds = len(next(iter(one.values())))
-    found = {name: np.full(seeds, np.nan) for name in (*STATISTICS, "chance", "n")}
+    statistics = {name: np.full(seeds, np.nan) for name in (*STATISTICS, "chance", "n")}
     for seed in range(seeds):
         rows = [
             (
@@ -87,14 +87,14 @@ def by_seed(one: Groups, other: Groups, *, share: float) -> dict[str, np.ndarray
                 len(a),
             )
             for a, b in ((one[group][seed], other[group][seed]) for group in one)
-            if _known(a, b)
+            if _both_rank(a, b)
         ]
         if rows:
             *means, sizes = np.transpose(rows)
-            for name, values in zip(found, means, strict=False):
-                found[name][seed] = values.mean()
-            found["n"][seed] = sizes.sum()
-    return found
+            for name, values in zip(statistics, means, strict=False):
+                statistics[name][seed] = values.mean()
+            statistics["n"][seed] = sizes.sum()
+    return statistics
 
 
 def dealt(one: Groups, other: Groups, *, permutations: int, seed: int) -> np.ndarray:
@@ -104,31 +104,33 @@ def dealt(one: Groups, other: Groups, *, permutations: int, seed: int) -> np.nda
     seeds = len(next(iter(one.values())))
     total, groups = np.zeros((seeds, permutations)), np.zeros(seeds)
     for group, values in one.items():
-        known = [s for s in range(seeds) if _known(values[s], other[group][s])]
-        if not known:
+        ranked = [s for s in range(seeds) if _both_rank(values[s], other[group][s])]
+        if not ranked:
             continue
         rng = np.random.default_rng(seed_of("dealt", seed, group))
         order = np.tile(np.arange(values.shape[1], dtype=np.int32), (permutations, 1))
         order = rng.permuted(order, axis=1)
-        for s in known:
+        for s in ranked:
             total[s] += _normed(other[group][s])[order] @ _normed(values[s])
-        groups[known] += 1
+        groups[ranked] += 1
     with np.errstate(invalid="ignore"):
         return total / np.where(groups, groups, np.nan)[:, None]
 
 
-def _rows(found: dict[str, np.ndarray], seeds: Sequence[int], *, confidence: float) -> list[dict]:
+def _rows(
+    statistics: dict[str, np.ndarray], seeds: Sequence[int], *, confidence: float
+) -> list[dict]:
     """One row per seed, then one of all: each statistic, and there with its interval over seeds."""
     rows = []
     for place, seed in enumerate(seeds):
-        row = {"level": "seed", "seed": seed, "seeds": 1, "n": found["n"][place]}
-        rows.append(row | {name: found[name][place] for name in (*STATISTICS, "chance")})
-    there = ~np.isnan(found["spearman"])
+        row = {"level": "seed", "seed": seed, "seeds": 1, "n": statistics["n"][place]}
+        rows.append(row | {name: statistics[name][place] for name in (*STATISTICS, "chance")})
+    there = ~np.isnan(statistics["spearman"])
     whole = {"level": "all seeds", "seed": "all", "seeds": int(there.sum())}
     for name in ("chance", "n"):
-        whole[name] = found[name][there].mean() if there.any() else np.nan
+        whole[name] = statistics[name][there].mean() if there.any() else np.nan
     for name in STATISTICS:
-        mean, *ends = mean_interval(found[name][there], confidence=confidence)
+        mean, *ends = mean_interval(statistics[name][there], confidence=confidence)
         low, high = np.clip(ends, 0 if name == "precision" else -1, 1)  # what is possible
         whole |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return [*rows, whole]
@@ -169,12 +171,12 @@ def predictions(
                 head = place | {"units": unit, "criterion": criterion}
                 cost = of["passes"].mean()
                 for images, other in lost.items():
-                    found = by_seed(one, other, share=share)
-                    if np.isnan(found["spearman"]).all():
+                    statistics = by_seed(one, other, share=share)
+                    if np.isnan(statistics["spearman"]).all():
                         continue
                     null = dealt(one, other, permutations=permutations, seed=0)
-                    made = _rows(found, seeds, confidence=confidence)
-                    for row, by_chance in zip(made, [*null, _mean(null)], strict=True):
+                    by_level = _rows(statistics, seeds, confidence=confidence)
+                    for row, by_chance in zip(by_level, [*null, _mean(null)], strict=True):
                         row |= _against(row["spearman"], by_chance, confidence=confidence)
                         rows.append(head | {"images": images} | row | {"passes": cost})
                         rows[-1]["ceiling"] = ceiling(most[images], row["seed"], seeds)
@@ -205,15 +207,15 @@ def ceiling(halves: np.ndarray, seed, seeds: Sequence[int]) -> float:
     one of them, or "all".
     """
     chosen = halves if seed == "all" else halves[[*seeds].index(seed)]
-    known = np.atleast_1d(chosen)[~np.isnan(np.atleast_1d(chosen))]
-    h = known.mean() if len(known) else np.nan
+    defined = np.atleast_1d(chosen)[~np.isnan(np.atleast_1d(chosen))]
+    h = defined.mean() if len(defined) else np.nan
     return float(np.sqrt(2 * h / (1 + h))) if h > 0 else np.nan
 
 
 def _mean(null: np.ndarray) -> np.ndarray:
     """Over the seeds that are known, [permutations]."""
-    known = null[~np.isnan(null).any(1)]
-    return known.mean(0) if len(known) else null[0]
+    defined = null[~np.isnan(null).any(1)]
+    return defined.mean(0) if len(defined) else null[0]
 
 
 def _against(value: float, null: np.ndarray, *, confidence: float) -> dict:
@@ -237,14 +239,14 @@ def agreements(scores: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
                 if (groups := _groups(of, unit, seeds, part))
             }
             for one, other in combinations(ranked, 2):
-                found = by_seed(ranked[one], ranked[other], share=1.0)
-                if np.isnan(found["spearman"]).all():
+                statistics = by_seed(ranked[one], ranked[other], share=1.0)
+                if np.isnan(statistics["spearman"]).all():
                     continue
-                made = _rows(found, seeds, confidence=confidence)
-                known = found["spearman"][~np.isnan(found["spearman"])]
-                made[-1]["p_value"] = mean_p_value(known)
+                by_level = _rows(statistics, seeds, confidence=confidence)
+                defined = statistics["spearman"][~np.isnan(statistics["spearman"])]
+                by_level[-1]["p_value"] = mean_p_value(defined)
                 head = place | {"units": unit, "criterion": one, "other": other}
-                rows += [head | row for row in made]
+                rows += [head | row for row in by_level]
     return pd.DataFrame(rows, columns=AGREEMENTS)
 
 
@@ -262,11 +264,11 @@ def _groups(rows: pd.DataFrame, unit: str, seeds: Sequence[int], whole: pd.DataF
     """Scores of the layers, or of the filters of each layer, in the order of the whole table."""
     of_filters = unit == "filters"
     rows, whole = (t[t["filter"].notna() == of_filters] for t in (rows, whole))
-    found = {}
+    by_group = {}
     for group, part in whole.groupby("layer", sort=False) if of_filters else [("", whole)]:
         column = "filter" if of_filters else "layer"
         units = list(dict.fromkeys(part[column]))
         chosen = rows[rows["layer"] == group] if of_filters else rows
         wide = chosen.pivot_table(index="seed", columns=column, values="score", dropna=False)
-        found[group] = wide.reindex(index=seeds, columns=units).to_numpy(float)
-    return found
+        by_group[group] = wide.reindex(index=seeds, columns=units).to_numpy(float)
+    return by_group

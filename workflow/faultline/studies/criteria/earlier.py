@@ -1,6 +1,6 @@
 """What other studies of the run say of a checkpoint's validation images, as criteria. No torch."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
@@ -19,6 +19,21 @@ def earlier(tables: dict[str, pd.DataFrame], *, attack: str) -> pd.DataFrame:
     """
     parts = [part for part in _parts(tables, attack) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def with_earlier(
+    judged: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+    *,
+    attack: str,
+    layers: Collection[str],
+) -> pd.DataFrame:
+    """The rows of `judge.judged`, and behind them those of `earlier` of the layers that are to be
+    scored."""
+    others = earlier(tables, attack=attack)
+    parts = [judged, others[others["layer"].isin(layers)]]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return table.astype({"filter": "Int64", "passes": "Int64"})
 
 
 def _parts(tables: dict[str, pd.DataFrame], attack: str) -> Iterator[pd.DataFrame]:
@@ -47,8 +62,8 @@ def _parts(tables: dict[str, pd.DataFrame], attack: str) -> Iterator[pd.DataFram
 
 def _under(rows: pd.DataFrame, column: str, attack: str) -> pd.DataFrame:
     names = list(dict.fromkeys(rows[column]))
-    found = [name for name in (attack, transfer(attack)) if name in names] or names
-    return rows[rows[column].isin(found[:1])]
+    there = [name for name in (attack, transfer(attack)) if name in names] or names
+    return rows[rows[column].isin(there[:1])]
 
 
 def _rows(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:

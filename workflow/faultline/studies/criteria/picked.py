@@ -4,16 +4,21 @@ What is ours: the share that is picked, how it is filled, and that what belongs 
 normalisation or to none at all is always trained, as in selective retraining.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from faultline.ablation.facts import counted
 from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet
 from faultline.networks.layers import filters, of_units
+from faultline.networks.layers import layers as layers_of
 from faultline.studies.criteria.data import unit_sums
+from faultline.training.further import train_further
 
 Order = dict[str, np.ndarray]
 """Layer -> its filters; both with what is picked first in front."""
@@ -100,34 +105,75 @@ def settings_of(training: Mapping, *, recipe: str, attack: Mapping) -> dict:
     """
     adversarial = {"eps": attack["eps"], "norm": attack.get("norm", "linf")}
     adversarial |= {"steps": 10, "step_size": None, "beta": 6}
-    given = training["adversarial"] or adversarial
-    return {**training, "recipe": recipe, "adversarial": given, "regularisation": None}
+    adversarial = training["adversarial"] or adversarial
+    return {**training, "recipe": recipe, "adversarial": adversarial, "regularisation": None}
 
 
-def interpolate(
+class TrainedPicks(NamedTuple):
+    """result: a row per image set, with how many parameters were trained; correct: image set ->
+    bool [n] of the test split."""
+
+    result: pd.DataFrame
+    correct: dict[str, np.ndarray]
+
+
+def train_picked(
     network: nn.Module,
-    before: Mapping[str, Tensor],
+    dataset: DataSet,
+    state: dict,
     *,
-    shares: Sequence[float],
-    accuracy: Callable[[], float],
-) -> float:
-    """Moves a network to before + share * (after - before), after being what it is, and returns the
-    share: the one with the highest accuracy(), of equals the smallest (Zhu et al. 2023, RiFT, who
-    choose on the test set). What is counted, as by a BatchNorm, is as after. Of one share alone
-    nothing is asked."""
-    after = {name: value.clone() for name, value in network.state_dict().items()}
+    criterion: str,
+    scores: pd.DataFrame | None,
+    scored: Sequence[str],
+    share: float,
+    lowest: bool,
+    training: Mapping,
+    recipe: str,
+    epochs: int,
+    interpolations: Sequence[float],
+    attack: dict[str, dict],
+    images: int | None,
+    attacks: dict[str, dict],
+) -> TrainedPicks:
+    """Train a checkpoint on where a criterion picks, in place, and judge it on the test images.
 
-    def move(share: float) -> None:
-        mixed = {
-            name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
-            for name, value in after.items()
-        }
-        network.load_state_dict(mixed)
-
-    best, most = shares[0], -np.inf
-    for share in sorted(shares) if len(shares) > 1 else ():
-        move(share)
-        if (found := accuracy()) > most:
-            best, most = share, found
-    move(best)
-    return best
+    criterion: one of `scores`, the rows {criterion, layer, filter, score} of all, of which the
+    highest, or lowest, of the layers are picked; "random-0", "random-1" and so on, its control, a
+    draw among the layers `scored`; "full", everything; or "none", which trains nothing. attack: the
+    one, by its name, of criteria and adversarial recipes; with interpolations (see `interpolate`)
+    it and the first `images` validation images choose. attacks: those that judge.
+    """
+    layers, seed = layers_of(network), state["seed"]
+    _, _, draw = criterion.partition("-")
+    masks = {}
+    if draw:
+        candidates = [layer for layer in scored if layer in layers]
+        order = random_order(layers, candidates, seed=seed, draw=int(draw))
+        masks = picked(layers, order, share=share)
+    elif scores is not None:
+        of_criterion = scores[scores["criterion"] == criterion]
+        order = order_of(layers, of_criterion, lowest=lowest, seed=seed)
+        masks = picked(layers, order, share=share)
+    (settings_of_attack,) = attack.values()
+    further = train_further(
+        network,
+        dataset,
+        state,
+        settings=settings_of(training, recipe=recipe, attack=settings_of_attack),
+        epochs=0 if criterion == "none" else epochs,
+        attacks=attacks,
+        frozen={name: ~mask for name, mask in masks.items()},
+        shares=interpolations,
+        chosen_under=attack,
+        chosen_on=images,
+    )
+    sizes = {id(p): p.numel() for layer in layers.values() for p in layer.parameters()}
+    trainable, taken = sum(sizes.values()), sum(int(mask.sum()) for mask in masks.values())
+    trained = {"none": 0, "full": trainable}.get(criterion, taken)
+    print(
+        f"{trained} of {trainable} parameters of layers trained; moved by {further.moved:g} of the "
+        "way"
+    )
+    result = pd.DataFrame(counted(further.correct))
+    result = result.assign(trained=trained, trainable=trainable, moved=further.moved)
+    return TrainedPicks(result, further.correct)

@@ -1,8 +1,10 @@
 """The tables of the referee."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
-from faultline.ablation.facts import Facts, unpack
+from faultline.ablation.facts import load_facts, unpack
 from faultline.base.columns import PLACE
 from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
@@ -11,30 +13,39 @@ from faultline.studies.criteria.removal import losses
 from faultline.studies.criteria.use import gains, referee
 
 
-def tables(given, *, top_share, permutations, confidence) -> dict[str, pd.DataFrame]:
-    """given.criteria, .removals: files of every judged checkpoint, of its layers; .result,
-    .correct: of every training of picks."""
+def tables(
+    *,
+    criteria: Iterable[str],
+    removals: Iterable[str],
+    result: Iterable[str],
+    correct: Iterable[str],
+    top_share: float,
+    permutations: int,
+    confidence: float,
+) -> dict[str, pd.DataFrame]:
+    """criteria, removals: files of every judged checkpoint, of its layers; result, correct: of
+    every training of picks."""
 
     def lost(path: str) -> pd.DataFrame:
-        return losses(Facts.from_arrays(load_arrays(path)), confidence=confidence)
+        return losses(load_facts(path), confidence=confidence)
 
-    scores, removals = gather(given.criteria), gather(given.removals, lost)
-    known, removed = removals, scores.iloc[:0]
-    if len(scores) and len(removals):  # else this is of a run that failed in part
-        known = removals[removals["above_chance"]]
-        removed = scores[_units(scores).isin(_units(removals))]
+    scores, removed = gather(criteria), gather(removals, lost)
+    judged, truth = scores.iloc[:0], removed
+    if len(scores) and len(removed):  # else this is of a run that failed in part
+        judged = scores[_units(scores).isin(_units(removed))]
+        truth = removed[removed["above_chance"]]
     settings = {"share": top_share, "permutations": permutations, "confidence": confidence}
-    predicted = predictions(removed, known, **settings)
-    hits = [unpack(load_arrays(path)) for path in given.correct]
-    found = gains(hits, [place_of(path) for path in given.correct], confidence=confidence)
+    predicted = predictions(judged, truth, **settings)
+    hits = [unpack(load_arrays(path)) for path in correct]
+    gained = gains(hits, [place_of(path) for path in correct], confidence=confidence)
     return {
         "criteria": scores,
-        "removals": removals,
+        "removals": removed,
         "predictions": predicted,
         "criteria_agreement": agreements(scores, confidence=confidence),
-        "criteria_use": gather(given.result),
-        "criteria_gains": found,
-        "referee": referee(predicted, found),
+        "criteria_use": gather(result),
+        "criteria_gains": gained,
+        "referee": referee(predicted, gained),
     }
 
 

@@ -41,21 +41,22 @@ def gains(correct: list[dict], places: Sequence[dict], *, confidence: float) -> 
     return with_correction(pd.concat(parts, ignore_index=True), confidence=confidence)
 
 
-def referee(predictions: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+def referee(predictions: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
     """Criterion by criterion, run by run: how well it predicts what layers are worth (NaN where
     that is not known), what training its picks gains over random ones, and what it costs.
 
     Columns: see REFEREE; agreement is Spearman's with the accuracy lost, gain a share.
     """
-    if not len(found):
+    if not len(gained):
         return pd.DataFrame(columns=REFEREE)
-    whole = found[(found["level"] == "all seeds") & ~found["criterion"].isin(REFERENCES)]
+    whole = gained[(gained["level"] == "all seeds") & ~gained["criterion"].isin(REFERENCES)]
     names = {"difference": "gain", "ci_low": "gain_low", "ci_high": "gain_high"}
     whole = whole.rename(columns=names | {"q_value": "gain_q"})
     ends = {"spearman_low": "agreement_low", "spearman_high": "agreement_high"}
-    known = predictions[(predictions["level"] == "all seeds") & (predictions["units"] == "layers")]
-    known = known.rename(columns={"spearman": "agreement", "q_value": "agreement_q"} | ends)
-    known = known[[*PAIR, "agreement", *ends.values(), "agreement_q"]]
-    table = whole.merge(known, on=PAIR, how="left")
+    over_seeds = predictions["level"] == "all seeds"
+    agreement = predictions[over_seeds & (predictions["units"] == "layers")]
+    agreement = agreement.rename(columns={"spearman": "agreement", "q_value": "agreement_q"} | ends)
+    agreement = agreement[[*PAIR, "agreement", *ends.values(), "agreement_q"]]
+    table = whole.merge(agreement, on=PAIR, how="left")
     cost = predictions.groupby([*RUN, "epoch", "criterion"])["passes"].first().reset_index()
     return table.merge(cost, how="left")[REFEREE]

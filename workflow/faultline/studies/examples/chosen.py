@@ -55,10 +55,10 @@ def examples(
     for name, craft in crafters(attacks, dataset, seed=seed).items():
         sets[name] = craft(network, images, labels)
     clean, parts = reduced(images), []
-    for name, made in sets.items():
-        logits = predict(network, made)
+    for name, of_set in sets.items():
+        logits = predict(network, of_set)
         confidence = logits.softmax(1).amax(1)
-        small, row = reduced(made), {"difference": "", "magnified": np.nan}
+        small, row = reduced(of_set), {"difference": "", "magnified": np.nan}
         if name != "none":
             row["difference"], row["magnified"] = differences(small - clean)
         columns = {
@@ -105,17 +105,17 @@ def lost_images(
     split, None where they are its first ones. facts: layer -> those of its nodal dropout; at: see
     `Mask`.
     """
-    fragile, known, parts = most_fragile(filters), layers_of(network), []
+    fragile, modules, parts = most_fragile(filters), layers_of(network), []
     images, labels = judging() if len(fragile) else (None, None)
     for row in fragile.to_dict("records"):
         layer, number = row["layer"], row["filter"]
-        found = facts[layer]
-        (variant,) = np.flatnonzero(found.variants["filter"] == number)
-        with_it, without_it = found.base["clean"], found.correct["clean"][variant]
+        of_layer = facts[layer]
+        (variant,) = np.flatnonzero(of_layer.variants["filter"] == number)
+        with_it, without_it = of_layer.base["clean"], of_layer.correct["clean"][variant]
         lost = np.flatnonzero(with_it & ~without_it)
         if not len(lost):
             continue
-        without = list(nodal_variants(layer, known[layer], filters=[number], at=at))
+        without = list(nodal_variants(layer, modules[layer], filters=[number], at=at))
         answers = []
         for part in images[lost].split(memory.batch_size(200, images.shape[1:])):
             _, logits = logits_of(network, without, part, ablated=[layer])

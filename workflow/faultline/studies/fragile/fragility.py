@@ -90,21 +90,21 @@ def association(table: pd.DataFrame, *, permutations: int, confidence: float) ->
     for key, part in table.groupby([*RUN, "epoch", "layer", "attack"], sort=False):
         head = dict(zip([*RUN, "epoch", "layer", "attack"], key, strict=True))
         for measure, statistics in MEASURES.items():
-            found, counts = _found(part, measure, permutations=permutations, purpose=key)
+            by_seed, counts = _by_seed(part, measure, permutations=permutations, purpose=key)
             for index, statistic in enumerate(statistics):
                 of = head | {"measure": measure, "statistic": statistic}
-                rows += _rows(of, found, counts, index, confidence)
+                rows += _rows(of, by_seed, counts, index, confidence)
     return _corrected(pd.DataFrame(rows), 1 - confidence)
 
 
-def _found(part: pd.DataFrame, measure: str, *, permutations: int, purpose: tuple) -> tuple:
+def _by_seed(part: pd.DataFrame, measure: str, *, permutations: int, purpose: tuple) -> tuple:
     """Seed -> what `_against_chance` gives, and seed -> counts, in the order of COUNTS."""
-    found, counts = {}, {}
+    by_seed, counts = {}, {}
     for name, of_seed in part.groupby("seed"):
         touched = of_seed[~of_seed["untouched"]]
         compared = touched[touched[measure].notna()]
         fragile = (compared["class"] == "fragile").to_numpy()
-        found[name] = _against_chance(
+        by_seed[name] = _against_chance(
             compared["fragility"].to_numpy(float),
             compared[measure].to_numpy(float),
             fragile,
@@ -112,22 +112,22 @@ def _found(part: pd.DataFrame, measure: str, *, permutations: int, purpose: tupl
             seed=seed_of("association", *purpose, name),
         )
         counts[name] = np.array([len(compared), len(of_seed) - len(touched), fragile.sum()])
-    return found, counts
+    return by_seed, counts
 
 
-def _rows(head: dict, found: dict, counts: dict, index: int, confidence: float) -> Iterator[dict]:
+def _rows(head: dict, by_seed: dict, counts: dict, index: int, confidence: float) -> Iterator[dict]:
     """Seed by seed, then over all seeds."""
-    known = [seed for seed in found if not np.isnan(found[seed][0][index])]
-    values = [found[seed][0][index] for seed in known]
+    defined = [seed for seed in by_seed if not np.isnan(by_seed[seed][0][index])]
+    values = [by_seed[seed][0][index] for seed in defined]
     _, low, high = mean_interval(values, confidence=confidence)
-    levels = [({"level": "seed", "seed": str(seed), "seeds": 1}, [seed]) for seed in found]
-    whole = {"level": "all seeds", "seed": "all", "seeds": len(known)}
-    levels.append((whole | {"ci_low": low, "ci_high": high}, known))
+    levels = [({"level": "seed", "seed": str(seed), "seeds": 1}, [seed]) for seed in by_seed]
+    whole = {"level": "all seeds", "seed": "all", "seeds": len(defined)}
+    levels.append((whole | {"ci_low": low, "ci_high": high}, defined))
     for level, seeds in levels:
-        counted = [counts[seed] for seed in seeds or found]
+        counted = [counts[seed] for seed in seeds or by_seed]
         row = head | level | dict(zip(COUNTS, np.sum(counted, axis=0), strict=True))
         row["each"] = [count[0] for count in counted]
-        yield row | _judged([found[seed] for seed in seeds], index, confidence)
+        yield row | _judged([by_seed[seed] for seed in seeds], index, confidence)
 
 
 def _corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
@@ -176,10 +176,10 @@ def _against_chance(d, t, fragile, *, permutations, seed):
     return value, chance, null
 
 
-def _judged(found: list[tuple], index: int, confidence: float) -> dict:
-    """The mean of one statistic over the parts of `found`, against the mean of their chances."""
+def _judged(parts: list[tuple], index: int, confidence: float) -> dict:
+    """The mean of one statistic over parts of `_against_chance`, against that of their chances."""
     value, chance, null = (
-        np.mean([part[i][..., index] for part in found], 0) if found else np.nan for i in range(3)
+        np.mean([part[i][..., index] for part in parts], 0) if parts else np.nan for i in range(3)
     )
     if np.isnan(value):
         return dict.fromkeys(JUDGED, np.nan)
@@ -239,8 +239,8 @@ def _jaccard(one: np.ndarray, other: np.ndarray, *, confidence: float) -> dict:
     low, high = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2 - 1e-12])
     low, high = jaccard[[low, min(high, len(k) - 1)]]
     p_value = min(1.0, share[k >= both].sum())
-    found = (both / (a + b - both), share @ jaccard, low, high, p_value)
-    return row | dict(zip(JUDGED, found, strict=True))
+    values = (both / (a + b - both), share @ jaccard, low, high, p_value)
+    return row | dict(zip(JUDGED, values, strict=True))
 
 
 def _log_choose(n, k):

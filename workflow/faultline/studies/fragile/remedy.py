@@ -74,19 +74,21 @@ class Carrier(NamedTuple):
 def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) -> Carrier:
     """Where the gains of a layer act; graph: of the network, if it is traced already. UserError
     with the reason where they cannot."""
-    known = layers_of(network, norms=True)
-    if layer not in known:
+    by_name = layers_of(network, norms=True)
+    if layer not in by_name:
         there = some(layers_of(network))
         raise UserError(f"layer {layer!r} is not in the network; there are: {there}")
+
+    module = by_name[layer]
 
     def refuse(reason: str):
         raise UserError(
             f"config key remedy.layers: gains cannot act on {layer}: {reason}; leave this layer out"
         )
 
-    if kind(known[layer]) == "recurrent":
+    if kind(module) == "recurrent":
         refuse("its hidden units read each other, so a gain would change more than their size")
-    if getattr(known[layer], "max_norm", None) is not None:
+    if getattr(module, "max_norm", None) is not None:
         refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
         with preserved(network):
@@ -94,13 +96,13 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())
-    calls = [n for n in graph.nodes if modules.get(_target(n)) is known[layer]]
+    calls = [n for n in graph.nodes if modules.get(_target(n)) is module]
     if not calls:
         refuse("its own call does not show when the network is traced")
     if len(calls) > 1:
         refuse(f"it is used {len(calls)} times in one pass")
     node = place = calls[0]
-    if kind(known[layer]) == "attention":  # which mixes its heads before anything follows
+    if kind(module) == "attention":  # which mixes its heads before anything follows
         return Carrier(node.target, True)
     while len(node.users) == 1:
         user = next(iter(node.users))
@@ -110,12 +112,12 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
         elif does is not Kind.TRANSPARENT:
             break
         node = user
-    found = modules[place.target]
+    carrying = modules[place.target]
     if place is not calls[0]:
-        weight = getattr(found, "weight", None)
-        whole = weight is not None and len(weight) == filters(known[layer])
-        axes = getattr(found, "normalized_shape", None)  # the first must be that of the units
-        if not whole or (axes and len(axes) != max(known[layer].weight.dim() - 1, 1)):
+        weight = getattr(carrying, "weight", None)
+        whole = weight is not None and len(weight) == filters(module)
+        axes = getattr(carrying, "normalized_shape", None)  # the first must be that of the units
+        if not whole or (axes and len(axes) != max(module.weight.dim() - 1, 1)):
             refuse(f"{_plain(place)} normalises it and has no weight per filter")
         if sum(_target(n) == place.target for n in graph.nodes) != 1:
             refuse(f"{_plain(place)}, which normalises it, is used elsewhere too")
@@ -142,15 +144,15 @@ def _next_norm(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
         module = modules.get(_target(user))
         mixes = len(user.all_input_nodes) > 1 or hasattr(module, "weight") or kind(module)
         mixes = (mixes and does is not Kind.CHANNELWISE) or does is Kind.MIXING
-        if not mixes and (found := _next_norm(user, modules)):
-            return found
+        if not mixes and (norm := _next_norm(user, modules)):
+            return norm
     return None
 
 
 def _passes_on(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a gain passes a user unchanged: a ReLU, or no non-linearity of the layer's own."""
-    found = operation(user, modules)
-    return found.homogeneous or found.kind not in {*ACTIVATIONS, Kind.GATE, Kind.MIXING}
+    does = operation(user, modules)
+    return does.homogeneous or does.kind not in {*ACTIVATIONS, Kind.GATE, Kind.MIXING}
 
 
 def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
@@ -165,17 +167,17 @@ def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
 def _scale(module: nn.Module, factors: Tensor) -> None:
     """Scale what each unit of a layer or normalisation gives, in place; of a head, what it adds."""
     if kind(module) == "attention":
-        found = {module.out_proj.weight: factors.repeat_interleave(module.head_dim)}
+        scaled = {module.out_proj.weight: factors.repeat_interleave(module.head_dim)}
     elif kind(module) == "embedding":
-        found = {module.weight: factors}
+        scaled = {module.weight: factors}
     else:
         parameters = [module.weight, getattr(module, "bias", None)]
-        found = {p: factors.reshape(-1, *[1] * (p.dim() - 1)) for p in parameters if p is not None}
+        scaled = {p: factors.reshape(-1, *[1] * (p.dim() - 1)) for p in parameters if p is not None}
     if getattr(module, "transposed", False):  # its weight is [inputs, outputs / groups, ...]
         rows = factors.reshape(module.groups, -1)
         rows = rows.repeat_interleave(module.in_channels // module.groups, 0)
-        found[module.weight] = rows.reshape(*rows.shape, *[1] * (module.weight.dim() - 2))
-    for parameter, factor in found.items():
+        scaled[module.weight] = rows.reshape(*rows.shape, *[1] * (module.weight.dim() - 2))
+    for parameter, factor in scaled.items():
         parameter.data.mul_(factor.to(parameter))
 
 
@@ -210,10 +212,10 @@ def feature_energy(
     last one that gains scale exactly.
     """
     carriers = {layer: carrier(network, layer) for layer in layers}
-    sums, known = dict.fromkeys(layers, 0), layers_of(network, norms=True)
+    sums, modules = dict.fromkeys(layers, 0), layers_of(network, norms=True)
     behind = [layer for layer in layers if carriers[layer].passed_on]
     before = {
-        layer: (network.get_submodule(carriers[layer].path), unit_axis(known[layer]))
+        layer: (network.get_submodule(carriers[layer].path), unit_axis(modules[layer]))
         for layer in layers
         if layer not in behind
     }
@@ -223,8 +225,8 @@ def feature_energy(
     for reader in readers:
         with reader as maps:
             for batch in images.split(batch_size):
-                for layer, found in maps(pixels(batch)).items():
-                    sums[layer] = sums[layer] + found.double().square().sum((0, 2)).cpu()
+                for layer, of_layer in maps(pixels(batch)).items():
+                    sums[layer] = sums[layer] + of_layer.double().square().sum((0, 2)).cpu()
     return {layer: total / len(images) for layer, total in sums.items()}
 
 
@@ -252,10 +254,11 @@ def try_strengths(
     unchanged, rows = judged({}), []
     for policy in policies:
         for strength in sorted({0.0, *strengths}):
-            found = unchanged
+            accuracies = unchanged
             if strength:
-                found = judged(table_gains(table, policy=policy, strength=strength, seed=seed))
-            rows += [{"policy": policy, "strength": strength} | row for row in found]
+                gain = table_gains(table, policy=policy, strength=strength, seed=seed)
+                accuracies = judged(gain)
+            rows += [{"policy": policy, "strength": strength} | row for row in accuracies]
     return pd.DataFrame(rows)
 
 
@@ -276,13 +279,13 @@ def table_gains(
 
     table: columns layer, fragility, energy, one row per filter in their order.
     """
-    found = {}
+    gain = {}
     for layer, part in table.groupby("layer", sort=False):
         d, energy = (torch.tensor(part[c].to_numpy(float)) for c in ("fragility", "energy"))
         if policy != "fragile":
             d = dealt(d, layer=layer, seed=seed, draw=int(policy.removeprefix("random-")))
-        found[layer] = gains(d, energy, strength=strength)
-    return found
+        gain[layer] = gains(d, energy, strength=strength)
+    return gain
 
 
 def tuned_gains(

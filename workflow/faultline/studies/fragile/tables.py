@@ -1,5 +1,7 @@
 """The tables of fragile filters, what attacks target, and the remedy."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.ablation.facts import unpack
@@ -9,20 +11,30 @@ from faultline.base.paths import gather, place_of
 from faultline.studies.fragile.fragility import association, join, overlaps
 
 
-def tables(given, *, permutations: int, confidence: float) -> dict[str, pd.DataFrame]:
-    """given.filters: the classified filters of every scored checkpoint; .targeting, .kernels,
-    .gains, .strengths: files of every checkpoint with targeting or remedy; .correct: of every
-    policy of the remedy."""
-    filters = gather(given.filters)
-    targeting = join(gather(given.targeting), filters, confidence=confidence)
-    hits = [unpack(load_arrays(path)) for path in given.correct]
-    places = [place_of(path) for path in given.correct]
+def tables(
+    *,
+    filters: Iterable[str],
+    targeting: Iterable[str],
+    kernels: Iterable[str],
+    gains: Iterable[str],
+    strengths: Iterable[str],
+    correct: Iterable[str],
+    permutations: int,
+    confidence: float,
+) -> dict[str, pd.DataFrame]:
+    """filters: files of the classified filters of every scored checkpoint; targeting, kernels,
+    gains, strengths: of every checkpoint with targeting or remedy; correct: of every policy of the
+    remedy."""
+    classified = gather(filters)
+    targeted = join(gather(targeting), classified, confidence=confidence)
+    hits = [unpack(load_arrays(path)) for path in correct]
+    places = [place_of(path) for path in correct]
     return {
-        "targeting": targeting,
-        "kernels": gather(given.kernels),
-        "association": association(targeting, permutations=permutations, confidence=confidence),
-        "fragile_overlap": overlaps(filters, confidence=confidence),
-        "gains": gather(given.gains),
-        "strengths": gather(given.strengths),
+        "targeting": targeted,
+        "kernels": gather(kernels),
+        "association": association(targeted, permutations=permutations, confidence=confidence),
+        "fragile_overlap": overlaps(classified, confidence=confidence),
+        "gains": gather(gains),
+        "strengths": gather(strengths),
         "remedy": compare_policies(hits, places, reference="none", confidence=confidence),
     }

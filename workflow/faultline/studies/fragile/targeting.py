@@ -42,29 +42,31 @@ def feature_maps(
     eval mode meanwhile and keeps no hook. UserError for a layer that is not there or does not give
     what its units give, and for a network that does not show where its activations are.
     """
-    known, layers = layers_of(network, norms=True), list(layers)
-    if missing := [layer for layer in layers if layer not in known]:
+    modules, layers = layers_of(network, norms=True), list(layers)
+    if missing := [layer for layer in layers if layer not in modules]:
         there = some(layers_of(network))
         raise UserError(f"layer {missing[0]!r} is not in the network; there are: {there}")
     for layer in layers:
-        _check(layer, known[layer])
-    inside = [name for name in layers if kind(known[name]) in ("attention", "recurrent")]
+        _check(layer, modules[layer])
+    inside = [name for name in layers if kind(modules[name]) in ("attention", "recurrent")]
     traced = [name for name in layers if at == "activation" and name not in inside]
-    hooked = {name: (known[name], unit_axis(known[name])) for name in layers if name not in traced}
+    hooked = {
+        name: (modules[name], unit_axis(modules[name])) for name in layers if name not in traced
+    }
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         readers = []
         if traced:
-            axes = {name: unit_axis(known[name]) for name in traced}
+            axes = {name: unit_axis(modules[name]) for name in traced}
             readers.append(_traced_maps(network, axes, example))
         if hooked:
             readers.append(stack.enter_context(hooked_maps(network, hooked)))
 
         def maps(images: Tensor) -> dict[str, Tensor]:
-            found = {}
+            by_layer = {}
             for reader in readers:
-                found |= reader(images)
-            return found
+                by_layer |= reader(images)
+            return by_layer
 
         yield maps
 
@@ -101,8 +103,8 @@ def hooked_maps(network: nn.Module, places: Mapping[str, tuple[nn.Module, int]])
         heads = _heads(module) if kind(module) == "attention" else None
 
         def hook(_, args, kwargs, out):
-            found = heads(args, kwargs, n) if heads else _by_filter(output(module, out, n), axis)
-            seen.setdefault(name, []).append(found.clone())  # as what follows may work in place
+            value = heads(args, kwargs, n) if heads else _by_filter(output(module, out, n), axis)
+            seen.setdefault(name, []).append(value.clone())  # as what follows may work in place
 
         return hook
 
@@ -149,7 +151,7 @@ def _traced_maps(network: nn.Module, axes: dict[str, int], example: Tensor) -> M
             layer: [_by_filter(by_image(values[node], n), axis) for node in places[layer]]
             for layer, axis in axes.items()
         }
-        return {layer: torch.cat(found, 2) for layer, found in parts.items()}
+        return {layer: torch.cat(uses, 2) for layer, uses in parts.items()}
 
     return maps
 
@@ -164,8 +166,8 @@ def _heads(attention: nn.MultiheadAttention) -> Callable[[tuple, dict, int], Ten
         apart.out_proj.bias.data.zero_()
 
     def heads(args, kwargs, n: int) -> Tensor:
-        found = output(apart, apart(*args, **kwargs), n)
-        return found.unflatten(-1, (filters(apart), -1)).movedim(-2, 1).flatten(2)
+        out = output(apart, apart(*args, **kwargs), n)
+        return out.unflatten(-1, (filters(apart), -1)).movedim(-2, 1).flatten(2)
 
     return heads
 
@@ -242,8 +244,8 @@ def targeting(
                 after, shaken = maps(images[part]), maps(torch.stack(noise))
                 for layer in layers:
                     own, key = before[layer], (layer, attack)
-                    found = _sums(after[layer] - own, own, shaken[layer] - own)
-                    sums[key] = sums.get(key, 0) + found
+                    of_batch = _sums(after[layer] - own, own, shaken[layer] - own)
+                    sums[key] = sums.get(key, 0) + of_batch
     tables = []
     for layer in layers:
         for attack in adversarial:
@@ -307,9 +309,9 @@ def kernels(network: nn.Module, layers: Iterable[str]) -> pd.DataFrame:
 
     Columns: layer, filter, channel, row, column, weight.
     """
-    known, tables = layers_of(network, norms=True), []
+    modules, tables = layers_of(network, norms=True), []
     for layer in layers:
-        module = known[layer]
+        module = modules[layer]
         if isinstance(module, nn.Conv2d) and module.weight.shape[1] <= 3:
             weight = module.weight.detach()
             where = np.indices(tuple(weight.shape)).reshape(4, -1)

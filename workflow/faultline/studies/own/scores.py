@@ -37,9 +37,9 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
             change = paired_difference_interval(gained, lost, n, confidence=confidence)
             change = *change, mcnemar(gained, lost)
         mean = facts.design.mean
-        made = [images, correct.sum(1), n, mean(correct), mean(base), *change]
-        made = dict(zip(CHANGES, [*made, facts.changed[images]], strict=True))
+        numbers = [correct.sum(1), n, mean(correct), mean(base), *change, facts.changed[images]]
+        changes = dict(zip(CHANGES, [images, *numbers], strict=True))
         table = pd.DataFrame({"variant": text, **columns})
         whole = dict.fromkeys(table.select_dtypes("integer"), "Int64")  # also beside missing ones
-        tables.append(table.astype(whole).assign(**made, **facts.stands_for))
+        tables.append(table.astype(whole).assign(**changes, **facts.stands_for))
     return pd.concat(tables, ignore_index=True)

@@ -1,22 +1,20 @@
 """The table of ablations of the user's own."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import pandas as pd
 
-from faultline.ablation.facts import Facts
+from faultline.ablation.facts import load_facts
 from faultline.base.columns import PLACE
-from faultline.base.files import load_arrays
 from faultline.base.paths import gather
 from faultline.base.statistics import benjamini_hochberg
 from faultline.studies.own.scores import accuracy_changes
 
 
-def tables(given, *, confidence: float) -> dict[str, pd.DataFrame]:
-    """given.ablations: the facts of every layer, checkpoint and ablation."""
-    return {
-        "ablations": corrected(gather(given.ablations, partial(_changes, confidence=confidence)))
-    }
+def tables(*, ablations: Iterable[str], confidence: float) -> dict[str, pd.DataFrame]:
+    """ablations: files of the facts of every layer, checkpoint and ablation."""
+    return {"ablations": corrected(gather(ablations, partial(_changes, confidence=confidence)))}
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
@@ -29,4 +27,4 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _changes(path, *, confidence: float) -> pd.DataFrame:
-    return accuracy_changes(Facts.from_arrays(load_arrays(path)), confidence=confidence)
+    return accuracy_changes(load_facts(path), confidence=confidence)

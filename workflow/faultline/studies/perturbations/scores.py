@@ -12,7 +12,7 @@ above the share of the commonest label. Image sets are told apart as `images`
 ("clean" or an attack) and `top`: the set "clean@5" holds whether the label is among the best five.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import mannwhitneyu
 
 from faultline.ablation.facts import Facts
+from faultline.base.columns import put_first
 from faultline.base.sampling import ALIKE, Alike, Strata
 from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
 
@@ -87,17 +88,18 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     nonfinite (repeats with an output that is no finite number). chance: of top-1.
     """
     rows, flips, design = [], "bit_flip" in facts.variants["kind"], facts.design
+    common = {"confidence": confidence, "design": design}
     for head, strengths, change, base, broken in _curves(facts):
         by_chance = min(head["top"] * chance, 1.0)
         for strength, changed, lost in zip(strengths, change, broken, strict=True):
-            found = relative(changed, base, chance=by_chance, confidence=confidence, design=design)
+            performance = relative(changed, base, chance=by_chance, **common)
             if strength == 0:  # the base network itself
-                found |= dict.fromkeys(("ci_low", "ci_high"), found["value"])
+                performance |= dict.fromkeys(("ci_low", "ci_high"), performance["value"])
             accuracy = design.mean(base) + design.mean(changed)
             rows.append(
                 head
                 | {"strength": strength}
-                | found
+                | performance
                 | {
                     "accuracy": accuracy.mean(),
                     "accuracy_std": accuracy.std(ddof=1),
@@ -120,17 +122,18 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     interpolated linearly; NaN where it never does. largest: the largest strength.
     """
     rows, design = [], facts.design
+    common = {"confidence": confidence, "design": design}
     for head, strengths, change, base, _ in _curves(facts):
         by_chance, width = min(head["top"] * chance, 1.0), strengths[-1]
         area = trapezoid(change, x=strengths, axis=0) / width
-        found = relative(area, base, chance=by_chance, confidence=confidence, design=design)
+        performance = relative(area, base, chance=by_chance, **common)
         span = design.mean(base) - by_chance
-        known = not np.isnan(found["value"])
+        defined = not np.isnan(performance["value"])
         mean = design.mean(change, (1, 2))
-        curve = 1 + mean / span if known else np.full(len(strengths), np.nan)
+        curve = 1 + mean / span if defined else np.full(len(strengths), np.nan)
         rows.append(
             head
-            | found
+            | performance
             | {
                 "loss_strength": falls_to(1 - LOSS, strengths, curve),
                 "largest": width,
@@ -174,10 +177,10 @@ def headline(
         x0, x1 = strengths[after - 1 : after + 1]
         weight = (KNOCKED_OUT - x0) / (x1 - x0)
         at = (1 - weight) * change[after - 1] + weight * change[after]
-        found = relative(
+        performance = relative(
             at, base, chance=head["top"] * chance, confidence=confidence, design=facts.design
         )
-        low, high = found["ci_low"], found["ci_high"]
+        low, high = performance["ci_low"], performance["ci_high"]
         for role in roles:
             if role == "first conv":
                 claim, yes, no = "almost chance", high <= almost_chance, low > almost_chance
@@ -186,10 +189,40 @@ def headline(
             seen = "undefined" if np.isnan(low) else "yes" if yes else "no" if no else "undecided"
             end = {"claim": claim, "seen": seen, "repeats": len(at), "n": len(base)}
             end |= facts.stands_for
-            rows.append({"role": role} | head | {"strength": KNOCKED_OUT} | found | end)
+            rows.append({"role": role} | head | {"strength": KNOCKED_OUT} | performance | end)
     columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high"]
     columns += ["claim", "seen", "repeats", "n", *facts.stands_for]
     return pd.DataFrame(rows, columns=columns)
+
+
+def score_tables(
+    facts: Mapping[str, Facts],
+    network_layers: list[tuple[str, str, object]],
+    *,
+    confidence: float,
+    almost_chance: float,
+    ends: float,
+) -> dict[str, pd.DataFrame]:
+    """curves, layers, headline and depth, the tables of one checkpoint; see the functions of these.
+
+    facts: layer -> those of its sweep; network_layers: see `places`.
+    """
+    where = places(network_layers)
+    parts = {"curves": [], "layers": [], "headline": []}
+    for layer, of_layer in facts.items():
+        kind, depth, role = where.loc[layer, ["kind", "depth", "role"]]
+        common = {"chance": of_layer.chance, "confidence": confidence}
+        tables = {
+            "curves": curves(of_layer, **common),
+            "layers": layer_losses(of_layer, **common),
+            "headline": headline(of_layer, role, almost_chance=almost_chance, **common),
+        }
+        for name, table in tables.items():
+            parts[name].append(
+                put_first(table, {"layer": layer, "layer_kind": kind, "depth": depth})
+            )
+    tables = {name: pd.concat(of, ignore_index=True) for name, of in parts.items()}
+    return tables | {"depth": depth_test(tables["layers"], ends=ends)}
 
 
 def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:

@@ -1,15 +1,23 @@
 """The tables of internal perturbations."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.base.paths import gather
 
 
-def tables(given) -> dict[str, pd.DataFrame]:
-    """given.curves, .layers, .headline, .depth: files of every perturbed checkpoint."""
+def tables(
+    *,
+    curves: Iterable[str],
+    layers: Iterable[str],
+    headline: Iterable[str],
+    depth: Iterable[str],
+) -> dict[str, pd.DataFrame]:
+    """Of files of every perturbed checkpoint."""
     return {
-        "perturbations": gather(given.curves),
-        "perturbation_layers": gather(given.layers),
-        "perturbation_headline": gather(given.headline),
-        "perturbation_depth": gather(given.depth),
+        "perturbations": gather(curves),
+        "perturbation_layers": gather(layers),
+        "perturbation_headline": gather(headline),
+        "perturbation_depth": gather(depth),
     }

@@ -65,13 +65,13 @@ def by_band(
 def _parameters(layers: dict[str, nn.Module]) -> dict[str, tuple[str, str, Tensor]]:
     """Every parameter of some layers, detached, by its name: the layer, the name in it, and itself.
     One that several layers share is the first one's, as a network names it once."""
-    found, seen = {}, set()
+    parameters, seen = {}, set()
     for name, layer in layers.items():
         for key, parameter in layer.named_parameters():
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                found[f"{name}.{key}"] = (name, key, parameter.detach())
-    return found
+                parameters[f"{name}.{key}"] = (name, key, parameter.detach())
+    return parameters
 
 
 def freezable(
@@ -94,21 +94,21 @@ def freezable(
     return by_band(layers, bands)
 
 
-def frozen(given: Freezable, *, policy: str, seed: int, draw: int = 0) -> dict[str, Tensor]:
+def frozen(parts: Freezable, *, policy: str, seed: int, draw: int = 0) -> dict[str, Tensor]:
     """Bool mask per parameter: what keeps its value under `selective` (what is fragile),
     `fragile_only` (all the rest) or `random` (as `matched` draws it; draw numbers the draws)."""
     if policy == "selective":
-        chosen = given.fragile
+        chosen = parts.fragile
     elif policy == "fragile_only":
-        chosen = ~given.fragile
+        chosen = ~parts.fragile
     else:
-        sizes = np.zeros(len(given.fragile), int)
-        for unit in given.units.values():
+        sizes = np.zeros(len(parts.fragile), int)
+        for unit in parts.units.values():
             sizes += torch.bincount(unit.flatten(), minlength=len(sizes)).cpu().numpy()
         rng = np.random.default_rng(seed_of("random policy", seed, draw))
-        chosen = matched(sizes, given.layer, given.fragile, rng=rng)
+        chosen = matched(sizes, parts.layer, parts.fragile, rng=rng)
     return {
-        name: torch.from_numpy(chosen).to(unit.device)[unit] for name, unit in given.units.items()
+        name: torch.from_numpy(chosen).to(unit.device)[unit] for name, unit in parts.units.items()
     }
 
 

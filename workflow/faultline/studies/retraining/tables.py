@@ -1,5 +1,7 @@
 """The tables of selective retraining."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.ablation.facts import unpack
@@ -8,11 +10,13 @@ from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
 
 
-def tables(given, *, confidence: float) -> dict[str, pd.DataFrame]:
-    """given.result, .correct: files of every checkpoint and policy."""
-    hits = [unpack(load_arrays(path)) for path in given.correct]
-    places = [place_of(path) for path in given.correct]
+def tables(
+    *, result: Iterable[str], correct: Iterable[str], confidence: float
+) -> dict[str, pd.DataFrame]:
+    """Of files of every checkpoint and policy."""
+    hits = [unpack(load_arrays(path)) for path in correct]
+    places = [place_of(path) for path in correct]
     return {
-        "retraining": gather(given.result),
+        "retraining": gather(result),
         "comparison": compare_policies(hits, places, confidence=confidence),
     }

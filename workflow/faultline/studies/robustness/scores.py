@@ -50,7 +50,7 @@ def over_seeds(
     scores: see `rg_scores`. published: rows {training, network or none for any, dataset,
     values: {eps (text) or "rg_score": value in %}}. They stand beside the attacks `beside`.
     """
-    known = {
+    by_place = {
         (row["training"], row["network"], key): (value, row["dataset"])
         for row in published
         for key, value in row["values"].items()
@@ -62,8 +62,8 @@ def over_seeds(
         mean, *ends = mean_interval(part["value"], confidence=confidence)
         low, high = np.clip(ends, 0, part["highest"].min())
         place = head["training"], head["network"], head["eps"]
-        found = known.get(place, known.get((place[0], None, place[2]), nothing))
-        value, dataset = found if head["attack"] in beside else nothing
+        reference = by_place.get(place, by_place.get((place[0], None, place[2]), nothing))
+        value, dataset = reference if head["attack"] in beside else nothing
         rows.append(
             head
             | {

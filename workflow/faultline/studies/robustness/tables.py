@@ -1,5 +1,7 @@
 """The tables that compare trainings, and those of the searches for settings."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.base.files import load_table
@@ -8,14 +10,20 @@ from faultline.studies.robustness.scores import differences, over_seeds, rg_scor
 
 
 def tables(
-    given, *, bases: dict[str, str], published: list[dict], one_step: list[str], confidence: float
+    *,
+    accuracy: str,
+    tuning: Iterable[str],
+    bases: dict[str, str],
+    published: list[dict],
+    one_step: list[str],
+    confidence: float,
 ) -> dict[str, pd.DataFrame]:
-    """given.accuracy: the table of accuracies, worst cases included; .tuning: the candidates of
-    every search. bases: regularised training -> what it is compared with; published, one_step: see
-    `over_seeds`."""
-    scores = rg_scores(load_table(given.accuracy))
+    """accuracy: the file of the table of accuracies, worst cases included; tuning: of the
+    candidates of every search. bases: regularised training -> what it is compared with; published,
+    one_step: see `over_seeds`."""
+    scores = rg_scores(load_table(accuracy))
     return {
         "robustness": over_seeds(scores, published, beside=one_step, confidence=confidence),
         "robustness_differences": differences(scores, bases, confidence=confidence),
-        "tuning": gather(given.tuning),
+        "tuning": gather(tuning),
     }

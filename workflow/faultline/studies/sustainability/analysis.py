@@ -103,10 +103,10 @@ def analyse(
     and unchanged afterwards.
     """
     chunk_size, batch_size = (memory.batch_size(n, images.shape[1:]) for n in (CHUNK, batch_size))
-    found: dict[str, dict[str, list[Tensor]]] = {name: {} for name in perturbers}
+    parts: dict[str, dict[str, list[Tensor]]] = {name: {} for name in perturbers}
     for chunk, first in enumerate(range(0, len(images), chunk_size)):
-        part = slice(first, first + chunk_size)
-        clean, targets = pixels(images[part]), labels[part]
+        of_chunk = slice(first, first + chunk_size)
+        clean, targets = pixels(images[of_chunk]), labels[of_chunk]
         for name, perturb in perturbers.items():
             moved = perturb(network, clean, targets, chunk)
             with evaluation(network), torch.no_grad(), watch(network, at=at) as seen:
@@ -117,11 +117,43 @@ def analyse(
                     before = dict(seen)
                     network(other)
                     for probe, errors in probe_errors(before, seen, len(one)).items():
-                        found[name].setdefault(probe, []).append(errors.cpu())
+                        parts[name].setdefault(probe, []).append(errors.cpu())
         progress(f"{first + len(clean)} of {len(images)} images analysed")
     return {
-        name: {probe: torch.cat(parts).numpy() for probe, parts in by_probe.items()}
-        for name, by_probe in found.items()
+        name: {probe: torch.cat(batches).numpy() for probe, batches in by_probe.items()}
+        for name, by_probe in parts.items()
+    }
+
+
+def analyse_checkpoint(
+    network: nn.Module,
+    dataset: DataSet,
+    *,
+    attacks: dict[str, dict],
+    noises: dict[str, dict],
+    split: str,
+    images: int | None,
+    at: str,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """perturber/probe -> relative errors of every image, float32 [n]; see `lists.by_perturber`.
+
+    attacks, at their eps, and noises: of the config. images: so many of the split, its first ones,
+    which are a fair sample of it; None takes all.
+    """
+    stored, labels = (part[:images] for part in dataset.splits[split])
+    errors = analyse(
+        network,
+        stored,
+        labels,
+        pixels=dataset.pixels,
+        perturbers=perturbers(attacks, noises, dataset, seed=seed),
+        at=at,
+    )
+    return {
+        f"{perturber}/{probe}": values
+        for perturber, by_probe in errors.items()
+        for probe, values in by_probe.items()
     }
 
 
@@ -129,7 +161,7 @@ def perturbers(
     attacks: dict[str, dict], noises: dict[str, dict], dataset: DataSet, *, seed: int
 ) -> dict[str, Perturb]:
     """Name -> perturber for `analyse`, of attacks at their eps and of noises."""
-    made: dict[str, Perturb] = {
+    by_name: dict[str, Perturb] = {
         name: lambda network, images, labels, chunk, name=name, attack=attack: craft(
             network,
             images,
@@ -141,11 +173,11 @@ def perturbers(
         )
         for name, attack in attacks.items()
     }
-    for name, given in noises.items():
-        made[name] = noise(
-            given["kind"],
-            strength=given["strength"],
+    for name, settings in noises.items():
+        by_name[name] = noise(
+            settings["kind"],
+            strength=settings["strength"],
             bounds=dataset.bounds,
             seed=seed_of("sustainability", name, seed),
         )
-    return made
+    return by_name

@@ -42,6 +42,21 @@ def by_perturber(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.nda
     return errors
 
 
+def load_errors(path) -> dict[str, dict[str, np.ndarray]]:
+    """`by_perturber` of a file of relative errors."""
+    return by_perturber(load_arrays(path))
+
+
+def vulnerable(
+    errors: Errors, *, eta: float, eta_grid: Iterable[float], confidence: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`probe_table` at eta, `list_table` at every eta); the lists at eta are told in the log."""
+    lists = list_table(errors, etas=eta_grid)
+    for row in lists[lists["eta"] == eta].to_dict("records"):
+        print(f"{row['perturber']}, eta {row['eta']:g}: {row['mvl']}")
+    return probe_table(errors, eta=eta, confidence=confidence), lists
+
+
 def probe_table(errors: Errors, *, eta: float, confidence: float) -> pd.DataFrame:
     """One row per perturber and probe, in their order; errors: perturber -> probe -> [n].
 
@@ -108,20 +123,19 @@ def agreement(lists: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def regularised_layers(settings: dict, errors=None) -> dict[str, float] | None:
+def regularised_layers(settings: dict, errors: Errors | None = None) -> dict[str, float] | None:
     """probe -> gamma of a training with -lr; None for one without.
 
-    settings: one training of the config. errors: the file of relative errors of the standard
-    training, where its most vulnerable layers are meant; the list is told in the log. UserError
-    where it is empty and the training is to stop then.
+    settings: one training of the config. errors: the relative errors of the standard training,
+    where its most vulnerable layers are meant; the list is told in the log. UserError where it is
+    empty and the training is to stop then.
     """
     chosen = settings["regularisation"]
     if chosen is None:
         return None
     layers, gamma = chosen["layers"], chosen["gamma"]
     if layers == "mvl":
-        found = by_perturber(load_arrays(errors))[chosen["perturber"]]
-        layers, mu, sigma = most_vulnerable(found, eta=chosen["eta"])
+        layers, mu, sigma = most_vulnerable(errors[chosen["perturber"]], eta=chosen["eta"])
         limit = mu + chosen["eta"] * sigma
         print(f"most vulnerable layers, above {limit:.4f}: {', '.join(layers) or 'none'}")
         if not layers and chosen["on_empty"] == "stop":

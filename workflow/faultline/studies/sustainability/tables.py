@@ -1,16 +1,18 @@
 """The tables of layer sustainability."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.base.paths import gather
 from faultline.studies.sustainability.lists import agreement
 
 
-def tables(given) -> dict[str, pd.DataFrame]:
-    """given.probes, .lists: files of every analysed checkpoint."""
-    probes, lists = gather(given.probes), gather(given.lists)
+def tables(*, probes: Iterable[str], lists: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Of files of every analysed checkpoint."""
+    of_probes, of_lists = gather(probes), gather(lists)
     return {
-        "sustainability": probes,
-        "sustainability_lists": lists,
-        "sustainability_agreement": agreement(lists, probes),
+        "sustainability": of_probes,
+        "sustainability_lists": of_lists,
+        "sustainability_agreement": agreement(of_lists, of_probes),
     }

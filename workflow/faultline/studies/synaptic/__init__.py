@@ -9,3 +9,6 @@ TABLES = {
     "bands": "scores and classes of the pulse bands of each layer's weights",
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
 }
+
+ALL_LAYERS = "all layers"
+"""What stands for a layer's name where all are filtered at once."""

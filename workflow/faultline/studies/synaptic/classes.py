@@ -8,6 +8,19 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import check_number, one_of
 from faultline.base.statistics import benjamini_hochberg, fleiss_kappa, mean_agreement
 
+FAMILIES = {
+    "layers": ["scope", "filter", "attack", "score"],
+    "filters": ["layer", "attack", "score"],
+    "bands": ["layer", "attack", "score"],
+}
+"""Kind of unit -> columns in which those agree that are compared with one another, and so corrected
+for together: the layers of a network, the filters of a layer, the bands of a layer."""
+
+
+def classify_units(scores: pd.DataFrame, unit: str, *, tau: dict[str, float]) -> pd.DataFrame:
+    """`classify` with the families of a kind of unit; scores: of one checkpoint, may be empty."""
+    return classify(scores, tau=tau, by=FAMILIES[unit]) if len(scores) else scores
+
 
 def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> pd.DataFrame:
     """The rows of a score table with q_value, class, decided, decided_alone and tau added.
@@ -162,7 +175,7 @@ def invariances(layers: pd.DataFrame, network_layers: dict[str, list[list]]) -> 
 
 
 def _matched(layers: pd.DataFrame, network_layers: list[list]) -> pd.DataFrame:
-    known = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
-    known["position"] = ((known["kind"] != "norm").cumsum() - 1).clip(lower=0)
-    matched = match_layers(known).set_index("layer")["matched"]
+    ordered = pd.DataFrame(network_layers, columns=["layer", "kind", "filters"])
+    ordered["position"] = ((ordered["kind"] != "norm").cumsum() - 1).clip(lower=0)
+    matched = match_layers(ordered).set_index("layer")["matched"]
     return layers.assign(matched=layers["layer"].map(matched))

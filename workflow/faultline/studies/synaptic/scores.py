@@ -408,46 +408,46 @@ def _score_table(
         columns |= dict.fromkeys([*NUMBERS, *SINGLE] if single else NUMBERS, np.nan)
         simultaneous = 1 - (1 - confidence) / family
         if effect is not None:
-            columns |= told(effect, shift, simultaneous)
+            columns |= estimated(effect, shift, simultaneous)
             if single and score != "S_diff" and baseline != RANDOM:
                 columns |= counted(images[0], shift, simultaneous)
         end = {"n": n, "compared": family, "untouched": untouched}
         tables.append(pd.DataFrame(columns | end | facts.stands_for))
 
-    def told(effect, shift, simultaneous):
+    def estimated(effect, shift, simultaneous):
         spread, value = _Spread(effect), effect.value + shift
-        found = {"value": value, "standard_error": np.sqrt(spread.variance + spread.drawn)}
+        columns = {"value": value, "standard_error": np.sqrt(spread.variance + spread.drawn)}
         for name, level in (("ci", confidence), ("family", simultaneous)):
-            found[f"{name}_low"] = value - spread.margin(level, -1)
-            found[f"{name}_high"] = value + spread.margin(level, 1)
-        return found | {"p_value": spread.p_value(-value)}
+            columns[f"{name}_low"] = value - spread.margin(level, -1)
+            columns[f"{name}_high"] = value + spread.margin(level, 1)
+        return columns | {"p_value": spread.p_value(-value)}
 
     def counted(images, shift, simultaneous):
         correct, before = summed(facts.correct[images]), base[images]
         which = before & ~correct, ~before & correct
         lost, gained = (images.sum(1) for images in which)
         if facts.strata:
-            found = {"lost": lost, "gained": gained}
-            found["accuracy_lost"] = facts.design.mean(before.astype(int) - correct)
+            columns = {"lost": lost, "gained": gained}
+            columns["accuracy_lost"] = facts.design.mean(before.astype(int) - correct)
             for name, level in (("ci", confidence), ("family", simultaneous)):
                 _, low, high, p = facts.strata.change(*which, confidence=level, base=before)
-                found |= {f"{name}_low": low + shift, f"{name}_high": high + shift}
-            return found if shift.any() else found | {"p_value": p}
+                columns |= {f"{name}_low": low + shift, f"{name}_high": high + shift}
+            return columns if shift.any() else columns | {"p_value": p}
         counts = (lost, gained, before.sum() + gained)
         levels = np.array([[confidence], [simultaneous]])
         _, low, high = paired_ratio_interval(*counts, confidence=levels)
-        found = {
+        columns = {
             f"{name}_{end}": limits - 1 + shift
             for end, of_both in (("low", low), ("high", high))
             for name, limits in zip(("ci", "family"), of_both, strict=True)
         }
         if shift.any():
             below, above = paired_ratio_tails(*counts, np.maximum(1 - shift, 1e-9))
-            found["p_value"] = np.minimum(1, 2 * np.minimum(below, above))
+            columns["p_value"] = np.minimum(1, 2 * np.minimum(below, above))
         else:
-            found["p_value"] = mcnemar(gained, lost)
+            columns["p_value"] = mcnemar(gained, lost)
         accuracy_lost = (lost - gained) / len(before)
-        return found | {"lost": lost, "gained": gained, "accuracy_lost": accuracy_lost}
+        return columns | {"lost": lost, "gained": gained, "accuracy_lost": accuracy_lost}
 
     effects = {images: effect(images) if above[images] else None for images in base}
     clean = effects["clean"]

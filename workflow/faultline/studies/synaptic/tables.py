@@ -1,14 +1,15 @@
 """The tables of scores and classes."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from faultline.base.paths import gather
 from faultline.studies.synaptic.classes import invariances
 
 
-def tables(given, *, network_layers: dict) -> dict[str, pd.DataFrame]:
-    """given.base, .baselines, .curves, .layers, .filters, .bands: files of every scored checkpoint.
+def tables(*, network_layers: dict, **files: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """files: base, baselines, curves, layers, filters, bands, of every scored checkpoint.
     network_layers: see `invariances`."""
-    names = ("base", "baselines", "curves", "layers", "filters", "bands")
-    found = {name: gather(given[name]) for name in names}
-    return found | {"invariance": invariances(found["layers"], network_layers)}
+    each = {name: gather(of) for name, of in files.items()}
+    return each | {"invariance": invariances(each["layers"], network_layers)}

@@ -21,8 +21,8 @@ def pairs(table: pd.DataFrame, attack: str) -> pd.DataFrame:
     else:
         rows = rows[(rows["scope"] == "local") & (rows["filter"] == "combined")]
     once = rows.loc[rows["attack"] == transfer(attack), unit + _JUDGED]
-    told = ["n", *(["stands_for"] if "stands_for" in rows else []), "tau"]
-    anew = rows.loc[rows["attack"] == attack, [*unit, *told, *_JUDGED]]
+    beside = ["n", *(["stands_for"] if "stands_for" in rows else []), "tau"]
+    anew = rows.loc[rows["attack"] == attack, [*unit, *beside, *_JUDGED]]
     return anew.merge(once, on=unit, suffixes=("", "_transfer"), validate="one_to_one")
 
 

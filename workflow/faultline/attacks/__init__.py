@@ -1,0 +1,1 @@
+"""Attacks: how they follow a gradient, what they craft, and the checks they must pass."""

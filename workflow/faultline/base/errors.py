@@ -14,8 +14,8 @@ class UserError(Exception):
 
 
 def printable(text) -> str:
-    """A text from elsewhere, such as a file's name, on one line and fit for a terminal: line ends,
-    escape codes and whatever else does not print are written out, \\n and \\x1b."""
+    r"""A text from elsewhere, such as a file's name, on one line and fit for a terminal: line
+    ends, escape codes and whatever else does not print are written out, \n and \x1b."""
     text = str(text)
     if text.isprintable():
         return text

@@ -1,0 +1,1 @@
+"""Data sets: their sources, how files are decoded, and disjoint, stratified splits."""

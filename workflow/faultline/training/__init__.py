@@ -1,0 +1,1 @@
+"""Trainings: epochs, recipes, checkpoints, and the search for settings."""

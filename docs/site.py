@@ -1,7 +1,8 @@
 """What mkdocs.yml hooks in: pages of the site that are made of what stands elsewhere.
 
-The files at the top of the repository are pages, too; the gallery shows the figures of README.md and
-findings.md, each with the config that made it; the functions are those that `faultline` exports.
+The files at the top of the repository are pages, too; the gallery shows the figures of README.md
+and findings.md, each with the config that made it; functions are those that `faultline` exports,
+and modules those whose code a page links to, both from their docstrings.
 """
 
 import ast
@@ -22,13 +23,21 @@ TOP = {
 """File at the top of the repository -> its place in the site."""
 
 
+CODE = re.compile(r"\]\(\.\./workflow/(faultline/[\w/]+)\.py\)")
+"""A link of a page to a module of the library."""
+
+
+def dotted(path: str) -> str:
+    return path.replace("/", ".")
+
+
 def text(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
 def on_files(files, config):
     made = {place: text(source) for source, place in TOP.items()}
-    made |= {"gallery.md": gallery(), "functions.md": functions()}
+    made |= {"gallery.md": gallery(), "functions.md": functions(), "modules.md": modules()}
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     return files
@@ -40,7 +49,7 @@ def on_page_markdown(markdown: str, *, page, **_) -> str:
         markdown = re.sub(r"\]\(docs/", "](", markdown)
     for source, place in TOP.items():
         markdown = re.sub(rf"\]\((\.\./)?{re.escape(source)}(?=[#)])", f"]({place}", markdown)
-    return markdown
+    return CODE.sub(lambda link: f"](modules.md#{dotted(link[1])})", markdown)
 
 
 def gallery() -> str:
@@ -75,10 +84,27 @@ def shown(heading: str, page: str, picture: str, caption: str, configs: list[str
 
 def functions() -> str:
     """What `faultline` exports, by floor, from the docstrings."""
-    exported = re.findall(r"^from (\S+) import (\w+)", text("workflow/faultline/__init__.pyi"), re.M)
-    lines = ["# Functions", "", "All of them are in `faultline` by name: [how they go together](api.md)."]
+    exported = re.findall(
+        r"^from (\S+) import (\w+)", text("workflow/faultline/__init__.pyi"), re.M
+    )
+    lines = [
+        "# Functions",
+        "",
+        "All of them are in `faultline` by name: [how they go together](api.md).",
+    ]
     for floor, names in groupby(exported, key=lambda pair: pair[0].split(".")[1]):
         about = ast.get_docstring(ast.parse(text(f"workflow/faultline/{floor}/__init__.py")))
         lines += ["", f"## {floor}", "", about]
         lines += [f"\n::: {home}.{name}" for home, name in names]
+    return "\n".join(lines)
+
+
+def modules() -> str:
+    """The modules that pages link to, with what is public in them."""
+    pages = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    linked = sorted({dotted(path) for page in pages for path in CODE.findall(page)})
+    lines = ["# Modules", "", "How it is computed: the modules that the other pages refer to."]
+    for name in linked:
+        options = {"heading_level": 2, "show_root_full_path": True}
+        lines += ["", f"::: {name}", f"    options: {options}"]
     return "\n".join(lines)

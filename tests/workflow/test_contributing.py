@@ -118,7 +118,8 @@ def test_a_network(fresh):
 
 def test_a_table_and_a_figure(rerun):
     assert len(follow(rerun, "Add a table and a figure")) == 4
-    assert {job["rule"] for job in rerun.announced()} == {"tabulate_accuracy", "report"}
+    rules = {job["rule"] for job in rerun.announced()}
+    assert rules == {"tabulate_accuracy", "tabulate_robustness", "report"}
     rerun.run("--cores", "1")
     tables = rerun.folder / "results/tables"
     left, accuracy = (pd.read_csv(tables / f"{n}.tsv", sep="\t") for n in ("left", "accuracy"))

@@ -44,3 +44,11 @@ def test_the_import_alone_costs_nothing():
     command = [sys.executable, "-S", "-c", code]  # without site-packages
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert [n for n in said.stdout.split() if n.startswith("faultline")] == ["faultline"]
+
+
+def test_hooks_need_nothing_but_the_pinned_tools():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
+    assert local["repo"] == "local" and {h["language"] for h in local["hooks"]} == {"system"}
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "requirements-dev.txt").read_text("utf-8"), re.M)
+    used = {hook["entry"].split()[0] for hook in local["hooks"]}
+    assert used - {"bash", "env"} <= {*pinned}

@@ -53,7 +53,8 @@ def follow(copy: Copy, heading: str) -> list[str]:
     for path in changed:
         there = (ROOT / path).read_bytes() if (ROOT / path).exists() else None
         assert (copy.folder / path).read_bytes() != there, path
-    linted = ["check", *(path for path in changed if path.endswith(".py"))]
+    linted = ["check", "--config", ROOT / "pyproject.toml"]
+    linted += [path for path in changed if path.endswith(".py")]
     subprocess.run([sys.executable, "-m", "ruff", *linted], cwd=copy.folder, check=True)
     return changed
 
@@ -86,6 +87,20 @@ def test_an_attack(fresh):
     assert len(checks)
 
 
+def test_a_criterion(fresh):
+    assert len(follow(fresh, "Add a criterion")) == 4
+    fresh.configure(PLAIN | {"criteria": {"methods": ["gradient_norm"]}})
+    judged = f"{CHECKPOINT}/criteria/judged.tsv"
+    fresh.run("--cores", "1", judged)
+    table = pd.read_csv(fresh.folder / judged, sep="\t")
+    assert set(table["criterion"]) == {"gradient_norm"} and set(table["passes"]) == {400}
+    whole = table[table["filter"].isna()].set_index("layer")["score"]
+    units = table.dropna(subset="filter").groupby("layer")["score"]
+    assert list(whole.index) == ["conv1", "conv2", "conv3", "fc"] and (whole > 0).all()
+    squares = units.agg(lambda scores: (scores**2).sum())
+    assert squares.to_dict() == pytest.approx((whole**2).to_dict())
+
+
 def test_a_network(fresh):
     assert len(follow(fresh, "Add a network")) == 2
     kept = "workflow/faultline/networks/networks.json"
@@ -99,6 +114,22 @@ def test_a_network(fresh):
     jobs = [job for job in fresh.announced() if job["rule"] == "ablate_layer"]
     assert {job["wildcards"]["layer"] for job in jobs} == {"fc1", "fc2", "fc3"}
     fresh.run("--cores", "1", f"{CHECKPOINT.replace('small_conv', 'perceptron')}/checkpoint.pt")
+
+
+def test_a_table_and_a_figure(rerun):
+    assert len(follow(rerun, "Add a table and a figure")) == 4
+    rules = {job["rule"] for job in rerun.announced()}
+    assert rules == {"tabulate_accuracy", "tabulate_robustness", "report"}
+    rerun.run("--cores", "1")
+    tables = rerun.folder / "results/tables"
+    left, accuracy = (pd.read_csv(tables / f"{n}.tsv", sep="\t") for n in ("left", "accuracy"))
+    for row in left.to_dict("records"):
+        same = [column for column in row if column != "left"]
+        own = accuracy[(accuracy[same] == pd.Series(row)[same]).all(axis=1)].set_index("eps")
+        assert row["left"] == own["accuracy"][own.index.max()] / own["accuracy"][0]
+    assert len(left) == len(accuracy[accuracy["eps"] == 0])
+    page = (rerun.folder / "results/report.html").read_text("utf-8")
+    assert 'id="figure-left-0"' in page
 
 
 def test_a_study(rerun):

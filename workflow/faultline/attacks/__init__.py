@@ -1,1 +1,1 @@
-"""Attacks on the inputs of a network."""
+"""Attacks: how they follow a gradient, what they craft, and the checks they must pass."""

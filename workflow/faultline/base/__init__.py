@@ -1,1 +1,1 @@
-"""What all of the library may use."""
+"""What every floor may use: errors, files, seeds, memory, statistics, fingerprints, plugins."""

@@ -15,8 +15,8 @@ class UserError(Exception):
 
 
 def printable(text: object) -> str:
-    """A text from elsewhere, such as a file's name, on one line and fit for a terminal: line ends,
-    escape codes and whatever else does not print are written out, \\n and \\x1b."""
+    r"""A text from elsewhere, such as a file's name, on one line and fit for a terminal: line
+    ends, escape codes and whatever else does not print are written out, \n and \x1b."""
     line = str(text)
     if line.isprintable():
         return line

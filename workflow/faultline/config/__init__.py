@@ -1,0 +1,1 @@
+"""What is asked: the config, how it is read, and what it may hold."""

@@ -1,1 +1,1 @@
-"""Data sets: where images come from, and how they are split."""
+"""Data sets: their sources, how files are decoded, and disjoint, stratified splits."""

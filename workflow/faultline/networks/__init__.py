@@ -1,0 +1,1 @@
+"""Networks: their layers, architectures, weights and facts, and how they are evaluated."""

@@ -1,0 +1,1 @@
+"""The kit of the report's page, which knows no study: page, canvas, render."""

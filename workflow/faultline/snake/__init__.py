@@ -1,0 +1,1 @@
+"""What touches Snakemake's inside: warm process, records, console, lock, stopping."""

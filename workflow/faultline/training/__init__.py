@@ -1,1 +1,1 @@
-"""Training, plain and against attacks."""
+"""Trainings: epochs, recipes, checkpoints, and the search for settings."""

@@ -1,0 +1,31 @@
+from faultline.ablation.facts import Facts as Facts
+from faultline.ablation.sweep import sweep as sweep
+from faultline.ablation.variants import Mask as Mask
+from faultline.ablation.variants import Variant as Variant
+from faultline.ablation.variants import nodal_variants as nodal_variants
+from faultline.ablation.variants import random_variants as random_variants
+from faultline.ablation.variants import synaptic_variants as synaptic_variants
+from faultline.attacks.craft import attack_curve as attack_curve
+from faultline.attacks.craft import craft as craft
+from faultline.attacks.run import crafters as crafters
+from faultline.base.errors import UserError as UserError
+from faultline.data.splits import DataSet as DataSet
+from faultline.data.splits import prepare as prepare
+from faultline.data.splits import test_images as test_images
+from faultline.networks.layers import layers as layers
+from faultline.networks.registry import build as build
+from faultline.run.loading import build_network as build_network
+from faultline.run.loading import load_dataset as load_dataset
+from faultline.run.loading import load_network as load_network
+from faultline.studies.criteria.data import Score as Score
+from faultline.studies.own.scores import accuracy_changes as accuracy_changes
+from faultline.studies.perturbations.variants import perturbation_variants as perturbation_variants
+from faultline.studies.synaptic.classes import classify as classify
+from faultline.studies.synaptic.figures import threshold_curves as threshold_curves
+from faultline.studies.synaptic.scores import band_scores as band_scores
+from faultline.studies.synaptic.scores import base_accuracy as base_accuracy
+from faultline.studies.synaptic.scores import curves as curves
+from faultline.studies.synaptic.scores import filter_scores as filter_scores
+from faultline.studies.synaptic.scores import layer_scores as layer_scores
+
+__version__: str

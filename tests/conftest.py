@@ -87,8 +87,21 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(shared) -> Copy:
-    """The tiny run, finished."""
-    return shared("finished", lambda folder: copy_workflow(folder).run("--cores", "2"))
+    """The tiny run, finished, and the scripts of its jobs, which the fault campaign runs again."""
+    command = ("--cores", "2", "--skip-script-cleanup")
+    return shared("finished", lambda folder: copy_workflow(folder).run(*command))
+
+
+@pytest.fixture(scope="session")
+def faster(shared, finished) -> Copy:
+    """The tiny run, finished, and then made anew in its place with another learning rate."""
+
+    def make(folder):
+        copy = finished.duplicate(folder)
+        copy.edit("config.yaml", "batch_size: 50", "batch_size: 50, lr: 0.003")
+        copy.run("--cores", "2")
+
+    return shared("faster", make)
 
 
 @pytest.fixture

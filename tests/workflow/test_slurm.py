@@ -100,10 +100,10 @@ def run_edited(copy: Copy, *arguments: str) -> None:
     """A run whose config is edited when it has begun, before its jobs start, and then put back."""
     process = copy.start(*ON_SLURM, *arguments)
     wait_for("results/.run/*/states.json", copy, process)
-    before = copy.config()
-    copy.edit("config.yaml", "steps: 2, eps: 0.1", "steps: 2, eps: 0.3")
+    before, after = "steps: 2, eps: 0.1", "steps: 2, eps: 0.3"
+    copy.edit("config.yaml", before, after)
     assert process.wait() == 0
-    copy.configure(before)
+    copy.edit("config.yaml", after, before)
 
 
 def test_rules_give_what_a_run_at_home_gives_though_the_config_is_edited(away, finished):

@@ -10,11 +10,10 @@ import pytest
 import torch
 from support import Copy, copy_workflow, one_warm_process
 
-TOGETHER = (
-    *("test_slurm.py", "test_installed.py", "test_warm.py", "test_page.py"),
-    *("test_rule_values.py", "test_script_values.py"),
-)
-"""Files whose tests share what takes long to set up."""
+TOGETHER = ("test_slurm.py", "test_installed.py", "test_rule_values.py", "test_script_values.py")
+"""Files in tests/workflow whose tests share what takes long to set up, as elsewhere all may."""
+APART = ("test_sweep.py", "test_every_kind.py", "test_scores.py", "test_statistics.py")
+"""Files elsewhere whose tests take long, but share nothing."""
 
 
 def pytest_configure():
@@ -54,13 +53,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """A free process takes the next test; of `TOGETHER` it takes the whole file."""
+    """A free process takes the next file, and of tests that share nothing the next test."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
-            return file if file.endswith(TOGETHER) else nodeid
+            runs = file.startswith("tests/workflow/")
+            whole = file.endswith(TOGETHER) if runs else not file.endswith(APART)
+            return file if whole else nodeid
 
     return Scheduling(config, log)
 
@@ -87,8 +88,21 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(shared) -> Copy:
-    """The tiny run, finished."""
-    return shared("finished", lambda folder: copy_workflow(folder).run("--cores", "2"))
+    """The tiny run, finished, and the scripts of its jobs, which the fault campaign runs again."""
+    command = ("--cores", "2", "--skip-script-cleanup")
+    return shared("finished", lambda folder: copy_workflow(folder).run(*command))
+
+
+@pytest.fixture(scope="session")
+def faster(shared, finished) -> Copy:
+    """The tiny run, finished, and then made anew in its place with another learning rate."""
+
+    def make(folder):
+        copy = finished.duplicate(folder)
+        copy.edit("config.yaml", "batch_size: 50", "batch_size: 50, lr: 0.003")
+        copy.run("--cores", "2")
+
+    return shared("faster", make)
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ class Copy:
     def announced(self, *arguments: str, **environment: str) -> list[dict]:
         """Every job that a dry run announces, but for the target `all`.
 
-        Each has its rule, its wildcards, and lists of paths under input, output and log.
+        Each has its rule, its wildcards, mem_mb, and lists of paths under input, output and log.
         """
         said = self.run("-n", *arguments, **environment)
         jobs = []
@@ -189,6 +189,8 @@ class Copy:
                 jobs.append({"rule": found[1], "wildcards": {}, "input": []})
             elif found := re.fullmatch(r"    wildcards: (.*)", line):
                 jobs[-1]["wildcards"] = dict(pair.split("=", 1) for pair in found[1].split(", "))
+            elif found := re.fullmatch(r"    resources: .*\bmem_mb=(\d+).*", line):
+                jobs[-1]["mem_mb"] = int(found[1])
             elif found := re.fullmatch(r"    (input|output|log): (.*)", line):
                 jobs[-1][found[1]] = found[2].split(", ")
         total = re.search(r"^total +(\d+)$", said, flags=re.MULTILINE)

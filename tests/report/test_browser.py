@@ -79,10 +79,9 @@ def test_the_first_screen_answers_and_nothing_sticks_out(browser, path, width):
     assert browser.run("getComputedStyle(document.querySelector('nav')).position") == "sticky"
 
 
-@pytest.mark.parametrize(("width", "columns"), [(1400, 2), (400, 1)])
-def test_the_fault_maps_of_small_networks_lie_side_by_side_below_the_answers(
-    browser, tmp_path, width, columns
-):
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    """The report of two small networks."""
     network = build("small_conv", shape=(1, 8, 8), classes=10, mean=0.5, std=0.3, seed=0)
     nodes, _ = graph(network, torch.rand(1, 1, 8, 8))
     tables = make_tables() | {"graph": graph_rows(network, nodes).assign(network="small_conv")}
@@ -90,10 +89,17 @@ def test_the_fault_maps_of_small_networks_lie_side_by_side_below_the_answers(
         name: pd.concat([table, table.assign(network="other")]) if "network" in table else table
         for name, table in tables.items()
     }
-    path = tmp_path / "report.html"
+    path = tmp_path_factory.mktemp("maps") / "report.html"
     html = report(tables, config=make_config(), versions={"python": "3"}, **LOOK)
     path.write_text(html, encoding="utf-8")
-    browser.open(path, width=width)
+    return path
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1400, 2), (400, 1)])
+def test_the_fault_maps_of_small_networks_lie_side_by_side_below_the_answers(
+    browser, maps, width, columns
+):
+    browser.open(maps, width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width
     boxes = browser.run(
         "[...document.querySelectorAll('.faultmap')].map(map => {"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import yaml
-from support import RULES, STUDIES, copy_workflow
+from support import RULES, STUDIES, Copy, copy_workflow
 from values import CHECKPOINT, CONFIG, CRITERIA, PLACE, POLICIES, jobs
 
 GIVEN = yaml.safe_load(CONFIG)
@@ -392,8 +392,13 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory) -> list[dict]:
-    return jobs(copy_workflow(tmp_path_factory.mktemp("values") / "run", CONFIG))
+def copy(tmp_path_factory) -> Copy:
+    return copy_workflow(tmp_path_factory.mktemp("values") / "run", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def planned(copy) -> list[dict]:
+    return jobs(copy)
 
 
 def chosen(planned, rule, **wildcards) -> list[dict]:
@@ -436,6 +441,21 @@ def test_a_script_is_handed_these_values_and_files(planned, rule, wildcards, giv
         for key, files in given.items()
     }
     assert job["input"] == expected
+
+
+def test_a_job_on_a_cluster_is_handed_the_same(copy, planned):
+    """Of every rule a job, as the Snakemake that a cluster starts for it knows it."""
+    first = {job["rule"]: job for job in reversed(planned) if job["rule"] != "all"}
+    assert len(first) > 30
+    targets = [
+        f"{rule}:{','.join(f'{name}={value}' for name, value in job['wildcards'].items())}"
+        for rule, job in first.items()
+    ]
+    as_there = ("--mode", "remote", "--force", "--nolock", "--target-files-omit-workdir-adjustment")
+    there = jobs(copy, *as_there, "--target-jobs", *targets)
+    assert {job["rule"] for job in there} == {*first}
+    for job in there:
+        assert job in planned, job["rule"]
 
 
 @pytest.mark.parametrize("study", STUDIES)

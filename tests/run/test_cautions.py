@@ -1,4 +1,4 @@
-"""What of the data is told before any number."""
+"""What of the data is notes before any number."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support import SCHEMA
 
-from faultline.run.cautions import told
+from faultline.run.cautions import notes
 from faultline.run.plan import Plan
 from faultline.studies.checks import resolve
 
@@ -42,7 +42,7 @@ def arrays(*splits: str, labels=LABELS) -> dict:
 
 @pytest.fixture
 def said(tmp_path, monkeypatch):
-    """What is told of a config with these data sets."""
+    """What is notes of a config with these data sets."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pt").touch()
 
@@ -50,7 +50,7 @@ def said(tmp_path, monkeypatch):
         config = yaml.safe_load(CONFIG) | {"datasets": datasets, "ablation": {"split": split}}
         if not weights:
             del config["trainings"]["given"]
-        return told(Plan(resolve(config, SCHEMA)))
+        return notes(Plan(resolve(config, SCHEMA)))
 
     return tell
 

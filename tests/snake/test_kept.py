@@ -177,10 +177,21 @@ def in_place(name: str, content: bytes):
         in_place("1", b"epoch\n2\n"),
         in_place("entry.json", b"{"),
         in_place("entry.json", b"{}"),
+        in_place("entry.json", b'{"made": "", "log": "", "files": [1, 2]}'),
+        in_place("entry.json", b'{"made": "", "log": null, "files": []}'),
         lambda entry: (entry / "1").unlink(),
         lambda entry: (entry / "entry.json").unlink(),
     ],
-    ids=["cut", "other bytes", "no JSON", "empty", "a file lost", "its description lost"],
+    ids=[
+        "cut",
+        "other bytes",
+        "no JSON",
+        "empty",
+        "no files",
+        "no log",
+        "a file lost",
+        "its description lost",
+    ],
 )
 def test_a_damaged_entry_is_dropped_and_made_anew(damage):
     assert done().log is None
@@ -260,8 +271,9 @@ def test_large_inputs_are_read_once(monkeypatch):
         file.write(b"1")
     os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert states.remembered(large, folder) not in (first, first[::-1])  # of the same size and time
-    mark.write_text("no digest")
-    assert len(states.remembered(large, folder)) == 64
+    for damaged in ("no digest", "3"):
+        mark.write_text(damaged)
+        assert len(states.remembered(large, folder)) == 64
 
 
 def test_what_was_used_longest_ago_goes_first():

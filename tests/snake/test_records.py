@@ -120,6 +120,25 @@ def test_a_damaged_record_is_told(table, content):
     assert "its record, results/scores/.layers.tsv.made, is damaged" in error_of(checked, table)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", 1),
+        ("bytes", "30"),
+        ("sha256", None),
+        ("rule", []),
+        ("params", {"tau": 0.1}),
+        ("inputs", [["given.npz"]]),
+        ("inputs", {"given.npz": "3f"}),
+        ("more", 1),
+    ],
+)
+def test_so_is_one_with_values_of_other_kinds(table, key, value):
+    content = json.loads(records.beside(table).read_text(encoding="utf-8"))
+    records.beside(table).write_text(json.dumps(content | {key: value}), encoding="utf-8")
+    assert "its record, results/scores/.layers.tsv.made, is damaged" in error_of(checked, table)
+
+
 def test_a_folder_in_the_place_of_a_record_is_told(table):
     records.beside(table).unlink()
     records.beside(table).mkdir()

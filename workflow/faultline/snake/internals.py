@@ -47,12 +47,16 @@ def optional() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        tell(f"warning: left out: {error}")
+        _logger().warning(f"warning: left out: {error}")
 
 
 def tell(line: str) -> None:
     """Say a line as Snakemake says its own."""
-    _module("snakemake.logging", "logger", "says what it found").info(line)
+    _logger().info(line)
+
+
+def _logger() -> logging.Logger:
+    return _module("snakemake.logging", "logger", "says what a run is to do")
 
 
 class _Of:

@@ -6,8 +6,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from snakemake.logging import logger
-from snakemake.settings.types import ExecMode
 from snakemake.utils import update_config
 
 if not isinstance(workflow.current_basedir, os.PathLike):
@@ -22,12 +20,12 @@ searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.attacks.methods import one_step
-from faultline.base.columns import PLACE, RUN
+from faultline.base.columns import PLACE
 from faultline.base.errors import UserError
-from faultline.base.files import save_text
 from faultline.base.fingerprint import remembered
-from faultline.snake import began, console, deleting, kept, lock, made, stopping, warm
-from faultline.run import cautions, coverage
+from faultline.snake import frozen, records
+from faultline.snake.hooks import Run
+from faultline.run import cautions, coverage, ending
 from faultline.base import paths as results
 from faultline.config.places import check_results
 from faultline.run.plan import (
@@ -40,14 +38,15 @@ from faultline.run.plan import (
     with_each,
     with_each_layer,
 )
+from faultline.run.targets import one_of, outputs, several
 from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
 from faultline.config.schema import from_command_line, told
 from faultline.studies.config import resolve, schema
 from faultline.studies.order import STUDIES
 
-# Another workflow that has this one as a module speaks for itself, and has a --config of its own.
-ALONE = ROOT in Path(workflow.main_snakefile).resolve().parents
+RUN = Run(workflow, ROOT)
+ALONE = RUN.alone
 try:
     for file in (workflow.configfiles or ["config.yaml"]) if ALONE else []:
         check_file(file)
@@ -60,14 +59,9 @@ if not workflow.configfiles:
     configfile: "config.yaml"
 
 
-MAIN = workflow.exec_mode == ExecMode.DEFAULT  # no process that Snakemake starts for a job
-CONSOLE = console.install(workflow) if ALONE else None
-STOPPED = CONSOLE.stopped if CONSOLE else stopping.told
-if ALONE and MAIN:
-    stopping.stop_with_jobs(STOPPED)
 given = dict(workflow.config_settings.config) if ALONE else {}
 # A job's own Snakemake goes by the run that it is of.
-OF_A_RUN = not MAIN and (began.resume(workflow.configfiles) or began.SOURCES in os.environ)
+OF_A_RUN = frozen.resume(RUN.workflow)
 try:
     check_size(given)
     update_config(config, from_command_line(given, schema()))
@@ -78,16 +72,14 @@ try:
     PLAN = Plan(CONFIG)
     CLASSES = PLAN.classes
     if not OF_A_RUN:
-        os.environ[began.SOURCES] = began.sources(config)
+        os.environ[frozen.SOURCES] = frozen.sources(config)
 except UserError as error:
     files = [str(file) for file in workflow.configfiles] or ["config"]
     origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
-RESULTS = made.folder_of(config)
-made.carry(RESULTS, digests=kept.folder_of(config))
-if ALONE and MAIN:
-    deleting.go_with_outputs(config)
+RUN.prepare(config)
+RESULTS = records.folder_of(config)
 DATA = f"{RESULTS}/{results.DATA}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
@@ -112,11 +104,10 @@ SHOWN = {
 
 # Stages that gain from a GPU ask for one; with device: auto, only on one machine that has any.
 # A login node and a compute node could not agree on what `auto` means.
-HERE = workflow.nodes is None and not workflow.remote_exec
-GPU = int(CONFIG.device == "cuda" or (CONFIG.device == "auto" and HERE and count_gpus() > 0))
+GPU = int(CONFIG.device == "cuda" or (CONFIG.device == "auto" and RUN.here and count_gpus() > 0))
 # On one machine no more GPU jobs than GPUs run at once; a cluster sees to this itself.
-if GPU and HERE:
-    workflow.global_resources.setdefault("gpu", max(count_gpus(), 1))
+if GPU and RUN.here:
+    RUN.workflow.limit("gpu", max(count_gpus(), 1))
 
 
 # What leads to retraining goes first: it is the longest chain, and the rest fills what it leaves.
@@ -124,53 +115,14 @@ CHAIN = 1
 
 # What of the networks is not looked at, and what of the data must be known; told by a dry run here,
 # else when it is known what to run.
-COVERAGE = cautions.told(PLAN) | coverage.told(CONFIG)
-
-
-def tell_coverage():
-    if ALONE and MAIN:
-        for heading, text in COVERAGE.items():
-            logger.info(f"{heading}: {text}")
-
-
-if workflow.output_settings.dryrun:
-    tell_coverage()
-
-if MAIN and HERE:
-    stopping.be_watched()
-
-# On one machine, jobs start from a process that has imported what they all need; it does so while
-# Snakemake works out what to run.
-if HERE and not (workflow.output_settings.dryrun or workflow.deployment_settings.deployment_method):
-    warm.start()
+COVERAGE = cautions.notes(PLAN) | coverage.notes(CONFIG)
+if RUN.workflow.dry:
+    RUN.tell(COVERAGE)
+RUN.warm_up()
 
 
 onstart:
-    if ALONE and MAIN:
-        try:
-            lock.take(RESULTS)
-            began.begin(workflow, GIVEN, RESULTS)
-            if any(REPORT in job.output for job in workflow.dag.jobs):
-                made.list_files(workflow.dag, RESULTS)
-        except (UserError, OSError) as error:  # such as a full disk
-            sys.exit(f"error: {error}")
-        # Snakemake has put a handler of its own in place.
-        stopping.stop_with_jobs(STOPPED, also=workflow.scheduler.exit_gracefully)
-    tell_coverage()
-    if ALONE and MAIN:
-        for line in console.reasons(workflow.dag):
-            logger.info(line)
-    if workflow.touch:  # whoever asks for this takes what is there for what would be made
-        made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
-    # Who forces jobs wants them and what follows computed again, though it is kept.
-    if CONFIG.keep.gb and not workflow.remote_exec:
-        dag = workflow.dag
-        forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
-        following = dag.bfs(dag.depending, *forced)
-        kept.force(config, [job.output[0] for job in following if job.output])
-    # With its limit of jobs per second, Snakemake 9.27 chooses anew once a second for each choice
-    # that it ever made: half a core after a few hundred jobs.
-    workflow.scheduler.job_rate_limiter = None
+    RUN.begin(config, GIVEN, report=REPORT, notes=COVERAGE)
 
 
 wildcard_constraints:
@@ -206,31 +158,20 @@ def memory(megabytes, *, per_input=0):
     )
 
 
-def outputs(rule, places):
-    """What a run asks for of a rule's jobs at some places: one file of each job, and others that
-    are lost. Snakemake looks up every file that it is asked for, which takes it long."""
-    found = []
-    for first, *others in zip(*(fill(pattern, places) for pattern in rule.output)):
-        found.append(first)
-        if others and os.path.exists(first):
-            found += [file for file in others if not os.path.exists(file)]
-    return found
-
-
 def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
     are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is
     nothing, there is no such table."""
     names = import_module(f"faultline.studies.{study}").TABLES
     names = {name: about for name, about in names.items() if sources.get(name, True)}
-    made = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
-    TABLES.update(made)
+    files = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
+    TABLES.update(files)
     about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}
     about["subcategory"] = study
-    for name in set(made) & SHOWN:
+    for name in set(files) & SHOWN:
         labels = {"table": name, "holds": names[name]}
-        made[name] = report(made[name], labels=labels, **about)
-    return made
+        files[name] = report(files[name], labels=labels, **about)
+    return files
 
 
 def place(wildcards):
@@ -255,7 +196,7 @@ def shared_images(places):
 
 
 def dropout_facts(wildcards):
-    """What nodal dropout found out about a checkpoint."""
+    """The facts of nodal dropout on a checkpoint."""
     jobs = PLAN.dropout_jobs(wildcards.network, wildcards.dataset)
     places = [place(wildcards) | job for job in jobs]
     return fill(f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz", places)
@@ -263,9 +204,9 @@ def dropout_facts(wildcards):
 
 def standard_errors(wildcards, seeds):
     """The relative errors that lists of most vulnerable layers come from, where one is needed."""
-    if (found := PLAN.standard_checkpoint(wildcards.training)) is None:
+    if (standard := PLAN.standard_checkpoint(wildcards.training)) is None:
         return []
-    training, epoch = found
+    training, epoch = standard
     of = {"dataset": wildcards.dataset, "network": wildcards.network}
     places = with_each([of | {"training": training, "epoch": epoch}], "seed", seeds)
     return fill(f"{CHECKPOINT}/sustainability/errors.npz", places)
@@ -280,18 +221,8 @@ def chosen_settings(wildcards, by=PLAN.chosen_by):
 def earlier_result(file, places, on_validation=CONFIG.ablation.split == "validation"):
     """A function of wildcards: a file of another study, where it has one of the checkpoint and saw
     nothing but validation images."""
-    known = {tuple(str(place[key]) for key in PLACE) for place in places}
-    return lambda w: (
-        fill(f"{CHECKPOINT}/{file}", [place(w)])
-        if on_validation and tuple(w[key] for key in PLACE) in known
-        else []
-    )
-
-
-def several(places):
-    """Whether any network in any training has more than one of the checkpoints."""
-    checkpoints, runs = ({tuple(p[key] for key in of) for p in places} for of in (PLACE, RUN))
-    return len(checkpoints) > len(runs)
+    there = one_of(places)
+    return lambda w: fill(f"{CHECKPOINT}/{file}", [place(w)] * (on_validation and there(w)))
 
 
 def of_all_attacks(file):
@@ -299,24 +230,3 @@ def of_all_attacks(file):
     return fill(f"{ATTACK}/{file}", PLAN.attacked()) + fill(
         f"{CHECKPOINT}/robustness/{file}", PLAN.together()
     )
-
-
-def end_run(report):
-    """Write the page on the run itself, and tell where the report is."""
-    from faultline.report import timeline
-    from faultline.report.render import load_look, versions
-
-    began = workflow.start_time.timestamp()
-    jobs = timeline.taken(Path(RESULTS))
-    if len(jobs):
-        page = timeline.timeline(
-            jobs,
-            since=began,
-            facts=timeline.about(ROOT, command=sys.argv, began=began),
-            config=config,
-            versions=versions(),
-            **load_look(TEMPLATE),
-        )
-        save_text(page, f"{RESULTS}/run.html")
-    if CONSOLE:
-        print(CONSOLE.end(report=report, earlier=len(made.earlier(RESULTS))), file=sys.stderr)

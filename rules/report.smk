@@ -34,25 +34,9 @@ rule report:
         "../workflow/report.py"
 
 
-PARTIAL = f"{RESULTS}/report.partial.html"
-
-
 onsuccess:
-    Path(PARTIAL).unlink(missing_ok=True)
-    end_run(REPORT if any(REPORT in job.output for job in workflow.dag.jobs) else None)
+    ending.succeed(RUN, config, report=REPORT, template=TEMPLATE)
 
 
-# What was made before a job failed is worth a look; whoever stops a run wants it to end.
 onerror:
-    if not stopping.stopped():
-        report = None
-        if workflow.scheduler.failed:
-            from faultline.studies import partial
-
-            report = partial.write(
-                workflow.dag.jobs,
-                unfinished={*workflow.dag.needrun_jobs()},
-                failed=workflow.scheduler.failed,
-                path=PARTIAL,
-            )
-        end_run(report)
+    ending.fail(RUN, config, template=TEMPLATE)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from faultline.base.errors import printable, some
-from faultline.snake import kept, made
+from faultline.snake import kept, records
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
 parser.add_argument(
@@ -23,7 +23,7 @@ parser.add_argument(
 )
 arguments = parser.parse_args()
 results = Path(arguments.folder)
-earlier = made.earlier(results)
+earlier = records.earlier(results)
 if arguments.earlier:
     print(*earlier, sep="\n", end="\n" * bool(earlier))
     raise SystemExit

@@ -7,7 +7,7 @@ with job(snakemake):
 
     from faultline.base.files import load_table, save_text
     from faultline.report.render import load_look, resolved_config, versions
-    from faultline.snake.made import forget
+    from faultline.snake.records import forget
     from faultline.studies.order import described
     from faultline.studies.report import report
 

@@ -1,4 +1,4 @@
-"""What of the data is told before any number."""
+"""What of the data is notes before any number."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from faultline.run.cautions import told
+from faultline.run.cautions import notes
 from faultline.run.plan import Plan
 from faultline.studies.config import resolve
 
@@ -41,7 +41,7 @@ def arrays(*splits: str, labels=LABELS) -> dict:
 
 @pytest.fixture
 def said(tmp_path, monkeypatch):
-    """What is told of a config with these data sets."""
+    """What is notes of a config with these data sets."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pt").touch()
 
@@ -49,7 +49,7 @@ def said(tmp_path, monkeypatch):
         config = yaml.safe_load(CONFIG) | {"datasets": datasets, "ablation": {"split": split}}
         if not weights:
             del config["trainings"]["given"]
-        return told(Plan(resolve(config)))
+        return notes(Plan(resolve(config)))
 
     return tell
 

@@ -1,16 +1,16 @@
-"""What is told of the user's own networks, in words."""
+"""What is notes of the user's own networks, in words."""
 
 import pytest
 
 from faultline.networks import facts
-from faultline.run.coverage import told
+from faultline.run.coverage import notes
 
 LAYERS = [["first", "conv", 4], ["norm", "norm", 4], ["last", "linear", 10]]
 
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is told of a network with these facts."""
+    """What is notes of a network with these facts."""
 
     def tell(*, norms=False, at=None, **found):
         whole = {"input": "image", "min_size": 1, "layers": LAYERS, "parameters": 10_000}
@@ -19,7 +19,7 @@ def said(monkeypatch):
         facts._listed.cache_clear()
         targeting = {"layers": "first"} | ({"at": at} if at else {})
         config = {"networks": ["small_conv", "mine"], "targeting": targeting}
-        return told(config | {"ablation": {"norms": norms}}).get("mine")
+        return notes(config | {"ablation": {"norms": norms}}).get("mine")
 
     yield tell
     facts.see_norms(False)

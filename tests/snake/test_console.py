@@ -6,6 +6,7 @@ from snakemake.logging import DefaultFormatter, LogEvent
 from snakemake.settings.types import ExecMode
 
 from faultline.snake.console import Console, duration, install, why_failed
+from faultline.snake.internals import Workflow
 from faultline.snake.warm import WHY_KILLED
 
 WHERE = {"dataset": "digits", "network": "small_conv", "seed": "0", "epoch": "2"}
@@ -188,4 +189,4 @@ def test_whoever_asks_for_another_form_gets_it(asked):
         logger_manager=SimpleNamespace(logger=SimpleNamespace(handlers=[handler])),
         exec_mode=ExecMode.DEFAULT,
     )
-    assert (install(workflow) is handler.formatter) == (asked is None)
+    assert (install(Workflow(workflow)) is handler.formatter) == (asked is None)

@@ -16,7 +16,7 @@ from support import ROOT, ran
 
 from faultline.base.files import load_table
 from faultline.run.job import job
-from faultline.snake import kept
+from faultline.snake import kept, states
 from faultline.snake.kept import Kept, entries, trim
 
 OWN = "def make():\n    return {}\n"
@@ -87,7 +87,7 @@ def done(**changes) -> Kept:
     for path in snakemake.output:
         Path(path).unlink(missing_ok=True)
     store = Kept(snakemake)
-    if store.found is None:
+    if store.log is None:
         write(snakemake)
         store.put(Path(snakemake.log[0]))
     for path in map(Path, snakemake.output):
@@ -110,9 +110,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_comes_from_other_things_is_not_found(change):
-    assert done().found is None
-    assert Kept(described(**CHANGES[change])).found is None
-    assert "What was said then:\ndone\n" in done().found
+    assert done().log is None
+    assert Kept(described(**CHANGES[change])).log is None
+    assert "What was said then:\ndone\n" in done().log
 
 
 @pytest.mark.parametrize(
@@ -120,26 +120,26 @@ def test_what_comes_from_other_things_is_not_found(change):
     [("given.pt", "others"), ("results/digits/data.pt", "others"), ("own.py", OWN + "x = 1\n")],
 )
 def test_a_file_with_other_content(file, content):
-    assert done().found is None
+    assert done().log is None
     before = Path(file).read_text()
     Path(file).write_text(content)
-    assert done().found is None
+    assert done().log is None
     Path(file).write_text(before)
-    assert done().found
+    assert done().log
     assert len([*entries(Path("results/.kept"))]) == 2
 
 
 def test_a_variable_that_steers_the_arithmetic(monkeypatch):
-    assert done().found is None
+    assert done().log is None
     with monkeypatch.context() as other:
         other.setenv("MKL_CBWR", "COMPATIBLE")
-        assert done().found is None
-    assert done().found
+        assert done().log is None
+    assert done().log
 
 
 def test_times_comments_and_where_the_results_lie_do_not_count(folder, monkeypatch):
     config = described().config | {"keep": {"folder": str(folder / "store"), "gb": 1}}
-    assert done(config=config).found is None
+    assert done(config=config).log is None
     for file in ("given.pt", "results/digits/data.pt"):
         os.utime(file, (1, 1))
     Path("own.py").write_text("# a remark\n" + OWN)
@@ -151,9 +151,9 @@ def test_times_comments_and_where_the_results_lie_do_not_count(folder, monkeypat
             key: path.replace("results", "elsewhere") for key, path in described().output.items()
         },
     }
-    assert done(**moved).found
+    assert done(**moved).log
     Path("given.pt").rename("moved.pt")
-    assert done(**moved | {"input_": moved["input_"] | {"weights": ["moved.pt"]}}).found
+    assert done(**moved | {"input_": moved["input_"] | {"weights": ["moved.pt"]}}).log
 
 
 def entry_of_one() -> Path:
@@ -177,18 +177,29 @@ def in_place(name: str, content: bytes):
         in_place("1", b"epoch\n2\n"),
         in_place("entry.json", b"{"),
         in_place("entry.json", b"{}"),
+        in_place("entry.json", b'{"made": "", "log": "", "files": [1, 2]}'),
+        in_place("entry.json", b'{"made": "", "log": null, "files": []}'),
         lambda entry: (entry / "1").unlink(),
         lambda entry: (entry / "entry.json").unlink(),
     ],
-    ids=["cut", "other bytes", "no JSON", "empty", "a file lost", "its description lost"],
+    ids=[
+        "cut",
+        "other bytes",
+        "no JSON",
+        "empty",
+        "no files",
+        "no log",
+        "a file lost",
+        "its description lost",
+    ],
 )
 def test_a_damaged_entry_is_dropped_and_made_anew(damage):
-    assert done().found is None
+    assert done().log is None
     damage(entry_of_one())
     assert trim(Path("results/.kept"), 1e9) == []
     again = done()
-    assert again.found is None and "damaged" in again.notes[0] and "dropped" in again.notes[0]
-    assert done().found
+    assert again.log is None and "damaged" in again.notes[0] and "dropped" in again.notes[0]
+    assert done().log
 
 
 def test_an_output_that_is_edited_in_place_is_not_taken_for_the_work():
@@ -197,7 +208,7 @@ def test_an_output_that_is_edited_in_place_is_not_taken_for_the_work():
     assert path.samefile(entry_of_one() / "0")
     with path.open("ab") as file:
         file.write(b"mine")
-    assert done().found is None
+    assert done().log is None
 
 
 def test_what_is_found_is_a_file_of_its_own_time_and_takes_no_more_room():
@@ -205,7 +216,7 @@ def test_what_is_found_is_a_file_of_its_own_time_and_takes_no_more_room():
     backup = Path("backup.pt")
     backup.hardlink_to(path)
     os.utime(path, (1, 1))
-    assert done().found
+    assert done().log
     assert backup.stat().st_mtime == 1 and path.stat().st_mtime > 1e9
     assert path.samefile(entry_of_one() / "0")
 
@@ -219,7 +230,7 @@ def test_on_another_file_system_it_is_copied():
         path = Path(done(config=config).job.output[0])
         assert path.stat().st_nlink == 1
         path.write_bytes(b"mine")
-        assert done(config=config).found
+        assert done(config=config).log
         assert [entry.size for entry in trim(Path(folder), 0)] == [sum(map(len, BYTES.values()))]
 
 
@@ -236,32 +247,33 @@ def test_resumed_work_is_kept_only_if_it_began_alike(threads, kept_then):
         done()  # nor where it goes on as it had begun at first
         partial.unlink()
         assert not [*entries(Path("results/.kept"))]
-        assert done().found is None
-    assert done().found
+        assert done().log is None
+    assert done().log
 
 
 def test_a_forced_job_does_its_work_once():
-    assert done().found is None
+    assert done().log is None
     kept.force(described().config, [described().output[0]])
-    assert done().found is None
-    assert done().found
+    assert done().log is None
+    assert done().log
 
 
 def test_large_inputs_are_read_once(monkeypatch):
-    monkeypatch.setattr(kept, "QUIET", 0)
+    monkeypatch.setattr(states, "QUIET", 0)
     large, folder = Path("results/digits/data.pt"), Path("results/.kept")
     large.write_bytes(bytes(2_000_000))
-    first = kept.remembered(large, folder)
+    first = states.remembered(large, folder)
     (mark,) = (folder / ".digests").iterdir()
     mark.write_text(mark.read_text().replace(first, first[::-1]))
-    assert kept.remembered(large, folder) == first[::-1]  # it was not read
+    assert states.remembered(large, folder) == first[::-1]  # it was not read
     times = large.stat()
     with large.open("r+b") as file:
         file.write(b"1")
     os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert kept.remembered(large, folder) not in (first, first[::-1])  # of the same size and time
-    mark.write_text("no digest")
-    assert len(kept.remembered(large, folder)) == 64
+    assert states.remembered(large, folder) not in (first, first[::-1])  # of the same size and time
+    for damaged in ("no digest", "3"):
+        mark.write_text(damaged)
+        assert len(states.remembered(large, folder)) == 64
 
 
 def test_what_was_used_longest_ago_goes_first():
@@ -269,7 +281,7 @@ def test_what_was_used_longest_ago_goes_first():
     for number in range(4):
         made[number] = done(params={"code": str(number)})._entry
         os.utime(made[number] / "entry.json", (number, number))
-    assert done(params={"code": "0"}).found  # used again; its bytes are those of the results
+    assert done(params={"code": "0"}).log  # used again; its bytes are those of the results
     size = sum(map(len, BYTES.values()))
     assert [entry.path for entry in trim(folder, 2 * size)] == [made[1]]
     assert [entry.path for entry in trim(folder, 0)] == [made[2], made[3]]
@@ -306,7 +318,7 @@ def test_a_store_that_cannot_be_used_stops_no_job(place, capsys):
         shutil.rmtree("file/train")
         Path("file/train").touch()
     again = done(config=config)
-    assert again.found is None
+    assert again.log is None
     assert "can be used" in "".join(again.notes) or "not kept" in capsys.readouterr().out
 
 
@@ -341,7 +353,7 @@ def test_a_killed_process_leaves_nothing_that_is_half(folder):
         process.wait()
         shutil.rmtree("store/.forced", ignore_errors=True)
         assert done(config=config).notes == []
-    assert done(config=config).found
+    assert done(config=config).log
 
 
 def test_a_job_that_is_found_says_so_and_runs_nothing():
@@ -382,6 +394,6 @@ def test_the_command_tells_what_may_go():
     assert "train" in said and len([*entries(Path("results/.kept"))]) == 3
     said = ran([*command, "results/.kept", "--remove"], Path.cwd()).stdout
     assert "removed: 2 jobs" in said
-    assert done(params={"code": "2"}).found  # the results share its bytes
+    assert done(params={"code": "2"}).log  # the results share its bytes
     missing = ran([*command, "elsewhere"], Path.cwd())
     assert missing.returncode == 1 and "nothing is kept there" in missing.stdout

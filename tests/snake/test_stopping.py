@@ -10,7 +10,7 @@ SNAKEMAKE = """
 import subprocess, sys
 sys.path.insert(0, sys.argv[1])
 from faultline.snake import stopping
-stopping.stop_with_jobs(stopping.told)
+stopping.stop_with_jobs(stopping.line)
 begin = [sys.executable, "-c", sys.argv[2]]
 apart = subprocess.Popen(begin, stdout=subprocess.PIPE, start_new_session=True)
 apart.stdout.readline()

@@ -14,7 +14,7 @@ from support import OWN_CODE, ROOT, TINY, Code, error_of, idx
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_arrays, load_table, load_tensors
-from faultline.snake.made import forget
+from faultline.snake.records import forget
 from faultline.studies.config import resolve
 
 EPOCH = "results/digits/small_conv/standard/seed-0/epoch-1"

@@ -9,7 +9,7 @@ import yaml
 from support import LAST_EPOCH, Copy, eps_edited_meanwhile, ran, wait_for
 
 from faultline.base.files import load_table
-from faultline.snake import made
+from faultline.snake.records import earlier
 
 CLUSTER = [
     *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", "bash"),
@@ -72,7 +72,7 @@ def test_a_list_names_the_files_of_a_run(finished):
     rules = listed(finished)
     assert rules.keys() == records(finished)
     assert rules[f"{LAST_EPOCH.removeprefix('results/')}/checkpoint.pt"] == "train"
-    assert made.earlier(finished.folder / "results") == []
+    assert earlier(finished.folder / "results") == []
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from faultline.base.files import load_table, load_tensors
 from faultline.base.fingerprint import PACKAGE
 from faultline.base.paths import place_of
 from faultline.networks.facts import networks
-from faultline.snake.made import beside
+from faultline.snake.records import beside
 from faultline.studies.order import FINDINGS, SECTIONS, STUDIES, described, functions
 
 CONFIGS = ["config.yaml", *(f"configs/{p.name}" for p in sorted((ROOT / "configs").glob("*.yaml")))]

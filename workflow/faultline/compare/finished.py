@@ -18,7 +18,7 @@ from faultline.base.errors import UserError, printable
 from faultline.base.files import load_arrays, load_table, load_tensors, with_texts
 from faultline.config.reading import load_yaml
 from faultline.report.timeline import costs, taken
-from faultline.snake import made
+from faultline.snake import records
 
 CONFIG = "config.resolved.yaml"
 """Written with the report: a folder that holds it is that of a finished run."""
@@ -47,7 +47,9 @@ class Finished:
 
     def _checked(self, path: Path) -> Path:
         """A file of the run; UserError where it is not what was written."""
-        made.checked([f"{self.folder}/{path.relative_to(self.folder)}"], results=str(self.folder))
+        records.checked(
+            [f"{self.folder}/{path.relative_to(self.folder)}"], results=str(self.folder)
+        )
         return path
 
     def correct(self, row: dict) -> np.ndarray | None:

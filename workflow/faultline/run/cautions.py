@@ -5,7 +5,7 @@ from faultline.config.trainings import is_for
 from faultline.run.plan import Plan
 
 
-def told(plan: Plan) -> dict[str, str]:
+def notes(plan: Plan) -> dict[str, str]:
     """Heading -> text, of what there is to say."""
     texts = {"Given weights": _seen(plan), "Classes without samples": _unlearned(plan)}
     return {heading: " ".join(parts) for heading, parts in texts.items() if parts}

@@ -12,11 +12,11 @@ NAMED = 3
 """So many parts are named, the largest ones."""
 
 
-def told(config: Config) -> dict[str, str]:
+def notes(config: Config) -> dict[str, str]:
     """Network -> what to know of it; only of those of which there is something. Of the built-in
     networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
-    found = {name: printable("; ".join(_parts(name, config))) for name in config.networks}
-    return {name: text for name, text in found.items() if text}
+    texts = {name: printable("; ".join(_parts(name, config))) for name in config.networks}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _parts(name: str, config: Config) -> list[str]:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from faultline.base import pace, plugins
 from faultline.base.errors import UserError, first_line, printable
 from faultline.base.files import open_in_place, private_folder, remove_leftovers, save_text
-from faultline.snake import began, made, stopping
+from faultline.snake import frozen, records, stopping
 from faultline.snake.kept import Kept
 from faultline.snake.warm import catch, hand_over
 
@@ -35,11 +35,11 @@ def job(snakemake, *, kept=False):
 
     The networks of the config's section own_networks are known in it. Everything printed goes to
     the log; what the job took goes to a table beside it (see `used`). Inputs are held against the
-    records of what was written, and outputs get theirs (see `snake.made`), unless code or a file
-    of the user's is not what the run began with (see `snake.began`), or an input changes meanwhile:
-    that ends the job. It ends, as after any UserError, a full disk, a lack of memory or a signal
-    that stops it, with one line in the log, which Snakemake shows because the profile asks for
-    failed logs; and at once when Snakemake has ended.
+    records of what was written, and outputs get theirs (see `snake.records`), unless code or a
+    file of the user's is not what the run began with (see `snake.frozen`), or an input changes
+    meanwhile: that ends the job. It ends, as after any UserError, a full disk, a lack of memory or
+    a signal that stops it, with one line in the log, which Snakemake shows because the profile asks
+    for failed logs; and at once when Snakemake has ended.
     """
     start, log_file = time.time(), Path(snakemake.log[0])
     took = log_file.with_suffix(".used.tsv")
@@ -52,34 +52,35 @@ def job(snakemake, *, kept=False):
         redirect_stderr(log),
     ):
         try:
-            began.hold()
-            made.forget(snakemake.output)
-            records = map(made.beside, snakemake.output)
-            for path in (*snakemake.output, *records, *snakemake.log, took):
+            frozen.hold()
+            records.forget(snakemake.output)
+            beside = map(records.beside, snakemake.output)
+            for path in (*snakemake.output, *beside, *snakemake.log, took):
                 remove_leftovers(path)
                 remove_leftovers(f"{path}.partial")
             store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
-            found = store.found if store else None
-            if not found:
-                hand_over(store.told() if store else None)
+            kept_log = store.log if store else None
+            if not kept_log:
+                hand_over(store.environment() if store else None)
                 catch(_stop)
-            began.check_files(snakemake.input)
-            states = {path: made.state(path) for path in snakemake.input}
-            inputs = made.checked(snakemake.input, results=made.folder_of(snakemake.config))
-            if found:
-                print(found, end="")
+            frozen.check_files(snakemake.input)
+            states = records.states(snakemake.input)
+            results = records.folder_of(snakemake.config)
+            inputs = records.checked(snakemake.input, results=results)
+            if kept_log:
+                print(kept_log, end="")
             else:
                 plugins.NETWORKS.update(snakemake.config["own_networks"])
                 for note in store.notes if store else ():
                     print(note)
                 yield
                 plugins.check_loaded()
-                made.check_unchanged(states)
+                records.check_unchanged(states)
                 if store:
                     store.put(log_file)
-            made.record(snakemake, inputs)
-            save_text(used(snakemake, start, found=bool(found)), took)
-            if found:
+            records.write(snakemake, inputs)
+            save_text(used(snakemake, start, kept=bool(kept_log)), took)
+            if kept_log:
                 sys.exit(0)  # past the block, which is not run
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not error.code:
@@ -95,11 +96,11 @@ def job(snakemake, *, kept=False):
             sys.exit(1)
 
 
-def used(snakemake, start: float, *, found: bool = False) -> str:
+def used(snakemake, start: float, *, kept: bool = False) -> str:
     """One row on what this process took since `start` (seconds since 1970), with its head line:
     rule, host, device, threads, start and end (UTC), seconds by the clock, cpu_seconds, children
     included, at its peak peak_mb and, on a GPU, gpu_mb, images_per_second where images went through
-    networks (see `base.pace`), and whether the work was found, kept."""
+    networks (see `base.pace`), and in `found` whether the work was found, kept."""
     gpu, times = "", os.times()
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
         gpu = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}"
@@ -117,7 +118,7 @@ def used(snakemake, start: float, *, found: bool = False) -> str:
         "peak_mb": f"{_peak_memory() / 1e6:.0f}",
         "gpu_mb": gpu,
         "images_per_second": rate,
-        "found": found,
+        "found": kept,
     }
     return "\n".join("\t".join(map(str, line)) for line in (row, row.values())) + "\n"
 

@@ -13,11 +13,10 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from snakemake.logging import LogEvent
-from snakemake.settings.types import ExecMode
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from faultline.base.errors import printable, some
-from faultline.snake import made, stopping
+from faultline.snake import internals, records, stopping
 from faultline.snake.warm import WHY_KILLED
 
 NOISE = (
@@ -41,47 +40,45 @@ FEW = 5
 """Finished jobs from which on the time that is left is told."""
 
 
-def install(workflow) -> "Console | None":
-    """Tell less, in the terminal whose user asked for no other form; None where that is so."""
-    told = workflow.output_settings
-    asked = told.dryrun or told.quiet or told.verbose or told.printshellcmds or told.debug_dag
-    if asked or workflow.exec_mode != ExecMode.DEFAULT:
+def install(workflow: internals.Workflow) -> "Console | None":
+    """Say less, in the terminal whose user asked for no other form; None where that is so."""
+    asked = workflow.dry or workflow.quiet or workflow.verbose or workflow.commands
+    if asked or workflow.debugs or workflow.is_a_job:
         return None
-    for handler in workflow.logger_manager.logger.handlers:
+    for handler in workflow.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = lambda record: None  # a full disk would be told for each record
-    for handler in workflow.logger_manager.logger.handlers:
-        if handler.name == "DefaultStreamHandler":
-            console = Console(handler.formatter)
-            handler.setFormatter(console)
-            handler.addFilter(console)
-            return console
+    with internals.optional():
+        handler = workflow.terminal()
+        console = Console(handler.formatter)
+        handler.setFormatter(console)
+        handler.addFilter(console)
+        return console
     return None
 
 
-def reasons(dag) -> list[str]:
+def reasons(workflow: internals.Workflow) -> list[str]:
     """Why a run makes files again, each reason in a line; what follows from these is left out, and
     what was never made before."""
-    found: dict[str, list[str]] = {}
-    for job in dag.needrun_jobs():
-        reason, files = dag.reason(job), job.output
-        changed = reason.params_changed
+    files_of: dict[str, list[str]] = {}
+    for job in workflow.unfinished():
+        why, files = workflow.why(job), job.output
         missing = [file for file in files if not Path(file).exists()]
-        if lost := [file for file in missing if made.beside(file).exists()]:
-            why, files = "they are missing", lost
-        elif changed or reason.code_changed or reason.software_stack_changed:
-            doubts = changed.only_old & made.DOUBTS
-            why = min(doubts) if doubts else "their settings or their code have changed"
-        elif reason.input_changed or reason.updated_input:
-            why = "their inputs have changed"
-        elif reason.incomplete_output:
-            why = "they were not finished"
+        if lost := [file for file in missing if records.beside(file).exists()]:
+            text, files = "they are missing", lost
+        elif why.settings:
+            doubts = why.old_params & records.DOUBTS
+            text = min(doubts) if doubts else "their settings or their code have changed"
+        elif why.inputs:
+            text = "their inputs have changed"
+        elif why.unfinished:
+            text = "they were not finished"
         else:
             continue
-        found.setdefault(why, []).extend(map(str, files))
+        files_of.setdefault(text, []).extend(map(str, files))
     return [
-        f"made again, as {why}: {some(sorted(files), NAMED)}"
-        for why, files in sorted(found.items())
+        f"made again, as {text}: {some(sorted(files), NAMED)}"
+        for text, files in sorted(files_of.items())
     ]
 
 
@@ -95,7 +92,7 @@ class Console(logging.Formatter):
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
-        self.silent, self.told = False, set()
+        self.silent, self.said = False, set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line."""
@@ -126,17 +123,17 @@ class Console(logging.Formatter):
                 f"failed: {rule} {of}".rstrip() + f"\n    {why}\n    log: {', '.join(record.log)}"
             )
         text = self.long.format(record)
-        if found := FULL.search(text or ""):  # while Snakemake wrote what it remembers
-            line = f"error: {found[1] or '.snakemake'}: {NO_SPACE}"
-            text = "" if line in self.told else line
-            self.told.add(line)
+        if full := FULL.search(text or ""):  # while Snakemake wrote what it remembers
+            line = f"error: {full[1] or '.snakemake'}: {NO_SPACE}"
+            text = "" if line in self.said else line
+            self.said.add(line)
         return text
 
     def stopped(self, by: str) -> str:
         """The last line of a run that is stopped by a signal; what its jobs say then is no news."""
         self.silent = True
         done = f" after {self.done.total()} of {self.total.total()} jobs" if self.total else ""
-        return stopping.told(by, done)
+        return stopping.line(by, done)
 
     def end(self, *, report: str | None, earlier: int) -> str:
         """The last lines: what failed and why, where the report is, how many files of earlier runs
@@ -160,9 +157,9 @@ class Console(logging.Formatter):
         self.done[rule] += 1
         done, total = self.done.total(), self.total.total()
         progress = f"{done:>{len(str(total))}}/{total}{self._left()}"
-        told = [line for log in logs for line in lines_of(log) if line.startswith("warning: ")]
+        warnings = [line for log in logs for line in lines_of(log) if line.startswith("warning: ")]
         line = f"[{progress}] {rule} {of}({duration(seconds)})"
-        return "\n    ".join([line, *told])
+        return "\n    ".join([line, *warnings])
 
     def _left(self) -> str:
         """From the mean of the finished jobs of each rule and how many ran at once."""
@@ -195,11 +192,11 @@ def lines_of(log) -> list[str]:
 def why_failed(logs) -> str:
     """The last line of a failed job's log, or what SLURM has in its own of it; one that was killed,
     or found no room for its log, could not say why."""
-    told = [[line for line in lines_of(log) if line.strip()] for log in logs]
-    for last in (lines[-1] for lines in told if lines):
+    texts = [[line for line in lines_of(log) if line.strip()] for log in logs]
+    for last in (lines[-1] for lines in texts if lines):
         if last.startswith("error: "):
             return last
-    text = "\n".join(line for lines in told for line in lines)
+    text = "\n".join(line for lines in texts for line in lines)
     if (cancelled := CANCELLED.search(text)) and not OF_MEMORY.search(text):
         return f"error: SLURM cancelled it, {(cancelled[1] or 'as by scancel').lower()}"
     for folder in {Path(log).parent for log in logs}:

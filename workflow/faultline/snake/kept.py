@@ -18,33 +18,34 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.base.files import atomic, digest
+from faultline.base.files import atomic, digest, save_text
+from faultline.snake import records
+from faultline.snake.states import mark_of, remembered
 
 LOOKED_UP = "FAULTLINE_LOOKED_UP"
 """The environment variable that tells the process that does the work what was not found."""
 
 PACKAGES = re.compile(r"(torch|torchvision|numpy|pandas|scipy|safetensors|nvidia_\w+)-\d.*-info")
 STEERING = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "TORCH_")
-LARGE = 1e6  # bytes; smaller inputs are read each time
-QUIET = 2e9  # ns; a file that changed within them may change again without its times telling
 NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}")  # of entries, and of what is being written
 TRIM_EVERY, DAY = 60, 86400  # seconds
 
 
 def folder_of(config: dict) -> Path:
-    return Path(config["keep"]["folder"] or f"{config['results'].rstrip('/')}/.kept").expanduser()
+    return Path(config["keep"]["folder"] or f"{records.folder_of(config)}/.kept").expanduser()
 
 
 def force(config: dict, outputs: Iterable[str]) -> None:
     """Have the jobs that make these files do their work, even if it is kept."""
     for path in outputs:
-        _write("", _mark(folder_of(config), "forced", path))
+        save_text("", mark_of(path, "forced", folder_of(config)), durable=False)
 
 
 def forget(config: dict) -> None:
@@ -60,23 +61,23 @@ class Kept:
     """What is kept of the work of one job, and where its outputs will be.
 
     snakemake: the object of a job's script. Making one looks for the outputs and puts them into
-    their places; `found` is then what the log of the job that did the work said, and None where the
+    their places; `log` is then what the log of the job that did the work said, and None where the
     work is to be done. `notes` are for its log.
     """
 
     def __init__(self, snakemake):
         self.job, self.config = snakemake, snakemake.config
         self.folder = folder_of(self.config)
-        self.found, self.key, self.notes = None, None, []
-        if told := os.environ.pop(LOOKED_UP, ""):  # by the process that waits for this one
-            self.key, self.notes = json.loads(told)
+        self.log, self.key, self.notes = None, None, []
+        if looked_up := os.environ.pop(LOOKED_UP, ""):  # by the process that waits for this one
+            self.key, self.notes = json.loads(looked_up)
             return
         try:
-            self.found = self._look()
+            self.log = self._look()
         except (OSError, UserError) as error:
             self.notes.append(f"nothing that is kept can be used: {error}")
 
-    def told(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """The environment in which another process does the work and keeps it."""
         return {LOOKED_UP: json.dumps([self.key, self.notes])}
 
@@ -87,20 +88,21 @@ class Kept:
             network = network | {"code": plugins.code(network["function"])}
         where = _hash(network, job.params.device, job.threads, _machine(), _gpu(job))
         self.key = self._key(where)
-        forced = _mark(self.folder, "forced", job.output[0])
+        forced = mark_of(job.output[0], "forced", self.folder)
         if forced.exists():
             forced.unlink(missing_ok=True)
         elif self._entry.exists():
             try:
                 return self._restore()
-            except (FileNotFoundError, ValueError, LookupError) as error:
+            except (FileNotFoundError, ValueError) as error:
                 self.notes.append(f"{self._entry}: damaged ({error}), dropped")
                 _drop(self._entry)
-        begun = _mark(self.folder, "begun", job.output[0])
+        begun = mark_of(job.output[0], "begun", self.folder)
         if not any(Path(f"{path}.partial").exists() for path in job.output):
-            _write(where, begun)
+            save_text(where, begun, durable=False)
         elif not begun.exists() or begun.read_text() != where:
-            _write("elsewhere", begun)  # what goes on here was begun there, so the bits are neither
+            # what goes on here was begun there, so the bits are neither
+            save_text("elsewhere", begun, durable=False)
             self.key = None
         return None
 
@@ -109,20 +111,18 @@ class Kept:
         return self.folder / self.job.rule / self.key
 
     def _restore(self) -> str:
-        entry = json.loads((self._entry / "entry.json").read_text(encoding="utf-8"))
+        date, log, digests = _entry(self._entry / "entry.json")
         with contextlib.ExitStack() as whole:
-            for number, (path, file) in enumerate(
-                zip(self.job.output, entry["files"], strict=True)
-            ):
+            for number, (path, sha256) in enumerate(zip(self.job.output, digests, strict=True)):
                 kept, temporary = self._entry / str(number), whole.enter_context(atomic(path))
                 shutil.copyfile(kept, temporary)  # a link would share its times with others
-                if digest(temporary) != file["digest"]:
+                if digest(temporary) != sha256:
                     raise ValueError(f"the bytes of {path} are others")
                 with contextlib.suppress(OSError):  # so that it takes no room of its own
                     _place(temporary, kept, link=True)
         with contextlib.suppress(OSError):
             os.utime(self._entry / "entry.json")  # when it was used last
-        return f"found in {self._entry}, made {entry['made']}. What was said then:\n{entry['log']}"
+        return f"found in {self._entry}, made {date}. What was said then:\n{log}"
 
     def put(self, log: Path) -> None:
         """Keep the outputs of the work that has just ended, and what it said."""
@@ -151,7 +151,7 @@ class Kept:
                 temporary.rename(self._entry)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _mark(self.folder, "begun", self.job.output[0]).unlink(missing_ok=True)
+        mark_of(self.job.output[0], "begun", self.folder).unlink(missing_ok=True)
         self._trim_now_and_then()
 
     def _trim_now_and_then(self) -> None:
@@ -161,36 +161,44 @@ class Kept:
             trim(self.folder, self.config["keep"]["gb"] * 1e9)
 
     def _key(self, where: str) -> str:
-        """The hash of all that the outputs come from."""
-        job = self.job
-        inputs = {
-            name: [
-                [self._relative(path), remembered(Path(path), self.folder)]
-                for path in ([value] if isinstance(value, str) else value)
-            ]
-            for name, value in job.input.items()
-        }
-        outputs = [self._relative(path) for path in job.output]
-        settings = [dict(part.items()) for part in (job.wildcards, job.params)]
-        return _hash(job.rule, *settings, inputs, outputs, where)
+        """The hash of all that the outputs come from. Of the user's files, contents count alone."""
+        job, results = self.job, records.folder_of(self.config)
 
-    def _relative(self, path: str) -> str | None:
-        """The place of a file in the results. Of the user's files, contents count alone."""
-        root = self.config["results"].rstrip("/") + "/"
-        return path.removeprefix(root) if path.startswith(root) else None
+        def name(path: str) -> str | None:
+            inside = records.named(path, results)
+            return inside if inside != path else None
+
+        inputs = [[name(path), remembered(Path(path), self.folder)] for path in job.input]
+        counts = {k: 1 if isinstance(v, str) else len(v) for k, v in job.input.items()}
+        work, outputs = records.Work.of(job, inputs), [*map(name, job.output)]
+        return _hash(asdict(work), counts, dict(job.wildcards.items()), outputs, where)
+
+
+def _entry(path: Path) -> tuple[str, str, list[str]]:
+    """Of an entry: when it was made, the log, the digests; ValueError where it is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    match content:
+        case {"made": str(date), "log": str(log), "files": list(files)}:
+            digests = [file.get("digest") for file in files if isinstance(file, dict)]
+            if len(digests) == len(files) and all(isinstance(each, str) for each in digests):
+                return date, log, digests
+    raise ValueError("entry.json is none of ours")
 
 
 def _machine() -> list:
     """What the last bits of a result depend on: packages, processor, variables that steer them."""
     folders = filter(Path.is_dir, map(Path, {*sys.path}))
-    there = {path.name for folder in folders for path in folder.iterdir()}
-    there = sorted(filter(PACKAGES.match, there))
+    names = {path.name for folder in folders for path in folder.iterdir()}
+    packages = sorted(filter(PACKAGES.match, names))
     processor = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
         processor = [line for line in lines if line.startswith(("model name", "flags"))]
     steering = {k: v for k, v in os.environ.items() if k.startswith(STEERING)}
-    return [sys.version, there, processor, sorted(steering.items())]
+    return [sys.version, packages, processor, sorted(steering.items())]
 
 
 def _gpu(job) -> list[str]:
@@ -200,53 +208,17 @@ def _gpu(job) -> list[str]:
     files = [Path("/proc/driver/nvidia/version")]
     files += sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     texts = [file.read_text() for file in files if file.exists()]
-    found = {line for text in texts for line in text.splitlines() if re.match("NVRM|Model", line)}
-    return ["cuda", *sorted(found)]
+    lines = {line for text in texts for line in text.splitlines() if re.match("NVRM|Model", line)}
+    return ["cuda", *sorted(lines)]
 
 
 def _hash(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _state(path: Path) -> list[int]:
-    """Changes whenever a file is written to; the time of its inode cannot be set back."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def remembered(path: Path, folder: Path) -> str:
-    """The digest of a file; of a large one, from the last time unless it was written to since, as
-    the folder of what is kept tells."""
-    now, state = time.time_ns(), _state(path)
-    if state[0] < LARGE:
-        return digest(path)
-    mark = _mark(folder, "digests", path)
-    with contextlib.suppress(OSError, ValueError):
-        *known, found = json.loads(mark.read_text())
-        if known == state:
-            return found
-    found = digest(path)
-    if max(state[1:3]) < now - QUIET and _state(path) == state:
-        with contextlib.suppress(OSError):  # it will be read again
-            _write(json.dumps([*state, found]), mark)
-    return found
-
-
-def _mark(folder: Path, kind: str, path) -> Path:
-    name = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()
-    return folder / f".{kind}" / name
-
-
 def _temporary() -> str:
     """A name that no other process takes, on this machine or another."""
     return f".{os.urandom(8).hex()}"
-
-
-def _write(text: str, path: Path) -> None:
-    temporary = path.with_name(_temporary())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _place(source: Path, target: Path, *, link: bool = False) -> None:
@@ -289,9 +261,9 @@ def entries(folder: Path) -> Iterator[Entry]:
     """All that is kept in a folder."""
     for path in _ours(folder, "[!.]*/[!.]*"):
         with contextlib.suppress(OSError):  # another process dropped it just now
-            found = {file.name: file.stat() for file in path.iterdir()}
-            entry = found.pop("entry.json", None)
-            sizes = [(part.st_size, part.st_nlink == 1) for part in found.values()]
+            stats = {file.name: file.stat() for file in path.iterdir()}
+            entry = stats.pop("entry.json", None)
+            sizes = [(part.st_size, part.st_nlink == 1) for part in stats.values()]
             alone = sum(size for size, one in sizes if one)
             used = entry.st_mtime if entry else 0.0
             yield Entry(path, sum(size for size, _ in sizes), alone, used)
@@ -300,9 +272,9 @@ def entries(folder: Path) -> Iterator[Entry]:
 def trim(folder: Path, limit: float) -> list[Entry]:
     """Drop the entries that were used longest ago, until those that share no bytes with the results
     take at most `limit` bytes; what is dropped."""
-    found = sorted((e for e in entries(folder) if e.alone), key=lambda e: e.used)
-    taken, dropped = sum(e.alone for e in found), []
-    for entry in found:
+    candidates = sorted((e for e in entries(folder) if e.alone), key=lambda e: e.used)
+    taken, dropped = sum(e.alone for e in candidates), []
+    for entry in candidates:
         if taken <= limit:
             break
         _drop(entry.path)

@@ -33,12 +33,12 @@ def take(folder) -> None:
         owner = json.loads(file.read() or "{}")
         if free is False:
             raise UserError(
-                f"{folder}: in use by {_told(owner)}; wait until it ends or stop it, or "
+                f"{folder}: in use by {_holder(owner)}; wait until it ends or stop it, or "
                 "name another folder (config key results)"
             )
         if owner and (free is None or owner["host"] != here):
             raise UserError(
-                f"{folder}: may be in use by {_told(owner)}, which cannot be seen from here; if "
+                f"{folder}: may be in use by {_holder(owner)}, which cannot be seen from here; if "
                 f"that run has ended, remove {path} and run again"
             )
         file.seek(0)
@@ -71,7 +71,7 @@ def _opened(path: Path):
         file.close()  # its owner removed it just now
 
 
-def _told(owner: dict) -> str:
+def _holder(owner: dict) -> str:
     """Who holds a folder; one that has only just taken it has not said yet."""
     if not owner:
         return "another run"

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from snakemake.shell import shell
 
+from faultline.snake import internals
 from faultline.snake.warm import catch
 
 SNAKEMAKE = "FAULTLINE_SNAKEMAKE"
@@ -29,15 +29,15 @@ def stopped() -> bool:
     return bool(_stopped_by)
 
 
-def told(by: str, after: str = "") -> str:
-    """The line that is shown; by: what stopped the run, after: what was done by then."""
+def line(by: str, after: str = "") -> str:
+    """What is said then; by: what stopped the run, after: what was done by then."""
     return f"stopped by {by}{after}; the same command goes on from there"
 
 
-def stop_with_jobs(tell: Callable[[str], str], also: Callable = lambda: None) -> None:
+def stop_with_jobs(said: Callable[[str], str], also: Callable = lambda: None) -> None:
     """Have Snakemake end at a signal, its jobs first; a second one kills these.
 
-    tell: what stopped the run -> the line that is shown. also: what else ends it, where Snakemake
+    said: what stopped the run -> the line that is shown. also: what else ends it, where Snakemake
     does not let the handler's exception through. To be called again when Snakemake has put its own
     handlers in place.
     """
@@ -50,12 +50,13 @@ def stop_with_jobs(tell: Callable[[str], str], also: Callable = lambda: None) ->
             return
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         with contextlib.suppress(OSError):  # the terminal is closed
-            os.write(2, f"{tell(name)}\n".encode())
+            os.write(2, f"{said(name)}\n".encode())
         threading.Thread(target=_end_jobs, args=(also,), daemon=True).start()
         raise SystemExit(128 + number)
 
     # Jobs in groups of their own do not get the terminal's Ctrl-C, which would end them anywhere.
-    shell._process_args["process_group"] = 0
+    with internals.optional():
+        internals.lead_groups()
     catch(stop)
 
 

@@ -79,10 +79,10 @@ def catch(handler) -> None:
             signal.signal(number, handler)
 
 
-def hand_over(told: dict[str, str] | None = None) -> None:
+def hand_over(more: dict[str, str] | None = None) -> None:
     """Let the warm process run the script of this one, and end with its exit status.
 
-    told: what the environment of the script holds beside that of this process. Returns where there
+    more: what the environment of the script holds beside that of this process. Returns where there
     is no warm process or it does not answer: then this process runs the script itself.
     """
     address = os.environ.pop(ADDRESS, "")
@@ -96,7 +96,7 @@ def hand_over(told: dict[str, str] | None = None) -> None:
         "path": sys.path,
         "folder": str(Path.cwd()),
         "mask": mask,
-        "environment": {**os.environ, **(told or {})},
+        "environment": {**os.environ, **(more or {})},
     }
     with socket.socket(socket.AF_UNIX) as connection:
         try:

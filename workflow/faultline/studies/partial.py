@@ -8,14 +8,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-from snakemake.iocontainers import InputFiles
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_table, save_table, save_text
 from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
-from faultline.snake import made
+from faultline.snake import records
 from faultline.snake.console import why_failed
+from faultline.snake.internals import input_files, rule_of
 from faultline.studies.order import STUDIES, described
 from faultline.studies.report import report
 
@@ -27,17 +27,17 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     report was asked for or none can be made. jobs: Snakemake's, all of the run; unfinished: those
     that should have run and did not, the failed ones among them."""
     jobs = list(jobs)
-    page = next((job for job in jobs if job.rule.name == "report"), None)
+    page = next((job for job in jobs if rule_of(job) == "report"), None)
     if page is None:
         return None
     lacking = {str(file) for job in unfinished for file in job.output}
     found = {name: pd.DataFrame() for name in described()}
     notes = [("This run failed in part", _what_failed(unfinished, failed))]
-    results = made.folder_of(page.params.config)
+    results = records.folder_of(page.params.config)
     tabulating = {
-        job.rule.name.removeprefix(TABULATE): job
+        rule_of(job).removeprefix(TABULATE): job
         for job in jobs
-        if job.rule.name.startswith(TABULATE)
+        if rule_of(job).startswith(TABULATE)
     }
     for study in STUDIES:
         if study not in tabulating:
@@ -73,7 +73,7 @@ def _tables(
     """Those of a study: as they were made, or of the files that there are and the tables found so
     far. UserError where it needs one that is in neither."""
     if not lacking & {str(file) for file in job.output}:
-        made.checked(map(str, job.output), results=results)
+        records.checked(map(str, job.output), results=results)
         return {name: load_table(file) for name, file in job.output.items()}
     tables = import_module(f"faultline.studies.{study}.tables").tables
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def _tables(
             one = isinstance(files, str)
             there = [str(file) for file in ([files] if one else files)]
             there = [file for file in there if file not in lacking and Path(file).exists()]
-            made.checked(there, results=results)
+            records.checked(there, results=results)
             if one and not there:
                 table = found.get(Path(files).stem, ())
                 if not len(table):
@@ -90,19 +90,19 @@ def _tables(
                 there = [f"{folder}/{Path(files).name}"]
                 save_table(table, there[0])
             given[name] = there[0] if one else there
-        return tables(InputFiles(fromdict=given), **job.params.settings)
+        return tables(input_files(given), **job.params.settings)
 
 
 def _what_failed(unfinished: set, failed: set) -> str:
     """The jobs that failed by their reasons, and how many wait for them."""
     why: dict[str, list[str]] = {}
     for job in failed:
-        why.setdefault(why_failed(job.log), []).append(job.rule.name)
+        why.setdefault(why_failed(job.log), []).append(rule_of(job))
     reasons = [
         f"{line} ({listed(f'{n} {rule}' for rule, n in sorted(Counter(rules).items()))})"
         for line, rules in sorted(why.items())
     ]
-    waiting = Counter(job.rule.name for job in unfinished - failed)
+    waiting = Counter(rule_of(job) for job in unfinished - failed)
     text = f"{count(failed, 'job')} failed: {'; '.join(reasons)}."
     if waiting:
         rules = listed(f"{n} {rule}" for rule, n in sorted(waiting.items()) if rule != "all")

@@ -11,7 +11,8 @@ from snakemake.iocontainers import Namedlist, Snakemake
 from support import copy_code
 
 from faultline.run.job import job
-from faultline.snake import began, made
+from faultline.snake import frozen, records
+from faultline.snake.states import WRITTEN, state
 
 CONFIG = {
     "own_networks": {"mine": {"function": "mine.py:make"}},
@@ -19,16 +20,16 @@ CONFIG = {
     "ablations": {},
     "criteria": {"methods": []},
 }
-BEGIN = f"from faultline.snake import began; print(began.sources({CONFIG!r}))"
+BEGIN = f"from faultline.snake import frozen; print(frozen.sources({CONFIG!r}))"
 
 # A job that has the sources of its run in its environment.
 JOB = """
 import sys
 from faultline.base.errors import UserError
-from faultline.snake import began
+from faultline.snake import frozen
 from faultline.base import paths
 try:
-    began.hold()
+    frozen.hold()
     print("held", flush=True)
     sys.stdin.readline()
     from faultline.base import plugins
@@ -103,7 +104,7 @@ def test_a_job_imports_no_code_but_what_its_run_began_with(
 
     try:
         reached("begun")
-        process = python(clone, JOB, **{began.SOURCES: sources})
+        process = python(clone, JOB, **{frozen.SOURCES: sources})
         said = []
         for line in process.stdout:
             said.append(line.strip())
@@ -119,7 +120,7 @@ def test_a_job_imports_no_code_but_what_its_run_began_with(
 
 
 def test_a_job_without_a_run_takes_what_there_is(clone):
-    said, _ = python(clone, JOB, **{began.SOURCES: ""}).communicate("\n\n")
+    said, _ = python(clone, JOB, **{frozen.SOURCES: ""}).communicate("\n\n")
     assert said.split() == ["held", "imported"]
 
 
@@ -145,12 +146,12 @@ def snakemake(tmp_path, monkeypatch) -> Snakemake:
         bench_iteration=None,
     )
     Path("results/data.pt").write_bytes(b"data")
-    Path(made.beside("results/data.pt")).write_text(
+    Path(records.beside("results/data.pt")).write_text(
         json.dumps(
             {
                 "file": "{results}/data.pt",
                 "bytes": 4,
-                "sha256": made.digest("results/data.pt"),
+                "sha256": records.digest("results/data.pt"),
                 "rule": "prepare_data",
                 "params": {},
                 "inputs": [],
@@ -191,15 +192,15 @@ def test_a_job_whose_input_changes_meanwhile_leaves_no_record(snakemake, name, c
         assert fails and end.code == 1
     said = Path("log").read_text()
     assert (f"error: {name}: changed while the job went on; run again\n" == said) == fails
-    assert made.beside("results/table.tsv").exists() == (not fails)
+    assert records.beside("results/table.tsv").exists() == (not fails)
 
 
 def test_a_job_takes_no_file_of_the_users_that_was_written_to_since_the_run_began(
     snakemake, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv(began.RUN, str(tmp_path))
-    states = {"mine.pt": began.written("mine.pt")}
-    (tmp_path / began.STATES).write_text(json.dumps(states))
+    monkeypatch.setenv(frozen.RUN, str(tmp_path))
+    states = {"mine.pt": state("mine.pt", WRITTEN)}
+    (tmp_path / frozen.STATES).write_text(json.dumps(states))
     with job(snakemake):
         Path("results/table.tsv").write_text("made")
     Path("mine.pt").write_bytes(b"other weights")
@@ -209,7 +210,7 @@ def test_a_job_takes_no_file_of_the_users_that_was_written_to_since_the_run_bega
 
 
 def test_a_job_of_a_run_that_has_ended_does_nothing(snakemake, monkeypatch):
-    monkeypatch.setenv(began.RUN, "results/.run/0f0f")
+    monkeypatch.setenv(frozen.RUN, "results/.run/0f0f")
     with pytest.raises(SystemExit), job(snakemake):
         raise AssertionError("the job goes on")
     assert "gone, so the run that this job is of has ended" in Path("log").read_text()

@@ -24,6 +24,8 @@ from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
 from faultline.base.fingerprint import PACKAGE, source
+from faultline.snake import internals
+from faultline.snake.states import WRITTEN, state
 
 SOURCES = "FAULTLINE_SOURCES"
 """The environment variable with what `sources` gave when the run began."""
@@ -34,8 +36,6 @@ REFUSED = "FAULTLINE_REFUSED"
 
 ROOT = PACKAGE.parents[1]
 CONFIG, STATES = "config.yaml", "states.json"
-PREAMBLE_ENDS = b"######## snakemake preamble end #########\n"
-"""Stands in a job's script between what Snakemake puts before it and the script itself."""
 
 
 def sources(config: dict) -> str:
@@ -55,7 +55,7 @@ def sources(config: dict) -> str:
     return json.dumps({"files": digests, "own": {name: plugins.code(name) for name in own}})
 
 
-def begin(workflow, config: dict, results: str) -> None:
+def begin(workflow: internals.Workflow, config: dict, results: str) -> None:
     """Write the folder of a run, and have the jobs that start Snakemake anew go by it.
 
     config: as it was given, without defaults. To be called while this run holds the folder of the
@@ -64,18 +64,17 @@ def begin(workflow, config: dict, results: str) -> None:
     """
     folder = Path(results, ".run", os.urandom(4).hex()).absolute()
     shutil.rmtree(folder.parent, ignore_errors=True)
-    made = {file for job in workflow.dag.jobs for file in job.output}
-    read = {file for job in workflow.dag.needrun_jobs() for file in job.input}
+    outputs = {file for job in workflow.jobs for file in job.output}
+    inputs = {file for job in workflow.unfinished() for file in job.input}
     parts = {
         CONFIG: yaml.safe_dump(_plain(config), sort_keys=False),
         SOURCES: os.environ[SOURCES],
-        STATES: json.dumps({file: written(file) for file in sorted(read - made)}),
+        STATES: json.dumps({file: state(file, WRITTEN) for file in sorted(inputs - outputs)}),
     }
     for name, text in parts.items():
         save_text(text, folder / name, durable=False)
     os.environ[RUN] = str(folder)
-    workflow.config_settings.configfiles = [folder / CONFIG]
-    workflow.config_settings.config_args = []
+    workflow.give(folder / CONFIG)
     atexit.register(_end, folder.parent, os.getpid())
 
 
@@ -91,15 +90,16 @@ def _end(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def resume(configfiles: Iterable) -> bool:
-    """In a Snakemake that was started for one job: go by the run that the job is of, and have the
-    job say so where the code has changed since. False where that run left no folder, as one of
-    which this workflow is a module."""
-    folder = next((Path(file).parent for file in configfiles), Path())
+def resume(workflow: internals.Workflow) -> bool:
+    """In a Snakemake that was started for a job: go by the run that the job is of, and have the job
+    say so where the code has changed since. False where there is no such run."""
+    if not workflow.is_a_job:
+        return False
+    folder = next((Path(file).parent for file in workflow.config_files), Path())
     try:
         text = (folder / SOURCES).read_text(encoding="utf-8")
-    except OSError:
-        return False
+    except OSError:  # that run left no folder, as one of which this workflow is a module
+        return SOURCES in os.environ
     os.environ |= {SOURCES: text, RUN: str(folder)}
     try:
         hold()
@@ -125,11 +125,10 @@ def hold() -> None:
     for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] == PACKAGE.name:
             finder.check(module.__file__)
-    with suppress(OSError):
-        text = Path(sys.argv[0]).read_bytes()
-        script = PACKAGE.parent / Path(sys.argv[0]).name.partition(".")[2]
-        if PREAMBLE_ENDS in text and str(script) in digests:
-            _check(script, digests[str(script)], text.partition(PREAMBLE_ENDS)[2])
+    if script := internals.own_script():
+        file, text = PACKAGE.parent / script[0], script[1]
+        if str(file) in digests:
+            _check(file, digests[str(file)], text)
     sys.meta_path.insert(0, finder)
 
 
@@ -146,9 +145,9 @@ class _Finder:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] != PACKAGE.name:
             return None
-        found = importlib.machinery.PathFinder.find_spec(name, path, target)
-        self.check(found and found.origin)
-        return found
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        self.check(spec and spec.origin)
+        return spec
 
 
 def _check(file: Path, digest: str, content: bytes | None = None) -> None:
@@ -162,14 +161,6 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def written(file: str) -> list[int] | None:
-    """Changes when a file is written to, for whoever sees it, on this machine or another."""
-    with suppress(OSError):
-        found = Path(file).stat()
-        return [found.st_size, found.st_mtime_ns]
-    return None
-
-
 def check_files(paths: Iterable[str]) -> None:
     """UserError where a file of the user's was written to since the run began."""
     if RUN not in os.environ:
@@ -180,5 +171,5 @@ def check_files(paths: Iterable[str]) -> None:
         folder = os.environ[RUN]
         raise UserError(f"{folder}: gone, so the run that this job is of has ended") from None
     for path in {*paths} & {*states}:
-        if states[path] != written(path):
+        if states[path] != state(path, WRITTEN):
             raise UserError(plugins.changed(path))

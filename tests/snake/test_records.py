@@ -11,7 +11,7 @@ import pytest
 from snakemake.iocontainers import Namedlist
 from support import ROOT, Copy, error_of
 
-from faultline.snake import made
+from faultline.snake import records
 
 TABLE = b"layer\tscore\nconv1\t0.5\nfc\t0.25\n"
 OTHER = b"layer\tscore\nconv1\t0.125\n"
@@ -25,14 +25,14 @@ def job(output: str, *inputs: str, **params):
 
 
 def checked(*paths: str) -> list:
-    return made.checked(paths, results="results")
+    return records.checked(paths, results="results")
 
 
 def write(output: str, content: bytes, *inputs: str, **params) -> None:
     """The work of a job, recorded."""
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     Path(output).write_bytes(content)
-    made.record(job(output, *inputs, **params), checked(*inputs))
+    records.write(job(output, *inputs, **params), checked(*inputs))
 
 
 @pytest.fixture
@@ -100,15 +100,15 @@ def test_what_another_run_made_is_taken_from_its_place(table, folder):
     """As for weights; nobody is told to delete what the user named."""
     shutil.copytree("results/scores", f"{folder}/scores")
     path = f"{folder}/scores/layers.tsv"
-    assert checked(path) == [[path.replace("results/", "{results}/"), made.digest(path)]]
+    assert checked(path) == [[path.replace("results/", "{results}/"), records.digest(path)]]
     Path(path).write_bytes(flipped(TABLE))
     assert error_of(checked, path) == (
         f"{path}: not the bytes that rule score wrote; name a whole copy, or remove "
-        f"{made.beside(path)} to take it as it is"
+        f"{records.beside(path)} to take it as it is"
     )
-    made.beside(path).write_text("{")
+    records.beside(path).write_text("{")
     assert "is damaged" in error_of(checked, path)
-    made.forget([path])
+    records.forget([path])
     assert checked(path)
 
 
@@ -116,18 +116,37 @@ def test_what_another_run_made_is_taken_from_its_place(table, folder):
     "content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null", b'{"file": 1}', b"[" * 10**5]
 )
 def test_a_damaged_record_is_told(table, content):
-    made.beside(table).write_bytes(content)
+    records.beside(table).write_bytes(content)
+    assert "its record, results/scores/.layers.tsv.made, is damaged" in error_of(checked, table)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", 1),
+        ("bytes", "30"),
+        ("sha256", None),
+        ("rule", []),
+        ("params", {"tau": 0.1}),
+        ("inputs", [["given.npz"]]),
+        ("inputs", {"given.npz": "3f"}),
+        ("more", 1),
+    ],
+)
+def test_so_is_one_with_values_of_other_kinds(table, key, value):
+    content = json.loads(records.beside(table).read_text(encoding="utf-8"))
+    records.beside(table).write_text(json.dumps(content | {key: value}), encoding="utf-8")
     assert "its record, results/scores/.layers.tsv.made, is damaged" in error_of(checked, table)
 
 
 def test_a_folder_in_the_place_of_a_record_is_told(table):
-    made.beside(table).unlink()
-    made.beside(table).mkdir()
-    assert error_of(made.forget, [table]).startswith(f"{made.beside(table)}: a folder")
+    records.beside(table).unlink()
+    records.beside(table).mkdir()
+    assert error_of(records.forget, [table]).startswith(f"{records.beside(table)}: a folder")
 
 
 def test_files_without_a_record_are_taken_as_they_are(table):
-    made.forget([table, "nowhere"])
+    records.forget([table, "nowhere"])
     Path(table).write_bytes(OTHER)
     assert checked(table)[0][1] == hashlib.sha256(OTHER).hexdigest()
     Path("images/cat").mkdir(parents=True)
@@ -143,18 +162,19 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from faultline.snake import console, made
+from faultline.snake import console, records
+from faultline.snake.internals import Workflow
 
 config.setdefault("results", "results")
 config |= {{"own_networks": {{}}, "keep": {{"gb": 0}}}}
 RESULTS = config["results"]
-made.carry(RESULTS, digests=Path(RESULTS, ".kept"))
+records.carry(RESULTS, digests=Path(RESULTS, ".kept"))
 
 
 onstart:
-    print(*console.reasons(workflow.dag), sep="\\n")
+    print(*console.reasons(Workflow(workflow)), sep="\\n")
     if workflow.touch:
-        made.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
+        records.forget(file for job in workflow.dag.needrun_jobs() for file in job.output)
 
 
 rule all:
@@ -292,11 +312,11 @@ def test_a_file_of_the_users_counts_by_its_content(moved):
 
 @pytest.mark.slow
 def test_what_nobody_knows_anything_of_is_made_again(moved):
-    made.forget([moved.folder / "results/third.txt"])
+    records.forget([moved.folder / "results/third.txt"])
     assert again(moved) == {"second"}
     said = moved.run("--cores", "1")
     assert "made again, as it is not known what they were made from: results/second.txt" in said
-    made.beside(moved.folder / "results/third.txt").write_text("{")
+    records.beside(moved.folder / "results/third.txt").write_text("{")
     assert again(moved) == {"second"}
     assert "as the record of what they were made from is damaged" in moved.run("--cores", "1")
     assert again(moved) == set()

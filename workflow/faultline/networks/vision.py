@@ -1,5 +1,7 @@
 """torchvision, imported only where it is needed and made to import on a CPU-only torch."""
 
+from types import ModuleType
+
 import torch
 
 _OPERATORS = (
@@ -7,10 +9,11 @@ _OPERATORS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-_declared = []  # a torch library lives only as long as something refers to it
+# A torch library lives only as long as something refers to it.
+_declared: list[torch.library.Library] = []
 
 
-def load_torchvision():
+def load_torchvision() -> ModuleType:
     """The torchvision package.
 
     Its compiled part is built for CUDA; on a CPU build of torch it does not load, and the import
@@ -28,4 +31,5 @@ def load_torchvision():
             library.define(operator)
         _declared.append(library)
         import torchvision
-    return torchvision
+    package: ModuleType = torchvision
+    return package

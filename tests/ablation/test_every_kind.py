@@ -10,7 +10,8 @@ from sweeps import KINDS, assert_as_naive, lively, naive, some_variants
 from torch import nn
 from trainings import quiet
 
-from faultline.ablation.sweep import _Graph, active_images, logits_of, sweep
+from faultline.ablation.engines import Graph
+from faultline.ablation.sweep import active_images, logits_of, sweep
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import (
     Mask,
@@ -371,7 +372,7 @@ def test_only_the_images_that_a_neuron_over_tokens_changes_are_followed(time_fir
     torch.manual_seed(0)
     network, images = Few(time_first).eval(), IMAGES()
     variants = list(nodal_variants("first", network.first, filters=range(6), at="activation"))
-    graph = _Graph(network, Traced(network, ["first"], images), variants)
+    graph = Graph(network, Traced(network, ["first"], images), variants)
     active = F.relu(network.first(images.transpose(1, 2).flatten(2))).ne(0).any(1)
     assert 0 < active.sum(0).min() <= active.sum(0).max() < 30
     with torch.no_grad():

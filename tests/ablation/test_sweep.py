@@ -12,7 +12,8 @@ from sweeps import KINDS, WAYS, assert_as_naive, lively, naive, naive_logits, so
 from torch import nn
 from trainings import quiet
 
-from faultline.ablation.sweep import _Graph, active_images, sweep
+from faultline.ablation.engines import Graph
+from faultline.ablation.sweep import active_images, sweep
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, nodal_variants, synaptic_variants
 from faultline.attacks.craft import craft
@@ -593,7 +594,7 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
             seen.append(len(images))
             return super().start(images)
 
-    monkeypatch.setattr("faultline.ablation.sweep.Traced", Spied)
+    monkeypatch.setattr("faultline.ablation.engines.Traced", Spied)
     sweep(
         network,
         some_variants(network, "conv2"),
@@ -636,8 +637,8 @@ def test_clean_images_are_run_once_where_the_attack_runs_them(monkeypatch, piece
     variants += [Variant({"number": 99}, v.key, v.replace, v.mask) for v in variants[3:5]]
     given = {"ablated": ["conv2"], "batch_size": 4, "say": quiet}
     expected = sweep(network, variants, {"clean": images}, labels, **given)
-    fixed, calls = _Graph.fixed, []
-    monkeypatch.setattr(_Graph, "fixed", lambda *given: calls.append(given) or fixed(*given))
+    fixed, calls = Graph.fixed, []
+    monkeypatch.setattr(Graph, "fixed", lambda *given: calls.append(given) or fixed(*given))
     attacks = {"one": gradients_at(*pieces)}
     facts = sweep(network, variants, {"clean": images}, labels, attacks=attacks, **given)
     assert bool(calls) == again

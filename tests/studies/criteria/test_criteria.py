@@ -15,8 +15,8 @@ from faultline.networks.layers import filters, of_units
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
 from faultline.studies.criteria.data import Data, Score, passes, replaced, unit_sums
-from faultline.studies.criteria.judge import METHODS, judged
-from faultline.studies.criteria.names import CONTROLS, CRITERIA
+from faultline.studies.criteria.judge import judged
+from faultline.studies.criteria.names import BUILTIN, CONTROLS, CRITERIA, EARLIER
 
 PGD = {"method": "pgd", "norm": "linf", "steps": 10, "eps": 0.1}
 N = 12
@@ -74,23 +74,23 @@ def test_a_linear_layer_by_hand(line):
     by_image = errors[:, :, None] * images[:, None, :]  # [n, 2, 2]
     data, weight = data_of(line, images, labels), line[0].weight.detach()
 
-    found = METHODS["relative_gradient"](line, data)["0"]
+    found = BUILTIN["relative_gradient"].function(line, data)["0"]
     mean = by_image.mean(0)
     assert found.layer == pytest.approx((mean.norm() / 2).item())
     assert found.filters.tolist() == pytest.approx([(mean[0].norm() / 2).item(), 0.0])
 
-    found = METHODS["fisher"](line, data)["0"]
+    found = BUILTIN["fisher"].function(line, data)["0"]
     square = (by_image**2).mean(0)
     assert found.layer == pytest.approx(square.mean().item())
     assert found.filters.tolist() == pytest.approx(square.mean(1).tolist())
 
-    found = METHODS["taylor_clean"](line, data)["0"]
+    found = BUILTIN["taylor_clean"].function(line, data)["0"]
     moved = (by_image * weight).sum(2).abs().mean(0)
     assert found.filters.tolist() == pytest.approx(moved.tolist())
     assert found.layer == pytest.approx(moved.sum().item())
 
     # every pixel of class 0 goes down, of class 1 up, as far as it may; only the first one counts
-    found = METHODS["taylor_adversarial"](line, data)["0"]
+    found = BUILTIN["taylor_adversarial"].function(line, data)["0"]
     a = images[:, 0] + torch.tensor([-0.1, 0.1])
     slope = torch.sigmoid(2 * a) - (labels == 0).float()
     assert found.filters[0].item() == pytest.approx((2 * a * slope).abs().mean().item(), rel=1e-5)
@@ -100,7 +100,7 @@ def test_the_worst_weights_by_hand(line):
     # images of one kind: the worst D is along the gradient, rank one, and the ascent is straight
     images, labels = torch.tensor([[0.6, 0.8]] * 3), torch.zeros(3, dtype=torch.int64)
     data = data_of(line, images, labels, attack=PGD | {"eps": 0.0})
-    score = METHODS["module_robust_criticality"](line, data)["0"].layer
+    score = BUILTIN["module_robust_criticality"].function(line, data)["0"].layer
     # logits' difference 1.2 falls by ||D|| ||x|| sqrt 2, with ||D|| = 0.2 and ||x|| = 1
     expected = np.log1p(np.exp(-(1.2 - 0.2 * 2**0.5))) - np.log1p(np.exp(-1.2))
     assert score == pytest.approx(expected, rel=1e-5)
@@ -109,7 +109,7 @@ def test_the_worst_weights_by_hand(line):
 def test_no_worse_weights_are_found_by_trying(trained):
     network, images, labels, _ = trained
     data = data_of(network, images, labels)
-    found = METHODS["module_robust_criticality"](network, data)
+    found = BUILTIN["module_robust_criticality"].function(network, data)
     generator = torch.Generator().manual_seed(1)
 
     def loss():
@@ -136,13 +136,13 @@ def test_feature_change_by_hand():
         network[0].weight.copy_(3 * torch.eye(2))
         network[1].weight.copy_(torch.ones(1, 2))
     images, labels = torch.full((5, 2), 0.5), torch.zeros(5, dtype=torch.int64)
-    found = METHODS["clat"](network, data_of(network, images, labels))
+    found = BUILTIN["clat"].function(network, data_of(network, images, labels))
     # W of the images: 0.1 sqrt 2 / 2; of the first layer three times as much
     assert found["0"].layer == pytest.approx(3.0, rel=1e-5)
     # of the second 0.6 / 1 where both pixels move alike, over 0.3 sqrt 2 / 2
     assert found["1"].layer == pytest.approx(0.6 / (0.3 * 2**0.5 / 2), rel=1e-5)
     l2 = data_of(network, images, labels, attack=PGD | {"norm": "l2"})
-    found = METHODS["clat"](network, l2)
+    found = BUILTIN["clat"].function(network, l2)
     # W of the images 0.1 / 2, of the first layer 0.3 / 2, of the second 0.3 sqrt 2
     assert [found[name].layer for name in "01"] == pytest.approx([3.0, 2 * 2**0.5], rel=0.01)
 
@@ -164,7 +164,7 @@ def test_feature_ascent_stays_in_its_ball_and_bounds(trained):
 def test_put_back_layers_against_a_plain_loop(trained, method):
     network, images, labels, before = trained
     data = data_of(network, images, labels, initial=before)
-    found = METHODS[method](network, data)
+    found = BUILTIN[method].function(network, data)
     right = lambda net: (net(images).argmax(1) == labels).float().mean().item()  # noqa: E731
     for name in data.layers:
         other = copy.deepcopy(network)
@@ -177,7 +177,7 @@ def test_put_back_layers_against_a_plain_loop(trained, method):
 def test_gradient_criteria_against_a_plain_loop(trained, method):
     network, images, labels, _ = trained
     data = data_of(network, images, labels)
-    found = METHODS[method](network, data)
+    found = BUILTIN[method].function(network, data)
     other = copy.deepcopy(network)
     grads = []  # image by image, through backward()
     for image, label in zip(images, labels, strict=True):
@@ -215,7 +215,7 @@ def test_taylor_is_the_loss_without_a_filter_to_first_order(line):
     )
     with torch.no_grad():
         line[0].weight.mul_(1e-3)  # so small that the first order is all there is
-    found = METHODS["taylor_clean"](line, data_of(line, images, labels))["0"].filters[0]
+    found = BUILTIN["taylor_clean"].function(line, data_of(line, images, labels))["0"].filters[0]
 
     def loss():
         return nn.functional.cross_entropy(line(images), labels).item()
@@ -228,15 +228,15 @@ def test_taylor_is_the_loss_without_a_filter_to_first_order(line):
 def test_controls_by_hand(line):
     images, labels = torch.rand(4, 2), torch.zeros(4, dtype=torch.int64)
     data = data_of(line, images, labels)
-    whole, units = METHODS["magnitude"](line, data)["0"]
+    whole, units = BUILTIN["magnitude"].function(line, data)["0"]
     assert whole == 0.5 and units.tolist() == [2.0, 0.0]
-    assert METHODS["weights"](line, data)["0"] == Score(4.0)
+    assert BUILTIN["weights"].function(line, data)["0"] == Score(4.0)
     network = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
     data = data_of(network, images, labels)
-    assert [s.layer for s in METHODS["depth"](network, data).values()] == [1.0, 0.5, 0.0]
-    one, same = (METHODS["random"](network, data) for _ in range(2))
+    assert [s.layer for s in BUILTIN["depth"].function(network, data).values()] == [1.0, 0.5, 0.0]
+    one, same = (BUILTIN["random"].function(network, data) for _ in range(2))
     assert all(one[name].layer == same[name].layer for name in data.layers)
-    other = METHODS["random"](network, data_of(network, images, labels, seed=1))
+    other = BUILTIN["random"].function(network, data_of(network, images, labels, seed=1))
     assert len({one[n].layer for n in one} | {other[n].layer for n in other}) == 6
 
 
@@ -250,7 +250,10 @@ def test_what_scaling_a_layer_does():
         scaled[2].weight.div_(4)
     images, labels = torch.rand(N, 6), torch.randint(3, (N,))
     found = {
-        name: [METHODS[name](net, data_of(net, images, labels))["0"] for net in (network, scaled)]
+        name: [
+            BUILTIN[name].function(net, data_of(net, images, labels))["0"]
+            for net in (network, scaled)
+        ]
         for name in (
             "magnitude",
             "taylor_clean",
@@ -286,8 +289,12 @@ def test_a_unit_of_every_kind_has_its_share_of_a_sum():
             assert total == pytest.approx(float(expected), rel=1e-5), (layer, unit)
 
 
-def test_every_name_has_a_method_and_every_method_a_name():
-    assert [*METHODS] == [*CRITERIA, *CONTROLS]
+def test_every_name_has_a_function_unless_other_studies_say_it():
+    assert all(criterion.function for criterion in BUILTIN.values())
+    assert not any(criterion.function for criterion in EARLIER.values())
+    assert len(BUILTIN | EARLIER) == len(CRITERIA) + len(CONTROLS) + len(EARLIER)
+    lowest = [name for name, criterion in (BUILTIN | EARLIER).items() if criterion.lowest]
+    assert lowest == ["module_robust_criticality", "synaptic_clean", "synaptic_adversarial"]
 
 
 def test_the_network_is_as_before_bit_for_bit(trained):
@@ -295,7 +302,7 @@ def test_the_network_is_as_before_bit_for_bit(trained):
     state = {k: v.clone() for k, v in network.state_dict().items()}
     frozen = next(network.parameters())
     frozen.requires_grad_(False)
-    table = judged(network, data_of(network, images, labels, initial=before), methods=[*METHODS])
+    table = judged(network, data_of(network, images, labels, initial=before), methods=[*BUILTIN])
     for key, value in network.state_dict().items():
         assert torch.equal(value, state[key]), key
     assert not any(module.training for module in network.modules())
@@ -315,7 +322,7 @@ def test_the_network_is_as_before_bit_for_bit(trained):
 def test_cost_is_counted_forwards_and_back(line):
     images, labels = torch.rand(N, 2), torch.zeros(N, dtype=torch.int64)
     data = data_of(line, images, labels, initial=line)
-    cost = judged(line, data, methods=[*METHODS]).groupby("criterion")["passes"].first()
+    cost = judged(line, data, methods=[*BUILTIN]).groupby("criterion")["passes"].first()
     expected = dict.fromkeys(("relative_gradient", "fisher", "taylor_clean"), 2 * N)
     expected["taylor_adversarial"] = 2 * N * (1 + 10)  # crafting takes ten steps
     expected["module_robust_criticality"] = 2 * N * (10 + 10) + N

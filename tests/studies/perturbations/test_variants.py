@@ -12,12 +12,8 @@ from faultline.ablation.sweep import sweep
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units
-from faultline.studies.perturbations.variants import (
-    count_of,
-    entries,
-    perturbation_variants,
-    perturbed,
-)
+from faultline.studies.perturbations.kinds import count_of, entries
+from faultline.studies.perturbations.variants import perturbation_variants, perturbed
 
 KINDS = ("synapse_knockout", "node_knockout", "gaussian", "resample")
 PLACE = {"dataset": "digits", "network": "micro", "training": "standard", "seed": "0", "epoch": "2"}

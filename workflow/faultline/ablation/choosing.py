@@ -22,7 +22,7 @@ PER_STRATUM = 20
 class Chosen(NamedTuple):
     """index: int [n], the images that were drawn, ascending; strata: what they stand for."""
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # not the method of a tuple
     strata: Strata
 
 
@@ -40,7 +40,8 @@ def expected_changes(margins: dict[str, np.ndarray]) -> np.ndarray:
     margins: image set -> [N]; by rank, so that neither their scale nor that of an effect matters.
     """
     ranks = [(np.argsort(np.argsort(m, kind="stable")) + 0.5) / len(m) for m in margins.values()]
-    return np.mean([rank**-POWER for rank in ranks], axis=0)
+    expected: np.ndarray = np.mean([rank**-POWER for rank in ranks], axis=0)
+    return expected
 
 
 def choose(expected: np.ndarray, count: int, *, seed: int) -> Chosen:
@@ -59,7 +60,8 @@ def choose(expected: np.ndarray, count: int, *, seed: int) -> Chosen:
     stratum = np.empty(len(expected), int)
     stratum[order] = np.minimum((middle * strata).astype(int), strata - 1)
     sizes = np.bincount(stratum, minlength=strata)
-    rng, taken = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    taken: list[np.ndarray] = []
     for size, h in sorted(zip(sizes, range(strata), strict=True)):  # the smallest first
         left = strata - len(taken)
         share = (count - sum(map(len, taken))) // left

@@ -4,7 +4,8 @@ Later stages judge these facts; nothing here knows about scores or classes. No t
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def pack(correct: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays | {f"bits:{name}": np.packbits(hits) for name, hits in correct.items()}
 
 
-def unpack(arrays) -> dict[str, np.ndarray]:
+def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inverse of `pack`."""
     names = [key.split(":", 1)[1] for key in arrays if key.startswith("bits:")]
     return {
@@ -28,7 +29,7 @@ def unpack(arrays) -> dict[str, np.ndarray]:
     }
 
 
-def counted(correct: dict[str, np.ndarray]) -> list[dict]:
+def counted(correct: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Rows {images, correct, n, accuracy} of named correctness vectors, bool [n] each."""
     return [
         {"images": name, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()}
@@ -64,6 +65,7 @@ class Facts:
 
     @property
     def design(self) -> Alike | Strata:
+        """How the images were drawn."""
         return self.strata or ALIKE
 
     @property
@@ -87,10 +89,10 @@ class Facts:
         return arrays | {f"nonfinite:{images}": count for images, count in counts if count.any()}
 
     @classmethod
-    def from_arrays(cls, arrays) -> "Facts":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
         names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite", "strata")
-        parts = {part: {} for part in names}
+        parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in names}
         for key in arrays:
             part, name = key.split(":", 1)
             parts[part][name] = arrays[key]
@@ -115,16 +117,15 @@ class Facts:
     def concatenate(cls, parts: list["Facts"]) -> "Facts":
         """One Facts of the variants of all parts, in order; the base network must be the same."""
         first = parts[0]
-        join = lambda get, key: np.concatenate([get(part)[key] for part in parts])  # noqa: E731
-        return cls(
-            variants={key: join(lambda p: p.variants, key) for key in first.variants},
-            base=first.base,
-            correct={key: join(lambda p: p.correct, key) for key in first.correct},
-            changed={key: join(lambda p: p.changed, key) for key in first.changed},
-            nonfinite={key: join(lambda p: p.nonfinite, key) for key in first.nonfinite},
-            chance=first.chance,
-            strata=first.strata,
-        )
+
+        def join(name: str) -> dict[str, np.ndarray]:
+            whole = getattr(first, name)
+            return {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in whole}
+
+        joined: dict[str, Any] = {
+            name: join(name) for name in ("variants", "correct", "changed", "nonfinite")
+        }
+        return replace(first, **joined)
 
 
 def load_facts(*paths) -> Facts:

@@ -1,8 +1,8 @@
 """The network drawn as it is: its layers, where branches meet, and nothing in between."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -53,9 +53,9 @@ def graph(network: nn.Module, images: Tensor) -> tuple[list[Node], str]:
 def graph_table(network: nn.Module, nodes: list[Node], *, traced: bool) -> pd.DataFrame:
     """A row per node: node, kind, layer, filters, weights (biases not counted), shape ("16x8x8"),
     sources (joined by commas) and traced (whether sources are those of the traced network)."""
-    known, rows = layers_of(network), []
+    layers, rows = layers_of(network), []
     for node in nodes:
-        layer = known.get(node.layer)
+        layer = layers.get(node.layer)
         rows.append(
             {
                 "node": node.name,
@@ -98,7 +98,7 @@ def _calls(network: nn.Module) -> Iterator[list[Called]]:
     """The layers that are called inside the block, on one image, in their order."""
     called: list[Called] = []
 
-    def keep(name: str):
+    def keep(name: str) -> Callable[..., None]:
         return lambda layer, _, out: called.append((name, tuple(output(layer, out, 1).shape[1:])))
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers_of(network).items()]
@@ -119,7 +119,7 @@ class _Shapes(fx.Interpreter):
         self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
         self.layers: dict[fx.Node, list[Called]] = {}
 
-    def run_node(self, node: fx.Node):
+    def run_node(self, node: fx.Node) -> Any:
         before = len(self.called)
         value = super().run_node(node)
         self.layers[node] = self.called[before:]
@@ -131,9 +131,9 @@ class _Shapes(fx.Interpreter):
 def _traced(network: nn.Module, image: Tensor) -> list[Node]:
     try:
         with preserved(network):
-            found = fx.GraphModule(network, _Tracer().trace(network))
+            traced = fx.GraphModule(network, _Tracer().trace(network))
         with _calls(network) as called:
-            run = _Shapes(found, called)
+            run = _Shapes(traced, called)
             logits = run.run(image.clone())
         same = torch.allclose(logits, network(image.clone()), equal_nan=True)
     except Exception as error:
@@ -141,23 +141,30 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
         raise Untraceable(f"it cannot be traced by torch.fx ({reason})") from None
     if not same:
         raise Untraceable("its trace by torch.fx gives other logits")
-    prefix = path_of_body(network)
-    known = layers_of(network)
-    names, nodes, behind = _Names(), [], {}  # behind: node -> nodes of ours that its value is from
+    prefix, layers = path_of_body(network), layers_of(network)
+    names, nodes = _Names(), list[Node]()
+    behind: dict[fx.Node, list[str]] = {}  # nodes of ours that the value of a node is from
 
     def reads(node: fx.Node) -> list[Called]:
         """The layers whose parameters an operation takes, without their being called."""
-        given = [n.target for n in node.all_input_nodes if n.op == "get_attr"]
+        taken = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
         shape = run.shapes.get(node) or ()
-        owns = {name: f"{prefix}{name}." for name in known}
-        return [(name, shape) for name in known if any(t.startswith(owns[name]) for t in given)]
+        owns = {name: f"{prefix}{name}." for name in layers}
+        return [(name, shape) for name in layers if any(t.startswith(owns[name]) for t in taken)]
 
-    def add(node: fx.Node, name: str, kind: str, sources, shape=None, layer: str = "") -> None:
+    def add(
+        node: fx.Node,
+        name: str,
+        kind: str,
+        sources: Iterable[str],
+        shape: tuple[int, ...] | None = None,
+        layer: str = "",
+    ) -> None:
         name, shape = names.new(name), shape or run.shapes.get(node) or ()
         nodes.append(Node(name, kind, layer, shape, tuple(sources)))
         behind[node] = [name]
 
-    for node in found.graph.nodes:
+    for node in traced.graph.nodes:
         sources = list(dict.fromkeys(s for n in node.all_input_nodes for s in behind[n]))
         if node.op == "placeholder":
             add(node, "input", "input", ())
@@ -167,11 +174,11 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
             behind[node] = []
         elif inside := run.layers[node] or reads(node):
             for name, shape in inside:
-                add(node, name, kind_of(known[name]), sources, shape, layer=name)
+                add(node, name, kind_of(layers[name]) or "", sources, shape, layer=name)
                 sources = behind[node]
         elif len(sources) > 1:
-            called = node.target if isinstance(node.target, str) else node.target.__name__
-            kind = JOINS.get(called.rstrip("_"), "join") if node.op != "call_module" else "join"
+            function = node.target if isinstance(node.target, str) else node.target.__name__
+            kind = JOINS.get(function.rstrip("_"), "join") if node.op != "call_module" else "join"
             stack = [*node.meta.get("nn_module_stack", ())]
             owner = f"{stack[-1] if stack else ''}.".removeprefix(prefix).strip(".")
             add(node, f"{owner}.{kind}" if owner else kind, kind, sources)
@@ -181,13 +188,13 @@ def _traced(network: nn.Module, image: Tensor) -> list[Node]:
 
 
 def _chain(network: nn.Module, images: Tensor) -> list[Node]:
-    names, known = _Names(), layers_of(network)
+    names, layers = _Names(), layers_of(network)
     nodes = [Node(names.new("input"), "input", "", tuple(images.shape[1:]), ())]
     with _calls(network) as called:
         out = network(images[:1])
     every = [*called]
     for image in images.split(1)[1:]:
-        if known.keys() <= {name for name, _ in every}:
+        if layers.keys() <= {name for name, _ in every}:
             break
         with _calls(network) as called:
             network(image)
@@ -198,8 +205,8 @@ def _chain(network: nn.Module, images: Tensor) -> list[Node]:
                 every.insert(place, (name, shape))
             place = (there or [place])[0] + 1
     for name, shape in every:
-        made, kind = names.new(name), kind_of(known[name])
-        nodes.append(Node(made, kind, name, shape, (nodes[-1].name,)))
+        kind = kind_of(layers[name]) or ""
+        nodes.append(Node(names.new(name), kind, name, shape, (nodes[-1].name,)))
     last = nodes[-1].name
     return [*nodes, Node(names.new("output"), "output", "", tuple(out.shape[1:]), (last,))]
 
@@ -207,13 +214,13 @@ def _chain(network: nn.Module, images: Tensor) -> list[Node]:
 class _Names:
     """Names that are new: the second "fc" is "fc:2"."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.taken: set[str] = set()
 
     def new(self, name: str) -> str:
-        made, count = name, 1
-        while made in self.taken:
+        new_name, count = name, 1
+        while new_name in self.taken:
             count += 1
-            made = f"{name}:{count}"
-        self.taken.add(made)
-        return made
+            new_name = f"{name}:{count}"
+        self.taken.add(new_name)
+        return new_name

@@ -21,7 +21,8 @@ def checked_variants(
     variants = list(variants)
     if not variants:
         raise UserError("variants: there are none; give at least one")
-    known, units, first = layers_of(network, norms=True), {}, variants[0]
+    layers, first = layers_of(network, norms=True), variants[0]
+    units: dict[str, int] = {}
     for variant in variants:
         if not isinstance(variant, Variant):
             raise UserError(f"variants: hold a {type(variant).__name__}; expected Variant")
@@ -36,8 +37,8 @@ def checked_variants(
             raise UserError(f"variants: {variant.columns} has {has}; give one of them")
         if (mask := variant.mask) is not None:
             one_of(mask.layer, ablated, "variants: the layer of a mask, which must be in ablated")
-            if mask.layer in known:
-                units.setdefault(mask.layer, filters(known[mask.layer]))
+            if mask.layer in layers:
+                units.setdefault(mask.layer, filters(layers[mask.layer]))
                 check_mask(mask, units[mask.layer])
     return variants
 
@@ -47,7 +48,7 @@ def checked_images(
     image_sets: Mapping[str, Tensor],
     labels: Tensor,
     *,
-    attacks: Mapping,
+    attacks: Mapping[str, object],
     tops: Sequence[int],
 ) -> Tensor:
     """The labels as int64 [n]; UserError where images, labels and network do not fit together."""

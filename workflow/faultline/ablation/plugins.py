@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ TAKEN = {*PLACE, "layer", "ablation", "variant", *CHANGES, "stands_for"}
 """Columns that a variant may not have, as the tables have them already."""
 
 
-def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -> list[Variant]:
+def own_variants(
+    function: str, name: str, layer: nn.Module, *, options: dict[str, Any]
+) -> list[Variant]:
     """The variants that the user's function(name, layer, **options) yields, checked.
 
     The function gets a copy of the layer. Raises UserError where it fails, yields nothing or what
@@ -34,12 +37,12 @@ def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -
 
     def yielded() -> Iterator[tuple[Variant, dict[str, Tensor]]]:
         """Each variant with what it replaces."""
-        given = copy.deepcopy(layer)
+        own = copy.deepcopy(layer)
         with plugins.told(function), seeded("own ablation", name):
-            variants = list(generate(name, given, **copy.deepcopy(options)))
+            variants = list(generate(name, own, **copy.deepcopy(options)))
         for variant in variants:
             yield _checked(variant, variants[0], function, name, layer)
-        for key, parameter in given.named_parameters():
+        for key, parameter in own.named_parameters():
             if not same(parameter, layer.get_parameter(key)):
                 raise UserError(
                     f"{function}, layer {name}: changes its {key} in place; change a copy "
@@ -68,14 +71,14 @@ def own_variants(function: str, name: str, layer: nn.Module, *, options: dict) -
 
 def _alike(one: Variant, other: Variant, replaced: dict[str, Tensor]) -> bool:
     """Whether a variant, asked for the second time, is what another one is and replaces."""
-    told = [(repr(variant.columns), variant.key, variant.mask) for variant in (one, other)]
-    made = one.replace() if one.replace else {}
-    if told[0] != told[1] or made.keys() != replaced.keys():
+    first, second = ((repr(v.columns), v.key, v.mask) for v in (one, other))
+    before = one.replace() if one.replace else {}
+    if first != second or before.keys() != replaced.keys():
         return False
-    return all(same(made[key], value) for key, value in replaced.items())
+    return all(same(before[key], value) for key, value in replaced.items())
 
 
-def _is_mask(mask, name: str, count: int) -> bool:
+def _is_mask(mask: object, name: str, count: int) -> bool:
     """Whether it is a mask of some of a layer's filters, or other units."""
     if not isinstance(mask, Mask) or not isinstance(mask.filters, Collection):
         return False
@@ -90,8 +93,7 @@ def _checked(
         return UserError(f"{function}, layer {name}: {what}; {remedy}")
 
     if not isinstance(variant, Variant):
-        found = type(variant).__name__
-        raise wrong(f"yields a {found}", "expected faultline.Variant")
+        raise wrong(f"yields a {type(variant).__name__}", "expected faultline.Variant")
     columns = variant.columns
     if not isinstance(columns, dict) or not all(isinstance(key, str) for key in columns):
         raise wrong("the columns of a variant are no dict", "expected {name: value}")
@@ -121,24 +123,26 @@ def _checked(
 
     parameters = {f"{name}.{key}": p.detach() for key, p in layer.named_parameters()}
 
-    def made() -> dict[str, Tensor]:
+    make = variant.replace or dict
+
+    def checked() -> dict[str, Tensor]:
         with plugins.told(function), torch.no_grad(), seeded("own ablation", name, variant.key):
-            made = variant.replace()
-        if not isinstance(made, dict):
-            raise wrong(f"replace gives a {type(made).__name__}", "expected {parameter: tensor}")
-        for key, value in made.items():
+            new = make()
+        if not isinstance(new, dict):
+            raise wrong(f"replace gives a {type(new).__name__}", "expected {parameter: tensor}")
+        for key, value in new.items():
             if not isinstance(value, Tensor):
                 raise wrong(f"replaces {key!r} by a {type(value).__name__}", "expected a tensor")
-        return {key: value.detach() for key, value in made.items()}
+        return {key: value.detach() for key, value in new.items()}
 
-    replaced = made()
+    replaced = checked()
     for key, value in replaced.items():
         if key not in parameters:
             raise wrong(f"replaces {key!r}", f"expected one of {', '.join(parameters)}")
         if value.shape != parameters[key].shape or value.dtype != parameters[key].dtype:
-            found = f"{list(value.shape)} of {value.dtype}"
+            got = f"{list(value.shape)} of {value.dtype}"
             expected = f"{list(parameters[key].shape)} of {parameters[key].dtype}"
-            raise wrong(f"replaces {key} by {found}", f"expected {expected}")
+            raise wrong(f"replaces {key} by {got}", f"expected {expected}")
         if not value.isfinite().all() and parameters[key].isfinite().all():
             raise wrong(f"replaces {key} by NaN or infinite values", "give finite ones")
     equal = all(same(value, parameters[key]) for key, value in replaced.items())
@@ -147,4 +151,4 @@ def _checked(
             "key None says that a variant equals the whole network, but it does not",
             "give each variant a key of its own",
         )
-    return replace(variant, replace=made), replaced
+    return replace(variant, replace=checked), replaced

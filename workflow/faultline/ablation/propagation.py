@@ -8,13 +8,21 @@ mixes elements in any other way, such as LayerNorm or attention, is computed ane
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from faultline.ablation.tracing import CONVOLUTIONS, NORMS, Traced, holds_tensor
+from faultline.ablation.tracing import (
+    CONVOLUTIONS,
+    NORMS,
+    BatchNorm,
+    Convolution,
+    Traced,
+    holds_tensor,
+)
 from faultline.networks.operations import Kind, operation
 
 ALMOST_ALL = 0.9
@@ -61,7 +69,7 @@ class Plan(NamedTuple):
 class Batch:
     """Base values of one batch of images."""
 
-    def __init__(self, values: dict[fx.Node, object]):
+    def __init__(self, values: dict[fx.Node, Any]):
         self.values = values
         self._flat: Values = {}
 
@@ -83,7 +91,7 @@ class Propagation:
         self.traced, self.layer = traced, layer
         self.places = traced.places(layer, at)
         self._plans: dict[tuple[int, ...], Plan] = {}
-        self._sources: dict[tuple[fx.Node, fx.Node], Tensor] = {}
+        self._sources: dict[tuple[fx.Node, fx.Node], Tensor | None] = {}
 
     def run(
         self,
@@ -91,7 +99,7 @@ class Propagation:
         batch: Batch,
         *,
         new: Callable[[fx.Node], Tensor],
-        mask: Callable[[Tensor], Tensor],
+        mask: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """(rows, logits): the images for which anything changes, None for all; their new logits.
 
@@ -114,19 +122,21 @@ class Propagation:
             return None, None
         every = not plan.apart or count > ALMOST_ALL * len(changed)
         rows = None if every else changed.nonzero().flatten()
-        pick = (lambda value: value) if rows is None else (lambda value: value[rows])
-        whole: dict[fx.Node, object] = {}
+        whole: dict[fx.Node, Any] = {}
 
-        def value(node):
+        def pick(value: Tensor) -> Tensor:
+            return value if rows is None else value[rows]
+
+        def value(node: fx.Node) -> Any:
             if node not in whole:
                 if not holds_tensor(self.traced.example[node]):
                     return self.traced.call(node, value)  # a size may be that of the batch
                 shared = node in self.traced.shared
                 whole[node] = batch.values[node] if shared else pick(batch.values[node])
                 if node in plan.parts:
-                    made = elements[node]
-                    made = made if len(made) == 1 else pick(made)
-                    whole[node] = self._put(node, whole[node], plan.parts[node].where, made)
+                    own = elements[node]
+                    own = own if len(own) == 1 else pick(own)
+                    whole[node] = self._put(node, whole[node], plan.parts[node].where, own)
             return whole[node]
 
         for node, mixed in plan.whole.items():
@@ -134,20 +144,23 @@ class Propagation:
                 whole[node] = pick(batch.values[node]) + mixed.term(pick(differences[mixed.source]))
             else:
                 whole[node] = self.traced.call(node, value)
-                if node in self.places:
+                if mask and node in self.places:
                     whole[node] = mask(whole[node])
             for used in plan.last.get(node, ()):
                 whole.pop(used, None)
         return rows, value(self.traced.result)
 
     def plan(self, filters: Sequence[int]) -> Plan:
+        """How a change of these filters spreads."""
         filters = tuple(filters)
         if filters not in self._plans:
             self._plans[filters] = self._make(filters)
         return self._plans[filters]
 
-    def _make(self, filters) -> Plan:
-        example, parts, whole = self.traced.example, {}, {}
+    def _make(self, filters: tuple[int, ...]) -> Plan:
+        example = self.traced.example
+        parts: dict[fx.Node, Part] = {}
+        whole: dict[fx.Node, Mixed | None] = {}
         for node in self.traced.after:
             inputs = node.all_input_nodes
             reached = any(source in parts for source in inputs)
@@ -156,12 +169,12 @@ class Propagation:
             elif node in self.places:
                 parts[node] = Part(self._positions(node, filters), None)
             elif reached:
-                found = self._rule(node, {s: parts[s].where for s in inputs if s in parts})
-                if isinstance(found, Part):
-                    if len(found.where):
-                        parts[node] = found
+                change = self._rule(node, {s: parts[s].where for s in inputs if s in parts})
+                if isinstance(change, Part):
+                    if len(change.where):
+                        parts[node] = change
                 elif holds_tensor(example[node]):
-                    whole[node] = found
+                    whole[node] = change
         consumed = _tensors_before(whole, example) | {self.traced.result}
         reads = _tensors_before([n for n, p in parts.items() if p.compute], example) - set(parts)
         reads |= {node for node in consumed if node not in whole}
@@ -173,7 +186,7 @@ class Propagation:
         apart = reads <= self.traced.apart | self.traced.shared
         return Plan(parts, whole, [n for n in parts if n in consumed], reads, apart, last)
 
-    def _positions(self, node, filters) -> Tensor:
+    def _positions(self, node: fx.Node, filters: Sequence[int]) -> Tensor:
         """Positions of some filters in the flattened output of the layer, in its order."""
         value = self.traced.example[node][0]
         axis = 0 if self.traced.axis(self.layer) == 1 else -1
@@ -183,7 +196,7 @@ class Propagation:
     def _rule(self, node: fx.Node, where: Values) -> Part | Mixed | None:
         """What a node makes of parts of its inputs, given their positions; None: compute it."""
         traced, example = self.traced, self.traced.example
-        module = traced.modules[node.target] if node.op == "call_module" else None
+        module = traced.modules[str(node.target)] if node.op == "call_module" else None
         name, kind, _ = operation(node, traced.modules)
         source = next(iter(where))
         tensors = [s for s in node.all_input_nodes if holds_tensor(example[s])]
@@ -207,8 +220,12 @@ class Propagation:
         if channels is None:
             return None
         shape = (-1, len(channels), *example[source].shape[2:])
-        compute = None
-        if type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
+        compute: Callable[[Tensor], Tensor] | None = None
+        if (
+            isinstance(module, Convolution)
+            and type(module) in CONVOLUTIONS
+            and module.padding_mode == "zeros"
+        ):
             if module.groups == 1:
                 weight = module.weight[:, channels]
                 if self.traced.laid_out and weight.dim() == 4:
@@ -218,25 +235,30 @@ class Propagation:
             if module.groups == module.in_channels == module.out_channels:
                 bias = None if module.bias is None else module.bias[channels]
                 compute = _convolution(module, module.weight[channels], bias, groups=len(channels))
-        elif type(module) in NORMS and module.track_running_stats:
+        elif isinstance(module, NORMS) and type(module) in NORMS and module.track_running_stats:
             compute = _normalisation(module, channels)
         elif kind is Kind.POOLING and (
             example[source].dim() == 4 if name != "mean" else _is_spatial_mean(node, example)
         ):
-            compute = lambda value: traced.call(node, lambda _: value)  # noqa: E731
-        made = example[node]
+            compute = partial(self._pooled, node)
+        out = example[node]
         if (
             compute is None
-            or not isinstance(made, Tensor)
-            or made.dim() not in (2, example[source].dim())
+            or not isinstance(out, Tensor)
+            or out.dim() not in (2, example[source].dim())
         ):
             return None
-        positions = self._every(node).view(made.shape[1], -1)[channels].flatten()
+        positions = self._every(node).view(out.shape[1], -1)[channels].flatten()
         return Part(positions, lambda new, _: compute(new[source].reshape(shape)).flatten(1))
 
-    def _at(self, node, new, batch, where) -> Tensor:
+    def _pooled(self, node: fx.Node, value: Tensor) -> Tensor:
+        """What a node with one input makes of it."""
+        pooled: Tensor = self.traced.call(node, lambda _: value)
+        return pooled
+
+    def _at(self, node: fx.Node, new: Values, batch: Batch, where: Tensor) -> Tensor:
         """An element-wise operation on some elements only."""
-        return self.traced.call(
+        elements: Tensor = self.traced.call(
             node,
             lambda source: (
                 new[source] if source in new
@@ -244,13 +266,15 @@ class Propagation:
                 else self.traced.example[source]
             ),
         )  # fmt: skip
+        return elements
 
     def _move(self, node: fx.Node, where: Values) -> Part | None:
         """Elements that a node only puts elsewhere, or drops, or repeats."""
         if not isinstance(self.traced.example[node], Tensor):
             (source,) = where  # the pieces of a split are told apart when they are taken
             return Part(where[source], lambda new, _: new[source])
-        found, chosen = [], {}
+        places: list[Tensor] = []
+        chosen: Values = {}
         for source, positions in where.items():
             origin = self._origin(node, source)
             if origin is None:
@@ -258,15 +282,15 @@ class Propagation:
             slots = origin.new_full((int(origin.max().clamp(min=positions.max())) + 2,), -1)
             slots[positions] = torch.arange(len(positions), device=slots.device)
             slot = slots[origin]  # -1 reads the last one, which is free
-            found.append((slot >= 0).nonzero().flatten())
-            chosen[source] = slot[found[-1]]
+            places.append((slot >= 0).nonzero().flatten())
+            chosen[source] = slot[places[-1]]
 
-        def compute(new, _):
+        def compute(new: Values, _: Batch) -> Tensor:
             pieces = [new[source][:, slot] for source, slot in chosen.items()]
             n = max(map(len, pieces))
             return torch.cat([piece.expand(n, -1) for piece in pieces], 1)
 
-        return Part(torch.cat(found), compute)
+        return Part(torch.cat(places), compute)
 
     def _origin(self, node: fx.Node, source: fx.Node) -> Tensor | None:
         """For each element of a node, its position in a flattened input; -1: it is not from it.
@@ -276,7 +300,7 @@ class Propagation:
         if (node, source) not in self._sources:
             example = self.traced.example
 
-            def positions(other):
+            def positions(other: fx.Node) -> Any:
                 value = example[other]
                 if not holds_tensor(value):
                     return value
@@ -295,7 +319,7 @@ class Propagation:
             self._sources[node, source] = moved[0].flatten().long() if apart else None
         return self._sources[node, source]
 
-    def _put(self, node, value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
+    def _put(self, node: fx.Node, value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
         """A copy of the value of a node with new elements at some positions, in the same layout."""
         channels = self._channels(node, where)
         if channels is not None:
@@ -306,11 +330,11 @@ class Propagation:
         flat[:, where] = elements
         return torch.empty_like(value).copy_(flat.view(value.shape))
 
-    def _every(self, node) -> Tensor:
+    def _every(self, node: fx.Node) -> Tensor:
         value = self.traced.example[node]
         return torch.arange(value[0].numel(), device=value.device)
 
-    def _channels(self, node, where) -> Tensor | None:
+    def _channels(self, node: fx.Node, where: Tensor) -> Tensor | None:
         """The channels that positions in values [n, C, ...] make up, None if not whole ones."""
         value = self.traced.example[node]
         if value.dim() < 3:
@@ -322,7 +346,7 @@ class Propagation:
         each = channels[:, None] * size + torch.arange(size, device=where.device)
         return channels if bool((each.flatten() == where).all()) else None
 
-    def _neurons(self, node, where) -> list[int] | None:
+    def _neurons(self, node: fx.Node, where: Tensor) -> list[int] | None:
         """As `_channels`, of values [n, ..., C]."""
         value = self.traced.example[node]
         size = value.shape[-1]
@@ -332,41 +356,45 @@ class Propagation:
         return neurons.tolist() if torch.equal(each, where) else None
 
 
-def _tensors_before(nodes: Iterable[fx.Node], example) -> set[fx.Node]:
+def _tensors_before(nodes: Iterable[fx.Node], example: dict[fx.Node, Any]) -> set[fx.Node]:
     """Nodes with tensors that some nodes read, be it only for their sizes."""
     return set(_last_reads(nodes, example))
 
 
-def _last_reads(nodes: Iterable[fx.Node], example) -> dict[fx.Node, fx.Node]:
+def _last_reads(nodes: Iterable[fx.Node], example: dict[fx.Node, Any]) -> dict[fx.Node, fx.Node]:
     """Node with tensors -> the last of `nodes` that reads it, be it only for its size."""
-    found = {}
+    last = {}
     for node in nodes:
         left = list(node.all_input_nodes)
         while left:
             source = left.pop()
             if holds_tensor(example[source]):
-                found[source] = node
+                last[source] = node
             else:
                 left += source.all_input_nodes
-    return found
+    return last
 
 
-def _shape(value) -> tuple | None:
+def _shape(value: object) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _convolution(module: nn.Module, weight, bias, *, groups: int):
+def _convolution(
+    module: Convolution, weight: Tensor, bias: Tensor | None, *, groups: int
+) -> Callable[[Tensor], Tensor]:
     settings = module.stride, module.padding, module.dilation, groups
     return lambda value: CONVOLUTIONS[type(module)](value, weight, bias, *settings)
 
 
-def _normalisation(module: nn.Module, channels):
-    mean, variance = module.running_mean[channels], module.running_var[channels]
-    weight, bias = (None if p is None else p[channels] for p in (module.weight, module.bias))
+def _normalisation(module: BatchNorm, channels: Tensor) -> Callable[[Tensor], Tensor]:
+    mean, variance, weight, bias = (
+        None if of is None else of[channels]
+        for of in (module.running_mean, module.running_var, module.weight, module.bias)
+    )
     return lambda value: F.batch_norm(value, mean, variance, weight, bias, False, 0.0, module.eps)
 
 
-def _is_spatial_mean(node, example) -> bool:
-    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
-    known = example[node.args[0]].dim()
-    return isinstance(dims, tuple | list) and {d % known for d in dims} == {*range(2, known)}
+def _is_spatial_mean(node: fx.Node, example: dict[fx.Node, Any]) -> bool:
+    dims: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
+    every = example[node.all_input_nodes[0]].dim()
+    return isinstance(dims, tuple | list) and {d % every for d in dims} == {*range(2, every)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Base:
     dataset: DataSet
     images: dict[str, torch.Tensor]
     labels: torch.Tensor
-    recrafted: dict[str, dict]
+    recrafted: dict[str, dict[str, Any]]
     seed: int
     memory: Callable[[], float]
     sample: dict[str, np.ndarray] | None = None
@@ -59,7 +60,7 @@ class Base:
             layers = [name for name in layers_of(network) if name in in_use]
         every = layers_of(network, norms=True)
         chosen = {name: every[name] for name in layers}
-        facts = sweep(
+        facts: Facts = sweep(
             network,
             make(chosen),
             self.images,

@@ -8,7 +8,8 @@ reads the same pixel many times (torchvision's AlexNet and VGG on small images) 
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +27,27 @@ from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.networks.plain import copied, forget, preserved
 
-CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DIRECT = (
     *(*CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     *(nn.Linear, nn.Embedding, nn.EmbeddingBag),
 )
 """Modules of which a unit without weights and bias gives 0, and no other unit changes."""
+
+Step = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""(weight, bias) of a layer of the network -> those of the graph."""
+
+Replaced = Mapping[str, Tensor | None]
+"""What a node takes in place of parameters, by their names in it."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Untraceable(Exception):
@@ -71,10 +86,10 @@ class Traced:
                 module.inplace = False
         self.prefix = path_of_body(network)
         self._find(network_copy, ablated)
-        called = {n.target for n in self.graph.nodes if n.op == "call_module"}
+        called = {str(n.target) for n in self.graph.nodes if n.op == "call_module"}
         self.keeping = {target for target in called if _may_keep(self.modules[target])}
-        self._uses = Counter(n.target for n in self.graph.nodes if n.op == "call_module")
-        self._adapted: dict[str, list[Callable]] = {}
+        self._uses = Counter(str(n.target) for n in self.graph.nodes if n.op == "call_module")
+        self._adapted: dict[str, list[Step]] = {}
         self._original: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._silent: dict[str, Tensor] = {}
         two = images[:2] if len(images) > 1 else torch.cat([images, images])
@@ -108,33 +123,32 @@ class Traced:
         read: dict[int, list[tuple[fx.Node, str]]] = {}
         for node in self.graph.nodes:
             if node.op == "call_module":
-                for name, parameter in self.modules[node.target].named_parameters(
-                    remove_duplicate=False
-                ):
+                module = self.modules[str(node.target)]
+                for name, parameter in module.named_parameters(remove_duplicate=False):
                     read.setdefault(id(parameter), []).append((node, name))
             elif node.op == "get_attr" and node.users:
                 read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
-        known, reach_logits = layers_of(network, norms=True), self._live()
+        layers, reach_logits = layers_of(network, norms=True), self._live()
         self.nodes: dict[str, list[fx.Node]] = {}
         self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
         self.direct: set[str] = set()
         self.layers: dict[str, nn.Module] = {}
         for layer in ablated:
-            module = known.get(layer)
-            of = {n: read.get(id(p), []) for n, p in module.named_parameters()} if module else {}
-            found = {node for places in of.values() for node, _ in places}
-            if not found:
+            own = layers.get(layer)
+            of = {n: read.get(id(p), []) for n, p in own.named_parameters()} if own else {}
+            holders = {node for places in of.values() for node, _ in places}
+            if own is None or not holders:
                 raise UserError(
                     f"layer {layer!r} is not used by the network; "
                     f"there are: {some(layers_of(network))}"
                 )
-            weight, live = own_weight(module), found & reach_logits
+            weight, live = own_weight(own), holders & reach_logits
             if live and not any(node in live for node, _ in of.get(weight, [])):
                 raise UserError(unread(layer, weight))
-            self.layers[layer] = module
-            self.nodes[layer] = [node for node in self.graph.nodes if node in found]
+            self.layers[layer] = own
+            self.nodes[layer] = [node for node in self.graph.nodes if node in holders]
             self.reads |= {f"{layer}.{name}": places for name, places in of.items()}
-            if _is_direct(module) and all(n.target == self.prefix + layer for n in found):
+            if _is_direct(own) and all(n.target == self.prefix + layer for n in holders):
                 self.direct.add(layer)
 
     def _live(self) -> set[fx.Node]:
@@ -145,39 +159,40 @@ class Traced:
                 live.add(node)
         return live
 
-    def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, dict[str, Tensor]]:
-        """Node -> what it takes in place of parameters, by their names in it.
+    def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, Replaced]:
+        """Node -> what it takes in place of parameters.
 
         replaced: parameters of the network's layers by their full names.
         """
-        found: dict[fx.Node, dict[str, Tensor]] = {}
+        by_node: dict[fx.Node, dict[str, Tensor | None]] = {}
         for full, value in replaced.items():
             for node, name in self.reads[full]:
-                found.setdefault(node, {})[name] = value
-        for node, made in found.items():
-            if steps := self._adapted.get(node.target):
-                weight, bias = self._original[node.target]
-                weight, bias = made.get("weight", weight), made.get("bias", bias)
+                by_node.setdefault(node, {})[name] = value
+        for node, own in by_node.items():
+            if steps := self._adapted.get(str(node.target)):
+                weight, bias = self._original[str(node.target)]
+                weight, bias = cast(Tensor, own.get("weight", weight)), own.get("bias", bias)
                 for step in steps:
                     weight, bias = step(weight, bias)
-                found[node] = {"weight": weight, "bias": bias}
-        return found
+                by_node[node] = {"weight": weight, "bias": bias}
+        return {**by_node}
 
     def silent(self, layer: str) -> Tensor:
         """What each filter of a layer gives in the graph where its weights and bias are 0, [C]."""
         module = self.modules[self.prefix + layer]
-        zeros = module.weight.new_zeros(filters(module))
+        zeros = cast(Tensor, module.weight).new_zeros(filters(module))
         return self._silent.get(self.prefix + layer, zeros)
 
-    def start(self, images: Tensor) -> dict[fx.Node, Tensor]:
+    def start(self, images: Tensor) -> dict[fx.Node, Any]:
         """Values at the boundary: all that the ablated layers and what follows take from before."""
         if self.laid_out and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.run(self.before, {}, keep=self.boundary, images=images)
 
-    def finish(self, boundary: dict[fx.Node, Tensor], **changes) -> Tensor:
+    def finish(self, boundary: dict[fx.Node, Any], **changes: Any) -> Tensor:
         """Logits from the boundary on; `changes` as in `run`."""
-        return self.run(self.after, boundary, keep=[self.result], **changes)[self.result]
+        logits: Tensor = self.run(self.after, boundary, keep=[self.result], **changes)[self.result]
+        return logits
 
     def axis(self, layer: str) -> int:
         """The dimension of a layer's output along which its filters lie."""
@@ -199,13 +214,22 @@ class Traced:
             )
         return [_activation(self.modules, node) for node in nodes]
 
-    def run(self, nodes, known, *, keep, images=None, replaced=None, masked=None):
-        """Values of the nodes `keep`, where `known` holds what is computed already.
+    def run(
+        self,
+        nodes: Iterable[fx.Node],
+        values: Mapping[fx.Node, Any],
+        *,
+        keep: Iterable[fx.Node],
+        images: Tensor | None = None,
+        replaced: Mapping[fx.Node, Replaced] | None = None,
+        masked: Mapping[fx.Node, Callable[[Tensor], Tensor]] | None = None,
+    ) -> dict[fx.Node, Any]:
+        """Values of the nodes `keep`, where `values` holds what is computed already.
 
         replaced: as `placed` gives it. masked: node -> function of its value.
         """
         replaced, masked = replaced or {}, masked or {}
-        values = dict(known)
+        values, keep = dict(values), list(keep)
         last_use = {source: node for node in nodes for source in node.all_input_nodes}
         kept = set(keep)
         for node in nodes:
@@ -220,16 +244,18 @@ class Traced:
                     values.pop(source, None)
         return {node: values[node] for node in keep}
 
-    def call(self, node: fx.Node, value: Callable[[fx.Node], object], replaced=None):
+    def call(
+        self, node: fx.Node, value: Callable[[fx.Node], Any], replaced: Replaced | None = None
+    ) -> Any:
         """The value of one node, from those of its inputs; `replaced`: parameters of its own."""
         if node.op == "get_attr":
             return replaced[""] if replaced else _attribute(self.attributes, node.target)
         args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
-        if node.op == "call_function":
+        if node.op == "call_function" and callable(node.target):
             return node.target(*args, **kwargs)
         if node.op == "call_method":
-            return getattr(args[0], node.target)(*args[1:], **kwargs)
-        module = self.modules[node.target]
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        module = self.modules[str(node.target)]
         if node.target in self.whole:  # it may work in place, or view what it takes
             args, kwargs = fx.node.map_aggregate((args, kwargs), _copied)
         if node.target not in self.keeping:
@@ -239,17 +265,21 @@ class Traced:
             return self._called(module, args, kwargs, replaced)
 
     @staticmethod
-    def _called(module: nn.Module, args, kwargs, replaced) -> Tensor:
+    def _called(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], replaced: Replaced | None
+    ) -> Any:
         if not replaced:
             return module(*args, **kwargs)
-        if not kwargs and _is_direct(module) and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+        if not kwargs and _is_direct(module) and isinstance(module, nn.Linear | Convolution):
             weight, bias = (replaced.get(n, getattr(module, n)) for n in ("weight", "bias"))
             if isinstance(module, nn.Linear):
-                return F.linear(*args, weight, bias)
-            return module._conv_forward(*args, weight, bias)
-        return functional_call(module, replaced, args, kwargs, tie_weights=False)
+                return F.linear(args[0], weight, bias)
+            return module._conv_forward(args[0], weight, bias)
+        return functional_call(
+            module, cast(dict[str, Tensor], replaced), args, kwargs, tie_weights=False
+        )
 
-    def _shapes(self, images: Tensor) -> dict[fx.Node, object]:
+    def _shapes(self, images: Tensor) -> dict[fx.Node, Any]:
         """Values of every node on a few images."""
         nodes = [n for n in self.graph.nodes if n.op != "output"]
         with torch.no_grad():
@@ -263,7 +293,8 @@ class Traced:
         self.after = [n for n in self.graph.nodes if n in reached and n.op != "output"]
         self.before = [n for n in self.graph.nodes if n not in reached and n.op != "output"]
         needed = {s for n in reached for s in n.all_input_nodes} - reached
-        self.result = next(n for n in self.graph.nodes if n.op == "output").args[0]
+        output = next(n for n in self.graph.nodes if n.op == "output")
+        self.result = cast(fx.Node, output.args[0])
         if self.result not in reached:
             needed.add(self.result)
         self.boundary = [n for n in self.before if n in needed]
@@ -272,11 +303,11 @@ class Traced:
         with torch.no_grad():
             with evaluation(network):
                 expected = network(images.clone())
-            found = self.finish(self.start(images))
+            logits = self.finish(self.start(images))
             alone = self.finish(self.start(images[:1]))
         # far above rounding, which grows with depth, and far below any other network
         tolerance = 1e-2 * scale(expected).item()
-        if not torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+        if not torch.allclose(logits, expected, rtol=0, atol=tolerance, equal_nan=True):
             raise Untraceable(
                 "its trace by torch.fx gives other logits; its forward may use a tensor again "
                 "after changing it in place"
@@ -286,47 +317,56 @@ class Traced:
         if not finite(expected).any():  # NaN equals NaN: nothing was compared
             Traced(_mended(network), list(self.layers), images)
 
-    def _module(self, node, *kinds: type[nn.Module]) -> nn.Module | None:
+    def _module(self, node: fx.Node | None, *kinds: type[Module]) -> Module | None:
         """The module that a node calls, if it is of these kinds and is called nowhere else."""
-        if isinstance(node, fx.Node) and node.op == "call_module" and self._uses[node.target] == 1:
-            module = self.modules[node.target]
+        if node and node.op == "call_module" and self._uses[str(node.target)] == 1:
+            module = self.modules[str(node.target)]
             hooked = module._forward_pre_hooks or module._forward_hooks
-            return module if type(module) in kinds and not hooked else None
+            return cast(Module, module) if type(module) in kinds and not hooked else None
         return None
 
-    def _adapt(self, node: fx.Node, module: nn.Module, step: Callable) -> None:
+    def _convolution(self, node: fx.Node | None) -> Convolution | None:
+        return cast(Convolution | None, self._module(node, *CONVOLUTIONS))
+
+    def _adapt(self, node: fx.Node, module: nn.Linear | Convolution, step: Step) -> None:
         """Put `module`, with the parameters that `step` makes of its own, in the node's place."""
-        self._original.setdefault(node.target, (module.weight, module.bias))
+        path = str(node.target)
+        self._original.setdefault(path, (module.weight, module.bias))
         weight, bias = step(module.weight, module.bias)
         module.weight = nn.Parameter(weight, requires_grad=False)
-        module.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self._adapted.setdefault(node.target, []).append(step)
+        module.register_parameter(
+            "bias", None if bias is None else nn.Parameter(bias, requires_grad=False)
+        )
+        self._adapted.setdefault(path, []).append(step)
 
     def _fold_batchnorm(self, node: fx.Node) -> None:
-        norm = self._module(node, *NORMS)
-        source = node.args[0] if norm else None
-        conv = self._module(source, *CONVOLUTIONS)
-        if not conv or not norm.track_running_stats:
+        norm = cast(BatchNorm | None, self._module(node, *NORMS))
+        source = next(iter(node.all_input_nodes), None) if norm else None
+        conv = self._convolution(source)
+        if not source or not conv or not norm or not norm.track_running_stats:
             return
         if len(source.users) != 1 or any(node in nodes for nodes in self.nodes.values()):
             return
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
 
-        def fold(weight, bias):
+        def fold(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
             return fuse_conv_bn_weights(
-                weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                weight, bias, mean, variance, norm.eps, norm.weight, norm.bias
             )
 
-        self._silent[source.target] = fold(torch.zeros_like(conv.weight), None)[1]
+        self._silent[str(source.target)] = fold(torch.zeros_like(conv.weight), None)[1]
         self._adapt(source, conv, fold)
         node.replace_all_uses_with(source)
         self.graph.erase_node(node)
 
     def _cut_taps(self, node: fx.Node) -> None:
-        conv = self._module(node, *CONVOLUTIONS)
+        conv = self._convolution(node)
         if not conv or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return
-        taps, padding = [], []
-        sizes = zip(self.example[node.args[0]].shape[2:], self.example[node].shape[2:], strict=True)
+        taps: list[slice] = []
+        padding: list[int] = []
+        before, after = (self.example[n].shape[2:] for n in (node.all_input_nodes[0], node))
+        sizes = zip(before, after, strict=True)
         for axis, (size, out) in enumerate(sizes):
             pad, step, gap = conv.padding[axis], conv.stride[axis], conv.dilation[axis]
             used = [
@@ -348,17 +388,16 @@ class Traced:
     def _read_once(self, node: fx.Node) -> None:
         """Drop a pooling that only repeats pixels in front of a linear layer; sum its weights."""
         linear, source = self._module(node, nn.Linear), node
-        while linear and [len(before.users) for before in source.all_input_nodes] == [1]:
+        while linear and [len(n.users) for n in source.all_input_nodes] == [1]:
             (source,) = source.all_input_nodes
             transparent = operation(source, self.modules).kind is Kind.TRANSPARENT
             if not transparent and not self._flattens(source):
                 break
         if not linear or not self._module(source, nn.AdaptiveAvgPool2d):
             return
-        channels, *size = self.example[source.args[0]].shape[1:]
-        times = [
-            out // before for out, before in zip(self.example[source].shape[2:], size, strict=True)
-        ]
+        before = source.all_input_nodes[0]
+        channels, *size = self.example[before].shape[1:]
+        times = [out // own for out, own in zip(self.example[source].shape[2:], size, strict=True)]
         shape = (-1, channels, size[0], times[0], size[1], times[1])
         if math.prod(shape[1:]) != linear.in_features or math.prod(times) == 1:
             return  # some of its windows overlap, or it repeats nothing
@@ -367,7 +406,7 @@ class Traced:
             linear,
             lambda weight, bias: (_sum_repeated(weight, shape), bias),
         )
-        source.replace_all_uses_with(source.args[0])
+        source.replace_all_uses_with(before)
         self.graph.erase_node(source)
 
     def _flattens(self, node: fx.Node) -> bool:
@@ -383,18 +422,24 @@ class _Tracer(fx.Tracer):
     whole: paths of the latter.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.whole: set[str] = set()
 
-    def call_module(self, module, forward, args, kwargs):
-        made, stack = len(self.graph.nodes), self.module_stack.copy()
+    def call_module(
+        self,
+        module: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        count, stack = len(self.graph.nodes), self.module_stack.copy()
         try:
             return super().call_module(module, forward, args, kwargs)
         except Exception:
             if module is body_of(self.root):
                 raise
-            for node in reversed(list(self.graph.nodes)[made:]):
+            for node in reversed(list(self.graph.nodes)[count:]):
                 if node.op != "get_attr":  # these may be used again
                     self.graph.erase_node(node)
             self.module_stack = stack
@@ -438,29 +483,29 @@ def _may_keep(module: nn.Module) -> bool:
     return not all(type(part).__module__.startswith("torch.nn.") for part in module.modules())
 
 
-def _attribute(module: nn.Module, path: str):
-    return functools.reduce(getattr, path.split("."), module)
+def _attribute(module: nn.Module, path: object) -> Any:
+    return functools.reduce(getattr, str(path).split("."), module)
 
 
-def _copied(value):
+def _copied(value: Any) -> Any:
     return value.clone(memory_format=torch.contiguous_format) if torch.is_tensor(value) else value
 
 
-def _shape(value):
+def _shape(value: object) -> object:
     """Of a tensor, or of the tensors of a tuple; None of what is data of no kind."""
     if isinstance(value, tuple | list):
         return [_shape(part) for part in value]
     return value.shape if isinstance(value, Tensor) else None
 
 
-def _is_apart(two, one) -> bool:
+def _is_apart(two: Any, one: Any) -> bool:
     """Whether the value of a node for two images is one of each image, given that for one."""
     if isinstance(two, tuple | list):
         return all(_is_apart(*parts) for parts in zip(two, one, strict=True) if holds_tensor(parts))
     return isinstance(two, Tensor) and [len(v) if v.dim() else 0 for v in (two, one)] == [2, 1]
 
 
-def holds_tensor(value) -> bool:
+def holds_tensor(value: object) -> bool:
     """Whether a node's value is data, not a size or a number."""
     if isinstance(value, tuple | list):
         return any(holds_tensor(part) for part in value)
@@ -476,24 +521,24 @@ def _out_of_place(graph: fx.Graph) -> fx.Graph:
 
     `view` becomes `reshape`, which takes the channels-last layout of our values as well.
     """
-    copied = fx.Graph()
-    copied.output(copied.graph_copy(graph, {}))
-    for node in copied.nodes:
+    new = fx.Graph()
+    new.output(new.graph_copy(graph, {}))
+    for node in new.nodes:
         if node.op not in ("call_function", "call_method"):
             continue
         if node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
         is_method = node.op == "call_method"
-        name = node.target if is_method else getattr(node.target, "__name__", "")
+        name = str(node.target) if is_method else getattr(node.target, "__name__", "")
         if name == "view":
             node.target = "reshape"
         elif name.endswith("_") and not name.endswith("__"):
             homes = [torch.Tensor] if is_method else [torch, nn.functional]
-            found = next((getattr(h, name[:-1]) for h in homes if hasattr(h, name[:-1])), None)
-            if found is None:
+            form = next((getattr(h, name[:-1]) for h in homes if hasattr(h, name[:-1])), None)
+            if form is None:
                 raise Untraceable(f"its in-place operation {name} has no out-of-place form")
-            node.target = name[:-1] if is_method else found
-    return copied
+            node.target = name[:-1] if is_method else form
+    return new
 
 
 def _activation(modules: dict[str, nn.Module], node: fx.Node) -> fx.Node:

@@ -6,12 +6,14 @@ A variant says what is removed; `sweep` evaluates it.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faultline.ablation.synaptic import SYNAPTIC_FILTERS
 from faultline.base.errors import UserError, some
 from faultline.base.inputs import check_count, one_of
 from faultline.base.seeds import seed_of
@@ -48,10 +50,15 @@ class Variant:
     mask:    the filters that are removed; None for variants that replace parameters.
     """
 
-    columns: dict
+    columns: dict[str, Any]
     key: object
     replace: Callable[[], dict[str, Tensor]] | None = None
     mask: Mask | None = None
+
+
+def replaced(variant: Variant) -> dict[str, Tensor]:
+    """What a variant puts in place of parameters; nothing where it has a mask."""
+    return variant.replace() if variant.replace else {}
 
 
 def check_mask(mask: Mask, units: int) -> None:
@@ -83,21 +90,13 @@ def thresholds(low: float, high: float, count: int) -> np.ndarray:
     return np.linspace(low, high, count)
 
 
-SYNAPTIC_FILTERS = ("high_pass", "low_pass", "pulse")
-
-
 def removed(weight: Tensor, kind: str, alpha: float, half_width: float) -> Tensor:
-    """Bool mask, shaped as `weight`: which weights a synaptic filter sets to 0.
+    """Bool mask, shaped as `weight`: which weights a synaptic filter sets to 0 (Pravin et al.
+    2024).
 
-    high_pass removes w <= alpha, low_pass w >= alpha, pulse alpha - d <= w < alpha + d with
-    d = half_width (Pravin et al. 2024). Compared in double precision, where thresholds are exact.
+    Compared in double precision, where thresholds are exact.
     """
-    weight = weight.double()
-    if kind == "high_pass":
-        return weight <= alpha
-    if kind == "low_pass":
-        return weight >= alpha
-    return (weight >= alpha - half_width) & (weight < alpha + half_width)
+    return SYNAPTIC_FILTERS[kind](weight.double(), alpha, half_width)
 
 
 def synaptic_variants(
@@ -152,13 +151,19 @@ def synaptic_variants(
                 Variant(
                     columns,
                     key=_digest(masks) if changed else None,
-                    replace=lambda kind=kind, alpha=alpha: {
-                        name: weight.masked_fill(removed(weight, kind, alpha, half_width), 0.0)
-                        for name, weight in of.items()
-                    },
+                    replace=partial(_filtered, of, kind, alpha, half_width),
                 )
             )
     return variants
+
+
+def _filtered(
+    weights: dict[str, Tensor], kind: str, alpha: float, half_width: float
+) -> dict[str, Tensor]:
+    return {
+        name: weight.masked_fill(removed(weight, kind, alpha, half_width), 0.0)
+        for name, weight in weights.items()
+    }
 
 
 RANDOM_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)
@@ -189,6 +194,9 @@ def random_variants(
             for (name, weight), part in zip(of.items(), parts, strict=True)
         }
 
+    def without_drawn(draw: int, count: int) -> dict[str, Tensor]:
+        return {name: of[name].masked_fill(m, 0.0) for name, m in masks(draw, count).items()}
+
     for draw in range(draws):
         for share in RANDOM_SHARES:
             count = round(share * total)
@@ -206,10 +214,7 @@ def random_variants(
                 Variant(
                     columns,
                     key=key if count else None,
-                    replace=lambda draw=draw, count=count: {
-                        name: of[name].masked_fill(mask, 0.0)
-                        for name, mask in masks(draw, count).items()
-                    },
+                    replace=partial(without_drawn, draw, count),
                 )
             )
     return variants

@@ -6,6 +6,7 @@ in pixel units.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,13 +21,16 @@ class Normalise(nn.Module):
     mean, std: one number, or one per channel or feature. shape: of one input, without n.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, mean: float | Sequence[float], std: float | Sequence[float], *, shape: tuple[int, ...]
     ):
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
-            values = torch.as_tensor(values, dtype=torch.float32).expand(shape[0]).clone()
-            self.register_buffer(name, values.reshape(-1, *[1] * (len(shape) - 1)))
+            numbers = torch.as_tensor(values, dtype=torch.float32).expand(shape[0]).clone()
+            self.register_buffer(name, numbers.reshape(-1, *[1] * (len(shape) - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -41,7 +45,8 @@ class Network(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(self.normalise(x))
+        logits: Tensor = self.body(self.normalise(x))
+        return logits
 
 
 def body_of(network: nn.Module) -> nn.Module:
@@ -88,17 +93,21 @@ class TokenNetwork(Network):
         self.measure()
 
     @property
-    def embedding(self) -> nn.Embedding:
-        return next(m for m in self.body.modules() if isinstance(m, nn.Embedding))
+    def embedding(self) -> Shifted:
+        """The first one of the body."""
+        first = next(m for m in self.body.modules() if isinstance(m, nn.Embedding))
+        return cast("Shifted", first)  # since the network was made
 
     def measure(self) -> None:
+        """Takes `unit` from the weights that the embedding has now."""
         self.unit = self.embedding.weight.detach().square().mean().sqrt().item()
 
     def forward(self, x: Tensor) -> Tensor:
         embedding, shifted = self.embedding, isinstance(x, fx.Proxy) or x.is_floating_point()
         embedding.shifts = [x[..., 1:]] if shifted else []
         try:
-            return self.body(x[..., 0].long() if shifted else x)
+            logits: Tensor = self.body(x[..., 0].long() if shifted else x)
+            return logits
         finally:
             embedding.shifts = None
 
@@ -152,7 +161,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(out + self.downsample(x))
+        summed: Tensor = self.relu2(out + self.downsample(x))
+        return summed
 
 
 def small_resnet(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -188,7 +198,8 @@ class EncoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.norm1(x)
         x = x + self.attention(seen, seen, seen, need_weights=False)[0]
-        return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
+        x = x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
+        return x
 
 
 class SmallViT(nn.Module):
@@ -209,7 +220,8 @@ class SmallViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2) + self.position.weight
-        return self.head(self.norm(self.blocks(x)).mean(1))
+        logits: Tensor = self.head(self.norm(self.blocks(x)).mean(1))
+        return logits
 
 
 def lsa_mnist(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -297,7 +309,7 @@ class WideBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.relu1(self.bn1(x))
-        out = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
+        out: Tensor = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
         return out + (x if self.downsample is None else self.downsample(active))
 
 
@@ -345,23 +357,21 @@ def from_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Modu
     kept by a hook; this changes no number. GoogLeNet and Inception come without their auxiliary
     classifiers, vision transformers for images of the given height.
     """
-    more = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY else {}
+    more: dict[str, int] = (
+        {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY else {}
+    )
     if name.startswith("vit_"):
         more["image_size"] = shape[1]
-    network = load_torchvision().models.get_model(name, weights=None, num_classes=classes, **more)
+    get_model = load_torchvision().models.get_model
+    network: nn.Module = get_model(name, weights=None, num_classes=classes, **more)
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if shape[0] != first.in_channels:
-        conv = nn.Conv2d(
-            shape[0],
-            first.out_channels,
-            first.kernel_size,
-            stride=first.stride,
-            padding=first.padding,
-            dilation=first.dilation,
-            bias=first.bias is not None,
-        )
+        same = {
+            key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation")
+        }
+        conv = nn.Conv2d(shape[0], first.out_channels, bias=first.bias is not None, **same)
         network.set_submodule(path, conv)
     return network

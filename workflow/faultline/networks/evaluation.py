@@ -50,7 +50,7 @@ def predict(network: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Te
     return torch.cat(logits)  # outside of inference mode, so that the result is an ordinary tensor
 
 
-def check_logits(logits, n: int) -> Tensor:
+def check_logits(logits: object, n: int) -> Tensor:
     """What a network gives for n images; UserError where it is no tensor [n, classes]."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != n:
         got = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

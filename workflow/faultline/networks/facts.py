@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.files import save_text
-from faultline.base.fingerprint import fingerprint
+from faultline.base.fingerprint import PACKAGE, fingerprint
 
 BUILTIN_FILE = Path(__file__).with_name("networks.json")
 
@@ -32,21 +33,25 @@ Fit = tuple[tuple[int, ...], int] | tuple[tuple[int, ...], int, int]
 """(shape of one input, number of classes) of a data set; of tokens, the size of their vocabulary
 as well."""
 
+NetworkFacts = dict[str, Any]
+"""What is known of a network, see `networks`."""
+
 KINDS = {1: "vector", 2: "signal", 3: "image"}
 """Length of an input's shape -> what it is, where it is no sequence of tokens ("token")."""
 
 
 @functools.cache
-def registry() -> dict:
+def registry() -> dict[str, NetworkFacts]:
     """What `networks` holds, of the built-in networks alone."""
-    return json.loads(BUILTIN_FILE.read_text(encoding="utf-8"))
+    builtin: dict[str, NetworkFacts] = json.loads(BUILTIN_FILE.read_text(encoding="utf-8"))
+    return builtin
 
 
-_own: dict[str, dict] = {}
+_own: dict[str, NetworkFacts] = {}
 _norms: bool = False
 
 
-def add(name: str, facts: dict) -> None:
+def add(name: str, facts: NetworkFacts) -> None:
     """Makes a network of the user's own known to `networks`."""
     _own[name] = facts
     _listed.cache_clear()
@@ -58,7 +63,7 @@ def see_norms(wanted: bool) -> None:
     _norms = wanted
 
 
-def networks() -> dict:
+def networks() -> dict[str, NetworkFacts]:
     """What is known of every network, built in or added.
 
     {network: {"input", "min_size", "layers": [[name, kind, filters], ...]}}, written by `python -m
@@ -69,14 +74,16 @@ def networks() -> dict:
 
 
 @functools.cache
-def _listed(norms: bool) -> dict:
+def _listed(norms: bool) -> dict[str, NetworkFacts]:
     return {
         name: facts | {"layers": [row for row in facts["layers"] if norms or row[1] != "norm"]}
         for name, facts in (registry() | _own).items()
     }
 
 
-def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path, prober: str) -> dict:
+def own_facts(
+    name: str, settings: dict[str, Any], fits: Sequence[Fit], *, folder: Path, prober: str
+) -> NetworkFacts:
     """Facts of a network of own_networks, in the form of `networks`.
 
     settings: function, "file.py:function" or "torchvision:model". fits: the data sets' shapes and
@@ -94,28 +101,29 @@ def own_facts(name: str, settings: dict, fits: Sequence[Fit], *, folder: Path, p
         plugins.check(f"own_networks.{name}.function", function)
         version = plugins.code(function)
     asked = {"function": function, "fits": sorted(set(fits))}
-    reads = fingerprint(plugins.PACKAGE.parent.joinpath(*prober.split(".")).with_suffix(".py"))
+    reads = fingerprint(PACKAGE.parent.joinpath(*prober.split(".")).with_suffix(".py"))
     key = hashlib.sha256(json.dumps([asked, version, reads]).encode()).hexdigest()
     cache = folder / f"{name}-{key[:16]}.json"
     try:
-        return json.loads(cache.read_text(encoding="utf-8"))
+        facts: NetworkFacts = json.loads(cache.read_text(encoding="utf-8"))
+        return facts
     except (OSError, ValueError):
         print(f"reading the layers of {name}", file=sys.stderr, flush=True)
-        found = _ask(asked, prober)
-    if "error" in found:
-        raise UserError(f"config key own_networks.{name}: {found['error']}")
+        facts = _ask(asked, prober)
+    if "error" in facts:
+        raise UserError(f"config key own_networks.{name}: {facts['error']}")
     with suppress(OSError):  # the workflow tells where the results cannot be written to
-        save_text(json.dumps(found), cache)
-    return found
+        save_text(json.dumps(facts), cache)
+    return facts
 
 
-def _ask(asked: dict, prober: str) -> dict:
+def _ask(asked: dict[str, Any], prober: str) -> NetworkFacts:
     """What a prober answers, in a process of its own."""
-    paths = [str(plugins.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder:
-        answer, said = Path(folder) / "answer.json", Path(folder) / "said.txt"
+        answer, errors = Path(folder) / "answer.json", Path(folder) / "errors.txt"
         try:
-            with said.open("w", encoding="utf-8") as file:  # a pipe may be held by its children
+            with errors.open("w", encoding="utf-8") as file:  # a pipe may be held by its children
                 done = subprocess.run(
                     [sys.executable, "-m", prober, json.dumps(asked), str(answer)],
                     env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -130,8 +138,9 @@ def _ask(asked: dict, prober: str) -> dict:
             return _failed(asked, "was interrupted; run again")
         text = answer.read_text(encoding="utf-8") if (started := answer.is_file()) else ""
         if text:
-            return json.loads(text)
-        lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            facts: NetworkFacts = json.loads(text)
+            return facts
+        lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1] if lines else "without a word"
     if not started:
         return {
@@ -141,7 +150,7 @@ def _ask(asked: dict, prober: str) -> dict:
     return _failed(asked, _end(done.returncode, last))
 
 
-def _failed(asked: dict, how: str) -> dict:
+def _failed(asked: dict[str, Any], how: str) -> NetworkFacts:
     return {"error": f"reading the layers of {asked['function']} {how}"}
 
 

@@ -51,10 +51,9 @@ def checked_once(network: nn.Module, labels: Tensor) -> Iterator[None]:
     """Inside the block, the first logits that a network gives are checked, with `labels`."""
     most = int(labels.max())
 
-    def check(_, inputs, logits) -> None:
+    def check(_: nn.Module, inputs: tuple[Tensor, ...], logits: object) -> None:
         hook.remove()
-        check_logits(logits, len(inputs[0]))
-        check_classes(logits, most)
+        check_classes(check_logits(logits, len(inputs[0])), most)
 
     hook = network.register_forward_hook(check)
     try:
@@ -72,7 +71,13 @@ def check_differentiable(network: nn.Module) -> None:
         )
 
 
-def check_images(images: Tensor, what: str, *, bounds=None, tokens: bool = True) -> None:
+def check_images(
+    images: Tensor,
+    what: str,
+    *,
+    bounds: tuple[float | Tensor, float | Tensor] | None = None,
+    tokens: bool = True,
+) -> None:
     """UserError where images are no tensor [n, ...] of pixels, hold NaN, or lie outside of bounds.
 
     bounds: (lowest, highest), two numbers or two tensors that broadcast over one image, or None.
@@ -93,7 +98,7 @@ def check_images(images: Tensor, what: str, *, bounds=None, tokens: bool = True)
     bounds = bounds or (-math.inf, math.inf)
     if all(isinstance(end, Real) for end in bounds):
         lowest, highest = (end.item() for end in images.aminmax())
-        inside = bounds[0] <= lowest and highest <= bounds[1]  # not so where one is NaN
+        inside = bool(bounds[0] <= lowest and highest <= bounds[1])  # not so where one is NaN
     else:
         inside = bool(((images >= bounds[0]) & (images <= bounds[1])).all())
     if not inside:

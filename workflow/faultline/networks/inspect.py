@@ -7,13 +7,14 @@ the network, runs it on noise and writes what it found into a file; see `facts`.
 import json
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.networks.facts import KINDS, Fit
+from faultline.networks.facts import KINDS, Fit, NetworkFacts
 from faultline.networks.layers import filters, kind, layers
 from faultline.networks.plain import preserved
 from faultline.networks.plugins import kind_of
@@ -24,7 +25,11 @@ PATIENCE = 100
 """Seconds after which no further way through a network is looked for (ours)."""
 
 
-def catalogue() -> dict:
+Row = list[Any]
+"""[path, kind, filters] of a layer."""
+
+
+def catalogue() -> dict[str, NetworkFacts]:
     """What can be known of every network without building it.
 
     {network: {"input", "min_size", "layers": [[path, kind, filters], ...]}}, where kind is one of
@@ -62,16 +67,17 @@ def probe(
     function: str,
     fits: Sequence[Fit],
     *,
-    also: Callable[[nn.Module, Sequence[str], Tensor], dict] | None = None,
-) -> dict:
+    also: Callable[[nn.Module, Sequence[str], Tensor], NetworkFacts] | None = None,
+) -> NetworkFacts:
     """Facts of a network as in `facts.networks`: builds it and runs it on noise.
 
     also: (network in eval mode, its layers in use, inputs) -> further facts.
     """
-    found, further = {}, {}
-    for shape, classes, *vocabulary in fits:
+    rows: dict[Fit, list[Row]] = {}
+    further: NetworkFacts = {}
+    for fit in fits:
+        shape, classes, *vocabulary = fit
         body = entry_of(function).build(shape, classes)
-        given = "x".join(map(str, shape))
         if vocabulary and not any(isinstance(m, torch.nn.Embedding) for m in body.modules()):
             raise UserError(
                 f"{function}: takes tokens, but has no torch.nn.Embedding; expected one, as "
@@ -84,26 +90,26 @@ def probe(
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
                 raise UserError(
-                    f"{function}: for 2 inputs of {given} it gives {got} in {mode} mode; expected "
-                    f"logits [2, {classes}], one per class"
+                    f"{function}: for 2 inputs of {_size(shape)} it gives {got} in {mode} mode; "
+                    f"expected logits [2, {classes}], one per class"
                 )
         with plugins.told(function):
-            found_there = explored(body, shape, *vocabulary)
-        in_use = found_there.layers
-        found[shape, classes, *vocabulary] = [
+            explored_there = explored(body, shape, *vocabulary)
+        in_use = explored_there.layers
+        rows[fit] = [
             [name, kind(layer), filters(layer)]
             for name, layer in layers(body, norms=True).items()
             if name in in_use
         ]
         if not further:  # of one data set, which differs from others in its first and last layer
-            further = coverage(body, found_there)
+            further = coverage(body, explored_there)
             if also:
-                known, example = layers(body, norms=True), _noise(2, shape, *vocabulary)
-                further |= also(body, [name for name in known if name in in_use], example)
+                names = [name for name in layers(body, norms=True) if name in in_use]
+                further |= also(body, names, _noise(2, shape, *vocabulary))
     return {
         "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
-        "layers": _in_common(function, found),
+        "layers": _in_common(function, rows),
     } | further
 
 
@@ -113,28 +119,33 @@ def explored(body: nn.Module, shape: tuple[int, ...], vocabulary: int = 0) -> Re
     lets all inputs through one way."""
     half, before = IMAGES // 2, time.monotonic()
     rng = torch.Generator().manual_seed(0)
-    found = reach(body, batches(_varied(half, shape, vocabulary, rng)))
+    reached = reach(body, batches(_varied(half, shape, vocabulary, rng)))
     values = [(parameter, parameter.detach().clone()) for parameter in body.parameters()]
     try:
         for batch in _varied(half, shape, vocabulary, rng).split(8):
-            if found.is_complete or time.monotonic() - before > PATIENCE:
+            if reached.is_complete or time.monotonic() - before > PATIENCE:
                 break
             for parameter, value in values:
                 moved = torch.randn(value.shape, generator=rng) * (value.std(correction=0) + 0.05)
                 parameter.data = value + moved.to(value)
-            found.add(batch)
+            reached.add(batch)
     finally:
         for parameter, value in values:
             parameter.data = value
-    return found
+    return reached
 
 
 def _varied(n: int, shape: tuple[int, ...], vocabulary: int, rng: torch.Generator) -> Tensor:
     """n inputs: even noise, normal noise, blots and spikes in turn, the first as it is and others
     brighter or darker, stronger or weaker, as much by eights as one by one, as a batch may decide
     together; of tokens, of various parts of the vocabulary."""
-    even = lambda *size: torch.rand(size, generator=rng)  # noqa: E731
-    normal = lambda *size: torch.randn(size, generator=rng)  # noqa: E731
+
+    def even(*size: int) -> Tensor:
+        return torch.rand(size, generator=rng)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=rng)
+
     of_each, of_eight = (n, *[1] * len(shape)), (-(-n // 8), *[1] * len(shape))
     moved = (normal(*of_each) + normal(*of_eight).repeat_interleave(8, 0)[:n]) / 2**0.5
     if vocabulary:
@@ -153,11 +164,12 @@ def _smoothed(inputs: Tensor) -> Tensor:
     """Each feature with the mean of those beside it, over a quarter of each side."""
     for axis in range(2 if inputs.dim() > 2 else 1, inputs.dim()):
         size = max(inputs.shape[axis] // 4, 1)
-        inputs = sum(inputs.roll(step, axis) for step in range(size)) / size
+        rolled = (inputs.roll(step, axis) for step in range(size))
+        inputs = sum(rolled, start=torch.zeros(())) / size
     return inputs
 
 
-def coverage(body: nn.Module, found: Reach) -> dict:
+def coverage(body: nn.Module, reached: Reach) -> NetworkFacts:
     """How many parameters a network has, and those that belong to no layer in use.
 
     {"parameters": number, "unseen": [[path, class, parameters, why], ...], "tried": number of
@@ -165,14 +177,15 @@ def coverage(body: nn.Module, found: Reach) -> dict:
     input tried means that none can reach them. A parameter of a module that has others in it, such
     as a class token, is told by its own name.
     """
-    known, rows, in_use = layers(body, norms=True), [], found.layers
+    own_layers, in_use = layers(body, norms=True), reached.layers
+    rows: list[Row] = []
     counted = {
         id(parameter)
-        for name, layer in known.items()
+        for name, layer in own_layers.items()
         if name in in_use and kind(layer) != "norm"
         for parameter in layer.parameters()
     }
-    touched = found.parameters
+    touched = reached.parameters
 
     def note(path: str, of: str, parameters: Sequence[nn.Parameter], why: str) -> None:
         new = {id(p): p.numel() for p in parameters if id(p) not in counted}
@@ -182,7 +195,7 @@ def coverage(body: nn.Module, found: Reach) -> dict:
             rows.append([path, of, sum(new.values()), why])
         counted.update(new)
 
-    for name, layer in known.items():
+    for name, layer in own_layers.items():
         of = type(layer).__name__
         note(name, of, [*layer.parameters()], "norm" if name in in_use else "unused")
     for path, module in body.named_modules():
@@ -194,7 +207,7 @@ def coverage(body: nn.Module, found: Reach) -> dict:
     return {
         "parameters": sum(p.numel() for p in body.parameters()),
         "unseen": rows,
-        "tried": found.inputs if found.routes else 0,
+        "tried": reached.inputs if reached.routes else 0,
     }
 
 
@@ -203,19 +216,19 @@ def _noise(n: int, shape: tuple[int, ...], vocabulary: int = 0) -> torch.Tensor:
     return torch.randint(vocabulary, (n, *shape)) if vocabulary else torch.rand(n, *shape)
 
 
-def _in_common(function: str, found: dict[Fit, list]) -> list:
+def _in_common(function: str, by_fit: dict[Fit, list[Row]]) -> list[Row]:
     """The layers for all data sets; those that have one filter per class say so. Normalisations
     that are not the same for all are left out."""
-    found = {
-        fit: [r for r in rows if r[1] != "norm" or all(r in other for other in found.values())]
-        for fit, rows in found.items()
+    common = {
+        fit: [r for r in rows if r[1] != "norm" or all(r in other for other in by_fit.values())]
+        for fit, rows in by_fit.items()
     }
-    (fit, first), *others = found.items()
+    (fit, first), *others = common.items()
     rows = [list(row) for row in first]
-    for other, found_there in others:
-        if [row[:2] for row in found_there] != [row[:2] for row in rows]:
+    for other, other_rows in others:
+        if [row[:2] for row in other_rows] != [row[:2] for row in rows]:
             raise UserError(f"{function}: has other layers for {_fit(other)} than for {_fit(fit)}")
-        for row, (name, _, count) in zip(rows, found_there, strict=True):
+        for row, (name, _, count) in zip(rows, other_rows, strict=True):
             if count == row[2] or (row[2] == "classes" and count == other[1]):
                 continue
             if (row[2], count) != (fit[1], other[1]):
@@ -228,4 +241,8 @@ def _in_common(function: str, found: dict[Fit, list]) -> list:
 
 
 def _fit(fit: Fit) -> str:
-    return f"{'x'.join(map(str, fit[0]))} and {fit[1]} classes"
+    return f"{_size(fit[0])} and {fit[1]} classes"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

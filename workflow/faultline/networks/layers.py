@@ -13,23 +13,33 @@ from faultline.networks.architectures import body_of
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED),
     "linear": (nn.Linear,),
     "attention": (nn.MultiheadAttention,),
     "embedding": (nn.Embedding, nn.EmbeddingBag),
-    "recurrent": (nn.RNNBase, nn.RNNCellBase),
+    "recurrent": _RECURRENT,
     "norm": (
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm),
         *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.RMSNorm),
     ),
 }
 
+_COUNTS = {
+    "conv": "out_channels",
+    "linear": "out_features",
+    "attention": "num_heads",
+    "embedding": "embedding_dim",
+}
+"""Kind of a layer -> the attribute that says how many units it has."""
+
 
 def kind(module: nn.Module) -> str | None:
     """The kind of a layer, one of `base.columns.UNITS`; None for a module that is no layer."""
-    found = next((name for name, types in _KINDS.items() if isinstance(module, types)), None)
-    return None if found == "norm" and next(module.parameters(), None) is None else found
+    of = next((name for name, types in _KINDS.items() if isinstance(module, types)), None)
+    return None if of == "norm" and next(module.parameters(), None) is None else of
 
 
 def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
@@ -38,15 +48,15 @@ def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
     Paths begin at the network proper, behind our normalisation. A module inside of a layer, such as
     the output projection of an attention, is a part of it.
     """
-    found = {}
+    by_path: dict[str, nn.Module] = {}
     for path, module in body_of(network).named_modules():
         parents = path.split(".")
-        if any(".".join(parents[:depth]) in found for depth in range(1, len(parents))):
+        if any(".".join(parents[:depth]) in by_path for depth in range(1, len(parents))):
             continue
         of = kind(module)
         if of and (norms or of != "norm"):
-            found[path] = module
-    return found
+            by_path[path] = module
+    return by_path
 
 
 def filters(layer: nn.Module) -> int:
@@ -56,17 +66,9 @@ def filters(layer: nn.Module) -> int:
     one.
     """
     of = kind(layer)
-    if of == "conv":
-        return layer.out_channels
-    if of == "linear":
-        return layer.out_features
-    if of == "attention":
-        return layer.num_heads
-    if of == "embedding":
-        return layer.embedding_dim
-    if of == "recurrent":
+    if isinstance(layer, _RECURRENT):
         return layer.hidden_size * len(_passes(layer))
-    return next(layer.parameters()).numel()
+    return int(getattr(layer, _COUNTS[of])) if of in _COUNTS else next(layer.parameters()).numel()
 
 
 def weights(layer: nn.Module) -> dict[str, Tensor]:
@@ -81,7 +83,9 @@ def weights(layer: nn.Module) -> dict[str, Tensor]:
 def own_weight(layer: nn.Module) -> str:
     """The name that torch gives to the weight of a layer, one of them where there are several."""
     names = {"attention": "out_proj.weight", "recurrent": "weight_hh_l0"}
-    return "weight_hh" if isinstance(layer, nn.RNNCellBase) else names.get(kind(layer), "weight")
+    return (
+        "weight_hh" if isinstance(layer, nn.RNNCellBase) else names.get(kind(layer) or "", "weight")
+    )
 
 
 def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:
@@ -92,9 +96,9 @@ def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:
     """
     masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in layer.named_parameters()}
     units, of = list(units), kind(layer)
-    if of == "attention":
+    if isinstance(layer, nn.MultiheadAttention):
         _mark_heads(layer, units, masks)
-    elif of == "recurrent":
+    elif isinstance(layer, _RECURRENT):
         _mark_hidden(layer, units, masks)
     elif of == "embedding":
         masks["weight"][:, units] = True
@@ -127,7 +131,9 @@ def _mark_heads(layer: nn.MultiheadAttention, units: list[int], masks: dict[str,
                 mask[part] = True
 
 
-def _mark_hidden(layer: nn.Module, units: list[int], masks: dict[str, Tensor]) -> None:
+def _mark_hidden(
+    layer: nn.RNNBase | nn.RNNCellBase, units: list[int], masks: dict[str, Tensor]
+) -> None:
     """Rows of every gate."""
     for unit in units:
         place, row = divmod(unit, layer.hidden_size)
@@ -137,7 +143,7 @@ def _mark_hidden(layer: nn.Module, units: list[int], masks: dict[str, Tensor]) -
                 mask[row :: layer.hidden_size] = True
 
 
-def _passes(layer: nn.Module) -> list[str]:
+def _passes(layer: nn.RNNBase | nn.RNNCellBase) -> list[str]:
     """How the names of a recurrent layer's parameters end, one for each pass over the input."""
     if isinstance(layer, nn.RNNCellBase):
         return [""]

@@ -134,10 +134,11 @@ _OF_FUNCTION = {
 
 
 def of_module(module: nn.Module) -> Operation:
+    """A module does what the nearest of its classes that is known here does."""
     return next((_OF_MODULE[kind] for kind in type(module).__mro__ if kind in _OF_MODULE), OTHER)
 
 
-def of_function(function) -> Operation:
+def of_function(function: object) -> Operation:
     """A function of torch, an operator or a method of a tensor as `torch.Tensor` has it."""
     return _OF_FUNCTION.get(function, OTHER)
 
@@ -145,7 +146,7 @@ def of_function(function) -> Operation:
 def operation(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
     """What a node of a graph does; modules: those of the traced network by their paths."""
     if node.op == "call_module":
-        return of_module(modules[node.target])
+        return of_module(modules[str(node.target)])
     if node.op == "call_method":
-        return _OF_NAME.get(node.target.removesuffix("_"), OTHER)
+        return _OF_NAME.get(str(node.target).removesuffix("_"), OTHER)
     return of_function(node.target) if node.op == "call_function" else OTHER

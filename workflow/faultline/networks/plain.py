@@ -4,8 +4,9 @@ from one call to the next as it was before."""
 import copy
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +35,15 @@ class _State:
     them, buffers and other tensors."""
 
     def __init__(self, module: nn.Module):
-        self.attributes: list[tuple[dict, dict]] = []
-        self.containers: dict[int, tuple] = {}
+        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.containers: dict[int, tuple[Any, Any]] = {}
         self.tensors: dict[int, tuple[Tensor, Tensor, int | None]] = {}
         for part in module.modules():
             self.attributes.append((vars(part), _own(part)))
             for value in (part._buffers, *_own(part).values()):
                 self._keep(value)
 
-    def _keep(self, value) -> None:
+    def _keep(self, value: object) -> None:
         if isinstance(value, Tensor):
             if not isinstance(value, nn.Parameter):
                 with torch.no_grad():
@@ -64,10 +65,10 @@ class _State:
             if not isinstance(now, tuple):
                 now.clear()
                 now.extend(before) if isinstance(now, list) else now.update(before)
-        for tensor, before, version in self.tensors.values():
+        for tensor, values, version in self.tensors.values():
             if version is None or tensor._version != version:
                 with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                    tensor.copy_(before)
+                    tensor.copy_(values)
 
     def changed(self) -> bool:
         """Whether anything is other than it was."""
@@ -81,22 +82,22 @@ class _State:
         )
 
 
-def _is_plain_object(value) -> bool:
+def _is_plain_object(value: object) -> bool:
     """Whether it is of a class of the user's own, such as a cache."""
     home = type(value).__module__.partition(".")[0]
     foreign = home in sys.stdlib_module_names or home in ("torch", "numpy")
     return hasattr(value, "__dict__") and not isinstance(value, nn.Module) and not foreign
 
 
-def _own(module: nn.Module) -> dict:
+def _own(module: nn.Module) -> dict[str, Any]:
     return _rest(vars(module))
 
 
-def _rest(attributes: dict) -> dict:
+def _rest(attributes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name not in _TORCHS}
 
 
-def _alike(one, other) -> bool:
+def _alike(one: Any, other: Any) -> bool:
     """Whether two containers hold the same objects."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
@@ -127,14 +128,14 @@ def copied(module: nn.Module) -> nn.Module:
         if not tensor.is_leaf or tensor.is_inference():  # made in a call
             memo[id(tensor)] = tensor.detach().clone()
     try:
-        made = copy.deepcopy(module, memo)
+        copy_ = copy.deepcopy(module, memo)
     except Exception as error:
         raise UserError(
             f"the network, a {type(module).__name__}, cannot be copied ({first_line(error)}); "
             "build it anew and load its state_dict(), or keep nothing on it that is made in a call"
         ) from None
-    forget(made)
-    return made
+    forget(copy_)
+    return copy_
 
 
 def forget(module: nn.Module) -> None:
@@ -151,11 +152,11 @@ def plain(module: nn.Module) -> nn.Module:
     """
     if not any(map(_is_made, module.modules())):
         return module
-    made = copied(module)
-    places = _places(made)
+    stripped = copied(module)
+    places = _places(stripped)
     with torch.no_grad():
         values = {of: [_value(part, name) for part, name in places[of]] for of in places}
-    for part in [part for part in made.modules() if _is_made(part)]:
+    for part in [part for part in stripped.modules() if _is_made(part)]:
         _strip(part)
     for of, (value, *others) in values.items():
         if not all(value.equal(other) for other in others):
@@ -163,7 +164,7 @@ def plain(module: nn.Module) -> nn.Module:
         weight = nn.Parameter(value.clone())
         for part, name in places[of]:
             setattr(part, name, weight)
-    return made
+    return stripped
 
 
 def plain_layer(name: str, layer: nn.Module) -> nn.Module:
@@ -194,16 +195,20 @@ def _is_made(module: nn.Module) -> bool:
 
 def _sources(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Name of each weight that is made -> the parameters that it is made of."""
-    found = {}
-    if parametrize.is_parametrized(module):
-        found = {name: [*made.parameters()] for name, made in module.parametrizations.items()}
+    sources = {name: [*maker.parameters()] for name, maker in _parametrised(module).items()}
     for name, hook in _hooks(module).items():
         endings = "gv" if isinstance(hook, WeightNorm) else ["orig"]
-        found[name] = [getattr(module, f"{name}_{ending}") for ending in endings]
-    return found
+        sources[name] = [getattr(module, f"{name}_{ending}") for ending in endings]
+    return sources
 
 
-def _hooks(module: nn.Module) -> dict[str, object]:
+def _parametrised(module: nn.Module) -> dict[str, nn.Module]:
+    """Name of each weight that torch parametrises -> what makes it."""
+    parametrised = parametrize.is_parametrized(module)
+    return dict(cast(nn.ModuleDict, module.parametrizations).items()) if parametrised else {}
+
+
+def _hooks(module: nn.Module) -> dict[str, Any]:
     """Name of each weight that is made in torch's older way -> what makes it."""
     hooks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, _HOOKS)]
     pruned = prune.BasePruningMethod
@@ -214,10 +219,10 @@ def _places(module: nn.Module) -> dict[tuple[int, ...], list[tuple[nn.Module, st
     """Ids of parameters -> the weights that are made of them, as (module, name). UserError where a
     parameter that a weight is made of has another use, too."""
     places, uses = defaultdict(list), defaultdict(set)
-    inside = set()
+    inside: set[nn.Module] = set()
     for part in module.modules():
-        if parametrize.is_parametrized(part):
-            inside.update(part.parametrizations.modules())
+        for maker in _parametrised(part).values():
+            inside.update(maker.modules())
         for name, sources in _sources(part).items():
             of = tuple(map(id, sources))
             places[of].append((part, name))
@@ -235,19 +240,24 @@ def _places(module: nn.Module) -> dict[tuple[int, ...], list[tuple[nn.Module, st
 
 def _value(module: nn.Module, name: str) -> Tensor:
     hook = _hooks(module).get(name)
+    value: Tensor
     if isinstance(hook, WeightNorm):
-        return hook.compute_weight(module)
-    if isinstance(hook, SpectralNorm):
-        return hook.compute_weight(module, do_power_iteration=False)
-    return hook.apply_mask(module) if hook else getattr(module, name)
+        value = hook.compute_weight(module)
+    elif isinstance(hook, SpectralNorm):
+        value = hook.compute_weight(module, do_power_iteration=False)
+    else:
+        value = hook.apply_mask(module) if hook else getattr(module, name)
+    return value
 
 
 def _strip(module: nn.Module) -> None:
     """Takes away what makes weights of its own. Torch's own way changes the class, which a copy
     shares with its original."""
     for name, hook in _hooks(module).items():
-        remove = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
-        remove = prune.remove if isinstance(hook, prune.BasePruningMethod) else remove
+        older: Callable[..., object] = (
+            remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
+        )
+        remove = prune.remove if isinstance(hook, prune.BasePruningMethod) else older
         remove(module, name)
     if parametrize.is_parametrized(module):
         module.__class__ = type(module).__bases__[0]

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -24,13 +26,13 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         raise UserError(
             f"{function} returned {kind_of(body)}; expected a network, a torch.nn.Module"
         )
-    found = layers(body)
-    if not found:
+    own_layers = layers(body)
+    if not own_layers:
         raise UserError(
             f"{function} made a {type(body).__name__} without a layer to ablate; expected at least "
             "one convolution, Linear, attention, Embedding or recurrent layer of torch.nn"
         )
-    for name, layer in found.items():
+    for name, layer in own_layers.items():
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise UserError(
                 f"{function}: layer {name!r} becomes the name of a folder; put the network in a "
@@ -43,30 +45,35 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
             )
     for module in body.modules():
         if getattr(module, "inplace", False):
-            module.inplace = False  # so that the output of a layer can be kept by a hook
+            module.inplace = False  # type: ignore[assignment]  # so that the output of a layer can be kept by a hook
     forget(body)  # what it has made of its first weights
     return body
 
 
-def _arguments(function: str, make, shape: tuple[int, ...], classes: int) -> tuple:
+def _arguments(
+    function: str, make: Callable[..., Any], shape: tuple[int, ...], classes: int
+) -> tuple[Any, ...]:
     try:
         signature = inspect.signature(make)
     except (TypeError, ValueError):
         return shape, classes
     first = next(iter(signature.parameters.values()), None)
-    for given in ((shape, classes), ()):
-        wanted = not given or (first and (first.default is first.empty or first.name == "shape"))
+    for arguments in ((shape, classes), ()):
+        wanted = not arguments or (
+            first and (first.default is first.empty or first.name == "shape")
+        )
         try:
-            signature.bind(*given)
+            signature.bind(*arguments)
         except TypeError:
             continue
         if wanted:
-            return given
+            return arguments
     raise UserError(
         f"{function}{signature} cannot be called; expected a function of (shape, classes), or one "
         "that needs no arguments"
     )
 
 
-def kind_of(value) -> str:
+def kind_of(value: object) -> str:
+    """What a value is, in words."""
     return "nothing" if value is None else f"a {type(value).__name__}"

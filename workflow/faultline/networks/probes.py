@@ -1,7 +1,8 @@
 """Probes: the outputs of a network's layers, or of its activation functions, watched as it runs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +18,29 @@ from faultline.networks.operations import ACTIVATIONS, Kind, of_function
 class _Activations(TorchFunctionMode):
     """Tells of every activation function that is called, as a module or not."""
 
-    def __init__(self, found: Callable[[Tensor], None]):
+    def __init__(self, record: Callable[[Tensor], None]):
         super().__init__()
-        self.found = found
+        self.record = record
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         if of_function(function).kind in {*ACTIVATIONS, Kind.GATE} and isinstance(out, Tensor):
-            self.found(out)
+            self.record(out)
         return out
 
 
-def output(layer: nn.Module, given, n: int) -> Tensor:
+def output(layer: nn.Module, out: Tensor | tuple[Any, ...], n: int) -> Tensor:
     """What a layer gives for n images, [n, ...]: the first tensor that its call returns."""
-    while isinstance(given, tuple):
-        given = given[0]
-    turned = not getattr(layer, "batch_first", True) and given.dim() == 3
-    return given.transpose(0, 1) if turned else by_image(given, n)
+    while isinstance(out, tuple):
+        out = out[0]
+    turned = not getattr(layer, "batch_first", True) and out.dim() == 3
+    return out.transpose(0, 1) if turned else by_image(out, n)
 
 
 def by_image(value: Tensor, n: int) -> Tensor:
@@ -60,7 +67,8 @@ def watch(
     """
     seen: dict[str, Tensor] = {}
     wanted = None if names is None else set(names)
-    running, last, counts, n = False, "", {}, 1
+    counts: dict[str, int] = {}
+    running, last, n = False, "", 1
 
     def record(out: Tensor) -> None:
         if not (running and last):
@@ -70,18 +78,18 @@ def watch(
         if wanted is None or name in wanted:
             seen[name] = by_image(out, n).clone()  # what follows may work in place
 
-    def begin(_, inputs) -> None:
+    def begin(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal running, last, n
         running, last, n = True, "", len(inputs[0])
         seen.clear()
         counts.clear()
 
-    def end(*_) -> None:
+    def end(*_: object) -> None:
         nonlocal running
         running = False
 
-    def ran(name: str):
-        def hook(layer: nn.Module, _, out) -> None:
+    def ran(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, _: object, out: Tensor | tuple[Any, ...]) -> None:
             nonlocal last
             last = name
             if at == "layer" or kind(layer) == "recurrent":
@@ -121,16 +129,16 @@ def probe_errors(
     """Probe -> `relative_errors` [n] of what `watch` saw of n images and of the same perturbed.
     UserError for a layer that is given some of them only; one that is given none at all, such as
     positions, has no errors."""
-    found = {}
+    errors = {}
     for name, before in clean.items():
         after = perturbed.get(name)
         if after is not None and len(before) == len(after) == n:
-            found[name] = relative_errors(before, after)
+            errors[name] = relative_errors(before, after)
         elif after is not None and torch.equal(before, after):
-            found[name] = before.new_zeros(n)
+            errors[name] = before.new_zeros(n)
         else:
             raise some_only(name)
-    return found
+    return errors
 
 
 def relative_errors(clean: Tensor, perturbed: Tensor) -> Tensor:
@@ -139,7 +147,7 @@ def relative_errors(clean: Tensor, perturbed: Tensor) -> Tensor:
     Where the clean output is all zero: 0 if the other is, too, and 1 if not (ours). Gradients are
     finite everywhere.
     """
-    size = torch.linalg.vector_norm(clean.flatten(1), dim=1)
-    change = torch.linalg.vector_norm((clean - perturbed).flatten(1), dim=1)
+    size: Tensor = torch.linalg.vector_norm(clean.flatten(1), dim=1)
+    change: Tensor = torch.linalg.vector_norm((clean - perturbed).flatten(1), dim=1)
     alone = torch.where(change > 0, change, 1.0).detach()
     return change / torch.where(size > 0, size, alone)

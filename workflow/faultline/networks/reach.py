@@ -28,7 +28,7 @@ class Reach:
     """
 
     def __init__(self, network: nn.Module):
-        self.network, self.known = network, layers(network, norms=True)
+        self.network, self.every = network, layers(network, norms=True)
         self.called: set[str] = set()
         self.parameters: set[int] = set()
         self.inputs, self.routes = 0, True
@@ -37,12 +37,12 @@ class Reach:
         """Runs the network on a batch [n, ...], in the mode that it is in; it stays as it is."""
         hooks = [
             layer.register_forward_hook(lambda *_, name=name: self.called.add(name))
-            for name, layer in self.known.items()
+            for name, layer in self.every.items()
         ]
         try:
             with preserved(self.network):
-                found = reached(self.network, inputs)
-                if not found:
+                parameters = reached(self.network, inputs)
+                if not parameters:
                     with torch.no_grad():
                         self.network(inputs)
         finally:
@@ -50,7 +50,7 @@ class Reach:
                 hook.remove()
         if not self.inputs:
             self.routes = not _traces(self.network)
-        self.parameters |= found
+        self.parameters |= parameters
         self.inputs += len(inputs)
 
     @property
@@ -58,7 +58,7 @@ class Reach:
         """Names of those that are called, or whose parameters another module reads."""
         return self.called | {
             name
-            for name, layer in self.known.items()
+            for name, layer in self.every.items()
             if any(id(parameter) in self.parameters for parameter in layer.parameters())
         }
 
@@ -67,7 +67,7 @@ class Reach:
         """Whether there is nothing that a further input could reach."""
         if not self.routes:
             return True
-        seen = {id(p) for name in self.called for p in self.known[name].parameters()}
+        seen = {id(p) for name in self.called for p in self.every[name].parameters()}
         every = {id(parameter) for parameter in self.network.parameters()}
         return every <= seen | self.parameters
 
@@ -111,12 +111,12 @@ def batches(images: Tensor) -> Iterator[Tensor]:
 
 def reach(network: nn.Module, inputs: Iterable[Tensor]) -> Reach:
     """What batches of inputs reach, as far as there is more to reach."""
-    found = Reach(network)
+    so_far = Reach(network)
     for batch in inputs:
-        found.add(batch)
-        if found.is_complete:
+        so_far.add(batch)
+        if so_far.is_complete:
             break
-    return found
+    return so_far
 
 
 def used(network: nn.Module, images: Tensor) -> set[str]:

@@ -87,7 +87,7 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body = entry.build(shape, classes)
-        if mean is None:
+        if mean is None or std is None:
             return TokenNetwork(body).eval()
         normalise = Normalise(mean, std, shape=shape) if entry.normalise else nn.Identity()
         return Network(normalise, body).eval()
@@ -103,9 +103,9 @@ def entry_of(function: str, *, normalise: bool = True) -> Entry:
 
 def _any_torchvision(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     models = load_torchvision().models
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"torchvision has no classifier {name!r}; {nearest(name, known)}")
+    names = models.list_models(module=models)
+    if name not in names:
+        raise UserError(f"torchvision has no classifier {name!r}; {nearest(name, names)}")
     with plugins.told(f"{plugins.TORCHVISION}:{name}"):
         return from_torchvision(name, shape, classes)
 
@@ -121,20 +121,20 @@ def _checked(name: str, shape: tuple[int, ...], classes: int) -> Entry:
         )
     entry = REGISTRY[name]
     size = "x".join(map(str, shape[1:] or shape))
-    given = {
+    inputs = {
         1: f"vectors of {size} features",
         2: f"signals of {size} steps",
         3: f"images of {size} pixels",
     }[len(shape)]
     if len(shape) != (3 if entry.input == "image" else 1):
         raise UserError(
-            f"network {name!r} takes {entry.input}s, not {given}; "
+            f"network {name!r} takes {entry.input}s, not {inputs}; "
             f"choose another network or {entry.input} data"
         )
     if min(shape[1:] or shape) < entry.min_size:
         smallest = "x".join([str(entry.min_size)] * len(shape[1:] or shape))
         raise UserError(
-            f"network {name!r} cannot take {given}: the smallest it takes is {smallest}; "
+            f"network {name!r} cannot take {inputs}: the smallest it takes is {smallest}; "
             "choose another network or larger inputs"
         )
     if entry.classes not in (None, classes):

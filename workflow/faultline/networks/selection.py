@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections.abc import Sequence
 
 from faultline.networks.facts import networks
 
@@ -17,20 +18,20 @@ def probed_layers(network: str) -> list[str]:
     return [name for name, kind, _ in networks()[network]["layers"] if kind != "norm"]
 
 
-def select_layers(network: str, wanted) -> list[str]:
+def select_layers(network: str, wanted: str | Sequence[str]) -> list[str]:
     """Names of the layers of `network` that a `layers` key chooses, in their order."""
-    known = networks()[network]["layers"]
+    rows = networks()[network]["layers"]
     if wanted == "none":
         return []
     if wanted == "all":
-        return [layer for layer, *_ in known]
+        return [layer for layer, *_ in rows]
     if wanted == "first":
-        convs = [layer for layer, kind, _ in known if kind == "conv"]
+        convs = [layer for layer, kind, _ in rows if kind == "conv"]
         return (convs or probed_layers(network))[:1]
-    return [layer for layer, *_ in known if any(fnmatch.fnmatch(layer, p) for p in wanted)]
+    return [layer for layer, *_ in rows if any(fnmatch.fnmatch(layer, p) for p in wanted)]
 
 
-def hidden_activations(network: str, wanted) -> list[str]:
+def hidden_activations(network: str, wanted: str | Sequence[str]) -> list[str]:
     """Why it is not seen where the activations of layers are that a `layers` key chooses."""
     hidden = networks()[network].get("hidden", {})
     return [hidden[layer] for layer in select_layers(network, wanted) if layer in hidden]
@@ -38,5 +39,5 @@ def hidden_activations(network: str, wanted) -> list[str]:
 
 def count_filters(network: str, layer: str, classes: int) -> int:
     """Number of filters of a layer; the output layer has one per class."""
-    filters = {name: count for name, _, count in networks()[network]["layers"]}[layer]
-    return classes if filters == "classes" else filters
+    counts = {name: count for name, _, count in networks()[network]["layers"]}
+    return classes if counts[layer] == "classes" else int(counts[layer])

@@ -9,7 +9,8 @@ _OPERATORS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-_declared = []  # a torch library lives only as long as something refers to it
+# A torch library lives only as long as something refers to it.
+_declared: list[torch.library.Library] = []
 
 
 def load_torchvision() -> ModuleType:
@@ -30,4 +31,5 @@ def load_torchvision() -> ModuleType:
             library.define(operator)
         _declared.append(library)
         import torchvision
-    return torchvision
+    package: ModuleType = torchvision
+    return package

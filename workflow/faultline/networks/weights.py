@@ -20,21 +20,21 @@ def load_weights(
     values cannot be used.
     """
     own = network.state_dict()
-    given = _placed(state, own)
+    new = _placed(state, own)
     optional = [n for n in own if n.startswith("normalise.") or n.endswith(".num_batches_tracked")]
-    found = {
-        "missing": [n for n in own if n not in given and n not in optional],
-        "unknown": [n for n in given if n not in own],
+    misfits = {
+        "missing": [n for n in own if n not in new and n not in optional],
+        "unknown": [n for n in new if n not in own],
         "of another shape": [
             f"{n} {_by(tensor)}, expected {_by(own[n])}"
-            for n, tensor in given.items()
+            for n, tensor in new.items()
             if n in own and tensor.shape != own[n].shape
         ],
     }
     odd = [
         f"{len(names)} {what} ({', '.join(n.removeprefix('body.') for n in names[:3])}"
         f"{', ...' * (len(names) > 3)})"
-        for what, names in found.items()
+        for what, names in misfits.items()
         if names
     ]
     if odd:
@@ -42,7 +42,7 @@ def load_weights(
             f"{origin}: the weights do not fit: {'; '.join(odd)}; give those of the same network, "
             "for as many classes and channels as the data set has"
         )
-    for name, tensor in given.items():
+    for name, tensor in new.items():
         if why := _unusable(name, tensor, own[name]):
             raise UserError(
                 f"{origin}: {name.removeprefix('body.')} {why}; expected finite numbers of type "
@@ -52,21 +52,21 @@ def load_weights(
     whose = "computed from the training split"
     if moments_key:
         whose = f"of the config key {moments_key} and std"
-    if lacking := [n for n in normalisation if n not in given]:
+    if lacking := [n for n in normalisation if n not in new]:
         print(
             f"warning: {origin}: holds no {' and no '.join(lacking)}, so images are normalised by "
             f"{_values(own, lacking)}, {whose}; if the network was trained with others, "
             + ("mend the config" if moments_key else "add them to the file or the config")
         )
     others = [
-        n for n in normalisation if n in given and not torch.allclose(own[n], given[n].to(own[n]))
+        n for n in normalisation if n in new and not torch.allclose(own[n], new[n].to(own[n]))
     ]
     if others and moments_key:
         print(
-            f"warning: {origin}: images are normalised by its {_values(given, others)}, not by "
+            f"warning: {origin}: images are normalised by its {_values(new, others)}, not by "
             f"{_values(own, others)}, {whose}"
         )
-    network.load_state_dict(own | given)
+    network.load_state_dict(own | new)
 
 
 def _placed(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from faultline.networks.evaluation import evaluation
 from faultline.networks.layers import filters, kind, of_units
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import preserved
+from faultline.networks.probes import some_only, watch
 
 
 class Score(NamedTuple):
@@ -60,8 +61,8 @@ class Data:
 
     def modules(self, network: nn.Module) -> dict[str, nn.Module]:
         """The layers to be scored, by name, as a network has them."""
-        known = layers_of(network, norms=True)
-        return {name: known[name] for name in self.layers}
+        layers = layers_of(network, norms=True)
+        return {name: layers[name] for name in self.layers}
 
 
 @contextmanager
@@ -105,11 +106,11 @@ def _summed(network: nn.Module, parameters: dict, images: Tensor, labels: Tensor
     flat = [parameter for own in parameters.values() for parameter in own.values()]
     with preserved(network):  # what it kept would have a graph that is gone by the next batch
         loss = nn.functional.cross_entropy(network(images), labels, reduction="sum")
-        found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
+        gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True))
     values = {
         name: {
             key: torch.zeros_like(parameter) if gradient is None else gradient
-            for (key, parameter), gradient in zip(own.items(), found, strict=False)
+            for (key, parameter), gradient in zip(own.items(), gradients, strict=False)
         }
         for name, own in parameters.items()
     }
@@ -130,9 +131,9 @@ def gradients(
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     with _differentiable(network, layers) as parameters:
         for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            loss, found = _summed(network, parameters, batch, targets)
+            loss, by_layer = _summed(network, parameters, batch, targets)
             total += loss.item()
-            for name, own in found.items():
+            for name, own in by_layer.items():
                 for key, gradient in own.items():
                     before = sums.setdefault(name, {}).get(key, 0.0)
                     sums[name][key] = before + gradient / len(images)
@@ -181,3 +182,19 @@ def replaced(layer: nn.Module, values: Mapping[str, Tensor]) -> Iterator[dict[st
         yield own
     finally:
         put(before)
+
+
+class Features(nn.Module):
+    """What a layer gives for images, [n, features]."""
+
+    def __init__(self, network: nn.Module, layer: str):
+        super().__init__()
+        self.network, self.layer = network, layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        with watch(self.network, at="layer", names=[self.layer]) as seen:
+            self.network(images)
+        output = seen.get(self.layer)
+        if output is None or (len(output) != len(images) and output.requires_grad):
+            raise some_only(self.layer)
+        return output.flatten(1)

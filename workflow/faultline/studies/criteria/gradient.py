@@ -1,10 +1,18 @@
-"""Criteria that go by the gradient of the cross-entropy with respect to the weights."""
+"""Criteria that go by the gradient of the cross-entropy with respect to the weights.
 
-import torch
-from torch import Tensor, nn
+No torch but where one is asked.
+"""
 
-from faultline.networks.layers import weights
-from faultline.studies.criteria.data import Data, Score, gradients, image_gradients, unit_sums
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from faultline.studies.criteria.entry import Criterion
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from faultline.studies.criteria.data import Data, Score
 
 
 def relative_gradient(network: nn.Module, data: Data) -> dict[str, Score]:
@@ -14,20 +22,25 @@ def relative_gradient(network: nn.Module, data: Data) -> dict[str, Score]:
     Ours: several weights of a layer are one vector, biases are left out, a filter has the ratio of
     its own weights, and where these are all 0 the ratio is 0.
     """
+    from faultline.networks.layers import weights
+    from faultline.studies.criteria.data import Score, gradients, unit_sums
+
     layers = data.modules(network)
-    _, found = gradients(network, layers, data.images, data.labels)
+    _, by_layer = gradients(network, layers, data.images, data.labels)
     scores = {}
     for name, layer in layers.items():
         own = weights(layer)
         up, down = (
             unit_sums(layer, {key: value**2 for key, value in part.items() if key in own})
-            for part in (found[name], own)
+            for part in (by_layer[name], own)
         )
         scores[name] = Score(_root(up.sum(), down.sum()).item(), _root(up, down))
     return scores
 
 
 def _root(up: Tensor, down: Tensor) -> Tensor:
+    import torch
+
     return torch.where(down > 0, (up / torch.where(down > 0, down, 1.0)).sqrt(), 0.0)
 
 
@@ -37,10 +50,14 @@ def fisher(network: nn.Module, data: Data) -> dict[str, Score]:
     The square is taken image by image on clean images under their own labels, then the mean over
     images and over the parameters of a layer or filter, biases included (ours).
     """
+    import torch
+
+    from faultline.studies.criteria.data import Score, image_gradients, unit_sums
+
     layers = data.modules(network)
     sums: dict[str, Tensor] = {}
-    for found in image_gradients(network, layers, data.images, data.labels):
-        for name, own in found.items():
+    for by_layer in image_gradients(network, layers, data.images, data.labels):
+        for name, own in by_layer.items():
             square = unit_sums(layers[name], {key: value**2 for key, value in own.items()})
             sums[name] = sums.get(name, 0.0) + square / len(data.images)
     scores = {}
@@ -68,12 +85,22 @@ def taylor_adversarial(network: nn.Module, data: Data) -> dict[str, Score]:
 
 
 def _taylor(network: nn.Module, data: Data, images: Tensor) -> dict[str, Score]:
+    from faultline.studies.criteria.data import Score, image_gradients, unit_sums
+
     layers = data.modules(network)
     sums: dict[str, Tensor] = {}
-    for found in image_gradients(network, layers, images, data.labels):
-        for name, own in found.items():
+    for by_layer in image_gradients(network, layers, images, data.labels):
+        for name, own in by_layer.items():
             parameters = dict(layers[name].named_parameters())
             moved = {key: parameters[key] * gradient for key, gradient in own.items()}
             size = unit_sums(layers[name], moved).abs() / len(images)
             sums[name] = sums.get(name, 0.0) + size
     return {name: Score(total.sum().item(), total) for name, total in sums.items()}
+
+
+CRITERIA = {
+    "relative_gradient": Criterion(relative_gradient),
+    "fisher": Criterion(fisher),
+    "taylor_clean": Criterion(taylor_clean),
+    "taylor_adversarial": Criterion(taylor_adversarial),
+}

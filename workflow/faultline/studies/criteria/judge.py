@@ -1,6 +1,6 @@
 """The criteria of a config, applied to one checkpoint: a table of scores and what they cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -14,24 +14,8 @@ from faultline.base.errors import UserError, nearest
 from faultline.base.seeds import seeded
 from faultline.networks.layers import filters
 from faultline.networks.plain import copied
-from faultline.studies.criteria import controls, gradient, perturbed
 from faultline.studies.criteria.data import Data, Score, passes
-from faultline.studies.criteria.names import name_of
-
-METHODS: dict[str, Callable[[nn.Module, Data], dict[str, Score]]] = {
-    "relative_gradient": gradient.relative_gradient,
-    "fisher": gradient.fisher,
-    "taylor_clean": gradient.taylor_clean,
-    "taylor_adversarial": gradient.taylor_adversarial,
-    "module_robust_criticality": perturbed.module_robust_criticality,
-    "clat": perturbed.clat,
-    "reinitialisation": perturbed.reinitialisation,
-    "rerandomisation": perturbed.rerandomisation,
-    "magnitude": controls.magnitude,
-    "depth": controls.depth,
-    "weights": controls.weights_held,
-    "random": controls.at_random,
-}
+from faultline.studies.criteria.names import BUILTIN, name_of
 
 COLUMNS = ["criterion", "layer", "filter", "score", "n", "passes"]
 
@@ -39,21 +23,21 @@ COLUMNS = ["criterion", "layer", "filter", "score", "n", "passes"]
 def judged(network: nn.Module, data: Data, *, methods: Sequence[str]) -> pd.DataFrame:
     """A row per criterion, layer and filter of it; filter is missing in rows of a whole layer.
 
-    methods: names of METHODS, or "file.py:function" of the user's own. Columns: criterion, layer,
+    methods: names of BUILTIN, or "file.py:function" of the user's own. Columns: criterion, layer,
     filter (from 0), score (higher: matters more), n (images), passes (images that went through the
     network for this criterion, forwards and back).
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     for method in methods:
         of = copied(network) if plugins.is_own(method) else network
-        compute = partial(_own, method) if plugins.is_own(method) else METHODS[method]
+        compute = partial(_own, method) if plugins.is_own(method) else BUILTIN[method].function
         with passes(of) as count:
             scores = compute(of, replace(data, network=of))
         print(f"{name_of(method)}: {count[0]} images through the network")
         rows = [row for name, score in scores.items() for row in _rows(name, score)]
         part = pd.DataFrame(rows, columns=["layer", "filter", "score"])
-        told = {"criterion": name_of(method), "n": len(data.labels), "passes": count[0]}
-        parts.append(part.assign(**told)[COLUMNS])
+        columns = {"criterion": name_of(method), "n": len(data.labels), "passes": count[0]}
+        parts.append(part.assign(**columns)[COLUMNS])
     parts = [part for part in parts if len(part)] or parts
     return pd.concat(parts, ignore_index=True).astype({"filter": "Int64"})
 
@@ -68,15 +52,15 @@ def _own(function: str, network: nn.Module, data: Data) -> dict[str, Score]:
     mode; torch's random numbers are seeded. Of filters alone, a layer has the sum of its own."""
     criterion = plugins.load(function)
     with plugins.told(function), seeded("own criterion", data.seed), torch.enable_grad():
-        found = criterion(network, data)
-    if not isinstance(found, Mapping) or not found:
-        got = "an empty dict" if found == {} else f"a {type(found).__name__}"
+        scores = criterion(network, data)
+    if not isinstance(scores, Mapping) or not scores:
+        got = "an empty dict" if scores == {} else f"a {type(scores).__name__}"
         raise UserError(f"{function} returned {got}; expected a dict, layer -> score")
     layers = data.modules(network)
-    for name in found:
+    for name in scores:
         if name not in layers:
             raise UserError(f"{function} scores a layer {name!r}; {nearest(name, layers)}")
-    return {name: _checked(function, name, layers[name], score) for name, score in found.items()}
+    return {name: _checked(function, name, layers[name], score) for name, score in scores.items()}
 
 
 def _checked(function: str, name: str, layer: nn.Module, score) -> Score:

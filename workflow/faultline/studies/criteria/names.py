@@ -1,29 +1,28 @@
-"""The criteria by their names in the config and in tables. No torch."""
+"""The criteria by their names in the config and in tables. No torch.
+
+Each stands with its function in a module of criteria: an entry in one of these is all that a
+further criterion needs.
+"""
 
 from faultline.base import plugins
+from faultline.studies.criteria import controls, gradient, perturbed
+from faultline.studies.criteria.entry import Criterion
 
-CRITERIA = (
-    "relative_gradient",
-    "fisher",
-    "taylor_clean",
-    "taylor_adversarial",
-    "module_robust_criticality",
-    "clat",
-    "reinitialisation",
-    "rerandomisation",
-)
+CRITERIA = gradient.CRITERIA | perturbed.CRITERIA
 
-CONTROLS = ("magnitude", "depth", "weights", "random")
+CONTROLS = controls.CONTROLS
 """What needs no image to be known."""
 
-EARLIER = (
-    "synaptic_clean",
-    "synaptic_adversarial",
-    "dropout_clean",
-    "dropout_adversarial",
-    "knockout",
-    "relative_error",
-)
+BUILTIN = CRITERIA | CONTROLS
+
+EARLIER = {
+    "synaptic_clean": Criterion(None, lowest=True),
+    "synaptic_adversarial": Criterion(None, lowest=True),
+    "dropout_clean": Criterion(None, layers=False),
+    "dropout_adversarial": Criterion(None, layers=False),
+    "knockout": Criterion(None),
+    "relative_error": Criterion(None),
+}
 """What other studies of the run say of validation images, where they do."""
 
 

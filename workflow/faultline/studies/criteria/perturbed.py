@@ -1,19 +1,22 @@
-"""Criteria that change a layer, or what it is given, and look what comes of it. No filters."""
+"""Criteria that change a layer, or what it is given, and look what comes of it. No filters.
+
+No torch but where one is asked.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from faultline.attacks.ascent import Ball, feature_gradient, l2_norm, pgd, random_start
-from faultline.base import memory
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
-from faultline.networks.evaluation import predict, predicted
-from faultline.networks.layers import weights
-from faultline.networks.probes import probes, some_only, watch
-from faultline.studies.criteria.data import Data, Score, gradients, replaced
+from faultline.studies.criteria.entry import Criterion
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from faultline.studies.criteria.data import Data, Score
 
 RADIUS = 0.1
 """The largest norm of a perturbation of weights, in that of the weights (Zhu et al. 2023)."""
@@ -34,6 +37,13 @@ def module_robust_criticality(network: nn.Module, data: Data) -> dict[str, Score
     after each pass over the *test* set; ours sees validation images). The largest loss on the way
     counts, so no score is below 0.
     """
+    import torch
+    from torch import nn
+
+    from faultline.networks.evaluation import predict
+    from faultline.networks.layers import weights
+    from faultline.studies.criteria.data import Score, gradients, replaced
+
     images, labels, scores = data.adversarial, data.labels, {}
     for name, layer in data.modules(network).items():
         start = {key: weight.clone() for key, weight in weights(layer).items()}
@@ -42,9 +52,9 @@ def module_robust_criticality(network: nn.Module, data: Data) -> dict[str, Score
         losses = []
         with replaced(layer, start) as own:
             for _ in range(STEPS):
-                loss, found = gradients(network, {name: layer}, images, labels)
+                loss, by_layer = gradients(network, {name: layer}, images, labels)
                 losses.append(loss)
-                gradient = {key: found[name][key] for key in start}
+                gradient = {key: by_layer[name][key] for key in start}
                 size = _norm(gradient)
                 if not (size > 0 and size.isfinite()):
                     break
@@ -61,23 +71,9 @@ def module_robust_criticality(network: nn.Module, data: Data) -> dict[str, Score
 
 
 def _norm(tensors: dict[str, Tensor]) -> Tensor:
+    import torch
+
     return torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()]).norm()
-
-
-class _Features(nn.Module):
-    """What a layer gives for images, [n, features]."""
-
-    def __init__(self, network: nn.Module, layer: str):
-        super().__init__()
-        self.network, self.layer = network, layer
-
-    def forward(self, images: Tensor) -> Tensor:
-        with watch(self.network, at="layer", names=[self.layer]) as seen:
-            self.network(images)
-        found = seen.get(self.layer)
-        if found is None or (len(found) != len(images) and found.requires_grad):
-            raise some_only(self.layer)
-        return found.flatten(1)
 
 
 def clat(network: nn.Module, data: Data) -> dict[str, Score]:
@@ -91,6 +87,9 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
     with the images, whose W is that of the largest d; what is given some of the images only has no
     score, nor has what follows it.
     """
+    from faultline.networks.probes import probes
+    from faultline.studies.criteria.data import Features, Score
+
     attack = data.attack
     order = [name for name in probes(network, data.images[:1], at="layer") if ":" not in name]
     before = dict(zip(order, [None, *order], strict=False))
@@ -99,13 +98,17 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
     wanted = [name for name in data.layers if name in before]
     for name in dict.fromkeys(n for layer in wanted for n in (before[layer], layer) if n):
         with suppress(UserError):  # of what is given some of the images only
-            weak[name] = _weakness(_Features(network, name), data, norm=norm)
+            weak[name] = _weakness(Features(network, name), data, norm=norm)
     wanted = [name for name in wanted if {name, before[name]} <= weak.keys()]
     return {name: Score(weak[name] / max(weak[before[name]], 1e-30)) for name in wanted}
 
 
 def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
     """Mean change per feature; features: images -> [n, N]."""
+    from faultline.attacks.ascent import Ball, feature_gradient, l2_norm, pgd, random_start
+    from faultline.base import memory
+    from faultline.networks.evaluation import predict
+
     eps, steps = data.attack["eps"], data.attack.get("steps") or STEPS
     ball, step_size = Ball(eps, norm, data.bounds), data.attack.get("step_size")
     seed = seed_of("clat", data.seed)
@@ -142,6 +145,9 @@ def rerandomisation(network: nn.Module, data: Data) -> dict[str, Score]:
 
 
 def _lost(network: nn.Module, data: Data, others: Iterable[nn.Module]) -> dict[str, Score]:
+    from faultline.networks.evaluation import predict, predicted
+    from faultline.studies.criteria.data import Score, replaced
+
     def correct() -> int:
         return int((predicted(predict(network, data.images)) == data.labels).sum())
 
@@ -152,3 +158,11 @@ def _lost(network: nn.Module, data: Data, others: Iterable[nn.Module]) -> dict[s
             with replaced(layer, dict(values[name].named_parameters())):
                 lost.setdefault(name, []).append((base - correct()) / len(data.labels))
     return {name: Score(sum(of) / len(of)) for name, of in lost.items()}
+
+
+CRITERIA = {
+    "module_robust_criticality": Criterion(module_robust_criticality, lowest=True),
+    "clat": Criterion(clat, moves_pixels=True),
+    "reinitialisation": Criterion(reinitialisation),
+    "rerandomisation": Criterion(rerandomisation),
+}

@@ -23,6 +23,7 @@ from faultline.report.canvas import (
     tips,
 )
 from faultline.report.page import said, said_of_seeds
+from faultline.studies.perturbations.kinds import KINDS
 from faultline.studies.perturbations.scores import LOSS
 
 SEEN_COLOURS = {"yes": "#009e73", "no": "#d55e00", "undecided": "#6b7280", "undefined": "#6b7280"}
@@ -222,10 +223,10 @@ def _title(panel: tuple[str, str]) -> str:
 
 
 def _strength(panel: tuple[str, str], curves: pd.DataFrame) -> str:
-    kind = panel[0]
-    if kind == "gaussian":
+    kind = KINDS[panel[0]]
+    if kind.strengths == "sigmas":
         return "noise (multiple of std)"
-    if kind != "node_knockout":
+    if kind.of == "entries":
         return "share of entries"
     common = set(curves.get("layer_kind", ())) <= {"conv", "linear"}
     return "share of filters" if common else "share of units"

@@ -1,25 +1,15 @@
 """Random internal perturbations of one layer (Cheney et al. 2017): variants and nothing more.
 
-kind              strength p       what happens, weight and bias apart
-synapse_knockout  share            floor(p * size) entries, drawn without replacement, become 0
-gaussian          multiple of std  every entry gets N(0, (p * std)^2), std that of the tensor
-resample          share            floor(p * size) entries, drawn alike, get values of the tensor
-bit_flip          share            floor(p * size) entries, drawn alike, get one bit flipped (ours)
-node_knockout     share            floor(p * filters) filters: their weights and bias become 0
-
 Of a layer with several weights, such as those of an attention, or several biases, all are perturbed
-alike, each with its own draw and its own statistics; node_knockout removes units of any kind, see
-`networks.layers.of_units` (ours).
+alike, each with its own draw and its own statistics; what is of filters removes units of any kind,
+see `networks.layers.of_units` (ours).
 
 A draw depends on what it is for and on nothing else, so not on how the work is split into jobs.
 """
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from faultline.ablation.variants import Mask, Variant
@@ -28,45 +18,12 @@ from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units, weights
 from faultline.networks.plain import plain_layer
-
-KINDS = ("synapse_knockout", "gaussian", "resample", "bit_flip", "node_knockout")
-
-
-def count_of(share: float, size: int) -> int:
-    """floor(share * size), of the share as it is written: 0.29 of 100 is 29, not 28.999..."""
-    return math.floor(Fraction(str(share)) * size)
-
-
-def entries(size: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Bool [size], `count` of them True; every such choice is equally likely."""
-    fewer = min(count, size - count)  # drawing takes time and memory in proportion
-    chosen = torch.zeros(size, dtype=torch.bool)
-    chosen[torch.from_numpy(rng.choice(size, fewer, replace=False, shuffle=False))] = True
-    return chosen if fewer == count else ~chosen
+from faultline.studies.perturbations.kinds import KINDS, count_of
 
 
 def perturbed(value: Tensor, kind: str, strength: float, *, seed: int) -> Tensor:
-    """A copy of a parameter under synapse_knockout, gaussian, resample or bit_flip.
-
-    gaussian takes the population standard deviation, and resample draws the new values with
-    replacement (both ours). bit_flip draws each bit from all 32 of the float32, so an entry may
-    become huge, infinite or NaN. Drawn on the CPU, so that every device sees the same.
-    """
-    rng, size = np.random.default_rng(seed), value.numel()
-    if kind == "gaussian":
-        noise = torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
-        scale = strength * value.double().std(correction=0).item()
-        return value + (noise * scale).to(value).view(value.shape)
-    count = count_of(strength, size)
-    chosen = entries(size, count, rng).to(value.device).view(value.shape)
-    if kind == "synapse_knockout":
-        return value.masked_fill(chosen, 0.0)
-    if kind == "bit_flip":
-        bits = torch.from_numpy(1 << rng.integers(32, size=count)).to(value.device, torch.int32)
-        flipped = (value[chosen].float().view(torch.int32) ^ bits).view(torch.float32)
-        return value.masked_scatter(chosen, flipped.to(value))
-    drawn = torch.from_numpy(rng.integers(size, size=count)).to(value.device)
-    return value.masked_scatter(chosen, value.flatten()[drawn])
+    """A copy of a parameter under a kind of perturbation that is of entries."""
+    return KINDS[kind].function(value, strength, np.random.default_rng(seed))
 
 
 def perturbation_variants(
@@ -82,11 +39,11 @@ def perturbation_variants(
 ) -> list[Variant]:
     """Every kind at every strength, `repeats` times, on each of `parameters` that the layer has.
 
-    place: what names the checkpoint, for the seeds. node_knockout takes weight and bias of its
-    filters together and comes once, whatever `parameters` says. Columns: kind, parameter
-    ("weight", "bias", or "both" for node_knockout), strength, repeat, changed_weights (entries
-    drawn). Raises UserError for a name or a number that makes no sense, and where nothing is left
-    to perturb.
+    place: what names the checkpoint, for the seeds. A kind of filters takes their weights and
+    biases together and comes once, whatever `parameters` says. Columns: kind, parameter ("weight",
+    "bias", or "both" for kinds of filters), strength, repeat, changed_weights (entries drawn).
+    Raises UserError for a name or a number that makes no sense, and where nothing is left to
+    perturb.
     """
     layer = plain_layer(name, layer)
     for kind in kinds:
@@ -98,18 +55,18 @@ def perturbation_variants(
     for sigma in sigmas:
         check_number(sigma, "perturbation_variants: sigmas")
     check_count(repeats, "perturbation_variants: repeats")
-    given = {key: tensors for key, tensors in _tensors(layer).items() if key in parameters}
-    tensors = [(kind, key) for kind in kinds if kind != "node_knockout" for key in given]
-    tensors += [("node_knockout", "both")] * ("node_knockout" in kinds)
-    if not tensors:
+    tensors = {key: own for key, own in _tensors(layer).items() if key in parameters}
+    pairs = [(kind, key) for kind in kinds if KINDS[kind].of == "entries" for key in tensors]
+    pairs += [(kind, "both") for kind in kinds if KINDS[kind].of == "filters"]
+    if not pairs:
         raise UserError(
             f"config key perturbations.parameters: layer {name} has no "
             f"{' and no '.join(parameters)}; add weight, or leave the layer out of "
             "perturbations.layers"
         )
     variants = []
-    for kind, parameter in tensors:
-        for strength in sigmas if kind == "gaussian" else shares:
+    for kind, parameter in pairs:
+        for strength in sigmas if KINDS[kind].strengths == "sigmas" else shares:
             for repeat in range(repeats):
                 what = (*place.values(), name, kind, parameter, strength, repeat)
                 columns = {
@@ -119,26 +76,28 @@ def perturbation_variants(
                     "repeat": repeat,
                 }
                 seed = seed_of("perturbation", *what)
-                if kind == "node_knockout":
-                    variants.append(_nodes(name, layer, columns, seed))
+                if KINDS[kind].of == "filters":
+                    variants.append(_filters(name, layer, columns, seed))
                 else:
-                    variants.append(_entries(name, given[parameter], columns, seed))
+                    variants.append(_entries(name, tensors[parameter], columns, seed))
     return variants
 
 
 def _tensors(layer: nn.Module) -> dict[str, dict[str, Tensor]]:
     """ "weight" and "bias" -> these tensors of a layer by their names in it; no key without any."""
-    found = {"weight": weights(layer), "bias": {}}
+    own: dict[str, dict[str, Tensor]] = {"weight": weights(layer), "bias": {}}
     for key, value in layer.named_parameters():
-        if key not in found["weight"]:
-            found["bias"][key] = value.detach()
-    return {key: tensors for key, tensors in found.items() if tensors}
+        if key not in own["weight"]:
+            own["bias"][key] = value.detach()
+    return {key: tensors for key, tensors in own.items() if tensors}
 
 
 def _entries(name: str, tensors: dict[str, Tensor], columns: dict, seed: int) -> Variant:
     kind, strength = columns["kind"], columns["strength"]
     sizes = [value.numel() for value in tensors.values()]
-    count = sum(sizes if kind == "gaussian" else (count_of(strength, size) for size in sizes))
+    if KINDS[kind].strengths == "shares":
+        sizes = [count_of(strength, size) for size in sizes]
+    count = sum(sizes)
 
     def replace() -> dict[str, Tensor]:
         alone = len(tensors) == 1
@@ -156,11 +115,10 @@ def _entries(name: str, tensors: dict[str, Tensor], columns: dict, seed: int) ->
     )
 
 
-def _nodes(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
-    units = filters(layer)
-    count = count_of(columns["strength"], units)
-    chosen = entries(units, count, np.random.default_rng(seed)).nonzero().flatten().tolist()
+def _filters(name: str, layer: nn.Module, columns: dict, seed: int) -> Variant:
+    choose, rng = KINDS[columns["kind"]].function, np.random.default_rng(seed)
+    chosen = choose(filters(layer), columns["strength"], rng).nonzero().flatten().tolist()
     mask = Mask(name, tuple(chosen), "weights")
     changed = sum(int(of.sum()) for of in of_units(layer, chosen).values())
     columns = columns | {"changed_weights": changed}
-    return Variant(columns, key=mask if count else None, mask=mask)
+    return Variant(columns, key=mask if chosen else None, mask=mask)

@@ -1,0 +1,516 @@
+"""What evaluates variants: the graph of a network, or, where it has none, the network itself.
+
+What does not depend on the ablated layers is computed once per batch of images, a removed filter
+is followed only as far as it changes anything, and what cannot change is not computed at all.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from faultline.ablation.propagation import Batch, Propagation
+from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
+from faultline.ablation.variants import Mask, Variant, is_behind, replaced, without
+from faultline.attacks.space import Forward
+from faultline.base.errors import UserError
+from faultline.base.inputs import one_of
+from faultline.networks.architectures import body_of
+from faultline.networks.evaluation import evaluation
+from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import own_weight
+from faultline.networks.plain import copied, forget, preserved
+from faultline.networks.reach import reached
+
+CHECKED = 32
+"""Images on which the trace of a network is compared with the network."""
+
+FEW = 0.5
+"""Share of a layer's filters up to which changed weights are followed filter by filter."""
+
+LARGE = 1e6
+"""Weights beyond this, or NaN, run in the network as it is: what overflows depends on the order of
+its operations, which the graph changes."""
+
+DOMINANT = 1e3
+"""Removed filters that give values beyond this share of what the others give are not taken from a
+sum that holds both, as the difference of two large numbers: what comes after them is run anew."""
+
+Attack = Callable[..., Tensor]
+"""(network, images, labels, *, batch_size) -> images [n, ...], attacked."""
+
+Evaluate = Callable[[Variant | None], tuple[Tensor | None, Tensor | None]]
+"""Variant, None for the network itself, -> (rows, logits): the images [n] of a batch that it may
+change, None for all; their logits, None where it changes none."""
+
+Recraft = Callable[[Variant | None], tuple[Tensor, Tensor | None]]
+"""Variant -> (logits on images attacked anew for it, logits on the clean images); the latter are
+those from which the attack took gradients, None where it took none there."""
+
+
+def engine_of(
+    network: nn.Module,
+    variants: Sequence[Variant],
+    ablated: Sequence[str],
+    images: Tensor,
+    say: Callable[[str], None],
+) -> "Graph | Loop":
+    """What evaluates variants of a network on images like these, [n, ...], n >= 1."""
+    try:
+        traced = Traced(network, ablated, images[:CHECKED])
+        graph = Graph(network, traced, variants)
+        if traced.keeping:
+            check_fresh(network, ablated, images)
+        if graph.large:
+            graph.plain = Loop(network, [*graph.large.values()], ablated, images[:1])
+        return graph
+    except Untraceable as reason:
+        engine = Loop(network, variants, ablated, images[:1])
+        check_fresh(network, ablated, images)
+        began = time.monotonic()
+        with torch.no_grad(), preserved(engine.network):
+            engine.network(images[:CHECKED].clone())
+        rate = len(images[:CHECKED]) / (time.monotonic() - began)
+        say(
+            f"this network gets no shortcuts: {reason}. Each variant runs the whole network, at "
+            f"about {rate:.0f} images/s"
+        )
+        return engine
+
+
+def logits_by(evaluate: Evaluate, variant: Variant | None) -> Tensor:
+    """Logits [n, classes] of the network itself, or of a variant that changes all images."""
+    _, logits = evaluate(variant)
+    assert logits is not None
+    return logits
+
+
+class Graph:
+    """Evaluates variants of a traced network."""
+
+    def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
+        self.network, self.traced = network, traced
+        self.layers = layers_of(network, norms=True)
+        self.propagations: dict[tuple[str, str], Propagation] = {}
+        self.large: dict[int, Variant] = {}
+        self.shapes = _shapes(self.layers, traced.layers)
+        self.odd: dict[str, bool] = {}
+        self.plain: Loop | None = None  # evaluates these
+        self.changes: dict[int, Mask | None] = {}
+        self.reads: set[fx.Node] = set()
+        for variant in variants:
+            change = self.changes[id(variant)] = self._change(variant)
+            if change is None or not change.filters:
+                continue
+            propagation = self._propagation(change)
+            self.reads |= propagation.plan(change.filters).reads
+            self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
+
+    def _propagation(self, mask: Mask) -> Propagation:
+        key = mask.layer, mask.at
+        if key not in self.propagations:
+            self.propagations[key] = Propagation(self.traced, mask.layer, at=mask.at)
+        return self.propagations[key]
+
+    def _change(self, variant: Variant) -> Mask | None:
+        """The filters that a variant changes, None where it is better computed as a whole."""
+        if mask := variant.mask:
+            places = self.traced.places(mask.layer, mask.at)
+            alone = mask.layer in self.traced.direct and self.traced.apart.issuperset(places)
+            return mask if alone else None
+        if variant.key is None:
+            return None
+        new = _replaced(variant, self.shapes)
+        if not all(value.abs().max() <= LARGE for value in new.values()):
+            self.large[id(variant)] = variant
+            return None
+        (layer, *others) = {name.rpartition(".")[0] for name in new}
+        if others or layer not in self.traced.direct or len(self.traced.nodes[layer]) > 1:
+            return None
+        module = self.layers[layer]
+        rows = isinstance(module, (nn.Linear, *CONVOLUTIONS))
+        if not rows or getattr(module, "groups", 1) > 1:
+            return None
+        if not self.traced.apart.issuperset(self.traced.nodes[layer]):
+            return None
+        changed = torch.stack(
+            [
+                (value != getattr(module, name.rpartition(".")[2])).reshape(len(value), -1).any(1)
+                for name, value in new.items()
+            ]
+        ).any(0)
+        filters = tuple(changed.nonzero().flatten().tolist())
+        return Mask(layer, filters, "weights") if len(filters) <= FEW * len(changed) else None
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes at most, by the sizes of the values of all nodes."""
+        sizes = {node: bytes_of(value, 2) for node, value in self.traced.example.items()}
+        most = sorted(sizes.values())[-4:]
+        plain = self.plain.bytes_per_image(with_gradients) if self.plain else 0
+        if with_gradients:
+            return max(3 * sum(sizes.values()), plain)
+        kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
+        return 2 * kept + max(2 * sum(most), plain)
+
+    def fixed(self, images: Tensor) -> Evaluate:
+        """Evaluates variants on these images."""
+        traced = self.traced
+        boundary, peaks = traced.start(images), _Peaks(self.propagations, traced)
+        values = traced.run(
+            traced.after,
+            boundary,
+            keep=[*(self.reads - set(boundary)), traced.result],
+            masked=peaks.looks,
+        )
+        batch = Batch(boundary | values)
+        plain = self.plain.fixed(images) if self.plain else None
+
+        def evaluate(variant: Variant | None) -> tuple[Tensor | None, Tensor | None]:
+            if variant is None:
+                return None, values[traced.result]
+            if plain and id(variant) in self.large:
+                return plain(variant)
+            change = self.changes[id(variant)]
+            if change is not None and not change.filters:
+                return None, None
+            if change is None or peaks.dominated(change):
+                return None, traced.finish(boundary, **self._changes(variant))
+            propagation = self._propagation(change)
+            if variant.mask:
+                return propagation.run(
+                    change.filters,
+                    batch,
+                    new=partial(self._fill, change),
+                    mask=partial(self._mask, change),
+                )
+            new = partial(self._recomputed, variant, change, batch)
+            return propagation.run(change.filters, batch, new=new)
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
+        """Evaluates variants on these clean images, attacked anew for each."""
+        starts = _Starts(self.traced, images, most=-(-len(images) // batch_size))
+        plain = None
+        if self.plain:
+            plain = self.plain.recrafted(images, labels, attack, batch_size)
+
+        def evaluate(variant: Variant | None) -> tuple[Tensor, Tensor | None]:
+            if plain and id(variant) in self.large:
+                return plain(variant)
+            changes = self._changes(variant) if variant else {}
+            clean: dict[int, Tensor] = {}
+
+            def run(part: Tensor) -> Tensor:
+                boundary, place = starts(part)
+                logits = self.traced.finish(boundary, **changes)
+                if place is not None:
+                    clean[place] = logits.detach()
+                return logits
+
+            with torch.enable_grad():
+                adversarial = attack(Forward(run, self.network), images, labels)
+            logits = [
+                self.traced.finish(self.traced.start(part), **changes)
+                for part in adversarial.split(batch_size)
+            ]
+            parts = [clean[place] for place in sorted(clean)]
+            begins = [0, *accumulate(map(len, parts))]
+            whole = [*sorted(clean), len(images)] == begins
+            return torch.cat(logits), torch.cat(parts) if whole else None
+
+        return evaluate
+
+    def _changes(self, variant: Variant) -> dict[str, Any]:
+        """A variant as `Traced.finish` takes it."""
+        if (mask := variant.mask) and mask.layer in self.traced.direct:
+            places = self.traced.places(mask.layer, mask.at)
+            changes: dict[str, Any] = {"masked": dict.fromkeys(places, partial(self._mask, mask))}
+            if self._is_odd(mask.layer):  # 0 times NaN is NaN, on the way of a gradient, too
+                new = without(mask, self.layers[mask.layer])
+                changes["replaced"] = self.traced.placed(new)
+            return changes
+        new = without(mask, self.layers[mask.layer]) if mask else replaced(variant)
+        return {"replaced": self.traced.placed(new)}
+
+    def _is_odd(self, layer: str) -> bool:
+        """Whether some parameter of a layer is large or no number."""
+        if layer not in self.odd:
+            own = self.layers[layer].parameters()
+            self.odd[layer] = not all(parameter.abs().max() <= LARGE for parameter in own)
+        return self.odd[layer]
+
+    def _fill(self, mask: Mask, place: fx.Node) -> Tensor:
+        """New elements [1, p] of removed filters."""
+        silence, value = self._silence(mask), self.traced.example[place]
+        each = value[0].numel() // value.shape[self.traced.axis(mask.layer)]
+        along = self.traced.axis(mask.layer) == 1
+        return (silence.repeat_interleave(each) if along else silence.repeat(each))[None]
+
+    def _mask(self, mask: Mask, value: Tensor) -> Tensor:
+        """A copy of a layer's output with filters removed."""
+        value = value.clone()
+        by_filter = value.movedim(self.traced.axis(mask.layer), -1)
+        by_filter[..., list(mask.filters)] = self._silence(mask)
+        return value
+
+    def _silence(self, mask: Mask) -> Tensor:
+        """What removed filters give instead, [filters]."""
+        silent = self.traced.silent(mask.layer)[list(mask.filters)]
+        return silent if mask.at == "weights" else torch.zeros_like(silent)
+
+    def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place: fx.Node) -> Tensor:
+        """New elements [n, p] of filters whose weights are replaced."""
+        chosen, module = list(change.filters), self.traced.modules[str(place.target)]
+        own = {name: getattr(module, name) for name in ("weight", "bias")}
+        own |= self.traced.placed(replaced(variant))[place]
+        rows = {name: None if value is None else value[chosen] for name, value in own.items()}
+        value: Tensor = self.traced.call(place, batch.values.__getitem__, rows)
+        return value.flatten(1)
+
+
+def _shapes(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str, torch.Size]:
+    """Of the parameters of ablated layers, by their full names."""
+    own = {layer: layers[layer].named_parameters() for layer in ablated}
+    return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
+
+
+def _replaced(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """What a variant replaces; UserError where that is no parameter of an ablated layer."""
+    new = replaced(variant)
+    for name, value in new.items():
+        if name not in shapes:
+            one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
+        if value.shape != shapes[name]:
+            raise UserError(
+                f"variants: {variant.columns} replaces {name} by {list(value.shape)}; expected "
+                f"{list(shapes[name])}"
+            )
+    return new
+
+
+class _Peaks:
+    """The largest value that each filter of the propagated layers gives, as a batch shows it.
+
+    looks: node -> a function for `Traced.run` that leaves its value as it is.
+    """
+
+    def __init__(self, propagations: dict[tuple[str, str], Propagation], traced: Traced):
+        self.peaks: dict[tuple[str, str], Tensor] = {}
+        self.listed: dict[tuple[str, str], tuple[list[float], list[int]]] = {}
+        self.axes = {key: traced.axis(key[0]) for key in propagations}
+        of: dict[fx.Node, list[tuple[str, str]]] = {}
+        for key, propagation in propagations.items():
+            for place in propagation.places:
+                of.setdefault(place, []).append(key)
+        self.looks = {place: partial(self._look, keys) for place, keys in of.items()}
+
+    def _look(self, keys: Iterable[tuple[str, str]], value: Tensor) -> Tensor:
+        for key in keys:
+            axis = self.axes[key] % value.dim()
+            peak = value.abs().amax([d for d in range(value.dim()) if d != axis])
+            self.peaks[key] = torch.maximum(self.peaks.get(key, peak), peak)
+        return value
+
+    def dominated(self, change: Mask) -> bool:
+        """Whether these filters give values that are not finite, or `DOMINANT` over the others."""
+        key = change.layer, change.at
+        if key not in self.listed:
+            each = self.peaks[key].nan_to_num(torch.inf, torch.inf)
+            self.listed[key] = each.tolist(), each.argsort(descending=True).tolist()
+        (peaks, largest_first), chosen = self.listed[key], {*change.filters}
+        own = max(peaks[unit] for unit in chosen)
+        rest = next((peaks[unit] for unit in largest_first if unit not in chosen), 0.0)
+        return own == torch.inf or own > DOMINANT * rest
+
+
+def fitting(batch_size: int, memory: float | None, each: int) -> int:
+    """How many images may be run at once, each taking so many bytes."""
+    return batch_size if memory is None else max(1, min(batch_size, int(memory / each)))
+
+
+def bytes_of(value: Any, images: int) -> int:
+    """Of one image's share of what is the value of so many."""
+    if isinstance(value, tuple | list):
+        return sum(bytes_of(part, images) for part in value)
+    return value.nbytes // images if holds_tensor(value) else 0
+
+
+class _Starts:
+    """What comes before the ablated layers, for attacks that begin at the same images each time.
+
+    Values of images that come back are kept with their graph, so that a gradient with respect to
+    the images can be taken from them again and again. clean: the images that surely do. most: how
+    many batches are kept.
+    """
+
+    def __init__(self, traced: Traced, clean: Tensor, *, most: int):
+        self.traced, self.clean, self.most = traced, clean, most
+        self.places: dict[int, dict[bytes, int]] = {}
+        self.seen: set[bytes] = set()
+        self.kept: dict[bytes, tuple[Tensor, dict[fx.Node, Any]]] = {}
+
+    def __call__(self, images: Tensor) -> tuple[dict[fx.Node, Any], int | None]:
+        """(values at the boundary, the first image's place among the clean ones, which follow one
+        another in batches of this size; None for others and where no gradient is asked for)."""
+        if not images.requires_grad:
+            return self.traced.start(images), None
+        digest = _digest(images)
+        place = self._places(len(images)).get(digest)
+        if digest not in self.kept:
+            again = place is not None or digest in self.seen
+            if not again or len(self.kept) >= self.most:
+                self.seen.add(digest)
+                return self.traced.start(images), place
+            leaf = images.detach().clone().requires_grad_()
+            self.kept[digest] = leaf, self.traced.start(leaf)
+        leaf, boundary = self.kept[digest]
+        linked = [n for n, v in boundary.items() if isinstance(v, Tensor) and v.requires_grad]
+        values = _Again.apply(  # type: ignore[no-untyped-call]
+            images, leaf, *(boundary[node] for node in linked)
+        )
+        return boundary | dict(zip(linked, values, strict=True)), place
+
+    def _places(self, size: int) -> dict[bytes, int]:
+        """Batch of so many clean images -> where it begins; the last one may be a smaller rest."""
+        if size not in self.places:
+            last = len(self.clean) - size
+            begins = [*range(0, last + 1, size), last] if last >= 0 else []
+            self.places[size] = {_digest(self.clean[i : i + size]): i for i in begins}
+        return self.places[size]
+
+
+def _digest(images: Tensor) -> bytes:
+    return hashlib.sha256(images.detach().cpu().numpy().tobytes()).digest()
+
+
+class _Again(torch.autograd.Function):
+    """Values computed before from equal images: passes gradients on to the images given now."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, leaf: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.leaf, ctx.values = leaf, values
+        return tuple(value.detach().view_as(value) for value in values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        pairs = [(v, g) for v, g in zip(ctx.values, gradients, strict=True) if g is not None]
+        (gradient,) = torch.autograd.grad(
+            [v for v, _ in pairs], ctx.leaf, [g for _, g in pairs], retain_graph=True
+        )
+        return gradient, None, *[None] * len(gradients)
+
+
+NO_ACTIVATION = (
+    "a network that cannot be traced does not show where its activations are; "
+    'remove filters at "weights" (config key nodal_dropout: at)'
+)
+
+
+class Loop:
+    """Evaluates variants of a network without a graph: all of it, for each variant."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        variants: Sequence[Variant],
+        ablated: Sequence[str],
+        image: Tensor,
+    ):
+        self.network = copied(network).requires_grad_(False)
+        self.layers = layers_of(self.network, norms=True)
+        for layer in ablated:
+            if layer not in self.layers:
+                raise UserError(
+                    f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
+                )
+        if any(v.mask and is_behind(self.layers[v.mask.layer], v.mask.at) for v in variants):
+            raise UserError(NO_ACTIVATION)
+        self.shapes = _shapes(self.layers, ablated)
+        self.image = image
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes, by the outputs of the modules: no more is known."""
+        sizes = [self.image.nbytes]
+
+        def weigh(_: nn.Module, __: Any, output: Any) -> None:
+            sizes.append(bytes_of(output, 1))
+
+        hooks = [module.register_forward_hook(weigh) for module in self.network.modules()]
+        with torch.no_grad(), preserved(self.network):
+            self.network(self.image.clone())
+        for hook in hooks:
+            hook.remove()
+        return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
+
+    def fixed(self, images: Tensor) -> Evaluate:
+        """Evaluates variants on these images."""
+
+        def evaluate(variant: Variant | None) -> tuple[None, Tensor]:
+            with self._applied(variant):
+                return None, self.network(images.clone())
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
+        """Evaluates variants on these clean images, attacked anew for each."""
+
+        def evaluate(variant: Variant | None) -> tuple[Tensor, None]:
+            with self._applied(variant):
+                with torch.enable_grad():
+                    adversarial = attack(self.network, images, labels)
+                parts = adversarial.split(batch_size)
+                return torch.cat([self.network(part.clone()) for part in parts]), None
+
+        return evaluate
+
+    @contextmanager
+    def _applied(self, variant: Variant | None) -> Iterator[None]:
+        """The variant's parameters in place of the base's, inside the block."""
+        new = _replaced(variant, self.shapes) if variant else {}
+        if variant and variant.mask:
+            new = without(variant.mask, self.layers[variant.mask.layer])
+        body = body_of(self.network)
+        kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in new]
+        try:
+            for (parameter, _), value in zip(kept, new.values(), strict=True):
+                parameter.data = value
+            forget(self.network)  # what it made of other weights
+            with preserved(self.network):
+                yield
+        finally:
+            for parameter, data in kept:
+                parameter.data = data
+
+
+def check_fresh(network: nn.Module, ablated: Sequence[str], images: Tensor) -> None:
+    """UserError where a network keeps what it made of its weights, so that others would not do in
+    their place what they do in a new network."""
+    fresh, other = (Loop(network, [], ablated, images[:1]) for _ in range(2))
+    layers = fresh.layers
+    weight_of = {name: own_weight(layers[name]) for name in ablated}
+    new = {f"{name}.{w}": 1 - layers[name].get_parameter(w) for name, w in weight_of.items()}
+    variant = Variant({}, 1, replace=lambda: new)
+    with torch.no_grad():
+        expected, again = (logits_by(fresh.fixed(images[:2]), variant) for _ in range(2))
+    with evaluation(other.network):
+        read = reached(other.network, images[:2].clone())
+    for name, weight in weight_of.items():
+        own = dict(other.layers[name].named_parameters())
+        if not read.isdisjoint(map(id, own.values())) and id(own[weight]) not in read:
+            raise UserError(unread(name, weight))
+    with torch.no_grad():
+        evaluate = other.fixed(images[:2])
+        _, later = (logits_by(evaluate, each) for each in (None, variant))
+    same = partial(torch.allclose, rtol=1e-4, atol=1e-5, equal_nan=True)
+    if same(expected, again) and not same(expected, later):
+        raise UserError(
+            "the network keeps what it makes of its weights where it is not seen, so others would "
+            "have no effect; keep it as an attribute of a module, or let train() forget it"
+        )

@@ -32,7 +32,7 @@ from faultline.networks.registry import REGISTRY
 from faultline.networks.selection import count_filters, select_layers
 from faultline.run.plan import Plan
 from faultline.studies.config import resolve
-from faultline.training.recipes import base_of
+from faultline.training.registry import base_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from faultline.networks.layers import layers
 from faultline.networks.registry import build
-from faultline.training.recipes import base_of, loss_of
+from faultline.training.recipes import loss_of
+from faultline.training.registry import base_of
 
 SHAPES = {"lsa_moons": (2,), "small_conv": (1, 8, 8), "lsa_mnist": (1, 28, 28)}
 STEPS, BATCH = 5, 100

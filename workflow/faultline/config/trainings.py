@@ -24,17 +24,15 @@ from faultline.config.fields import (
     only_for,
 )
 from faultline.data.sources import Source
-from faultline.training.names import RECIPES, with_regularisation
+from faultline.training.registry import RECIPES, REGULARISED, base_of
 
 Positives = Some[Annotated[float, Field(gt=0, le=10_000)]]
 
 
-def _recipe(*names: str) -> OnlyFor:
-    """For some recipes, with or without their regularisation."""
-    return OnlyFor(
-        f"recipe {', '.join(names)}",
-        lambda training: training.recipe.removesuffix("-lr") in names,
-    )
+def _takes(setting: str) -> OnlyFor:
+    """For the recipes that make use of a setting, with or without their regularisation."""
+    names = [name for name, recipe in RECIPES.items() if setting in recipe.takes]
+    return OnlyFor(f"recipe {', '.join(names)}", lambda training: base_of(training.recipe) in names)
 
 
 _MVL = OnlyFor("layers mvl", lambda training: training.regularisation.layers == "mvl")
@@ -56,14 +54,12 @@ class Adversarial(Section):
     """In the units of attacks.*.eps."""
     norm: Norm = "linf"
     """Norm of the perturbation that eps bounds; l2 is over all values of an image."""
-    steps: Annotated[int, _recipe("at-pgd", "at-trades", "at-apgd")] = Field(10, ge=1, le=100_000)
+    steps: Annotated[int, _takes("steps")] = Field(10, ge=1, le=100_000)
     """at-pgd, at-trades and at-apgd only."""
-    step_size: Annotated[float | None, _recipe("at-pgd", "at-trades", "at-fast")] = Field(
-        None, gt=0, le=100
-    )
+    step_size: Annotated[float | None, _takes("step_size")] = Field(None, gt=0, le=100)
     """Length of a step as a share of eps; null means 2.5 / steps, and 1.25 for at-fast (not for
     at-apgd, which finds its own)."""
-    beta: Annotated[float, _recipe("at-trades")] = Field(6, ge=0, le=1_000_000)
+    beta: Annotated[float, _takes("beta")] = Field(6, ge=0, le=1_000_000)
     """Weight of the divergence in at-trades."""
 
 
@@ -157,7 +153,7 @@ class Training(Section):
     state dict). Of a file that holds several, as those of a moving average (EMA) beside the
     last ones, NETWORK: {file: FILE, key: NAME} says which; with dots where it lies deeper. Only
     the networks named here are run; seeds then differ in attacks and draws only."""
-    recipe: Annotated[str, OneOf([*RECIPES, *map(with_regularisation, RECIPES[1:])])] = "standard"
+    recipe: Annotated[str, OneOf([*RECIPES, *REGULARISED])] = "standard"
     """What is minimised; workflow/faultline/training/recipes.py tells each. With -lr the layers
     under regularisation are regularised (Khalooei et al. 2022)."""
     adversarial: Adversarial | None = None
@@ -229,7 +225,7 @@ def check_recipe(name: str, training: Training, trainings: dict[str, Training]) 
     """UserError where a recipe lacks what it needs; completes what it is compared with."""
     key, recipe = f"config key trainings.{name}", training.recipe
     for part, needed in (
-        ("adversarial", recipe != "standard"),
+        ("adversarial", RECIPES[base_of(recipe)].craft is not None),
         ("regularisation", recipe.endswith("-lr")),
     ):
         if needed and getattr(training, part) is None:
@@ -237,15 +233,18 @@ def check_recipe(name: str, training: Training, trainings: dict[str, Training]) 
         if not needed and getattr(training, part) is not None:
             raise UserError(f"{key}.{part}: recipe {recipe} makes no use of it; leave it out")
     _check_base(name, training, trainings)
-    adversarial = training.adversarial
-    if adversarial and recipe.removesuffix("-lr") == "at-fgsm" and adversarial.norm != "linf":
-        raise UserError(f"{key}.adversarial.norm: {recipe} knows linf only; use at-pgd for l2")
+    adversarial, norms = training.adversarial, RECIPES[base_of(recipe)].norms
+    if adversarial and adversarial.norm not in norms:
+        raise UserError(
+            f"{key}.adversarial.norm: {recipe} knows {', '.join(norms)} only; use at-pgd for "
+            f"{adversarial.norm}"
+        )
 
 
 def _check_base(name: str, training: Training, trainings: dict[str, Training]) -> None:
     """Completes what a regularised training is compared with."""
     recipe, key = training.recipe, f"config key trainings.{name}.base"
-    alike = [n for n, t in trainings.items() if t.recipe == recipe.removesuffix("-lr")]
+    alike = [n for n, t in trainings.items() if t.recipe == base_of(recipe)]
     if not recipe.endswith("-lr"):
         if training.base is not None:
             raise UserError(f"{key}: is for recipes with -lr; leave it out")
@@ -294,7 +293,7 @@ def check_tuning(
         if part and (
             getattr(training, part) is None
             or (inner == "eta" and getattr(training, part).layers != "mvl")
-            or (inner == "beta" and "trades" not in training.recipe)
+            or (inner == "beta" and "beta" not in RECIPES[base_of(training.recipe)].takes)
         ):
             raise UserError(f"{key}.grid.{setting}: the training has no such setting; leave it out")
     if twice := set(tune.seeds) & set(seeds):

@@ -23,30 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
-from faultline.attacks.ascent import (
-    Ball,
-    apgd,
-    fgsm,
-    kl_gradient,
-    pgd,
-    random_start,
-)
+from faultline.attacks.ascent import Ball
 from faultline.attacks.space import space
 from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
 from faultline.data.splits import Bounds
-from faultline.networks.evaluation import evaluation
 from faultline.networks.probes import probe_errors, probes, watch
-
-TRADES_START = 0.001
-"""Standard deviation of the noise that TRADES starts from, in pixel units."""
-
-FAST_STEP = 1.25
-"""The step of at-fast, in eps."""
-
-
-RECIPES = ("standard", "at-fgsm", "at-pgd", "at-fast", "at-apgd", "at-trades")
-"""Without their regularisation."""
+from faultline.training.registry import RECIPES, base_of
 
 
 class Loss(NamedTuple):
@@ -60,11 +43,6 @@ class Loss(NamedTuple):
     regulariser: Tensor | None = None
 
 
-def base_of(recipe: str) -> str:
-    """The recipe without its regularisation."""
-    return recipe.removesuffix("-lr")
-
-
 def craft(
     network: nn.Module,
     images: Tensor,
@@ -74,24 +52,14 @@ def craft(
     bounds: Bounds,
     seed: int,
 ) -> Tensor:
-    """The adversarial images of a batch; settings: one training of the config."""
-    recipe, adversarial = base_of(settings["recipe"]), settings["adversarial"]
-    eps, norm, steps = (adversarial[key] for key in ("eps", "norm", "steps"))
-    ball, step_size = Ball(eps, norm, bounds), adversarial["step_size"]
-    if recipe == "at-fgsm":
-        return fgsm(network, images, labels, ball=ball)
-    if recipe == "at-trades":
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-        with evaluation(network), torch.no_grad():
-            clean = network(images).softmax(1)
-        how = {"steps": steps, "step_size": step_size, "start": TRADES_START * noise.to(images)}
-        return pgd(network, images, clean, ball=ball, rise=kl_gradient, **how)
-    start = random_start(images.shape, eps=eps, norm=norm, seed=seed).to(images)
-    if recipe == "at-apgd":
-        return apgd(network, images, labels, ball=ball, steps=steps, start=start)
-    if recipe == "at-fast":
-        step_size, steps = step_size or FAST_STEP, 1
-    return pgd(network, images, labels, ball=ball, steps=steps, step_size=step_size, start=start)
+    """The images of a batch that a recipe trains against; settings: one training of the config."""
+    adversarial, recipe = settings["adversarial"], RECIPES[base_of(settings["recipe"])]
+    ball = Ball(adversarial["eps"], adversarial["norm"], bounds)
+    return (
+        images
+        if recipe.craft is None
+        else recipe.craft(network, images, labels, adversarial, ball, seed)
+    )
 
 
 def loss_of(
@@ -109,8 +77,8 @@ def loss_of(
     regularised: probe -> gamma, of -lr. One clean and one adversarial forward serve both the loss
     and the regulariser. UserError for a probe that the network does not have.
     """
-    recipe = one_of(base_of(settings["recipe"]), RECIPES, "training: recipe")
-    if recipe == "standard":
+    recipe = RECIPES[one_of(base_of(settings["recipe"]), RECIPES, "training: recipe")]
+    if recipe.craft is None:
         logits = network(images)
         return Loss(cross_entropy(logits, labels), logits, None)
     clean: Tensor | None = None
@@ -127,10 +95,10 @@ def loss_of(
         first, *others = (gamma * errors[name] for name, gamma in gammas.items())
         regulariser = sum(others, first)
     else:
-        if recipe == "at-trades":
+        if recipe.divergence:
             clean = network(images)
         adversarial = network(attacked)
-    if recipe == "at-trades" and clean is not None:
+    if recipe.divergence and clean is not None:
         # of logarithms, as probabilities that round to 0 would make the gradient NaN
         divergence = kl_div(
             adversarial.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True

@@ -25,8 +25,8 @@ from faultline.config.fields import (
 )
 from faultline.config.sense import check_epochs, check_layers, check_schedules
 from faultline.data.describe import ENOUGH
-from faultline.studies.criteria.names import CONTROLS, CRITERIA, EARLIER, name_of
-from faultline.training.names import RECIPES
+from faultline.studies.criteria.names import BUILTIN, EARLIER, name_of
+from faultline.training.registry import RECIPES
 
 if TYPE_CHECKING:
     from faultline.data.sources import Source
@@ -44,7 +44,7 @@ class Use(Section):
     methods: Inferred[Names] = None
     """The criteria whose picks are trained, by their names in tables; by default all of
     criteria.methods but random."""
-    lowest: Names = ["module_robust_criticality", "synaptic_clean", "synaptic_adversarial"]
+    lowest: Names = [name for name, of in (BUILTIN | EARLIER).items() if of.lowest]
     """Criteria whose lowest scores are picked, as their authors do; of the others the highest
     are."""
     share: float = Field(0.2, gt=0, lt=1)
@@ -63,9 +63,9 @@ class Criteria(Section):
     validation images is held against the accuracy lost on test images when they are removed
     whole."""
 
-    methods: Annotated[
-        list[Annotated[str, OneOf(["all", *CRITERIA, *CONTROLS], own=True)]], UNIQUE, CODE
-    ] = Field(default_factory=list)
+    methods: Annotated[list[Annotated[str, OneOf(["all", *BUILTIN], own=True)]], UNIQUE, CODE] = (
+        Field(default_factory=list)
+    )
     """The criteria (docs/methods.md); all stands for every built-in one, and file.py:function
     for one of your own, called with (network, data). What other studies say of validation
     images joins them by itself. An empty list switches the study off."""
@@ -101,7 +101,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     section.attack = section.attack or (config.ablation.attacks or sorted(attacks))[0]
     unfit = _unfit(config, facts)
     if "all" in section.methods:
-        builtin = [n for n in (*CRITERIA, *CONTROLS) if n != "clat" or not unfit]
+        builtin = [name for name, of in BUILTIN.items() if not (of.moves_pixels and unfit)]
         others = [n for n in section.methods if n not in ("all", *builtin)]
         section.methods = [*builtin, *others]
     names = [name_of(method) for method in section.methods]
@@ -114,14 +114,15 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             f"config key criteria.attack: {section.attack!r} is not under attacks; "
             f"{nearest(section.attack, attacks)}"
         )
-    if unfit and "clat" in section.methods:
-        raise UserError(f"config key criteria.methods: clat {unfit}; leave it out")
+    for name, of in BUILTIN.items():
+        if unfit and of.moves_pixels and name in section.methods:
+            raise UserError(f"config key criteria.methods: {name} {unfit}; leave it out")
     check_layers("criteria.layers", section.layers, config.networks)
     check_epochs("criteria.epochs", section.epochs, config.trainings)
-    builtin = [*CRITERIA, *CONTROLS, *EARLIER]
+    taken = BUILTIN | EARLIER
     for method in filter(plugins.is_own, section.methods):
         plugins.check("criteria.methods", method)
-        if name_of(method) in builtin or names.count(name_of(method)) > 1:
+        if name_of(method) in taken or names.count(name_of(method)) > 1:
             raise UserError(
                 f"config key criteria.methods: two criteria would be called {name_of(method)}; "
                 "rename yours"
@@ -139,9 +140,9 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
 
 def _check_use(config: "Config", names: list[str]) -> None:
     section, key = config.criteria, "config key criteria.use"
-    layerwise = [name for name in EARLIER if not name.startswith("dropout")]
+    layerwise = [name for name, of in EARLIER.items() if of.layers]
     scoring = [name for name in (*names, *layerwise) if name != "random"]
-    for listed, there in (("methods", scoring), ("lowest", [*CRITERIA, *CONTROLS, *scoring])):
+    for listed, there in (("methods", scoring), ("lowest", [*BUILTIN, *scoring])):
         for name in getattr(section.use, listed):
             if name not in there:
                 raise UserError(

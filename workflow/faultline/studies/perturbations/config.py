@@ -1,16 +1,28 @@
 """What internal perturbations ask of the config."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from faultline.base.errors import UserError
-from faultline.config.fields import Epochs, Eps, Layers, OnlyFor, Section, Share, Some
+from faultline.config.fields import Epochs, Eps, Layers, OneOf, OnlyFor, Section, Share, Some
 from faultline.config.sense import check_epochs, check_layers
+from faultline.studies.perturbations.kinds import KINDS
 
 if TYPE_CHECKING:
     from faultline.data.sources import Source
     from faultline.studies.config import Config
+
+
+def _has(**facts: str) -> "Callable[[Perturbations], bool]":
+    """Whether any kind of a section is such."""
+
+    def fits(section: "Perturbations") -> bool:
+        kinds = [KINDS[kind] for kind in section.kinds]
+        return any(all(getattr(kind, k) == v for k, v in facts.items()) for kind in kinds)
+
+    return fits
 
 
 class Perturbations(Section):
@@ -18,23 +30,24 @@ class Perturbations(Section):
 
     layers: Layers = "none"
     epochs: Epochs = "last"
-    kinds: Some[
-        Literal["synapse_knockout", "node_knockout", "gaussian", "resample", "bit_flip"]
-    ] = ["synapse_knockout", "node_knockout", "gaussian", "resample"]
+    kinds: Some[Annotated[str, OneOf(KINDS)]] = [
+        "synapse_knockout",
+        "node_knockout",
+        "gaussian",
+        "resample",
+    ]
     """Entries become 0; a filter's weights and bias become 0; noise is added; entries get
     values of other entries; entries get one random bit of their float32 flipped (ours)."""
     parameters: Annotated[
         Some[Literal["weight", "bias"]],
-        OnlyFor("kinds but node_knockout", lambda section: {*section.kinds} - {"node_knockout"}),
+        OnlyFor("kinds but node_knockout", _has(of="entries")),
     ] = ["weight", "bias"]
     """Which tensors of a layer, one at a time; node_knockout always takes both together."""
-    shares: Annotated[
-        list[Share], OnlyFor("kinds but gaussian", lambda section: {*section.kinds} - {"gaussian"})
-    ] = Field([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], min_length=1)
+    shares: Annotated[list[Share], OnlyFor("kinds but gaussian", _has(strengths="shares"))] = Field(
+        [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], min_length=1
+    )
     """Shares of the entries or filters that are perturbed (all kinds but gaussian)."""
-    sigmas: Annotated[
-        list[Eps], OnlyFor("kind gaussian", lambda section: "gaussian" in section.kinds)
-    ] = Field(
+    sigmas: Annotated[list[Eps], OnlyFor("kind gaussian", _has(strengths="sigmas"))] = Field(
         [
             0.1,
             0.2,

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from faultline.ablation.synaptic import SYNAPTIC_FILTERS
 from faultline.base.errors import UserError, nearest
 from faultline.config.attacks import chosen_attacks
-from faultline.config.fields import Count, Draws, Epochs, Inferred, Names, OnlyFor, Section
+from faultline.config.fields import Count, Draws, Epochs, Inferred, Names, OneOf, OnlyFor, Section
 from faultline.config.sense import check_epochs, check_schedules
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Retraining(Section):
     score: Literal["S_clean", "S_adv", "S_diff"] = "S_adv"
     """Score whose class decides."""
     filter: Annotated[
-        Literal["combined", "high_pass", "low_pass", "pulse"],
+        str,
+        OneOf(["combined", *SYNAPTIC_FILTERS]),
         OnlyFor("by: layer", lambda section: section.by == "layer"),
     ] = "combined"
     """Which synaptic filter's class decides (by layer only); combined is their mean."""

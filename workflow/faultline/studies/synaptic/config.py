@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from faultline.ablation.synaptic import SYNAPTIC_FILTERS
 from faultline.base.errors import UserError
-from faultline.config.fields import Count, Layers, OnlyFor, Section, Some
+from faultline.config.fields import Count, Layers, OneOf, OnlyFor, Section, Some
 from faultline.config.sense import check_activations, check_layers
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class SynapticFiltering(Section):
     """Removing the weights of a layer by their value (Pravin et al. 2024)."""
 
     layers: Layers = "all"
-    filters: Some[Literal["high_pass", "low_pass", "pulse"]] = ["high_pass", "low_pass", "pulse"]
+    filters: Some[Annotated[str, OneOf(SYNAPTIC_FILTERS)]] = [*SYNAPTIC_FILTERS]
     """Remove the weights below a threshold (high_pass), above it (low_pass), or in a band
     (pulse)."""
     thresholds: int = Field(25, ge=2, le=100_000)

@@ -1,0 +1,140 @@
+"""The recipes of training by their names in the config: an entry of `RECIPES` each, and how it
+crafts the images that it trains against. `training.recipes` holds what all of them minimise.
+
+No torch before one is run: a workflow that is parsed reads the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from faultline.attacks.ascent import Ball
+
+    Craft = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any], Ball, int], Tensor]
+
+TRADES_START = 0.001
+"""Standard deviation of the noise that TRADES starts from, in pixel units."""
+
+FAST_STEP = 1.25
+"""The step of at-fast, in eps."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is known of a recipe.
+
+    craft: (network, images, labels, settings under `adversarial`, ball, seed) -> the images of a
+    batch that it trains against; None where it trains on the images themselves. takes: the settings
+    of `adversarial` that it makes use of, beside eps and norm. norms: those that it can hold to.
+    divergence: whether it minimises the divergence from clean images, and not the cross-entropy.
+    """
+
+    craft: Craft | None = None
+    takes: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ("linf", "l2")
+    divergence: bool = False
+
+
+def _fgsm(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Mapping[str, Any],
+    ball: Ball,
+    seed: int,
+) -> Tensor:
+    from faultline.attacks.ascent import fgsm
+
+    return fgsm(network, images, labels, ball=ball)
+
+
+def _pgd(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Mapping[str, Any],
+    ball: Ball,
+    seed: int,
+) -> Tensor:
+    from faultline.attacks.ascent import pgd
+
+    start = _random_start(images, ball, seed)
+    how = {key: adversarial[key] for key in ("steps", "step_size")}
+    return pgd(network, images, labels, ball=ball, start=start, **how)
+
+
+def _fast(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Mapping[str, Any],
+    ball: Ball,
+    seed: int,
+) -> Tensor:
+    how = {"steps": 1, "step_size": adversarial["step_size"] or FAST_STEP}
+    return _pgd(network, images, labels, how, ball, seed)
+
+
+def _apgd(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Mapping[str, Any],
+    ball: Ball,
+    seed: int,
+) -> Tensor:
+    from faultline.attacks.ascent import apgd
+
+    start = _random_start(images, ball, seed)
+    return apgd(network, images, labels, ball=ball, steps=adversarial["steps"], start=start)
+
+
+def _trades(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Mapping[str, Any],
+    ball: Ball,
+    seed: int,
+) -> Tensor:
+    import torch
+
+    from faultline.attacks.ascent import kl_gradient, pgd
+    from faultline.networks.evaluation import evaluation
+
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    with evaluation(network), torch.no_grad():
+        clean = network(images).softmax(1)
+    how = {key: adversarial[key] for key in ("steps", "step_size")}
+    start = TRADES_START * noise.to(images)
+    return pgd(network, images, clean, ball=ball, rise=kl_gradient, start=start, **how)
+
+
+def _random_start(images: Tensor, ball: Ball, seed: int) -> Tensor:
+    from faultline.attacks.ascent import random_start
+
+    return random_start(images.shape, eps=ball.eps, norm=ball.norm, seed=seed).to(images)
+
+
+RECIPES = {
+    "standard": Recipe(),
+    "at-fgsm": Recipe(_fgsm, norms=("linf",)),
+    "at-pgd": Recipe(_pgd, takes=("steps", "step_size")),
+    "at-fast": Recipe(_fast, takes=("step_size",)),
+    "at-trades": Recipe(_trades, takes=("steps", "step_size", "beta"), divergence=True),
+    "at-apgd": Recipe(_apgd, takes=("steps",)),
+}
+"""Without their regularisation."""
+
+REGULARISED = [f"{name}-lr" for name, recipe in RECIPES.items() if recipe.craft]
+"""The same with the layers under `regularisation` regularised."""
+
+
+def base_of(recipe: str) -> str:
+    """The recipe without its regularisation."""
+    return recipe.removesuffix("-lr")

@@ -71,7 +71,7 @@ try:
     check_results(CONFIG.results)
     PLAN = Plan(CONFIG)
     CLASSES = PLAN.classes
-    if not OF_A_RUN:
+    if not (OF_A_RUN or RUN.workflow.dry):
         os.environ[frozen.SOURCES] = frozen.sources(config)
 except UserError as error:
     files = [str(file) for file in workflow.configfiles] or ["config"]

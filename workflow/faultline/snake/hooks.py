@@ -43,6 +43,8 @@ class Run:
         """Once the config is known, resolved: have Snakemake go by the records of files, and what
         belongs to outputs go with them."""
         results, folder = records.folder_of(config), kept.folder_of(config)
+        with internals.optional():
+            internals.look_once()
         with in_one_line():
             records.carry(results, digests=folder)
             if self.leads:

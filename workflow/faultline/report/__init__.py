@@ -1,0 +1,1 @@
+"""The kit of the page, which knows no study."""

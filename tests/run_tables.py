@@ -1,5 +1,6 @@
 """The tables of a run from random facts, made by the functions of the library, for the report."""
 
+from dataclasses import is_dataclass
 from itertools import product
 
 import numpy as np
@@ -161,8 +162,8 @@ def fragile_tables(rng, filters):
 
 def said(shown) -> str:
     """All texts of findings or of sections, but what is drawn."""
-    if isinstance(shown, dict):
-        return " ".join(said(part) for key, part in shown.items() if key != "svg")
+    if is_dataclass(shown):
+        return " ".join(said(part) for key, part in vars(shown).items() if key != "svg")
     if isinstance(shown, str) or not hasattr(shown, "__iter__"):
         return str(shown)
     return " ".join(map(said, shown))

@@ -180,8 +180,8 @@ def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
     figures = [
         page.figure(Figure(), name=name, alt=f"<{name}>", caption="", read="") for name in "ab"
     ]
-    sections = [page.section("one", "One", intro="", blocks=[page.block("", figures=figures)])]
-    plain = len(figures[0]["svg"])
+    sections = [page.Section("one", "One", intro="", blocks=[page.block("", figures=figures)])]
+    plain = len(figures[0].svg)
     html = filled(sections=packed(sections, plain=plain), **BARE, **LOOK)
     path = tmp_path / "packed.html"
     path.write_text(html, encoding="utf-8")
@@ -198,7 +198,7 @@ def test_figures_near_the_screen_are_unpacked_first(browser, tmp_path):
     drawn = Figure(figsize=(8, 8))
     figures = [page.figure(drawn, name=f"{i}", alt=f"{i}", caption="", read="") for i in range(200)]
     blocks = [page.block("", figures=[figure]) for figure in figures]
-    sections = [page.section("one", "One", blocks=blocks)]
+    sections = [page.Section("one", "One", blocks=blocks)]
     html = filled(sections=packed(sections, plain=0), **BARE, **LOOK)
     noted = "(window.order ??= []).push(box.parentElement.id); delete box.dataset.packed;"
     html = html.replace("delete box.dataset.packed;", noted).replace("\nequipFigures();", "")
@@ -242,7 +242,7 @@ def test_the_page_asks_for_nothing(browser, path):
 
 def test_what_a_spreadsheet_would_compute_is_saved_behind_an_apostrophe(browser, tmp_path):
     rows = pd.DataFrame({"name": ["=1+1", "@x", "-2+3", "a=b"], "number": ["-1.5", "+2", "", "0"]})
-    section = page.section("classes", "", blocks=[page.block("", tables=[page.table("x", rows)])])
+    section = page.Section("classes", "", blocks=[page.block("", tables=[page.table("x", rows)])])
     path = tmp_path / "page.html"
     path.write_text(filled(sections=[section], **BARE, **LOOK), encoding="utf-8")
     browser.open(path, width=1400)

@@ -14,12 +14,12 @@ from support import ROOT, SCHEMA
 from faultline.report import canvas
 from faultline.report.comparison import policy_comparison
 from faultline.report.page import (
+    Section,
     block,
     cell,
     images,
     said,
     said_of_seeds,
-    section,
     shortened,
     table,
 )
@@ -140,31 +140,31 @@ def test_how_figures_are_read_is_said_once_a_section():
     figures = [drawn(name, read) for name, read in (("a", "One."), ("b", "Two."), ("c", "One."))]
     blocks = [block("", figures=[figure]) for figure in figures]
     other = block("", figures=[drawn("d", "One.")])
-    sections = [section("s", "S", blocks=blocks)]
-    sections += [section("t", "T", blocks=[other])]
+    sections = [Section("s", "S", blocks=blocks)]
+    sections += [Section("t", "T", blocks=[other])]
     made = bare(*sections)
     assert [made.count(read) for read in ("One.", "Two.")] == [2, 1]
     assert made.count('<a href="#figure-a">as above</a>') == 1
 
 
 def test_what_is_long_is_there_to_be_opened():
-    one = section("s", "S", intro="Asked.", method="In detail.")
-    one["findings"] = [("Short", "Yes."), ("Long", "No.", "Because.")]
+    found = [("Short", "Yes."), ("Long", "No.", "Because.")]
+    one = Section("s", "S", intro="Asked.", method="In detail.", findings=found)
     made = bare(one)
     folded = re.findall(r"<details><summary>(.*?)</summary><p>(.*?)</p>", made)
     assert folded == [("In full", "Because."), ("How it is measured", "In detail.")]
 
 
 def test_many_findings_are_there_to_be_opened():
-    one = section("s", "S") | {"findings": [(f"Run {i}", "Yes.") for i in range(7)]}
-    few = section("t", "T") | {"findings": one["findings"][:6]}
+    one = Section("s", "S", findings=[(f"Run {i}", "Yes.") for i in range(7)])
+    few = Section("t", "T", findings=one.findings[:6])
     made = bare(one, few)
     assert made.count("<summary>What was found, in 7 parts</summary>") == 1
     assert made.count("What was found") == 1 and made.count("<strong>Run") == 13
 
 
 def test_a_cell_links_to_a_section_or_to_another_page():
-    links = [cell("1", link=link)["link"] for link in ("", "checks", "../a/b.html")]
+    links = [cell("1", link=link).link for link in ("", "checks", "../a/b.html")]
     assert links == ["", "#checks", "../a/b.html"]
 
 
@@ -223,7 +223,7 @@ def test_what_switches_a_section_on_is_a_key_of_the_config():
 
     empty = dict.fromkeys(order.described(), pd.DataFrame())
     made = [make(empty, make_config()) for make in order.functions(order.SECTIONS)]
-    needs = {section["id"]: section["needs"] for section in filter(None, made)}
+    needs = {section.id: section.needs for section in filter(None, made)}
     assert len(needs) == len(order.SECTIONS) - 1  # without the examples
     assert all(there(key, SCHEMA) for keys in needs.values() for key in keys.split(", "))
 
@@ -279,10 +279,11 @@ def test_the_longest_tables_are_cut_alike_where_a_page_would_hold_too_many_rows(
         table(str(size), pd.DataFrame({"row": range(size)}), source="all.tsv")
         for size in (10, 300, 500, 30)
     ]
-    made = section("one", "One", blocks=[block("", tables=tables)])
-    shortened([made], most=200)
-    assert [len(table["rows"]) for table in tables] == [10, 80, 80, 30]
-    assert [table["note"] for table in tables[1:3]] == [
+    one = Section("one", "One", blocks=[block("", tables=tables)])
+    (short,) = shortened([one], most=200)
+    tables = short.blocks[0].tables
+    assert [len(table.rows) for table in tables] == [10, 80, 80, 30]
+    assert [table.note for table in tables[1:3]] == [
         f"The first 80 of {size} rows; all are in all.tsv." for size in (300, 500)
     ]
-    assert not tables[0]["note"] and not tables[3]["note"]
+    assert not tables[0].note and not tables[3].note

@@ -16,8 +16,8 @@ def tables():
 def answers(tables, config=None):
     """heading -> (text, small print) of the first row."""
     table = verdict(tables, config or make_config())
-    cells = zip(table["columns"], table["rows"][0], strict=True)
-    return {heading: (cell["text"], cell["small"]) for heading, cell in cells}
+    cells = zip(table.columns, table.rows[0], strict=True)
+    return {heading: (cell.text, cell.small) for heading, cell in cells}
 
 
 def test_one_row_answers_for_a_network_on_a_data_set(tables):
@@ -48,21 +48,21 @@ def test_what_was_not_run_is_said_or_left_out(tables):
     assert verdict(empty, make_config()) is None
     only = empty | {"accuracy": tables["accuracy"]}
     assert [*answers(only)] == ["network", "clean", "under the worst attack", "warnings"]
-    assert verdict(only, make_config())["read"].startswith("Accuracy: ")
-    assert "elped" not in verdict(only, make_config())["read"]
+    assert verdict(only, make_config()).read.startswith("Accuracy: ")
+    assert "elped" not in verdict(only, make_config()).read
     other = tables["accuracy"].assign(network="other")
     both = verdict(tables | {"accuracy": pd.concat([tables["accuracy"], other])}, make_config())
-    place = both["columns"].index("did retraining help?")
-    assert both["rows"][0][place]["text"] != both["rows"][1][place]["text"] == "not run"
+    place = both.columns.index("did retraining help?")
+    assert both.rows[0][place].text != both.rows[1][place].text == "not run"
 
 
 def test_each_training_has_a_row(tables):
     accuracy = tables["accuracy"]
     both = pd.concat([accuracy, accuracy.assign(training="other", accuracy=0.2)])
     shown = verdict(tables | {"accuracy": both}, make_config())
-    names = [row[0]["text"] for row in shown["rows"]]
+    names = [row[0].text for row in shown.rows]
     assert names == ["digits · small_conv · standard", "digits · small_conv · other"]
-    assert shown["rows"][1][1]["text"] == "20.0 %"
+    assert shown.rows[1][1].text == "20.0 %"
 
 
 def test_given_weights_are_named(tmp_path):

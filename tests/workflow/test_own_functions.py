@@ -604,13 +604,13 @@ def test_the_report_shows_the_largest_changes_of_many(tmp_path):
     config = {"ablations": {"fade": {"function": "f.py:fade"}}, "scores": {"confidence": 0.95}}
     config["ablation"] = {"split": "test"}
     shown = section(table, config)
-    (block,) = shown["blocks"]
-    assert "The 60 of 70 variants" in block["notes"][0]
-    assert "fc: level 69" in block["figures"][0]["svg"]
-    assert "fc: level 1<" not in block["figures"][0]["svg"]
+    (block,) = shown.blocks
+    assert "The 60 of 70 variants" in block.notes[0]
+    assert "fc: level 69" in block.figures[0].svg
+    assert "fc: level 1<" not in block.figures[0].svg
     ((heading, text),) = findings(table, config)
     assert heading == "fade, d · n" and "in every one of 2 seeds" in text and "of 70" in text
-    assert section({"ablations": pd.DataFrame()}, config)["blocks"] == []
+    assert section({"ablations": pd.DataFrame()}, config).blocks == []
 
 
 # Through the workflow

@@ -103,7 +103,7 @@ def test_the_report_shows_the_worst_case_once(made):
     assert text.count("in the worst case over fgsm, pgd, apgd (eps 0.1, linf)") == 1
     words = said(under_attack(found, config))
     assert "(fgsm, pgd, apgd; fgsm, pgd)" in words
-    svg = under_attack(found, config)["blocks"][0]["figures"][0]["svg"]
+    svg = under_attack(found, config).blocks[0].figures[0].svg
     for title in ("worst case linf", "pgd-l2", "fgsm (linf)"):
         assert title in svg
 

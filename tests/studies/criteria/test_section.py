@@ -64,17 +64,14 @@ def make_tables(*, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
 def test_the_section_says_which_criterion_predicts(config):
     tables = make_tables()
     assert set(tables) < set(TABLES)
-    (block,) = section(tables, config)["blocks"]
-    (figure,) = block["figures"]
-    assert (
-        "9 layers, 8 filters" in figure["caption"]
-        and "30 test images, 3 seeds" in figure["caption"]
-    )
+    (block,) = section(tables, config).blocks
+    (figure,) = block.figures
+    assert "9 layers, 8 filters" in figure.caption and "30 test images, 3 seeds" in figure.caption
     tests = tables["predictions"].query("level == 'all seeds'")["p_value"].notna().sum()
-    assert f"over {tests} predictions" in figure["caption"]
-    assert ["Not compared: pgd" in note for note in block["notes"]] == [True]
-    numbers, alike = block["tables"]
-    assert numbers["source"] == "predictions.tsv" and alike["source"] == "criteria_agreement.tsv"
+    assert f"over {tests} predictions" in figure.caption
+    assert ["Not compared: pgd" in note for note in block.notes] == [True]
+    numbers, alike = block.tables
+    assert numbers.source == "predictions.tsv" and alike["source"] == "criteria_agreement.tsv"
     ((heading, text, rest),) = findings(tables, config)
     assert heading.endswith("digits · small_conv")
     assert "Of 8 criteria, these tell better than chance which layers cost most: on clean" in text
@@ -84,33 +81,33 @@ def test_the_section_says_which_criterion_predicts(config):
     tables["predictions"]["ceiling"] = np.nan
     ((_, text, _),) = findings(tables, config)
     assert "(at best: cannot be told)" in text
-    assert section(tables, config)["blocks"]
+    assert section(tables, config).blocks
 
 
 def test_the_first_screen_names_the_best_criterion(config):
     tables = make_tables() | {"referee": pd.DataFrame()}
     found = verdict(tables, config)
     cell = found["which criterion finds what matters?"]
-    assert cell["text"] == "fisher" and cell["link"] == "#criteria"
-    assert cell["small"].startswith("Spearman 1.000")
-    assert cell["small"].endswith("; layers, clean; 8 criteria")
+    assert cell.text == "fisher" and cell.link == "#criteria"
+    assert cell.small.startswith("Spearman 1.000")
+    assert cell.small.endswith("; layers, clean; 8 criteria")
     assert found["worth training?"] == ""
     unknown = tables["predictions"].assign(q_value=0.5)
     cell = verdict(tables | {"predictions": unknown}, config)["which criterion finds what matters?"]
-    assert (cell["text"], cell["small"]) == ("none told", "8 criteria, layers")
+    assert (cell.text, cell.small) == ("none told", "8 criteria, layers")
 
 
 def test_layers_that_cannot_be_ranked_are_told(config):
     tables = make_tables()
-    assert not [n for n in section(tables, config)["blocks"][0]["notes"] if "Layers are" in n]
+    assert not [n for n in section(tables, config).blocks[0].notes if "Layers are" in n]
     alike = tables["predictions"].query("units == 'filters'")
-    (block,) = section(tables | {"predictions": alike}, config)["blocks"]
-    assert "Layers are not compared: there are fewer than 3" in block["notes"][-1]
+    (block,) = section(tables | {"predictions": alike}, config).blocks
+    assert "Layers are not compared: there are fewer than 3" in block.notes[-1]
 
 
 def test_nothing_judged_is_no_block(config):
     shown = section({name: pd.DataFrame() for name in TABLES}, config)
-    assert not shown["blocks"] and shown["needs"] == "criteria.methods"
+    assert not shown.blocks and shown.needs == "criteria.methods"
     assert not [*findings({name: pd.DataFrame() for name in TABLES}, config)]
 
 
@@ -118,7 +115,7 @@ def test_one_seed_has_no_interval_and_still_a_chart(config):
     tables = make_tables(seeds=(0,))
     whole = tables["predictions"].query("level == 'all seeds'")
     assert whole["spearman_low"].isna().all() and whole["chance_low"].notna().any()
-    assert section(tables, config)["blocks"]
+    assert section(tables, config).blocks
 
 
 def test_the_chart_puts_the_best_first_and_controls_last():

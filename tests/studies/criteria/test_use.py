@@ -105,13 +105,13 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
     assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text
     assert "and 0 worse than random layers, of 4 comparisons. " in text
     assert "60 test images, 4 seeds; q: Benjamini-Hochberg over 16 comparisons" in text
-    (block,) = answer(tables, config)["blocks"]
-    (figure,) = block["figures"]
-    assert "4 seeds" in figure["caption"] and "1 draw at random" in figure["caption"]
-    assert block["notes"] == ["Picked: 20.0 to 20.0 % of the parameters."]
-    numbers, references = block["tables"]
-    assert numbers["source"] == "referee.tsv" and numbers["total"] == 8
-    assert references["total"] == 8 and references["rows"][0][3] == "nothing"
+    (block,) = answer(tables, config).blocks
+    (figure,) = block.figures
+    assert "4 seeds" in figure.caption and "1 draw at random" in figure.caption
+    assert block.notes == ["Picked: 20.0 to 20.0 % of the parameters."]
+    numbers, references = block.tables
+    assert numbers.source == "referee.tsv" and numbers.total == 8
+    assert references.total == 8 and references.rows[0][3] == "nothing"
 
 
 def test_one_seed_has_an_answer_for_these_images():
@@ -119,16 +119,16 @@ def test_one_seed_has_an_answer_for_these_images():
     ((_, text),) = answer_findings(tables, resolve(config_of()).dump())
     assert "1 seed; q: Benjamini-Hochberg over 16 comparisons" in text
     assert "of 4 comparisons" in text and "n/a" not in text
-    (block,) = answer(tables, resolve(config_of()).dump())["blocks"]
-    numbers = pd.DataFrame(block["tables"][0]["rows"], columns=block["tables"][0]["columns"])
+    (block,) = answer(tables, resolve(config_of()).dump()).blocks
+    numbers = pd.DataFrame(block.tables[0].rows, columns=block.tables[0].columns)
     assert not (numbers[["its interval", "q"]] == "n/a").any(axis=None)
 
 
 def test_without_trainings_there_is_no_answer():
     config = resolve(config_of(recipes=[])).dump()
     tables = {name: pd.DataFrame() for name in TABLES}
-    assert not answer(tables, config)["blocks"] and not [*answer_findings(tables, config)]
-    assert answer(tables, config)["needs"] == "criteria.use.recipes"
+    assert not answer(tables, config).blocks and not [*answer_findings(tables, config)]
+    assert answer(tables, config).needs == "criteria.use.recipes"
 
 
 def test_the_chart_has_a_panel_per_recipe_and_image_set():

@@ -50,8 +50,8 @@ def make_examples(classes: int = 10, *, side: int = 28) -> dict[str, pd.DataFram
 
 def test_the_numbers_are_below_the_pictures():
     tables = make_examples()
-    (block,) = section(tables, make_config())["blocks"]
-    attacked, lost = (str(figure["svg"]) for figure in block["figures"])
+    (block,) = section(tables, make_config()).blocks
+    attacked, lost = (str(figure.svg) for figure in block.figures)
     assert attacked.count("<img") == 30 and attacked.count("\u2192") == 20
     assert attacked.count("<b>") == 5 and "1 \u2192 <b>2</b>" in attacked
     assert "eps 0.1" in attacked and "\u00d7 10" in attacked and "60\u202f%" in attacked
@@ -69,22 +69,22 @@ def test_a_page_of_many_networks_shows_fewer_pictures(monkeypatch):
         name: pd.concat([table.assign(network=f"network {i}") for i in range(3)])
         for name, table in one.items()
     }
-    whole = section(one, make_config())["blocks"][0]
+    whole = section(one, make_config()).blocks[0]
     monkeypatch.setattr("faultline.studies.examples.section.ROOM", 60_000)
-    for block in section(tables, make_config())["blocks"]:
-        for figure, before in zip(block["figures"], whole["figures"], strict=True):
-            assert 1 <= figure["svg"].count("<img") < before["svg"].count("<img")
-        assert "n = 10; " in block["figures"][0]["caption"]
-        assert " Shown are " in block["figures"][0]["caption"]
-        assert " shown; " in block["figures"][1]["svg"]
-    assert " Shown are " not in whole["figures"][0]["caption"]
+    for block in section(tables, make_config()).blocks:
+        for figure, before in zip(block.figures, whole.figures, strict=True):
+            assert 1 <= figure.svg.count("<img") < before.svg.count("<img")
+        assert "n = 10; " in block.figures[0].caption
+        assert " Shown are " in block.figures[0].caption
+        assert " shown; " in block.figures[1].svg
+    assert " Shown are " not in whole.figures[0].caption
 
 
 def test_there_is_no_section_without_examples():
     empty = {"examples": pd.DataFrame(), "lost_images": pd.DataFrame()}
     assert section(empty, make_config()) is None
     alone = make_examples() | {"lost_images": pd.DataFrame()}
-    assert len(section(alone, make_config())["blocks"][0]["figures"]) == 1
+    assert len(section(alone, make_config()).blocks[0].figures) == 1
 
 
 @pytest.fixture(scope="module")

@@ -52,8 +52,8 @@ def test_the_level_is_that_of_the_run(tables):
 
 def test_every_measure_is_in_the_table_with_corrected_p_values(tables):
     page = targeting(tables, make_config())
-    (shown, *_) = page["blocks"][0]["tables"]
-    cells = pd.DataFrame(shown["rows"], columns=shown["columns"])
+    (shown, *_) = page.blocks[0].tables
+    cells = pd.DataFrame(shown.rows, columns=shown.columns)
     assert list(cells["targeting"].unique()) == [
         *("share", "change / clean norm", "share less that of noise")
     ]
@@ -62,11 +62,11 @@ def test_every_measure_is_in_the_table_with_corrected_p_values(tables):
 
 def test_the_remedy_is_set_beside_its_control(tables):
     page = remedy(tables, make_config())
-    (shown, gains) = page["blocks"][0]["tables"]
-    cells = pd.DataFrame(shown["rows"], columns=shown["columns"])
+    (shown, gains) = page.blocks[0].tables
+    cells = pd.DataFrame(shown.rows, columns=shown.columns)
     assert set(cells.loc[cells["policy"] == "fragile", "less"]) == {"no change", "random"}
     assert set(cells.loc[cells["policy"] == "random", "less"]) == {"no change"}
-    policies = {row[gains["columns"].index("policy")] for row in gains["rows"]}
+    policies = {row[gains.columns.index("policy")] for row in gains.rows}
     assert policies == {"fragile", "random-0", "random-1"}
     text = said(remedy_findings(tables, make_config()))
     assert "; less gains dealt at random and tuned alike, " in text

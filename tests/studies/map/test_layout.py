@@ -8,7 +8,7 @@ import torch
 
 from faultline.ablation.graph import graph
 from faultline.networks.registry import build, entry_of
-from faultline.studies.map.layout import APART, PAGE, TALLEST, Given, layout
+from faultline.studies.map.layout import APART, PAGE, TALLEST, Node, layout
 
 NETWORKS = {
     "small_conv": (1, 8, 8),
@@ -23,7 +23,7 @@ OTHERS = {"torchvision:googlenet": (3, 32, 32), "torchvision:densenet121": (3, 3
 
 
 @functools.cache
-def nodes_of(name: str) -> list[Given]:
+def nodes_of(name: str) -> list[Node]:
     shape = (NETWORKS | OTHERS)[name]
     classes = 2 if name == "lsa_moons" else 10
     if name in OTHERS:
@@ -32,13 +32,13 @@ def nodes_of(name: str) -> list[Given]:
         network = build(name, shape=shape, classes=classes, mean=0.5, std=0.3, seed=0)
     nodes, reason = graph(network, torch.rand(1, *shape))
     assert not reason
-    return [Given(node.name, node.kind, node.sources) for node in nodes]
+    return [Node(node.name, node.kind, node.sources) for node in nodes]
 
 
-def given(**sources: str) -> list[Given]:
+def given(**sources: str) -> list[Node]:
     """Nodes by name: kind and sources, as "conv a b"."""
     return [
-        Given(name, *text.split()[:1], tuple(text.split()[1:])) for name, text in sources.items()
+        Node(name, *text.split()[:1], tuple(text.split()[1:])) for name, text in sources.items()
     ]
 
 

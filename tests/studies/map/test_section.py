@@ -90,8 +90,8 @@ def make_page(tables: dict, config: dict) -> str:
 
 
 def shown(tables: dict, config: dict | None = None) -> str:
-    (block,) = fault_maps(tables, config or make_config())["blocks"]
-    return str(block["figures"][0]["svg"])
+    (block,) = fault_maps(tables, config or make_config()).blocks
+    return str(block.figures[0].svg)
 
 
 def test_the_first_view_is_drawn_without_a_script():
@@ -144,8 +144,8 @@ def test_the_map_of_a_large_network_is_small():
 
 
 def test_a_network_that_cannot_be_traced_says_so():
-    (block,) = fault_maps(make_tables(traced=False), make_config())["blocks"]
-    assert "cannot be traced" in said(block["notes"])
+    (block,) = fault_maps(make_tables(traced=False), make_config()).blocks
+    assert "cannot be traced" in said(block.notes)
 
 
 def test_without_adversarial_accuracy_clean_scores_are_shown():
@@ -157,15 +157,15 @@ def test_without_adversarial_accuracy_clean_scores_are_shown():
 def test_nothing_judged():
     tables = dict.fromkeys(make_tables(), EMPTY)
     for make in (fault_maps, methods):
-        assert make(tables, make_config())["blocks"] == []
+        assert make(tables, make_config()).blocks == []
     assert list(findings(tables, make_config())) == []
 
 
 def test_all_methods_are_one_picture_with_controls():
     tables = make_tables(values=lambda seed, epoch, score, i: 0.05 * i - 0.2 + 0.001 * seed)
     made = methods(tables, make_config())
-    (block,) = made["blocks"]
-    ranks, correlations = (str(figure["svg"]) for figure in block["figures"])
+    (block,) = made.blocks
+    ranks, correlations = (str(figure.svg) for figure in block.figures)
     for name in ("S_clean", "depth", "norm"):
         assert name in ranks and name in correlations
     assert "knockout" not in ranks and "+1.00*" in correlations

@@ -78,22 +78,20 @@ def config():
 
 def test_the_section_shows_first_and_tells_then(config):
     shown = section(make_tables(epochs=(1, 2)), config)
-    (block,) = shown["blocks"]
-    assert len(block["figures"]) == 1 + 2 * 2  # the headline; curves and map, clean and under pgd
-    assert block["notes"] == []
-    for figure in block["figures"]:
-        assert "n = 50 validation images, 2 seeds, 2 draws of each" in figure["caption"]
-        assert figure["svg"].startswith("<svg") and figure["read"]
-        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
-    assert "95% interval over draws and images" in block["figures"][0]["caption"]
-    claim, depth, layers = block["tables"]
-    assert claim["open"] and len(claim["rows"]) == 3 * 3 * 2  # layers, image sets, seeds
-    assert {row[1] for row in claim["rows"]} == {"clean", "pgd", "clean, top-5"}
-    assert {row[7] for row in depth["rows"]} == {"2 and 2", "1 and 1"} - {"1 and 1"}
-    assert len(layers["rows"]) == (3 * 3 + 4) * 3 * 2
-    assert not any(
-        "nan" in str(cell) for table in block["tables"] for r in table["rows"] for cell in r
-    )
+    (block,) = shown.blocks
+    assert len(block.figures) == 1 + 2 * 2  # the headline; curves and map, clean and under pgd
+    assert block.notes == []
+    for figure in block.figures:
+        assert "n = 50 validation images, 2 seeds, 2 draws of each" in figure.caption
+        assert figure.svg.startswith("<svg") and figure.read
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure.svg)
+    assert "95% interval over draws and images" in block.figures[0].caption
+    claim, depth, layers = block.tables
+    assert claim.open and len(claim.rows) == 3 * 3 * 2  # layers, image sets, seeds
+    assert {row[1] for row in claim.rows} == {"clean", "pgd", "clean, top-5"}
+    assert {row[7] for row in depth.rows} == {"2 and 2", "1 and 1"} - {"1 and 1"}
+    assert len(layers.rows) == (3 * 3 + 4) * 3 * 2
+    assert not any("nan" in str(cell) for table in block.tables for r in table.rows for cell in r)
 
 
 def test_findings_tell_what_is_left_and_whether_it_is_as_claimed(config):
@@ -113,12 +111,10 @@ def test_findings_tell_what_is_left_and_whether_it_is_as_claimed(config):
 
 def test_what_is_undefined_is_said(config):
     shown = section(make_tables(hopeless=True), config)
-    (block,) = shown["blocks"]
-    assert len(block["figures"]) == 3
-    assert block["notes"] == [
-        "pgd: the unperturbed network is not above chance, so nothing is told."
-    ]
-    undefined = [row for row in block["tables"][0]["rows"] if row[-2] == "undefined"]
+    (block,) = shown.blocks
+    assert len(block.figures) == 3
+    assert block.notes == ["pgd: the unperturbed network is not above chance, so nothing is told."]
+    undefined = [row for row in block.tables[0].rows if row[-2] == "undefined"]
     assert len(undefined) == 3 * 2 and {row[3] for row in undefined} == {"n/a"}
 
 
@@ -126,7 +122,7 @@ def test_a_run_without_knockouts_of_weights(config):
     tables = make_tables()
     tables["perturbation_headline"] = tables["perturbation_headline"].iloc[:0]
     shown = section(tables, config)
-    assert len(shown["blocks"][0]["figures"]) == 4
+    assert len(shown.blocks[0].figures) == 4
     assert list(findings(tables, config)) == []
 
 
@@ -138,16 +134,16 @@ def test_flipped_bits_that_broke_outputs_are_told(config):
     told["nonfinite"] = np.where(told["strength"] == 0.9, 1, 0)
     shown = section(tables, config)
     # weights of four layers and a bias, two seeds: 3 strengths of 2 draws, of which 1 of 6 broke
-    assert shown["blocks"][0]["notes"] == [
+    assert shown.blocks[0].notes == [
         "bit_flip: in 10 of 60 draws (clean images), 10 of 60 draws (pgd images) some output was "
         "infinite or NaN, which counts as misclassified."
     ]
-    assert "bit_flip flips one random bit" in shown["method"]
-    assert "bit_flip" not in section(make_tables(), config | {"perturbations": PLAIN})["method"]
+    assert "bit_flip flips one random bit" in shown.method
+    assert "bit_flip" not in section(make_tables(), config | {"perturbations": PLAIN}).method
 
 
 def test_nothing_perturbed(config):
     tables = {name: pd.DataFrame() for name in TABLES}
     shown = section(tables, config)
-    assert shown["blocks"] == [] and "perturbations.layers" in shown["needs"]
+    assert shown.blocks == [] and "perturbations.layers" in shown.needs
     assert list(findings(tables, config)) == []

@@ -219,32 +219,32 @@ def make_tables(config, *, seeds=5):
 
 def test_the_section_sets_ours_beside_the_published(config):
     shown = section(make_tables(config), config)
-    (block,) = shown["blocks"]
-    assert len(block["figures"]) == 4
-    for figure in block["figures"]:
-        assert "n = 2,000 test images, 5 seeds" in figure["caption"]
-        assert figure["svg"].startswith("<svg") and figure["read"]
-        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
-    assert block["notes"] == [
+    (block,) = shown.blocks
+    assert len(block.figures) == 4
+    for figure in block.figures:
+        assert "n = 2,000 test images, 5 seeds" in figure.caption
+        assert figure.svg.startswith("<svg") and figure.read
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure.svg)
+    assert block.notes == [
         "FGSM flatters 1 of 1 checkpoints by far (at-fgsm): judge these by APGD. See the "
         "self-checks."
     ]
-    scores, accuracies, changes, chosen, search = block["tables"]
-    assert scores["columns"][:4] == ["training", "fgsm", "published (fgsm)", "ours less published"]
-    assert scores["rows"][0][0] == "normal"  # standard trainings first
-    assert {row[2] for row in scores["rows"]} == {"210.0"}
-    assert len(accuracies["rows"]) == 4 * 3  # ours under two attacks, the published of one
-    assert [row[3] for row in changes["rows"][:4]] == ["R&G"] * 4
-    assert {row[0]: row[-1] for row in changes["rows"] if row[3] == "R&G"} == {
+    scores, accuracies, changes, chosen, search = block.tables
+    assert scores.columns[:4] == ["training", "fgsm", "published (fgsm)", "ours less published"]
+    assert scores.rows[0][0] == "normal"  # standard trainings first
+    assert {row[2] for row in scores.rows} == {"210.0"}
+    assert len(accuracies.rows) == 4 * 3  # ours under two attacks, the published of one
+    assert [row[3] for row in changes.rows[:4]] == ["R&G"] * 4
+    assert {row[0]: row[-1] for row in changes.rows if row[3] == "R&G"} == {
         "at-fgsm-lr-l0": "helps",
         "at-fgsm-lr-l2": "no",
     }
-    (row,) = [row for row in chosen["rows"] if row[0] == "at-fgsm"]
+    (row,) = [row for row in chosen.rows if row[0] == "at-fgsm"]
     assert "adversarial.eps 0.3" in row and 2 in row
-    (row,) = [row for row in chosen["rows"] if row[0] == "at-fgsm-lr-l0"]
+    (row,) = [row for row in chosen.rows if row[0] == "at-fgsm-lr-l0"]
     assert "as at-fgsm" in row
-    assert [row[-1] for row in search["rows"]] == ["", "yes"]
-    cells = [c for table in block["tables"] for r in table["rows"] for c in r]
+    assert [row[-1] for row in search.rows] == ["", "yes"]
+    cells = [c for table in block.tables for r in table.rows for c in r]
     assert not any("nan" in str(cell) for cell in cells)
 
 
@@ -264,8 +264,8 @@ def test_a_page_of_trainings_has_every_section_once(config):
 def test_trainings_of_which_none_is_regularised(config):
     """Then there is no table of differences, and of it not even columns."""
     tables = make_tables(config) | {"robustness_differences": pd.DataFrame()}
-    (block,) = section(tables, config)["blocks"]
-    assert len(block["figures"]) == 2
+    (block,) = section(tables, config).blocks
+    assert len(block.figures) == 2
     headings = [heading for heading, _ in findings(tables, config)]
     assert headings and not any("Regularising" in heading for heading in headings)
 
@@ -306,19 +306,17 @@ def test_a_floor_is_no_evidence(config):
         "In 2 of 4 comparisons at one eps both are at 0, a floor that says nothing of either (eps "
         "0.1)." in text
     )
-    (block,) = section(tables, config)["blocks"]
-    (changes,) = [t for t in block["tables"] if t["title"].startswith("Regularised less")]
-    at = {name: index for index, name in enumerate(changes["columns"])}
-    for row in changes["rows"]:
+    (block,) = section(tables, config).blocks
+    (changes,) = [t for t in block.tables if t.title.startswith("Regularised less")]
+    at = {name: index for index, name in enumerate(changes.columns)}
+    for row in changes.rows:
         floor, interval = row[at["eps"]] == "0.1", row[at["95% interval"]]
         assert interval == ("both at 0" if floor else "equal in all seeds")
         assert row[at["beyond chance"]] == ("both at 0" if floor else "no")
         assert row[at["detectable"]] == "\u2013"
-    accuracies = block["tables"][1]
-    assert {row[accuracies["columns"].index("0.1")] for row in accuracies["rows"]} == {
-        "0.0 [\u2013]"
-    }
-    assert "both at 0" in block["figures"][-1]["svg"]
+    accuracies = block.tables[1]
+    assert {row[accuracies.columns.index("0.1")] for row in accuracies.rows} == {"0.0 [\u2013]"}
+    assert "both at 0" in block.figures[-1].svg
 
 
 def test_the_worst_case_judges_in_place_of_the_strongest_attack(config):
@@ -331,16 +329,16 @@ def test_the_worst_case_judges_in_place_of_the_strongest_attack(config):
             scores, {"at-fgsm-lr-l0": "at-fgsm"}, confidence=0.95
         ),
     }
-    (block,) = section(tables, config)["blocks"]
-    assert block["tables"][0]["columns"] == ["training", "fgsm", "apgd", "worst case"]
+    (block,) = section(tables, config).blocks
+    assert block.tables[0].columns == ["training", "fgsm", "apgd", "worst case"]
     judged = [heading.rsplit(" under ", 1)[1] for heading, _ in findings(tables, config)]
     assert judged == ["worst case", "fgsm"]
 
 
 def test_one_seed_is_shown_without_intervals(config):
     shown = section(make_tables(config, seeds=1), config)
-    scores, accuracies, *_ = shown["blocks"][0]["tables"]
-    assert not any("[" in str(c) for t in (scores, accuracies) for row in t["rows"] for c in row)
+    scores, accuracies, *_ = shown.blocks[0].tables
+    assert not any("[" in str(c) for t in (scores, accuracies) for row in t.rows for c in row)
     (_, text), *_ = findings(make_tables(config, seeds=1), config)
     assert "says nothing of others" in text
 
@@ -361,8 +359,8 @@ def test_an_attack_of_the_users_own_stands_behind_and_is_no_judge_of_others(own_
         "robustness": over_seeds(scores, confidence=0.95),
         "robustness_differences": made,
     }
-    (block,) = section(tables, own_attack)["blocks"]
-    assert block["tables"][0]["columns"] == ["training", "fgsm", "apgd", "mine"]
+    (block,) = section(tables, own_attack).blocks
+    assert block.tables[0].columns == ["training", "fgsm", "apgd", "mine"]
     judged = [heading.rsplit(" ", 1)[1] for heading, _ in findings(tables, own_attack)]
     assert judged == ["apgd", "fgsm", "mine"]
 
@@ -386,7 +384,7 @@ def test_one_training_has_nothing_to_be_compared_with(config):
         "robustness": over_seeds(scores, confidence=0.95),
         "robustness_differences": pd.DataFrame(),
     }
-    assert section(tables, config)["blocks"] == []
+    assert section(tables, config).blocks == []
     assert list(findings(tables, config)) == []
 
 

@@ -54,32 +54,30 @@ def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):
 
 def test_the_section_shows_first_and_tells_then(config):
     shown = section(make_tables(config), config)
-    assert "validation split" in shown["method"] and "pgd (eps 0.1)" in shown["method"]
-    assert "salt (0.05)" in shown["method"] and "\u03b7 = 0.5" in shown["method"]
-    (block,) = shown["blocks"]
-    assert len(block["figures"]) == 4
-    for figure in block["figures"]:
-        assert "n = 30 validation images, 2 seeds" in figure["caption"]
-        assert figure["svg"].startswith("<svg") and figure["read"]
-        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure["svg"])
-    assert "band: range over seeds" in block["figures"][0]["caption"]
-    lists, agreed, layers = block["tables"]
-    assert lists["open"] and len(lists["rows"]) == 4 * 2  # perturbers, seeds of the last epoch
-    assert [row[:2] for row in lists["rows"][:3]] == [["fgsm", 0], ["fgsm", 1], ["pgd", 0]]
-    assert [row[-1] for row in lists["rows"]] == ["conv3"] * 5 + ["conv2"] + ["none"] * 2
-    assert {row[0] for row in agreed["rows"]} == {"seeds", "epochs", "perturbers"}
-    assert len(layers["rows"]) == 4 * 2 * 3
-    assert not any(
-        "nan" in str(cell) for table in block["tables"] for r in table["rows"] for cell in r
-    )
+    assert "validation split" in shown.method and "pgd (eps 0.1)" in shown.method
+    assert "salt (0.05)" in shown.method and "\u03b7 = 0.5" in shown.method
+    (block,) = shown.blocks
+    assert len(block.figures) == 4
+    for figure in block.figures:
+        assert "n = 30 validation images, 2 seeds" in figure.caption
+        assert figure.svg.startswith("<svg") and figure.read
+        assert re.search(r"<title>[^<]*\d.*(n = \d| of 2 seeds)", figure.svg)
+    assert "band: range over seeds" in block.figures[0].caption
+    lists, agreed, layers = block.tables
+    assert lists.open and len(lists.rows) == 4 * 2  # perturbers, seeds of the last epoch
+    assert [row[:2] for row in lists.rows[:3]] == [["fgsm", 0], ["fgsm", 1], ["pgd", 0]]
+    assert [row[-1] for row in lists.rows] == ["conv3"] * 5 + ["conv2"] + ["none"] * 2
+    assert {row[0] for row in agreed.rows} == {"seeds", "epochs", "perturbers"}
+    assert len(layers.rows) == 4 * 2 * 3
+    assert not any("nan" in str(cell) for table in block.tables for r in table.rows for cell in r)
 
 
 def test_one_seed_and_one_epoch(config):
     shown = section(make_tables(config, seeds=[3], epochs=[2]), config)
-    (block,) = shown["blocks"]
-    assert len(block["figures"]) == 3  # nothing over epochs
-    assert "95% interval over images" in block["figures"][0]["caption"]
-    assert {row[0] for row in block["tables"][1]["rows"]} == {"perturbers"}
+    (block,) = shown.blocks
+    assert len(block.figures) == 3  # nothing over epochs
+    assert "95% interval over images" in block.figures[0].caption
+    assert {row[0] for row in block.tables[1].rows} == {"perturbers"}
     ((_, text),) = findings(make_tables(config, seeds=[3], epochs=[2]), config)
     assert "seed" not in text
 
@@ -97,7 +95,7 @@ def test_findings_name_what_every_seed_lists(config):
 
 def test_nothing_analysed(config):
     tables = {name: pd.DataFrame() for name in TABLES}
-    assert section(tables, config)["blocks"] == []
+    assert section(tables, config).blocks == []
     assert list(findings(tables, config)) == []
 
 

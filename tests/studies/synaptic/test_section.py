@@ -29,11 +29,11 @@ def test_the_table_of_classes_shows_each_interval_in_its_column(tables):
     layers = tables["layers"]  # of a family each, so with one interval for both
     layers = layers.assign(family_low=layers["ci_low"] - 1, family_high=layers["ci_high"] + 1)
     made = section.class_maps(tables | {"layers": layers}, make_config())
-    (table,) = made["blocks"][0]["tables"]
+    (table,) = made.blocks[0].tables
     rows = layers[(layers["epoch"] == 3) & (layers["filter"] == "combined")]
-    assert len(table["rows"]) == len(rows)
-    for shown, row in zip(table["rows"], rows.to_dict("records"), strict=True):
-        shown = dict(zip(table["columns"], shown, strict=True))
+    assert len(table.rows) == len(rows)
+    for shown, row in zip(table.rows, rows.to_dict("records"), strict=True):
+        shown = dict(zip(table.columns, shown, strict=True))
         assert shown["layer"] == row["layer"]
         assert shown["value"] == page.number(row["value"])
         assert shown["interval"] == page.bracket(row["ci_low"], row["ci_high"])
@@ -49,7 +49,7 @@ def test_one_seed_one_epoch_and_no_global_sweep():
     config = make_config(seeds=[4], trainings={"standard": {"epochs": [0]}})
     assert "no global sweep" in said(section.threshold_curves(tables, config))
     assert "one checkpoint epoch only" in said(section.score_maps(tables, config))
-    assert section.invariance(tables, config)["blocks"] == []
+    assert section.invariance(tables, config).blocks == []
 
 
 def test_undefined_scores_are_shown_as_such():
@@ -118,13 +118,13 @@ def test_units_are_called_what_they_are(tables):
 
     def shown(kind):
         made = dict(tables) | {"graph": graph.assign(kind=kind)}
-        (figure,) = section.filter_rankings(made, make_config())["blocks"][0]["figures"]
+        (figure,) = section.filter_rankings(made, make_config()).blocks[0].figures
         return figure
 
     heads, filters = shown("attention"), shown("conv")
-    assert "its 6 heads at" in heads["caption"] and "the same heads" in heads["read"]
-    assert "filter" not in heads["caption"] + heads["read"] and "head, sorted" in heads["svg"]
-    assert "its 6 filters at" in filters["caption"] and "filter, sorted" in filters["svg"]
+    assert "its 6 heads at" in heads.caption and "the same heads" in heads.read
+    assert "filter" not in heads.caption + heads.read and "head, sorted" in heads.svg
+    assert "its 6 filters at" in filters.caption and "filter, sorted" in filters.svg
 
 
 def both(tables):
@@ -156,7 +156,7 @@ def test_transfer_stands_beside_what_is_recrafted(tables):
     words = said(section.transfer(tables, config))
     assert "S_adv (pgd) of 8 layers at epoch 3" in words and "40 validation images" in words
     assert "of 40 bands" in words and "95% intervals" in words
-    assert section.transfer(tables, make_config())["blocks"] == []
+    assert section.transfer(tables, make_config()).blocks == []
 
 
 @pytest.mark.parametrize(
@@ -190,4 +190,4 @@ def test_a_run_on_clean_images_alone_says_so():
     words = said(section.layer_findings(tables, config))
     assert "fragile by S_clean" in words and "undefined" not in words
     for part in (section.class_maps, section.threshold_curves, section.baselines):
-        assert part(tables, config)["blocks"]
+        assert part(tables, config).blocks

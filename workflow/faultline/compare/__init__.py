@@ -1,1 +1,1 @@
-"""Finished runs, and any two tables of right and wrong, side by side."""
+"""Finished runs side by side."""

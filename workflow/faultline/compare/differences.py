@@ -88,27 +88,27 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
     rows = [table[table["images"].isin(chosen)] for table in rows]
     both = rows[0][[*PLACE, "images"]].merge(rows[1][[*PLACE, "images"]])
     rows = [both.merge(table, how="left").to_dict("records") for table in rows]
-    groups = {}
+    groups: dict[tuple, dict] = {}
     for one, other in zip(*rows, strict=True):
         groups.setdefault(tuple(one[key] for key in keys), {})[one["seed"]] = one, other
     for key, by_seed in groups.items():
         same = same_images(first, second, key[0])
-        hits = {
+        correct = {
             seed: {FIRST: first.correct(one), SECOND: second.correct(other)}
             for seed, (one, other) in by_seed.items()
         }
-        paired = same and all(v is not None for of in hits.values() for v in of.values())
+        paired = same and all(v is not None for of in correct.values() for v in of.values())
         if paired:
-            table = compare(hits, reference=FIRST, confidence=confidence)
-            changed = [np.count_nonzero(of[FIRST] != of[SECOND]) for of in hits.values()]
+            table = compare(correct, reference=FIRST, confidence=confidence)
+            changed = [np.count_nonzero(of[FIRST] != of[SECOND]) for of in correct.values()]
             table["changed"] = [*changed, sum(changed)]
         else:
             counts = {
                 seed: {
-                    FIRST: (one["correct"], one["n"]),
-                    SECOND: (other["correct"], other["n"]),
+                    name: (row["correct"], row["n"])
+                    for name, row in zip((FIRST, SECOND), pair, strict=True)
                 }
-                for seed, (one, other) in by_seed.items()
+                for seed, pair in by_seed.items()
             }
             table = compare_apart(counts, policy=SECOND, reference=FIRST, confidence=confidence)
             table["changed"] = np.nan
@@ -124,15 +124,14 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
 
 def _judged(first: Finished, second: Finished) -> set[str]:
     """The image sets that are compared."""
-    sizes = {}
+    sizes: dict[str, set[float]] = {}
     for run in (first, second):
         for name, attack in run.config["attacks"].items():
             sizes.setdefault(name, set()).add(attack["eps"])
     every = {eps for of in sizes.values() for eps in of}
     worst = {name for run in (first, second) for name in set(_attacks(run)) if WORST in name}
     sizes |= dict.fromkeys(worst, every)
-    found = {f"{name}, eps {eps:g}" for name, of in sizes.items() for eps in of if eps}
-    return found | {"clean"}
+    return {f"{name}, eps {eps:g}" for name, of in sizes.items() for eps in of if eps} | {"clean"}
 
 
 def _attacks(run: Finished) -> pd.Series:
@@ -154,12 +153,12 @@ def only_in_one(first: Finished, second: Finished) -> pd.DataFrame:
         for mine, others, which in ((one, other, FIRST), (other, one, SECOND)):
             alone = dict.fromkeys(v for v in mine[column] if v not in set(others[column]))
             rows += [{"what": column, "name": str(name), "only_in": which} for name in alone]
-    known = {(row["what"], row["name"]) for row in rows}
+    said = {(row["what"], row["name"]) for row in rows}
     for mine, others, which in ((one, other, FIRST), (other, one, SECOND)):
         there = set(others[PLACE].itertuples(index=False, name=None))
         for place in dict.fromkeys(mine[PLACE].itertuples(index=False, name=None)):
             parts = zip(PLACE, map(str, place), strict=True)
-            if place not in there and not known.intersection(parts):
+            if place not in there and not said.intersection(parts):
                 name = paths.CHECKPOINT.format(**dict(zip(PLACE, place, strict=True)))
                 rows.append({"what": "checkpoint", "name": name, "only_in": which})
     return pd.DataFrame(rows, columns=["what", "name", "only_in"])
@@ -179,21 +178,21 @@ def classes(first: Finished, second: Finished, unit: str) -> pd.DataFrame:
     return tables[0].merge(tables[1], on=keys)
 
 
-def class_counts(found: pd.DataFrame) -> pd.DataFrame:
+def class_counts(pairs: pd.DataFrame) -> pd.DataFrame:
     """Of rows of `classes`: how many are in each pair of classes, and for how many of these both
     runs decided; by score and attack."""
-    if not len(found):
+    if not len(pairs):
         return pd.DataFrame(columns=["score", "attack", FIRST, SECOND, "count", "decided"])
-    found = found.assign(decided=found["decided_first"] & found["decided_second"])
-    groups = found.groupby(["score", "attack", "class_first", "class_second"], sort=False)
+    pairs = pairs.assign(decided=pairs["decided_first"] & pairs["decided_second"])
+    groups = pairs.groupby(["score", "attack", "class_first", "class_second"], sort=False)
     counts = groups["decided"].agg(["size", "sum"]).reset_index()
     counts.columns = ["score", "attack", FIRST, SECOND, "count", "decided"]
     return counts
 
 
-def changed(found: pd.DataFrame) -> pd.DataFrame:
+def changed(pairs: pd.DataFrame) -> pd.DataFrame:
     """The rows of `classes` whose class differs, those that both runs decided first."""
-    rows = found[found["class_first"] != found["class_second"]]
+    rows = pairs[pairs["class_first"] != pairs["class_second"]]
     if not len(rows):
         return rows
     sure = rows["decided_first"].astype(int) + rows["decided_second"].astype(int)

@@ -56,14 +56,14 @@ class Finished:
         """bool [n], the test images that a row of the table `accuracy` counts as correct; None
         where they are not stored or do not fit the row."""
         names = row["over"].split(", ") if row["over"] else [row["attack"]]
-        found = [self._hits(_place(row), name).get(f"{row['eps']:g}") for name in names]
-        if any(hits is None for hits in found):
+        each = [self._correct(_place(row), name).get(f"{row['eps']:g}") for name in names]
+        if any(correct is None for correct in each):
             return None
-        hits = np.min(found, axis=0)
-        return hits if (len(hits), hits.sum()) == (row["n"], row["correct"]) else None
+        correct = np.min(each, axis=0)
+        return correct if (len(correct), correct.sum()) == (row["n"], row["correct"]) else None
 
     @functools.cache  # noqa: B019
-    def _hits(self, place: tuple, attack: str) -> dict[str, np.ndarray]:
+    def _correct(self, place: tuple, attack: str) -> dict[str, np.ndarray]:
         """eps (text) -> bool [n], of an attack on a checkpoint."""
         where = dict(place) | {"attack": attack}
         alone = self.folder / paths.ATTACK.format(**where) / "correct.npz"
@@ -82,11 +82,11 @@ class Finished:
         if not path.exists():
             return None
         data = load_tensors(self._checked(path), "a prepared data set")
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for part in (data["test_images"], data["test_labels"]):
-            found.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            found.update(part.contiguous().numpy().data)
-        return found.hexdigest()
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
 
     @functools.cache  # noqa: B019
     def costs(self) -> pd.DataFrame:
@@ -94,8 +94,8 @@ class Finished:
         jobs = taken(self.folder)
         if not len(jobs):
             return pd.DataFrame(columns=COSTS)
-        found = jobs.groupby("rule")["found"].sum()
-        return costs(jobs).set_index("rule").assign(found=found)[COSTS].rename(index=printable)
+        kept = jobs.groupby("rule")["found"].sum()
+        return costs(jobs).set_index("rule").assign(found=kept)[COSTS].rename(index=printable)
 
     @functools.cache  # noqa: B019
     def ended(self) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,13 +15,13 @@ from faultline.base.columns import PLACE, RUN, transfer
 from faultline.base.errors import printable
 from faultline.compare.finished import Finished
 from faultline.report import canvas, page
-from faultline.report.comparison import told, with_reference
+from faultline.report.comparison import summary, with_reference
 from faultline.report.render import filled
 
 DESCRIBED = {"runs": "what each run found, one row a data set, network and training"}
 
 HELPS = {"better": "helps", "worse": "harms", "not told apart": "cannot tell"}
-"""What `report.comparison.told` says -> whether retraining helps."""
+"""What `report.comparison.summary` says -> whether retraining helps."""
 
 COLUMNS = [
     *("run", "ended", *RUN, "seeds", "checkpoints", "attacks", "epoch"),
@@ -100,13 +101,13 @@ def _retraining(comparison: pd.DataFrame, config: dict) -> str:
         return ""
     rows = with_reference(canvas.last_epoch(comparison))
     rows = rows[rows["policy"] == "selective"]
-    level, found = 1 - config["scores"]["confidence"], []
+    level, texts = 1 - config["scores"]["confidence"], []
     for images, part in rows.groupby("images", sort=False):
-        row, _, said = told(part, level=level)
+        row, _, said = summary(part, level=level)
         for word, helps in HELPS.items():
             said = said.replace(word, helps)
-        found.append(f"{images}: {said} ({page.points(row['difference'])})")
-    return "; ".join(found)
+        texts.append(f"{images}: {said} ({page.points(row['difference'])})")
+    return "; ".join(texts)
 
 
 def listed(headlines: pd.DataFrame) -> pd.DataFrame:
@@ -167,9 +168,9 @@ def in_text(table: pd.DataFrame) -> str:
 
 
 def listed_page(
-    runs: list[Finished], found: pd.DataFrame, *, folder: Path, template: str, **parts
+    runs: list[Finished], table: pd.DataFrame, *, folder: Path, template: str, **parts
 ) -> str:
-    """The page as HTML; found: of `headlines`; folder: where its table lies; template, parts: see
+    """The page as HTML; table: of `headlines`; folder: where its table lies; template, parts: see
     `report.render.filled`."""
     columns = {
         **{name: name for name in ("run", *RUN, "seeds", "checkpoints", "epoch")},
@@ -179,29 +180,26 @@ def listed_page(
         "fragile layers": ("fragile", "layers", _of),
         "retraining": "retraining",
     }
-    table = page.table("At the last checkpoint", found, columns, shown=True, source="runs.tsv")
-    section = page.section(
-        "trainings",
-        "Each training",
-        blocks=[page.block("", tables=[table])],
-    )
-    rows = listed(found)
+    each = page.table("At the last checkpoint", table, columns, shown=True, source="runs.tsv")
+    blocks = [page.block("", tables=[each])]
+    rows = listed(table)
     rows["run"] = [
         page.cell(printable(run.folder), link=_report(run.folder, folder.parent)) for run in runs
     ]
-    verdict = page.table("Runs", rows, source="runs.tsv") | {
-        "read": "Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
+    verdict = replace(
+        page.table("Runs", rows, source="runs.tsv"),
+        read="Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
         "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
         "by S_adv. Retraining: selective set against regular, per image set. Where a run has "
         "several data sets, networks or trainings, lowest to highest.",
-        "cards": True,
-    }
+        cards=True,
+    )
     return filled(
         template,
         title="faultline: all runs",
         what=f"{page.count(runs, 'finished run')}, newest first.",
         verdict=verdict,
-        sections=[section],
+        sections=[page.Section("trainings", "Each training", blocks=blocks)],
         config=yaml.safe_dump({str(run.folder): run.config for run in runs}, sort_keys=False),
         seeds=page.listed(sorted({seed for run in runs for seed in run.config["seeds"]})),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from faultline.compare import differences as between
 from faultline.compare.differences import FIRST, SECOND
 from faultline.compare.finished import Finished, finished
 from faultline.report import canvas, page
-from faultline.report.comparison import policy_comparison, told
+from faultline.report.comparison import policy_comparison, summary
 from faultline.report.pairs import class_pairs, dumbbells
 from faultline.report.render import filled
 
@@ -50,14 +52,15 @@ def names_of(first: Finished, second: Finished) -> tuple[str, str]:
     parts = [folder.relative_to(above).parts for folder in folders]
     while min(map(len, parts)) > 1 and parts[0][-1] == parts[1][-1]:
         parts = [names[:-1] for names in parts]
-    return tuple(printable("/".join(names)) for names in parts)
+    first_name, second_name = (printable("/".join(names)) for names in parts)
+    return first_name, second_name
 
 
 def compared_tables(first: Finished, second: Finished) -> dict[str, pd.DataFrame]:
     """The tables of `DESCRIBED`; columns and values "first" and "second" are the runs."""
     classes = {unit: between.classes(first, second, unit) for unit in between.UNITS}
     counts = [
-        between.class_counts(_headline(found)).assign(unit=unit) for unit, found in classes.items()
+        between.class_counts(_headline(pairs)).assign(unit=unit) for unit, pairs in classes.items()
     ]
     return {
         "config": between.config_differences(first, second),
@@ -71,11 +74,11 @@ def compared_tables(first: Finished, second: Finished) -> dict[str, pd.DataFrame
     }
 
 
-def _headline(found: pd.DataFrame) -> pd.DataFrame:
+def _headline(pairs: pd.DataFrame) -> pd.DataFrame:
     """Of classes of layers those that the report's maps show: each layer once."""
-    if "scope" not in found or not len(found):
-        return found
-    return found[(found["scope"] == "local") & (found["filter"] == "combined")]
+    if "scope" not in pairs or not len(pairs):
+        return pairs
+    return pairs[(pairs["scope"] == "local") & (pairs["filter"] == "combined")]
 
 
 def compared_page(
@@ -92,8 +95,8 @@ def compared_page(
     names = names_of(first, second)
     accuracies = [*_accuracy_findings(tables["differences"], first)]
     verdict = _verdict(tables, level=1 - first.config["scores"]["confidence"])
-    made = [
-        _accuracy(tables, first, second, names) | {"findings": _in_full(accuracies)},
+    sections = [
+        replace(_accuracy(tables, first, second, names), findings=_in_full(accuracies)),
         _classes(tables, names),
         _config(tables["config"], names),
         _costs(tables["costs"], names),
@@ -110,7 +113,7 @@ def compared_page(
         "same name and eps.",
         verdict=verdict,
         findings=_findings(tables, names, () if verdict else accuracies),
-        sections=[section for section in made if section["blocks"]],
+        sections=[section for section in sections if section.blocks],
         config=yaml.safe_dump(configs, sort_keys=False),
         seeds=page.listed(seeds),
         tables=[(f"{folder}/{name}.tsv", text) for name, text in DESCRIBED.items()],
@@ -121,11 +124,11 @@ def compared_page(
 def in_words(first: Finished, second: Finished, tables: dict[str, pd.DataFrame]) -> str:
     """What the top of the page says, for a terminal."""
     accuracies = _accuracy_findings(tables["differences"], first)
-    found = _findings(tables, names_of(first, second), accuracies)
-    return "\n".join(f"{heading}: {text}" for heading, text in found)
+    findings = _findings(tables, names_of(first, second), accuracies)
+    return "\n".join(f"{heading}: {text}" for heading, text in findings)
 
 
-def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
+def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> page.Table | None:
     """The first screen: what became of each training at the last epoch that both runs have."""
     rows = []
     for name, part in page.runs(tables["differences"]):
@@ -143,11 +146,13 @@ def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
                 last[last["images"] == worst], worst, level=level
             )
         for unit in dict.fromkeys(tables["classes"]["unit"]):  # that both runs classified
-            found = _headline(page.of(tables[unit], last))
-            found = found[found["epoch"] == last["epoch"].max()] if len(found) else found
-            sure = (found["decided_first"] & found["decided_second"]).sum() if len(found) else 0
+            rows_of = _headline(page.of(tables[unit], last))
+            if len(rows_of):
+                rows_of = rows_of[rows_of["epoch"] == last["epoch"].max()]
+            both = ["decided_first", "decided_second"]
+            sure = rows_of[both].all(axis=1).sum() if len(rows_of) else 0
             cells[f"classes of {unit} that changed"] = page.cell(
-                str(len(found)), small=f"{sure} decided in both", link="classes"
+                str(len(rows_of)), small=f"{sure} decided in both", link="classes"
             )
         rows.append(cells)
     if not rows or len(rows) > MAX_TRAININGS:
@@ -161,11 +166,11 @@ def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> dict | None:
     )
 
 
-def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> dict | str:
+def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> page.Cell | str:
     """The difference on one image set."""
     if not len(rows):
         return ""
-    row, ends, said = told(rows, level=level)
+    row, ends, said = summary(rows, level=level)
     before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
     small = [f"{before} to {after}", page.interval(*ends), said, where]
     tone = {"better": "yes", "worse": "no"}.get(said.split()[0], "")
@@ -228,7 +233,7 @@ def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
         return start + "both runs are right about the same images, clean and under each attack."
     texts, unsure = [], []
     for images, rows in last.groupby("images", sort=False):
-        row, ends, said = told(rows, level=1 - first.config["scores"]["confidence"])
+        row, ends, said = summary(rows, level=1 - first.config["scores"]["confidence"])
         by = page.points(row["difference"])
         if said == "not told apart":
             unsure.append(f"{images} ({by})")
@@ -256,10 +261,10 @@ def _config_words(config: pd.DataFrame) -> str:
     return f"{page.count(keys, 'key')} {verb}: {page.listed(named)}{more}."
 
 
-def _config(config: pd.DataFrame, names: tuple[str, str]) -> dict:
+def _config(config: pd.DataFrame, names: tuple[str, str]) -> page.Section:
     columns = {"key": "key", names[0]: FIRST, names[1]: SECOND}
     table = page.table("Keys that differ", config, columns, shown=True, source="config.tsv")
-    return page.section(
+    return page.Section(
         "config",
         "Config differences",
         intro="Keys whose values differ, every default filled in; lists are compared as a whole. "
@@ -268,7 +273,7 @@ def _config(config: pd.DataFrame, names: tuple[str, str]) -> dict:
     )
 
 
-def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str]) -> dict:
+def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str]) -> page.Section:
     rows, blocks = tables["differences"], []
     for dataset, part in rows.groupby("dataset", sort=False):
         part, left_out = _drawn(part)
@@ -288,7 +293,7 @@ def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str])
                 tables=_tables(rows[rows["dataset"] == dataset], names),
             )
         )
-    return page.section(
+    return page.Section(
         "accuracy",
         "Accuracies",
         intro=f"Test accuracy of {names[1]} set against {names[0]}, clean and under each attack at "
@@ -313,13 +318,13 @@ def _drawn(part: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
 
 def _alike(part: pd.DataFrame) -> list[list[str]]:
     """Labels of checkpoints that were judged on the same image sets."""
-    groups = {}
+    groups: dict[tuple, list[str]] = {}
     for label, rows in part.groupby("label", sort=False):
         groups.setdefault(tuple(sorted(set(rows["images"]))), []).append(label)
     return list(groups.values())
 
 
-def _figures(part: pd.DataFrame, names: tuple[str, str], name: str) -> list[dict]:
+def _figures(part: pd.DataFrame, names: tuple[str, str], name: str) -> list[page.Figure]:
     labels = list(dict.fromkeys(part["label"]))
     whole = part[part["level"] == "all seeds"]
     ns = whole.groupby("label")["n"].min()
@@ -393,21 +398,18 @@ def _set_otherwise(tables, part: pd.DataFrame) -> Iterator[str]:
         yield f"Of the same name, but set differently: {page.listed(keys)}."
 
 
-def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
+def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[page.Table | None]:
     over_images = {
         "over images": ("image_ci_low", "image_ci_high", page.interval),
         "seeds": "seeds",
     }
-    made = []
+    tables = []
     for title, level, own in (
         ("Mean over seeds", "all seeds", over_images),
         ("Seed by seed", "seed", {"seed": "seed"}),
     ):
         columns = {
-            "network": "network",
-            "training": "training",
-            "epoch": "epoch",
-            "images": "images",
+            **page.same("network", "training", "epoch", "images"),
             names[0]: ("reference_accuracy", page.percent),
             names[1]: ("accuracy", page.percent),
             "difference (points)": ("difference", page.points),
@@ -421,11 +423,11 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[dict | None]:
             "paired": ("paired", page.yes),
         }
         of_level = rows[rows["level"] == level].sort_values([*RUN, "epoch"], kind="stable")
-        made.append(page.table(title, of_level, columns, source="differences.tsv"))
-    return made
+        tables.append(page.table(title, of_level, columns, source="differences.tsv"))
+    return tables
 
 
-def _classes(tables, names: tuple[str, str]) -> dict:
+def _classes(tables, names: tuple[str, str]) -> page.Section:
     blocks = []
     for unit, counts in tables["classes"].groupby("unit", sort=False):
         panels = counts.assign(panel=counts["score"] + page.suffix(counts["attack"]))
@@ -440,7 +442,7 @@ def _classes(tables, names: tuple[str, str]) -> dict:
         )
         changed = tables[unit]
         columns = [c for c in between.UNITS[unit] if c != "dataset" or len(set(changed[c])) > 1]
-        shown = dict(zip(columns, columns, strict=True))
+        shown: dict[str, Any] = dict(zip(columns, columns, strict=True))
         for name, which in zip(names, (FIRST, SECOND), strict=True):
             shown |= {
                 name: [
@@ -459,7 +461,7 @@ def _classes(tables, names: tuple[str, str]) -> dict:
         title = f"{page.count(changed, 'class').replace('classs', 'classes')} that changed"
         table = page.table(title, changed, shown, source=f"{unit}.tsv")
         blocks.append(page.block(unit.capitalize(), figures=[figure], tables=[table]))
-    return page.section(
+    return page.Section(
         "classes",
         "Classes that changed",
         intro="Layers and filters of the checkpoints that both runs have, each judged by its run's "
@@ -469,11 +471,11 @@ def _classes(tables, names: tuple[str, str]) -> dict:
     )
 
 
-def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
+def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> page.Section:
     def tenth(value):
         return "" if np.isnan(value) else f"{value:,.1f}"
 
-    columns = {"rule": "rule"}
+    columns: dict[str, Any] = {"rule": "rule"}
     for column, heading, write in (
         ("jobs", "jobs", _whole),
         ("found", "found", _whole),
@@ -486,7 +488,7 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> dict:
             if column not in ("found", "gpu_seconds") or costs[f"{column}_{which}"].any():
                 columns[f"{heading}, {name}"] = (f"{column}_{which}", write)
     table = page.table("What the jobs took", costs, columns, shown=True, source="costs.tsv")
-    return page.section(
+    return page.Section(
         "costs",
         "Costs",
         intro="Added up over the jobs of each rule, from what each noted beside its log the last "
@@ -501,13 +503,13 @@ def _whole(value: float) -> str:
     return "" if np.isnan(value) else f"{value:,.0f}"
 
 
-def _alone(alone: pd.DataFrame, names: tuple[str, str]) -> dict:
+def _alone(alone: pd.DataFrame, names: tuple[str, str]) -> page.Section:
     where = dict(zip((FIRST, SECOND), names, strict=True))
     columns = {"what": "what", "name": "name", "only in": alone["only_in"].map(where)}
-    table = page.table("", alone, columns, shown=True, source="only_in_one.tsv")
-    if table:
-        table["title"] = "Without a counterpart"
-    return page.section(
+    table = page.table(
+        "Without a counterpart", alone, columns, shown=True, source="only_in_one.tsv"
+    )
+    return page.Section(
         "alone",
         "Only in one run",
         intro="What is under the accuracies of one run and nowhere under those of the other.",

@@ -1,1 +1,1 @@
-"""The kit of the report's page, which knows no study: page, canvas, render."""
+"""The kit of the page, which knows no study."""

@@ -5,22 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from faultline.base.comparison import CONTROL
-from faultline.report import page
-from faultline.report.canvas import (
-    GREY,
-    MAX_WIDTH,
-    axes_grid,
-    label_width,
-    last_epoch,
-    legend,
-    styled,
-    text_width,
-    tips,
-)
-from faultline.report.page import interval, percent, points, small
+from faultline.report import canvas, page
+from faultline.report.canvas import DARK, GREY, MAX_WIDTH, key, marks
+from faultline.report.page import Cell, interval, percent, points, small
 
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
@@ -28,12 +17,12 @@ ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 def verdict(row: pd.Series, low: float, high: float, other: str, *, level: float) -> str:
     """What a row and its interval say, corrected for all rows of its kind (q_value below `level`);
     where nothing, from where on it would have. Seeds that agree tell no p-value."""
-    known, q = row["detectable"], row["q_value"]
-    known = "" if np.isnan(known) else f" (80 % power from {100 * known:.2f} points on)"
+    least, q = row["detectable"], row["q_value"]
+    power = "" if np.isnan(least) else f" (80 % power from {100 * least:.2f} points on)"
     if not (low > 0 or high < 0):
-        return f"not distinguishable from {other}{known}"
+        return f"not distinguishable from {other}{power}"
     if q >= level:
-        return f"not distinguishable from {other}, as q = {small(q)} once corrected{known}"
+        return f"not distinguishable from {other}, as q = {small(q)} once corrected{power}"
     alone = " on these images alone" if np.isnan(q) else ""
     return f"{'better' if low > 0 else 'worse'} than {other}{alone}"
 
@@ -108,7 +97,7 @@ def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -
         return "Nothing to compare."
     said = []
     for images, part in rows.groupby("images", sort=False):
-        row, ends, judged = told(part, level=level)
+        row, ends, judged = summary(part, level=level)
         where = "clean" if images == "clean" else f"under {images}"
         if not row["accuracy"] and not row["reference_accuracy"]:
             said.append(f"{where}, both at 0")
@@ -121,14 +110,14 @@ def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -
 
 def helped(
     comparison: pd.DataFrame, *, policy: str, reference: str, control: str, level: float, link: str
-) -> dict:
+) -> Cell:
     """Whether a policy did better than the reference and the control at the last epoch, as a cell:
     yes, no (worse than one of them) or cannot tell. comparison: of one data set, network and
     training. Judged under the attack that leaves the reference least, among those that leave either
     of the two anything."""
     if not len(comparison):
         return page.NOT_RUN
-    rows = last_epoch(comparison)
+    rows = canvas.last_epoch(comparison)
     rows = rows[rows["policy"] == policy]
     whole = with_reference(rows)
     whole = whole[whole["level"] == "all seeds"]
@@ -170,7 +159,7 @@ def _equals(p: float) -> str:
 POLICY_ORDER = ("selective", "random", "fragile_only")
 
 
-@styled
+@canvas.styled
 def policy_comparison(
     comparison: pd.DataFrame,
     *,
@@ -187,30 +176,24 @@ def policy_comparison(
     comparison = with_reference(comparison)
     images = list(dict.fromkeys(comparison["images"]))
     policies = [p for p in policies if p in set(comparison["policy"])]
-    columns = min(len(images), 4)
-    rows = -(-len(images) // columns)
     seeds = comparison.loc[comparison["level"] == "seed", "seed"].nunique()
     labels = [f"{policy}\n{notes.get(policy, '')}" for policy in policies]
-    left = label_width([part for label in labels for part in label.split("\n")])
-    width = min(4.2, (MAX_WIDTH - left - 0.2) / columns - 0.25)
-    height = len(policies) * (0.16 * seeds + 0.5)
-    fig, axes = axes_grid(
-        [[width] * columns, [height] * rows],
-        left=left,
-        bottom=0.95,
-        top=0.35,
-        gap=(0.25, 0.75),
-        least=7.6,
-    )
+    left = canvas.label_width([part for label in labels for part in label.split("\n")])
+    width = min(4.2, (MAX_WIDTH - left - 0.2) / min(len(images), 4) - 0.25)
     points = comparison.assign(
         **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
     )
     step, label = 0.8 / (seeds + 1.5), f"accuracy less that of {reference} (points)"
-    for index, ax in enumerate(axes.flat):
-        if index >= len(images):
-            ax.set_axis_off()
-            continue
-        part = points[points["images"] == images[index]]
+    size = width, len(policies) * (0.16 * seeds + 0.5)
+    room = canvas.Room(left=left, bottom=0.95)
+    fig, panels = canvas.panels(
+        canvas.split(points, "images", images),
+        size,
+        room,
+        columns=4,
+        xlabel=label if width > canvas.text_width(label) else f"less {reference} (points)",
+    )
+    for ax, (name, part) in panels:
         limit = _limit(part)
         for y, policy in enumerate(policies):
             rows_of = part[part["policy"] == policy]
@@ -218,8 +201,8 @@ def policy_comparison(
             mean = rows_of[rows_of["level"] == "all seeds"].iloc[0]
             at = y - 0.4 + step * (np.arange(len(each)) + 0.75)
             ax.hlines(at, each["ci_low"], each["ci_high"], color="#9ca3af", lw=1)
-            dots = ax.plot(each["difference"], at, "o", ms=3.5, color="#6b7280")
-            tips(dots[0], [f"seed {row['seed']:.0f}: {_said(row)}" for _, row in each.iterrows()])
+            says = [f"seed {row['seed']:.0f}: {_said(row)}" for _, row in each.iterrows()]
+            marks(ax, each["difference"], at, "o", says=says, ms=3.5, color=GREY)
             if y:
                 ax.axhline(y - 0.5, color="#e5e7eb", lw=0.8)
             if seeds == 1:
@@ -227,32 +210,27 @@ def policy_comparison(
             here = y - 0.4 + step * (seeds + 0.85)
             if not np.isnan(mean["ci_low"]):
                 ends = max(mean["ci_low"], -limit), min(mean["ci_high"], limit)
-                ax.hlines(here, *ends, color="#1f2937", lw=2.2)
+                ax.hlines(here, *ends, color=DARK, lw=2.2)
                 for end, marker, beyond in (
                     (-limit, "<", mean["ci_low"] < -limit),
                     (limit, ">", mean["ci_high"] > limit),
                 ):
                     if beyond:
-                        ax.plot(end, here, marker, ms=5, color="#1f2937", clip_on=False)
-            diamond = ax.plot(mean["difference"], here, "D", ms=5.5, color="#1f2937")
+                        ax.plot(end, here, marker, ms=5, color=DARK, clip_on=False)
             text = f"mean over {seeds} seeds: {_said(mean)}, q {_equals(mean['q_value'])}"
-            tips(diamond[0], [text])
+            marks(ax, mean["difference"], here, "D", says=[text], ms=5.5, color=DARK)
         ax.axvline(0, color="#d55e00", lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
-        ax.set_ylim(len(policies) - 0.5, -0.5)
-        ax.set_yticks(range(len(policies)), labels)
-        ax.tick_params(axis="y", length=0, labelleft=index % columns == 0)
-        ax.grid(axis="x", lw=0.5)
-        ax.set_title("clean" if images[index] == "clean" else f"adversarial, {images[index]}")
-        ax.set_xlabel(label if width > text_width(label) else f"less {reference} (points)")
+        canvas.rows_axis(ax, labels)
+        ax.set_title(canvas.images_title(name))
     handles = [
-        Line2D([], [], marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1, label="seed"),
-        Line2D([], [], marker="D", ms=5, color="#1f2937", lw=2, label="mean over seeds"),
-        Line2D([], [], color="#d55e00", lw=0.9, label=f"as {reference}"),
+        key("seed", marker="o", ms=3.5, color="#9ca3af", mfc=GREY, mec=GREY, lw=1),
+        key("mean over seeds", marker="D", ms=5, color=DARK, lw=2),
+        key(f"as {reference}", color="#d55e00", lw=0.9),
     ]
     if seeds == 1:
         del handles[1]
-    legend(fig, handles, columns=len(handles))
+    canvas.legend(fig, handles, columns=len(handles))
     return fig
 
 
@@ -269,7 +247,7 @@ def _said(row: pd.Series) -> str:
     return page.minus(f"{row['difference']:+.2f} points{interval}, n = {row['n']:,}")
 
 
-def told(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
+def summary(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
     """What rows of one policy and image set say together: the row of all seeds, or of the only one;
     an interval of it, over seeds where there is one; and the verdict: "not told apart", or "better"
     or "worse", perhaps "on these images alone"."""

@@ -1,7 +1,9 @@
 """The parts of the report: sections, figures, tables, and how words and numbers are written."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,122 +19,167 @@ PAGE_ROWS = 4000
 """Of all tables of a page; a row takes about 200 bytes."""
 
 
-def section(
-    name: str, title: str, *, intro: str = "", method: str = "", blocks=(), needs: str = ""
-) -> dict:
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that says more than a value; see `cell`."""
+
+    text: str
+    small: str = ""
+    link: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """svg: an element to put into the page; caption: what is drawn, of what, with its n; read: how
+    to read it, and above: the id of a figure before it that is read alike. packed and height: what
+    `render.packed` makes of a large one."""
+
+    id: str
+    svg: Markup
+    caption: str
+    read: str
+    above: str = ""
+    packed: str = ""
+    height: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: the first of `total`, of values, texts or `Cell`s; source: the file that has all; open:
+    whether it is seen before it is asked for; read: how to read it; cards: whether a narrow page
+    shows each row as a card."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence]
+    total: int
+    source: str = ""
+    open: bool = False
+    note: str = ""
+    read: str = ""
+    cards: bool = False
+
+    def cut(self, most: int) -> "Table":
+        """At most so many of its rows; it says what it lacks."""
+        rows = self.rows[:most]
+        lacks = f"The first {len(rows)} of {self.total} rows; all are in {self.source}."
+        return replace(self, rows=rows, note=lacks if len(rows) < self.total else self.note)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a section, such as what is told of one run; see `block`."""
+
+    heading: str
+    figures: Sequence[Figure] = ()
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Section:
     """intro: what is asked, in a sentence or two; method: how it is measured, to be opened; needs:
-    the config keys that it goes by, told where it has no block and is left out."""
-    return {
-        "id": name,
-        "title": title,
-        "intro": intro,
-        "method": method,
-        "findings": [],
-        "blocks": list(blocks),
-        "needs": needs,
-    }
+    the config keys that it goes by, told where it has no block and is left out; findings: see
+    `render.Findings`, which `render.render` puts in."""
+
+    id: str
+    title: str
+    intro: str = ""
+    method: str = ""
+    blocks: Sequence[Block] = ()
+    needs: str = ""
+    findings: Sequence[tuple[str, ...]] = ()
+
+    def changed(self, *, figures: Callable = list, tables: Callable = list) -> "Section":
+        """With other figures and tables: (those of a block) -> what stands in their place."""
+        blocks = [
+            replace(block, figures=figures(block.figures), tables=tables(block.tables))
+            for block in self.blocks
+        ]
+        return replace(self, blocks=blocks)
 
 
-def block(heading: str, *, figures=(), notes=(), tables=()) -> dict:
-    return {
-        "heading": heading,
-        "figures": list(figures),
-        "notes": [note for note in notes if note],
-        "tables": [table for table in tables if table],
-    }
+def block(heading: str, *, figures=(), notes=(), tables=()) -> Block:
+    """A block without those notes and tables that are empty."""
+    return Block(heading, [*figures], [*filter(None, notes)], [*filter(None, tables)])
 
 
-def figure(figure, *, name: str, alt: str, caption: str, read: str) -> dict:
-    """A figure; name is its own within the page, and what links to it name it by."""
+def figure(figure, *, name: str, alt: str, caption: str, read: str) -> Figure:
+    """A figure of matplotlib; name is its own within the page, and what links to it name it by."""
     svg = canvas.to_svg(figure, name=name, alt=alt)
-    link = "figure-" + re.sub(r"[^\w.-]+", "-", name)
-    return {"id": link, "svg": Markup(svg), "caption": caption, "read": read, "packed": ""}
+    return Figure("figure-" + re.sub(r"[^\w.-]+", "-", name), Markup(svg), caption, read)
 
 
-def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> dict:
+def cell(text: str, *, small: str = "", link: str = "", tone: str = "") -> Cell:
     """A cell of a table that says more than a value: small print below it, the id on the page or
     the address of another that it links to, and a tone, "yes" or "no"."""
-    address = f"#{link}" if re.fullmatch(r"[\w-]+", link) else link
-    return {"text": text, "small": small, "link": address, "tone": tone}
+    return Cell(text, small, f"#{link}" if re.fullmatch(r"[\w-]+", link) else link, tone)
 
 
 NOT_RUN = cell("not run")
 
 
-def cells(table: pd.DataFrame, columns: Mapping[str, object]) -> pd.DataFrame:
+def same(*columns: str) -> dict[str, str]:
+    """Columns of a table under headings that are their names; see `cells`."""
+    return dict(zip(columns, columns, strict=True))
+
+
+def cells(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     """A table to be read. columns: heading -> a column, taken as it is; some columns and how to
     write their values, ("ci_low", "ci_high", bracket); or the cells themselves."""
-    made = {}
-    for heading, given in columns.items():
-        if isinstance(given, str):
-            made[heading] = table[given]
-        elif isinstance(given, tuple):
-            *names, write = given
-            made[heading] = [write(*row) for row in zip(*(table[n] for n in names), strict=True)]
+    written: dict[str, Any] = {}
+    for heading, column in columns.items():
+        if isinstance(column, str):
+            written[heading] = table[column]
+        elif isinstance(column, tuple):
+            *names, write = column
+            written[heading] = [write(*row) for row in zip(*(table[n] for n in names), strict=True)]
         else:
-            made[heading] = given
-    return pd.DataFrame(made, index=table.index)
+            written[heading] = column
+    return pd.DataFrame(written, index=table.index)
 
 
 def table(
     title: str,
     table: pd.DataFrame,
-    columns: Mapping[str, object] | None = None,
+    columns: Mapping[str, Any] | None = None,
     *,
     shown: bool = False,
     source: str = "",
-) -> dict | None:
+) -> Table | None:
     """A table, perhaps of `cells`; long ones are cut, and say so. None of no rows."""
     if not len(table):
         return None
     if columns is not None:
         table = cells(table, columns)
-    made = {
-        "title": title,
-        "columns": list(table.columns),
-        "rows": table.head(MAX_ROWS).to_numpy().tolist(),
-        "total": len(table),
-        "source": source,
-        "open": shown,
-        "note": "",
-    }
-    return cut(made, MAX_ROWS)
+    rows = table.head(MAX_ROWS).to_numpy().tolist()
+    return Table(title, [*table], rows, len(table), source, open=shown).cut(MAX_ROWS)
 
 
-def verdict(rows: list[dict], *, read: str) -> dict:
+def verdict(rows: list[dict], *, read: str) -> Table:
     """The table of a first screen. rows: heading -> a value or a `cell`, all with the same
     headings; read: how to read it, to be opened."""
-    return {
-        "title": "verdict",
-        "columns": [*rows[0]],
-        "rows": [[*row.values()] for row in rows],
-        "note": "",
-        "read": read,
-        "cards": True,
-    }
+    values = [[*row.values()] for row in rows]
+    return Table("verdict", [*rows[0]], values, len(rows), read=read, cards=True)
 
 
-def cut(table: dict, most: int) -> dict:
-    """A table of a page, of at most so many rows; it says what it lacks."""
-    table["rows"] = table["rows"][:most]
-    if (count := len(table["rows"])) < table["total"]:
-        table["note"] = f"The first {count} of {table['total']} rows; all are in {table['source']}."
-    return table
-
-
-def shortened(sections: list[dict], *, most: int = PAGE_ROWS) -> list[dict]:
+def shortened(sections: list[Section], *, most: int = PAGE_ROWS) -> list[Section]:
     """Sections whose longest tables are cut, alike, until all together have at most so many rows:
     those of a large grid would be megabytes."""
-    tables = [t for section in sections for block in section["blocks"] for t in block["tables"]]
+    tables = [table for section in sections for block in section.blocks for table in block.tables]
     left = most
-    for place, length in enumerate(lengths := sorted(len(table["rows"]) for table in tables)):
+    for place, length in enumerate(lengths := sorted(len(table.rows) for table in tables)):
         each = left // (len(lengths) - place)
         if length > each:
-            for table in tables:
-                cut(table, each)
             break
         left -= length
-    return sections
+    else:
+        return sections
+    return [
+        section.changed(tables=lambda tables: [table.cut(each) for table in tables])
+        for section in sections
+    ]
 
 
 def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -143,6 +190,14 @@ def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for (dataset, network, training), part in table.groupby(RUN, sort=False):
         name = f"{dataset} · {network}" + (f" · {training}" if several else "")
         yield name, part
+
+
+def by_run(
+    table: pd.DataFrame, make: Callable[[int, str, pd.DataFrame], Block | None]
+) -> list[Block]:
+    """The blocks that `make` makes of each of `runs`: (number, name, part) -> one, or None."""
+    blocks = (make(index, run, part) for index, (run, part) in enumerate(runs(table)))
+    return [block for block in blocks if block]
 
 
 def of(table: pd.DataFrame, part: pd.DataFrame, names=RUN) -> pd.DataFrame:
@@ -160,10 +215,12 @@ def unit(tables: Mapping[str, pd.DataFrame], part: pd.DataFrame, layer: str) -> 
 
 
 def epochs(count: int) -> str:
+    """So many epochs, in words."""
     return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 def n(table: pd.DataFrame, split: str = "test") -> str:
+    """How many images of a split, and how many seeds, the rows of a table come from."""
     seeds = table.get("seed", pd.Series(dtype=float)).nunique()
     return f"n = {images(table, split)}, {seeds} seed{'' if seeds == 1 else 's'}"
 
@@ -189,36 +246,43 @@ def _range(numbers: pd.Series) -> str:
 
 
 def suffix(attack: pd.Series) -> pd.Series:
+    """Attacks in brackets, to stand behind a score; of none, nothing."""
     return (" (" + attack + ")").where(attack != "none", "")
 
 
 def listed(names) -> str:
+    """Names, one after the other."""
     return ", ".join(str(name) for name in names)
 
 
 def count(things, noun: str) -> str:
+    """How many things there are, in words."""
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def percent(share: float) -> str:
+    """A share."""
     return "n/a" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
 def span(values) -> str:
+    """The mean of some shares, and of several their range."""
     mean = percent(values.mean())
     if values.nunique() < 2:
         return mean
     return f"{mean} [{100 * values.min():.1f}, {100 * values.max():.1f}]"
 
 
-def said(row: Mapping, n: object = "", *, value: str = "value", scale=1, places: int = 3) -> str:
+def said(
+    row: Mapping | pd.Series, n: object = "", *, value: str = "value", scale=1, places: int = 3
+) -> str:
     """What a mark tells of its number: the value, its interval where the row has one, and n, by
     default that of the row."""
-    found = [scale * row.get(name, np.nan) for name in (value, "ci_low", "ci_high")]
-    middle, low, high = (minus(f"{x:.{places}f}") for x in found)
-    ends = "" if np.isnan(found[1]) else f" [{low}, {high}]"
+    numbers = [scale * row.get(name, np.nan) for name in (value, "ci_low", "ci_high")]
+    middle, low, high = (minus(f"{x:.{places}f}") for x in numbers)
+    ends = "" if np.isnan(numbers[1]) else f" [{low}, {high}]"
     n = n or f"{row['n']:,.0f}"
-    return "n/a" if np.isnan(found[0]) else f"{middle}{ends}, n = {n}"
+    return "n/a" if np.isnan(numbers[0]) else f"{middle}{ends}, n = {n}"
 
 
 def said_of_seeds(rows: pd.DataFrame) -> str:
@@ -235,26 +299,32 @@ def said_of_seeds(rows: pd.DataFrame) -> str:
 
 
 def minus(text: str) -> str:
+    """A number with a minus in place of a hyphen."""
     return text.replace("-", "\u2212")
 
 
 def number(value: float) -> str:
+    """A score, with three decimals."""
     return "n/a" if np.isnan(value) else minus(f"{value:.3f}")
 
 
 def small(p: float) -> str:
+    """A p-value."""
     return "n/a" if np.isnan(p) else ("< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def yes(value) -> str:
+    """Yes or no."""
     return "yes" if value else "no"
 
 
 def bracket(low: float, high: float) -> str:
+    """An interval of scores."""
     return "n/a" if np.isnan(low) else f"[{number(low)}, {number(high)}]"
 
 
 def points(difference: float) -> str:
+    """A difference of shares, in points."""
     if np.isnan(difference):
         return "n/a"
     text = f"{100 * difference:+.2f}"

@@ -6,6 +6,7 @@ import platform
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -14,7 +15,7 @@ import yaml
 from markupsafe import Markup
 
 from faultline.base.columns import RUN
-from faultline.report.page import shortened
+from faultline.report.page import Figure, Section, Table, shortened
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -23,16 +24,16 @@ PACKAGES = [
 
 Tables = dict[str, pd.DataFrame]
 
-Section = Callable[[Tables, dict], dict | None]
-"""(tables, config) -> a section as `page.section` makes it, left out and named where it has no
-block; None where no config would give it anything to say."""
+Sections = Callable[[Tables, dict], Section | None]
+"""(tables, config) -> a section, left out and named where it has no block; None where no config
+would give it anything to say."""
 
 Findings = Callable[[Tables, dict], Iterable[tuple[str, ...]]]
 """(tables, config) -> (heading, text) of what was found, for one section or the first screen, and
 perhaps as a third the rest of it, to be opened."""
 
-Verdicts = Callable[[Tables, dict], dict | None]
-"""(tables, config) -> a table as `page.table` makes it, for the first screen."""
+Verdicts = Callable[[Tables, dict], Table | None]
+"""(tables, config) -> the table of the first screen."""
 
 GLANCE = "glance"
 """The section that is the first screen."""
@@ -57,13 +58,13 @@ def load_look(template: Path | str) -> dict:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on, without importing them."""
-    found = {"python": platform.python_version()}
+    there = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            there[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            there[package] = "not installed"
+    return there
 
 
 def resolved_config(config: dict, *, versions: dict[str, str]) -> str:
@@ -78,7 +79,7 @@ def render(
     what: Callable[[Tables, dict], str],
     verdict: Verdicts,
     findings: Sequence[tuple[Findings, str]],
-    sections: Sequence[Section],
+    sections: Sequence[Sections],
     described: Mapping[str, str],
     config: dict,
     versions: dict[str, str],
@@ -98,10 +99,10 @@ def render(
     """
     tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
     every = [section for make in sections if (section := make(tables, config))]
-    made = [section for section in every if section["blocks"]]
-    found = {name: [] for name in (GLANCE, *(section["id"] for section in made))}
+    shown = [section for section in every if section.blocks]
+    said: dict[str, list] = {name: [] for name in (GLANCE, *(section.id for section in shown))}
     for find, name in findings:
-        found[name if name in found else GLANCE] += find(tables, config)
+        said[name if name in said else GLANCE] += find(tables, config)
     folder = f"{config['results'].rstrip('/')}/tables"
     return filled(
         template,
@@ -110,14 +111,12 @@ def render(
         what=what(tables, config),
         verdict=verdict(tables, config),
         notes=notes,
-        findings=found[GLANCE],
-        sections=packed(
-            shortened([section | {"findings": found[section["id"]]} for section in made])
-        ),
+        findings=said[GLANCE],
+        sections=packed(shortened([replace(one, findings=said[one.id]) for one in shown])),
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),
-        absent=[section for section in every if not section["blocks"]],
+        absent=[section for section in every if not section.blocks],
         failed=failed,
         tables=[
             (f"{folder}/{name}.tsv", text) for name, text in described.items() if len(tables[name])
@@ -130,8 +129,8 @@ def filled(
     template: str,
     *,
     assets: Mapping[str, str],
-    sections: list[dict],
-    verdict=None,
+    sections: Sequence[Section],
+    verdict: Table | None = None,
     findings=(),
     notes=(),
     absent=(),
@@ -140,8 +139,7 @@ def filled(
 ) -> str:
     """The template with its parts put in: those of `render`, or of a page of another kind."""
     sections = [
-        section | {"findings": _whole(section["findings"]), "blocks": _read_once(section["blocks"])}
-        for section in sections
+        replace(_read_once(section), findings=_whole(section.findings)) for section in sections
     ]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -150,7 +148,7 @@ def filled(
         styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
         sections=sections,
-        large=any(f["packed"] for s in sections for b in s["blocks"] for f in b["figures"]),
+        large=any(f.packed for s in sections for block in s.blocks for f in block.figures),
         verdict=verdict,
         findings=_whole(findings),
         notes=_whole(notes),
@@ -162,34 +160,39 @@ def filled(
 
 def _whole(findings: Iterable[tuple[str, ...]]) -> list[tuple[str, str, str]]:
     """See `Findings`: those without a rest have an empty one."""
-    return [(*finding, "")[:3] for finding in findings]
+    return [(heading, text, "".join(rest)) for heading, text, *rest in findings]
 
 
-def _read_once(blocks: list[dict]) -> list[dict]:
-    """The blocks of a section, whose figures name the first that is read as they are (`as`)."""
+def _read_once(section: Section) -> Section:
+    """A section whose figures name the first that is read as they are."""
     first: dict[str, str] = {}
-    for block in blocks:
-        for figure in block["figures"]:
-            known = first.setdefault(figure["read"], figure["id"])
-            figure["as"] = "" if known == figure["id"] else known
-    return blocks
+
+    def linked(figure: Figure) -> Figure:
+        above = first.setdefault(figure.read, figure.id)
+        return figure if above == figure.id else replace(figure, above=above)
+
+    return section.changed(figures=lambda figures: [*map(linked, figures)])
 
 
-def packed(sections: list[dict], *, plain: int = PLAIN_BYTES) -> list[dict]:
+def packed(sections: list[Section], *, plain: int = PLAIN_BYTES) -> list[Section]:
     """Sections whose figures, where they have more than `plain` bytes, are compressed from the one
     on that goes beyond LARGE_BYTES: a page of a large grid would be tens of megabytes. A script
     unpacks them."""
-    figures = [f for section in sections for block in section["blocks"] for f in block["figures"]]
-    if sum(len(figure["svg"]) for figure in figures) > plain:
-        left = min(plain, LARGE_BYTES)
-        for figure in figures:
-            left -= len(figure["svg"])
-            height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure["svg"])
-            if left < 0 and height:
-                small = zlib.compress(figure["svg"].encode(), 9)
-                figure["packed"] = base64.b64encode(small).decode()
-                figure["height"] = height[1] + (height[2] or "px")
-    return sections
+    figures = [f for section in sections for block in section.blocks for f in block.figures]
+    if sum(len(figure.svg) for figure in figures) <= plain:
+        return sections
+    left = min(plain, LARGE_BYTES)
+
+    def pack(figure: Figure) -> Figure:
+        nonlocal left
+        left -= len(figure.svg)
+        height = re.search(r'<svg.*? height="([\d.]+)(pt)?"', figure.svg)
+        if left >= 0 or not height:
+            return figure
+        small = base64.b64encode(zlib.compress(figure.svg.encode(), 9)).decode()
+        return replace(figure, packed=small, height=height[1] + (height[2] or "px"))
+
+    return [section.changed(figures=lambda of: [*map(pack, of)]) for section in sections]
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

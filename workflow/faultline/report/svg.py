@@ -6,12 +6,13 @@ Text in it cannot hold "<", so what looks like a tag is one.
 import hashlib
 import html
 import re
+from collections.abc import Sequence
 
 TIPS = "tips:"
 """Begins the id of a group whose marks say something."""
 
 
-def tips_id(texts: list[str]) -> str:
+def tips_id(texts: Sequence[str]) -> str:
     """The id that carries the texts of a group's marks, one after the other."""
     return TIPS + "\n".join(texts).encode().hex()
 
@@ -35,17 +36,17 @@ def _short(path: str) -> str:
     if re.search("[CQ]", path):
         path = re.sub(r"(\.\d\d)\d+", r"\1", path).replace("\n", "")
         return re.sub(r" ?([MLCQz]) ?", r"\1", path)
-    made, x, y = "", 0, 0  # in tenths
+    short, x, y = "", 0, 0  # in tenths
     for command, *point in re.findall(r"([MLz]) ?(?:([-\d.e]+) ([-\d.e]+))?", path):
         if command == "z":
-            made += "z"
+            short += "z"
             continue
         before, (x, y) = (x, y), (round(10 * float(value)) for value in point)
         if command == "M":
-            made += f"M{x / 10:g} {y / 10:g}"
+            short += f"M{x / 10:g} {y / 10:g}"
         else:
-            made += f"l{(x - before[0]) / 10:g} {(y - before[1]) / 10:g}"
-    return f' d="{made}"'
+            short += f"l{(x - before[0]) / 10:g} {(y - before[1]) / 10:g}"
+    return f' d="{short}"'
 
 
 def _with_tips(svg: str) -> str:

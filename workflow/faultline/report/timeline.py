@@ -34,27 +34,27 @@ def taken(results: Path) -> pd.DataFrame:
             rows += [row | {"of": of} for row in csv.DictReader(file, delimiter="\t")]
     if not rows:
         return pd.DataFrame()
-    found = pd.DataFrame(rows)
+    jobs = pd.DataFrame(rows)
     for key in ("threads", "seconds", "cpu_seconds", "peak_mb", "gpu_mb"):
-        found[key] = pd.to_numeric(found[key])
+        jobs[key] = pd.to_numeric(jobs[key])
     for key in ("start", "end"):
-        found[key] = pd.to_datetime(found[key], format="ISO8601", utc=True)
-    found["found"] = found.get("found", pd.Series("", index=found.index)).eq("True")
-    return found.sort_values("start", ignore_index=True)
+        jobs[key] = pd.to_datetime(jobs[key], format="ISO8601", utc=True)
+    jobs["found"] = jobs.get("found", pd.Series("", index=jobs.index)).eq("True")
+    return jobs.sort_values("start", ignore_index=True)
 
 
 def lanes(jobs: pd.DataFrame) -> list[int]:
     """For each job, in the order of their starts, the first lane that is free then."""
     free: list[int] = []
     busy: list[tuple[pd.Timestamp, int]] = []
-    found = []
+    lanes = []
     for start, end in zip(jobs["start"], jobs["end"], strict=True):
         while busy and busy[0][0] <= start:
             heapq.heappush(free, heapq.heappop(busy)[1])
         lane = heapq.heappop(free) if free else len(busy)
         heapq.heappush(busy, (end, lane))
-        found.append(lane)
-    return found
+        lanes.append(lane)
+    return lanes
 
 
 @canvas.styled
@@ -66,7 +66,8 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
     length = (jobs["end"] - jobs["start"]).dt.total_seconds()
     unit, name = (60, "minutes") if (begin + length).max() > 180 else (1, "seconds")
     height = min(0.3 * (lane.max() + 1) + 0.1, 6)
-    fig, axes = canvas.axes_grid([[9.6], [height]], left=0.5, bottom=0.95, top=0.2)
+    room = canvas.Room(left=0.5, bottom=0.95, top=0.2, gap=(0.2, 0.2), least=0)
+    fig, axes = canvas.axes_grid([[9.6], [height]], room)
     ax = axes[0][0]
     for rule, part in jobs.groupby("rule"):
         at = part.index
@@ -81,7 +82,7 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
             linewidth=0.4,
         )
         for bar, job in zip(drawn, part.to_dict("records"), strict=True):
-            canvas.tips(bar, [_told(job)])
+            canvas.tips(bar, [_said(job)])
     ax.set_ylim(lane.max() + 0.6, -0.6)
     ax.set_yticks([])
     ax.set_xlim(0, None)
@@ -94,7 +95,7 @@ def bars(jobs: pd.DataFrame, colours: dict[str, str]) -> Figure:
     return fig
 
 
-def _told(job: dict) -> str:
+def _said(job: dict) -> str:
     """What a bar tells of its job."""
     return (
         f"{job['rule']} {job['of']}\n{job['start']:%H:%M:%S} to {job['end']:%H:%M:%S} UTC, "
@@ -107,15 +108,15 @@ def costs(jobs: pd.DataFrame) -> pd.DataFrame:
     """Per rule, the costliest first: jobs, seconds by the clock, CPU seconds and share of them,
     peak memory (MB), and GPU seconds, those of jobs on a GPU."""
     jobs = jobs.assign(gpu_seconds=jobs["seconds"].where(jobs["device"] != "cpu", 0.0))
-    found = jobs.groupby("rule").agg(
+    spent = jobs.groupby("rule").agg(
         jobs=("rule", "size"),
         seconds=("seconds", "sum"),
         cpu_seconds=("cpu_seconds", "sum"),
         gpu_seconds=("gpu_seconds", "sum"),
         peak_mb=("peak_mb", "max"),
     )
-    found["share"] = found["cpu_seconds"] / found["cpu_seconds"].sum()
-    return found.sort_values("cpu_seconds", ascending=False).reset_index()
+    spent["share"] = spent["cpu_seconds"] / spent["cpu_seconds"].sum()
+    return spent.sort_values("cpu_seconds", ascending=False).reset_index()
 
 
 def about(root: Path, *, command: Sequence[str], began: float) -> dict[str, str]:
@@ -166,31 +167,25 @@ def timeline(
                 read="Each bar is a job; bars above one another ran at the same time.",
             )
         )
-    shown = page.cells(
-        spent,
-        {
-            "rule": "rule",
-            "jobs": "jobs",
-            "CPU s": spent["cpu_seconds"].map("{:,.1f}".format),
-            "share": spent["share"].map(page.percent),
-            "s by the clock": spent["seconds"].map("{:,.1f}".format),
-            "GPU s": spent["gpu_seconds"].map("{:,.1f}".format),
-            "peak memory (MB)": spent["peak_mb"].map("{:,.0f}".format),
-        },
-    )
-    tables = [page.table("What each stage cost", shown, shown=True)]
+    columns = {
+        **page.same("rule", "jobs"),
+        "CPU s": ("cpu_seconds", "{:,.1f}".format),
+        "share": ("share", page.percent),
+        "s by the clock": ("seconds", "{:,.1f}".format),
+        "GPU s": ("gpu_seconds", "{:,.1f}".format),
+        "peak memory (MB)": ("peak_mb", "{:,.0f}".format),
+    }
+    tables = [page.table("What each stage cost", spent, columns, shown=True)]
     if len(these):
         longest = these.sort_values("seconds", ascending=False, kind="stable")
         columns = {
-            "rule": "rule",
-            "of": "of",
-            "start (UTC)": longest["start"].dt.strftime("%H:%M:%S"),
-            "end": longest["end"].dt.strftime("%H:%M:%S"),
-            "seconds": longest["seconds"].map("{:,.1f}".format),
-            "CPU s": longest["cpu_seconds"].map("{:,.1f}".format),
-            "threads": "threads",
-            "device": "device",
-            "peak memory (MB)": longest["peak_mb"].map("{:,.0f}".format),
+            **page.same("rule", "of"),
+            "start (UTC)": ("start", "{:%H:%M:%S}".format),
+            "end": ("end", "{:%H:%M:%S}".format),
+            "seconds": ("seconds", "{:,.1f}".format),
+            "CPU s": ("cpu_seconds", "{:,.1f}".format),
+            **page.same("threads", "device"),
+            "peak memory (MB)": ("peak_mb", "{:,.0f}".format),
             "host": "host",
         }
         source = "*.used.tsv beside the logs"
@@ -207,20 +202,14 @@ def timeline(
             f"The last run took {took.total_seconds():,.0f} s from its first job to its last, for "
             f"{page.count(these, 'job')} with {these['cpu_seconds'].sum():,.0f} CPU seconds."
         )
+    block = page.block("", figures=figures, tables=tables)
     return filled(
         template,
         assets=assets,
         title="faultline: the run itself",
         what=what,
         findings=[(key.capitalize(), value) for key, value in facts.items()],
-        sections=[
-            page.section(
-                "costs",
-                "Time and costs",
-                intro=intro,
-                blocks=[page.block("", figures=figures, tables=tables)],
-            )
-        ],
+        sections=[page.Section("costs", "Time and costs", intro=intro, blocks=[block])],
         config=yaml.safe_dump(config, sort_keys=True),
         versions=versions,
         seeds=", ".join(map(str, config["seeds"])),

@@ -82,10 +82,10 @@ VERDICTS = (
 
 def described() -> dict[str, str]:
     """Table -> what it holds, of all studies."""
-    found = {}
+    tables = {}
     for study in STUDIES:
-        found |= import_module(f"faultline.studies.{study}").TABLES
-    return found
+        tables |= import_module(f"faultline.studies.{study}").TABLES
+    return tables
 
 
 def functions(names: Iterable[str]) -> list:

@@ -26,7 +26,7 @@ def what_was_run(tables: dict, config: dict) -> str:
     """Networks, data, trainings, seeds, images and attacks of a run."""
     alike = {}  # trainings with the same checkpoints, by what is said of them
     for name, settings in config["trainings"].items():
-        said = f"{_given(settings)}{_checkpoints(settings['epochs'])}"
+        said = f"{_weights(settings)}{_checkpoints(settings['epochs'])}"
         alike.setdefault(said, []).append(name)
     trained = "; ".join(
         (f"as {page.listed(names)}" if len(names) <= MAX_TRAININGS else f"in {len(names)} ways")
@@ -47,9 +47,8 @@ def what_was_run(tables: dict, config: dict) -> str:
     return (
         f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
         f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
-        f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), "
-        f"judged on {judged}. "
-        f"Attacks: {page.listed(config['attacks'])}. "
+        f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), judged on "
+        f"{judged}. Attacks: {page.listed(config['attacks'])}. "
         + (
             f"For the scores, adversarial images of {chosen} were {crafted}."
             if chosen
@@ -64,13 +63,13 @@ def _checkpoints(epochs: list[int]) -> str:
     )
 
 
-def verdict(tables: dict, config: dict) -> dict | None:
+def verdict(tables: dict, config: dict) -> page.Table | None:
     """The answers of the first screen: a row per data set, network and training, its columns those
     of `VERDICTS`."""
-    known = {name: table for name, table in tables.items() if {*RUN} <= {*table.columns}}
+    by_run = {name: table for name, table in tables.items() if {*RUN} <= {*table.columns}}
     makers, rows = functions(VERDICTS), []
     for run, part in page.runs(tables["accuracy"]):
-        here = tables | {name: page.of(table, part) for name, table in known.items()}
+        here = tables | {name: page.of(table, part) for name, table in by_run.items()}
         seeds = page.count(part["seed"].unique(), "seed")
         row = {"network": page.cell(run, small=f"epoch {part['epoch'].max()}, {seeds}")}
         for make in makers:
@@ -86,12 +85,12 @@ def verdict(tables: dict, config: dict) -> dict | None:
     return page.verdict(rows, read=" ".join(texts))
 
 
-def _given(training: dict) -> str:
-    given = training.get("weights")
-    if not given:
+def _weights(training: dict) -> str:
+    by_network = training.get("weights")
+    if not by_network:
         return ""
     names = [
         f"{network} ({weights['key']})" if isinstance(weights, dict) else network
-        for network, weights in given.items()
+        for network, weights in by_network.items()
     ]
     return f"from given weights of {page.listed(names)}, which all seeds share; "

@@ -31,7 +31,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     if page is None:
         return None
     lacking = {str(file) for job in unfinished for file in job.output}
-    found = {name: pd.DataFrame() for name in described()}
+    tables = {name: pd.DataFrame() for name in described()}
     notes = [("This run failed in part", _what_failed(unfinished, failed))]
     results = records.folder_of(page.params.config)
     tabulating = {
@@ -43,7 +43,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
         if study not in tabulating:
             continue
         try:
-            found |= _tables(tabulating[study], study, found, lacking=lacking, results=results)
+            tables |= _tables(tabulating[study], study, tables, lacking=lacking, results=results)
         except UserError as error:
             notes.append((f"Missing: {study}", f"{error}."))
         except Exception as error:
@@ -53,7 +53,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
             notes.append((f"Missing: {study}", why))
     try:
         html = report(
-            found,
+            tables,
             config=page.params.config,
             versions=versions(),
             **load_look(page.input.template),
@@ -68,29 +68,29 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
 
 
 def _tables(
-    job, study: str, found: dict[str, pd.DataFrame], *, lacking: set[str], results: str
+    job, study: str, so_far: dict[str, pd.DataFrame], *, lacking: set[str], results: str
 ) -> dict[str, pd.DataFrame]:
-    """Those of a study: as they were made, or of the files that there are and the tables found so
+    """Those of a study: as they were made, or of the files that there are and the tables made so
     far. UserError where it needs one that is in neither."""
     if not lacking & {str(file) for file in job.output}:
         records.checked(map(str, job.output), results=results)
         return {name: load_table(file) for name, file in job.output.items()}
-    tables = import_module(f"faultline.studies.{study}.tables").tables
+    tabulate = import_module(f"faultline.studies.{study}.tables").tables
     with tempfile.TemporaryDirectory() as folder:
-        given = {}
+        inputs = {}
         for name, files in job.input.items():
             one = isinstance(files, str)
             there = [str(file) for file in ([files] if one else files)]
             there = [file for file in there if file not in lacking and Path(file).exists()]
             records.checked(there, results=results)
             if one and not there:
-                table = found.get(Path(files).stem, ())
+                table = so_far.get(Path(files).stem, ())
                 if not len(table):
                     raise UserError(f"It needs {files}, which was not made")
                 there = [f"{folder}/{Path(files).name}"]
                 save_table(table, there[0])
-            given[name] = there[0] if one else there
-        return tables(input_files(given), **job.params.settings)
+            inputs[name] = there[0] if one else there
+        return tabulate(input_files(inputs), **job.params.settings)
 
 
 def _what_failed(unfinished: set, failed: set) -> str:

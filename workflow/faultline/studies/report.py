@@ -5,11 +5,11 @@ from faultline.studies.order import FINDINGS, SECTIONS, described, functions
 from faultline.studies.overview import verdict, what_was_run
 
 
-def report(found: Tables, *, config: dict, **page) -> str:
-    """The page as HTML; found: the tables of all studies; page: what else `report.render.render`
+def report(tables: Tables, *, config: dict, **page) -> str:
+    """The page as HTML; tables: those of all studies; page: what else `report.render.render`
     takes, which the studies do not give."""
     return render(
-        found,
+        tables,
         what=what_was_run,
         verdict=verdict,
         findings=[*zip(functions(FINDINGS), FINDINGS.values(), strict=True)],

@@ -30,10 +30,10 @@ def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
                 texts.append(f"{page.span(at['accuracy'])} under {where}")
         worst = _worst_texts(part, config["attacks"])
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
-        told, rest = (worst, texts) if worst else (texts, [])
+        first, rest = (worst, texts) if worst else (texts, [])
         yield (
             f"Accuracy, {run}",
-            f"{'; '.join([f'{page.span(clean)} clean', *told])} (epoch {part['epoch'].max()}, "
+            f"{'; '.join([f'{page.span(clean)} clean', *first])} (epoch {part['epoch'].max()}, "
             f"{spread}).",
             f"{'; '.join(rest)}." if rest else "",
         )
@@ -60,19 +60,18 @@ def verdict(tables: dict, config: dict) -> dict:
     sizes = [(name, settings["eps"]) for name, settings in attacks.items()]
     for worst, names in worst_cases(attacks).items():
         sizes += [(worst, attacks[name]["eps"]) for name in names]
-    found = []
+    cases = []
     for name, eps in sizes:
         at = part[(part["attack"] == name) & np.isclose(part["eps"], eps) & (part["eps"] > 0)]
         if len(at):
-            found.append((at["accuracy"].mean(), at["accuracy"], f"{name}, eps {eps:g}"))
+            cases.append((at["accuracy"], f"{name}, eps {eps:g}"))
     cells = {"clean": _spread(clean), "under the worst attack": ""}
-    if found:
-        _, values, where = min(found, key=lambda one: one[0])
-        cells["under the worst attack"] = _spread(values, where)
+    if cases:
+        cells["under the worst attack"] = _spread(*min(cases, key=lambda case: case[0].mean()))
     return cells
 
 
-def _spread(values: pd.Series, where: str = "") -> dict:
+def _spread(values: pd.Series, where: str = "") -> page.Cell:
     """The mean over seeds, and in small print lowest and highest."""
     mean, _, ends = page.span(values).partition(" [")
     small = ", ".join(filter(None, [ends and f"[{ends}", where]))
@@ -104,23 +103,19 @@ def not_asked_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for unit, names in by_unit(attacks).items():
         if any(attacks[name]["method"] == "apgd" for name in names):
             continue
-        known, unknown = weakest_first({name: attacks[name] for name in names})
-        strongest = (
-            f"the strongest attack run is {known[-1]}"
-            if known
-            else f"nothing is known of how strong {page.listed(unknown)} are"
-        )
-        yield (
-            "APGD was not asked",
-            f"At {unit}, {strongest}; what APGD would find is not known.",
-        )
+        ranked, unranked = weakest_first({name: attacks[name] for name in names})
+        strongest = f"nothing is known of how strong {page.listed(unranked)} are"
+        if ranked:
+            strongest = f"the strongest attack run is {ranked[-1]}"
+        text = f"At {unit}, {strongest}; what APGD would find is not known."
+        yield "APGD was not asked", text
 
 
-def under_attack(tables: dict, config: dict) -> dict:
+def under_attack(tables: dict, config: dict) -> page.Section:
     norms = {name: settings["norm"] for name, settings in config["attacks"].items()}
     norms |= {worst: norms[names[0]] for worst, names in worst_cases(config["attacks"]).items()}
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["accuracy"])):
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         figure = page.figure(
             draw.robustness_curves(part, norms=norms),
             name=f"robustness-{index}",
@@ -136,14 +131,14 @@ def under_attack(tables: dict, config: dict) -> dict:
         numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
         title = f"Accuracy at epoch {last['epoch'].max()}"
         table = page.table(title, numbers, source="accuracy.tsv")
-        blocks.append(page.block(run, figures=[figure], tables=[table]))
-    return page.section(
+        return page.block(run, figures=[figure], tables=[table])
+
+    return page.Section(
         "robustness",
         "Robustness curves",
-        intro="Accuracy of each checkpoint under attacks of growing size. Every attack is "
-        "crafted on "
-        "the very network that it is tried on. eps is in " + _units(config),
-        blocks=blocks,
+        intro="Accuracy of each checkpoint under attacks of growing size. Every attack is crafted "
+        "on the very network that it is tried on. eps is in " + _units(config),
+        blocks=page.by_run(tables["accuracy"], block),
         needs="attacks",
     )
 
@@ -173,30 +168,29 @@ def _units(config: dict) -> str:
     return "the units of the data (pixels: 0 to 1)."
 
 
-def training(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["history"])):
-        seeds = part["seed"].nunique()
+def training(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         figure = page.figure(
             draw.training_curves(part),
             name=f"training-{index}",
             alt=f"Loss and accuracy while {run} trained",
-            caption=f"Training of {run}, {seeds} seed{'s' * (seeds > 1)}; thick: mean over seeds, "
-            "thin: each seed. The validation images are no test images.",
+            caption=f"Training of {run}, {page.count(part['seed'].unique(), 'seed')}; thick: mean "
+            "over seeds, thin: each seed. The validation images are no test images.",
             read="Validation lines that turn away from training lines show overfitting.",
         )
-        blocks.append(page.block(run, figures=[figure]))
-    return page.section(
+        return page.block(run, figures=[figure])
+
+    return page.Section(
         "training",
         "Training curves",
         intro="Loss and accuracy after every epoch: on training images the loss that the recipe "
         "minimises, on validation images the cross-entropy of clean ones.",
-        blocks=blocks,
+        blocks=page.by_run(tables["history"], block),
         needs="trainings.*.epochs",
     )
 
 
-def self_checks(tables: dict, config: dict) -> dict:
+def self_checks(tables: dict, config: dict) -> page.Section:
     checks, blocks = tables["checks"], []
     if len(checks):
         rows = []
@@ -214,15 +208,13 @@ def self_checks(tables: dict, config: dict) -> dict:
             rows.append(row)
         table = pd.DataFrame(rows)
         warned = table["warnings"] > 0
-        notes = [_check_sentence(checks)]
-        warnings = page.table("Warnings", table[warned], shown=True, source="checks.tsv")
-        passed = table.loc[~warned, ["check", "made"]]
-        meanings = passed.assign(
-            **{"what a warning would mean": [CHECK_MEANINGS.get(c, "") for c in passed["check"]]}
-        )
-        passed = page.table("Checks that passed everywhere", meanings, source="checks.tsv")
-        blocks.append(page.block("", notes=notes, tables=[warnings, passed]))
-    return page.section(
+        columns = {"check": "check", "made": "made"}
+        columns["what a warning would mean"] = ("check", lambda name: CHECK_MEANINGS.get(name, ""))
+        title, source = "Checks that passed everywhere", "checks.tsv"
+        shown = [page.table("Warnings", table[warned], shown=True, source=source)]
+        shown.append(page.table(title, table[~warned], columns, source=source))
+        blocks.append(page.block("", notes=[_check_sentence(checks)], tables=shown))
+    return page.Section(
         "checks",
         "Self-checks of the attacks",
         intro="Each attack tests itself on every checkpoint; a warning says what not to trust.",

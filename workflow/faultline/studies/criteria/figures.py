@@ -5,22 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from faultline.report.canvas import (
-    DIVERGING,
-    GREY,
-    MAX_WIDTH,
-    axes_grid,
-    hide_repeated,
-    ink_on,
-    label_width,
-    legend,
-    mesh,
-    patch,
-    styled,
-    tips,
-)
+from faultline.report import canvas
+from faultline.report.canvas import GREY, MAX_WIDTH, key, marks
 from faultline.report.page import count, minus
 from faultline.studies.criteria.names import CONTROLS
 
@@ -42,7 +29,7 @@ def where(images: str) -> str:
     return "clean" if images == "clean" else f"under {images}"
 
 
-@styled
+@canvas.styled
 def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
     """Rank correlation of each criterion with the accuracy that is lost without a unit: criteria
     down, controls last, a column per image set, a row of panels for layers and one for filters.
@@ -52,17 +39,11 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
     images = list(dict.fromkeys(part["images"]))
     units = [unit for unit in ("layers", "filters") if ranked(part[part["units"] == unit])]
     names = {unit: ranked(part[part["units"] == unit]) for unit in units}
-    left = label_width([name for listed in names.values() for name in listed])
+    left = canvas.label_width([name for listed in names.values() for name in listed])
     width = max(1.7, min(3.4, (MAX_WIDTH - left - 0.3) / len(images) - 0.25))
     heights = [0.21 * (len(names[unit]) + GAP) + 0.15 for unit in units]
-    fig, axes = axes_grid(
-        [[width] * len(images), heights],
-        left=left,
-        bottom=0.95,
-        top=0.35,
-        gap=(0.25, 0.75),
-        least=7.6,
-    )
+    room = canvas.Room(left=left, bottom=0.95)
+    fig, axes = canvas.axes_grid([[width] * len(images), heights], room)
     for row, unit in zip(axes, units, strict=True):
         place, y = {}, -1.0
         for name in names[unit]:
@@ -75,18 +56,18 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
             ax.set_yticks(list(place.values()), list(place))
             ax.set_title(f"{unit}, {where(name)}")
             ax.set_xlabel("rank correlation with the accuracy lost")
-        hide_repeated([row])
+        canvas.hide_repeated([row])
     common = {"marker": "D", "ms": 4.5, "lw": 1.4}
     label = f"q < {level:.2g}"
     handles = [
-        Line2D([], [], color=TOLD, label=f"criterion, {label}", **common),
-        Line2D([], [], color=TOLD, mfc="white", label="criterion, may be chance", **common),
-        Line2D([], [], color=CONTROL, label=f"control, {label} (hollow: may be chance)", **common),
-        Line2D([], [], color=GREY, marker=".", ls="", label="one seed"),
-        patch(CHANCE, "by chance"),
-        Line2D([], [], color=CEILING, lw=0.9, ls="--", label="what the true loss would reach"),
+        key(f"criterion, {label}", color=TOLD, **common),
+        key("criterion, may be chance", color=TOLD, mfc="white", **common),
+        key(f"control, {label} (hollow: may be chance)", color=CONTROL, **common),
+        key("one seed", color=GREY, marker=".", ls=""),
+        canvas.patch(CHANCE, "by chance"),
+        key("what the true loss would reach", color=CEILING, lw=0.9, ls="--"),
     ]
-    legend(fig, handles, columns=3)
+    canvas.legend(fig, handles, columns=3)
     return fig
 
 
@@ -101,14 +82,16 @@ def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float
         colour = CONTROL if name in CONTROLS else TOLD
         ax.barh(y, row["chance_high"] - row["chance_low"], 0.8, row["chance_low"], color=CHANCE)
         of_seeds = rows[(rows["criterion"] == name) & (rows["level"] == "seed")]
-        dots = ax.plot(of_seeds["spearman"], [y] * len(of_seeds), ".", ms=5, color=GREY)
-        told = zip(of_seeds["seed"], of_seeds["spearman"], strict=True)
-        tips(dots[0], [minus(f"{name}, seed {seed}: {value:.2f}") for seed, value in told])
+        says = [
+            minus(f"{name}, seed {seed}: {value:.2f}")
+            for seed, value in zip(of_seeds["seed"], of_seeds["spearman"], strict=True)
+        ]
+        marks(ax, of_seeds["spearman"], [y] * len(says), ".", says=says, ms=5, color=GREY)
         ends = [row["spearman_low"], row["spearman_high"]]
         ax.plot(ends, [y, y], color=colour, lw=1.4)
         face = colour if row["q_value"] < level else "white"
-        mark = ax.plot(row["spearman"], y, "D", ms=4.5, color=colour, mfc=face)
-        tips(mark[0], [_said(row, ends)])
+        look = {"ms": 4.5, "color": colour, "mfc": face}
+        marks(ax, row["spearman"], y, "D", says=[_said(row, ends)], **look)
     ax.set_xlim(-1.05, 1.05)
     ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["\u22121", "\u22120.5", "0", "0.5", "1"])
     ax.tick_params(axis="y", length=0)
@@ -124,7 +107,7 @@ def _said(row: dict, ends: list[float]) -> str:
     return minus(f"{text}, {by_chance}, {n}")
 
 
-@styled
+@canvas.styled
 def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
     """Criteria down, the controls last, runs across: what each predicts of layers, and what
     training its picks gains, a panel for each recipe; a row of panels per image set. At the right,
@@ -137,17 +120,14 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
     )
     order = table.groupby("criterion")["gain"].mean()
     names = sorted(order.index, key=lambda name: (name in CONTROLS, -order[name]))
-    left, right, cell = label_width(names), 1.5, 0.52
+    left, right, cell = canvas.label_width(names), 1.5, 0.52
     width = min(cell * len(runs), (MAX_WIDTH - left - right) / (1 + len(recipes)) - 0.2)
     width = max(width, 1.9)  # for the titles
-    fig, axes = axes_grid(
-        [[width] * (1 + len(recipes)), [0.22 * len(names)] * len(images)],
-        left=left,
-        right=right,
-        bottom=0.25 + 0.075 * max(len(part) for run in runs for part in run.split(" \u00b7 ")),
-        top=0.35,
-        gap=(0.2, 0.4),
-    )
+    longest = max(len(part) for run in runs for part in run.split(" \u00b7 "))
+    bottom = 0.25 + 0.075 * longest
+    room = canvas.Room(left=left, right=right, bottom=bottom, gap=(0.2, 0.4), least=0)
+    sizes = [width] * (1 + len(recipes)), [0.22 * len(names)] * len(images)
+    fig, axes = canvas.axes_grid(sizes, room)
     reach = 100 * np.nanmax(np.abs(table["gain"]), initial=0.001)
     for line, name in zip(axes, images, strict=True):
         of_images = table[table["images"] == name]
@@ -164,7 +144,7 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
             line[-1].text(len(runs) + 0.15, y + 0.5, text, va="center", size=7.5)
         line[-1].set_title("images passed", loc="right", x=1 + 1.05 / width, size=8)
     for line in axes:
-        hide_repeated([line])
+        canvas.hide_repeated([line])
         for ax in line:
             ax.tick_params(axis="x", rotation=90, labelbottom=ax in axes[-1])
     return fig
@@ -173,23 +153,21 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
 def _cells(ax: Axes, part: pd.DataFrame, names, runs, *, reach: float, title: str) -> None:
     """Numbers on colours; in bold what is told from 0. part: value, sure, criterion and run."""
     table = part.set_index(["criterion", "run"])
-    scale, colours, says = Normalize(-reach, reach), np.ones((len(names), len(runs), 4)), []
+    scale, colours = Normalize(-reach, reach), np.ones((len(names), len(runs), 4))
+    says = np.full(colours.shape[:2], "", object)
     for y, name in enumerate(names):
         for x, run in enumerate(runs):
-            known = (name, run) in table.index and np.isfinite(table.loc[(name, run), "value"])
-            value = table.loc[(name, run), "value"] if known else np.nan
-            colours[y, x] = DIVERGING(scale(value)) if known else (0.93, 0.93, 0.93, 1)
-            sure = known and table.loc[(name, run), "sure"]
-            text = minus(f"{value:+.2f}") if known else "\u2013"
-            weight = "bold" if sure else "normal"
-            ink = ink_on(colours[y, x, :3])
-            at = {"ha": "center", "va": "center"}
-            ax.text(x + 0.5, y + 0.5, text, size=7, color=ink, weight=weight, **at)
+            there = (name, run) in table.index and np.isfinite(table.loc[(name, run), "value"])
+            value = table.loc[(name, run), "value"] if there else np.nan
+            colours[y, x] = canvas.DIVERGING(scale(value)) if there else (0.93, 0.93, 0.93, 1)
+            sure = there and table.loc[(name, run), "sure"]
+            text = minus(f"{value:+.2f}") if there else "\u2013"
+            ink, weight = canvas.ink_on(colours[y, x, :3]), "bold" if sure else "normal"
+            canvas.write(ax, x, y, text, size=7, va="center", color=ink, weight=weight)
             beyond = "" if sure else ", may be chance"
-            says.append(f"{name}, {run}: {text}{beyond if known else ''}")
-    grid = [says[y * len(runs) : (y + 1) * len(runs)] for y in range(len(names))]
+            says[y, x] = f"{name}, {run}: {text}{beyond if there else ''}"
     labels = [run.replace(" \u00b7 ", "\n") for run in runs]
-    mesh(ax, colours, names, labels, title=title, xlabel="", says=grid)
+    canvas.mesh(ax, colours, names, labels, title=title, says=says)
     first = next((y for y, name in enumerate(names) if name in CONTROLS), 0)
     if first:
         ax.axhline(first, color=GREY, lw=1.2)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import told
+from faultline.report.comparison import summary
 from faultline.studies.criteria.agreement import FEWEST
 from faultline.studies.criteria.figures import answer_chart, prediction_chart, where
 from faultline.studies.criteria.names import CONTROLS
@@ -18,13 +18,12 @@ ALL_ALIKE = (
 )
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     """Which criterion predicts what is lost, run by run, at the last epoch."""
     level, settings = 1 - config["scores"]["confidence"], config["criteria"]
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["predictions"])):
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         part = canvas.last_epoch(part)
-        epoch = part["epoch"].iloc[0]
         removals = page.of(tables["removals"], part, [*RUN, "epoch"])
         tests = _tests(tables)
         confidence = f"{config['scores']['confidence']:.0%}"
@@ -32,11 +31,11 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             prediction_chart(part, level=level),
             name=f"criteria-{index}",
             alt=f"How well criteria predict the accuracy lost in {run}",
-            caption=f"{run} at epoch {epoch}: Spearman's rank correlation of each criterion with "
-            f"the accuracy lost when a layer, or a filter, is removed whole. {_n(part)}; "
-            f"{page.n(removals)}. Diamond: mean over seeds with its {confidence} interval (t); "
-            f"grey: the central {confidence} where scores are dealt to units at random; q: "
-            f"Benjamini-Hochberg over {tests} predictions.",
+            caption=f"{run} at epoch {part['epoch'].iloc[0]}: Spearman's rank correlation of each "
+            "criterion with the accuracy lost when a layer, or a filter, is removed whole. "
+            f"{_n(part)}; {page.n(removals)}. Diamond: mean over seeds with its {confidence} "
+            f"interval (t); grey: the central {confidence} where scores are dealt to units at "
+            f"random; q: Benjamini-Hochberg over {tests} predictions.",
             read="Right of the grey bar, what the criterion calls important costs more when it is "
             "removed than chance would have it. Filters are compared within their layer. Below "
             "the gap are controls, which see no image: a criterion that does no better is not "
@@ -44,9 +43,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "many images measure it with so much noise.",
         )
         columns = {
-            "units": "units",
-            "images": "images",
-            "criterion": "criterion",
+            **page.same("units", "images", "criterion"),
             "control": ("criterion", lambda name: page.yes(name in CONTROLS)),
             "Spearman": ("spearman", page.number),
             "over seeds": ("spearman_low", "spearman_high", page.bracket),
@@ -59,10 +56,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "of the top by chance": ("chance", page.percent),
             "units compared": ("n", lambda n: "n/a" if pd.isna(n) else f"{n:.0f}"),
             "seeds": "seeds",
-            "images through the network": (
-                "passes",
-                lambda cost: "part of the run" if pd.isna(cost) else f"{cost:,.0f}",
-            ),
+            "images through the network": ("passes", _cost),
         }
         numbers = page.table("The numbers", _whole(part), columns, source="predictions.tsv")
         agreement = _whole(page.of(tables["criteria_agreement"], part, [*RUN, "epoch"]))
@@ -85,24 +79,19 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "chance there in any seed, so there is nothing to lose."
         )
         notes = [note, "" if "layers" in set(part["units"]) else ALL_ALIKE]
-        blocks.append(page.block(run, figures=[chart], notes=notes, tables=[numbers, alike]))
-    intro = (
-        "Each criterion ranks the layers and filters by what it says of validation images; the "
-        "truth is the accuracy that the network loses on test images, which chose nothing, when a "
-        "layer or filter is removed whole."
-    )
-    method = (
-        "Accuracy is that on clean images and under attacks that are crafted anew on what "
-        f"is left. Of the top: of the {settings['top_share']:.0%} of the units that cost most, the "
-        "share among as many that the criterion ranks highest. A layer's neighbours resemble it, "
-        "and layers of one network are no random sample: this is about these networks."
-    )
-    return page.section(
+        return page.block(run, figures=[chart], notes=notes, tables=[numbers, alike])
+
+    return page.Section(
         "criteria",
         "Which criterion finds what matters",
-        intro=intro,
-        method=method,
-        blocks=blocks,
+        intro="Each criterion ranks the layers and filters by what it says of validation images; "
+        "the truth is the accuracy that the network loses on test images, which chose nothing, "
+        "when a layer or filter is removed whole.",
+        method="Accuracy is that on clean images and under attacks that are crafted anew on what "
+        f"is left. Of the top: of the {settings['top_share']:.0%} of the units that cost most, the "
+        "share among as many that the criterion ranks highest. A layer's neighbours resemble it, "
+        "and layers of one network are no random sample: this is about these networks.",
+        blocks=page.by_run(tables["predictions"], block),
         needs="criteria.methods",
     )
 
@@ -127,7 +116,7 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
 def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
     """Which criterion tells best what is lost, and how many pick what is worth training."""
     level = 1 - config["scores"]["confidence"]
-    found = {"which criterion finds what matters?": "", "worth training?": ""}
+    cells = {"which criterion finds what matters?": "", "worth training?": ""}
     if len(table := tables["predictions"]):
         rows = _whole(canvas.last_epoch(table))
         rows = rows[rows["units"] == ("layers" if "layers" in set(rows["units"]) else "filters")]
@@ -143,15 +132,15 @@ def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             small = f"Spearman {_numbers(best)}; {units}, {where(best['images'])}; {count} criteria"
             do = "does" if len(also) == 1 else "do"
             small += f"; so {do} {page.listed(also)}" if len(also) else ""
-        found["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
+        cells["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
     if len(table := answered(tables, level=level)):
         gains = table.loc[table["told"], "gain"]
         text = "none told"
         if len(gains):
             text = f"{(gains > 0).sum()} better, {(gains < 0).sum()} worse"
         small = f"of {page.count(range(len(table)), 'comparison')} with random layers"
-        found["worth training?"] = page.cell(text, small=small, link="referee")
-    return found
+        cells["worth training?"] = page.cell(text, small=small, link="referee")
+    return cells
 
 
 def _better(rows: pd.DataFrame, *, level: float) -> pd.Series:
@@ -167,14 +156,14 @@ def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
     better = _better(rows, level=level)
     said = []
     for images, part in rows.groupby("images", sort=False):
-        told = part.loc[(better & ~control)[part.index]].sort_values("spearman", ascending=False)
-        names = page.listed(_named(row) for row in told.to_dict("records")) or "none"
+        best = part.loc[(better & ~control)[part.index]].sort_values("spearman", ascending=False)
+        names = page.listed(_named(row) for row in best.to_dict("records")) or "none"
         beside = part.loc[(better & control)[part.index], "criterion"]
         text = "on clean images " if images == "clean" else f"under {images} "
         controls = "does the control" if len(beside) == 1 else "do the controls"
         text += names + (f", but so {controls} {page.listed(beside)}" if len(beside) else "")
-        best = part["ceiling"].mean()
-        most = "cannot be told" if pd.isna(best) else page.number(best)
+        ceiling = part["ceiling"].mean()
+        most = "cannot be told" if pd.isna(ceiling) else page.number(ceiling)
         said.append(f"{text} (at best: {most})")
     count = rows.loc[~control, "criterion"].nunique()
     start = f"Of {count} criteria, these tell better than chance which {unit} cost most:"
@@ -192,6 +181,10 @@ def _numbers(row) -> str:
     between = "" if ends == "n/a" else f" {ends}"
     equals = "" if "<" in q else "= "
     return f"{page.number(row['spearman'])}{between}, q {equals}{q}"
+
+
+def _cost(images: float) -> str:
+    return "part of the run" if pd.isna(images) else f"{images:,.0f}"
 
 
 def _whole(table: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +205,7 @@ def _n(part: pd.DataFrame) -> str:
 # The answer
 
 
-def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+def answer(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
     level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
     if len(table := answered(tables, level=level)):
@@ -232,7 +225,7 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "image.",
         )
         columns = {
-            **{name: name for name in RUN},
+            **page.same(*RUN),
             "criterion": "criterion",
             "picks": ("criterion", lambda name: _picks(name, use)),
             "images": "images",
@@ -246,24 +239,18 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "q": ("gain_q", page.small),
             "detectable": ("detectable", page.points),
             "seeds": "seeds",
-            "images passed": (
-                "passes",
-                lambda cost: "part of the run" if pd.isna(cost) else f"{cost:,.0f}",
-            ),
+            "images passed": ("passes", _cost),
         }
         numbers = page.table("Every criterion", table, columns, source="referee.tsv")
         shown = {"figures": [chart], "notes": [_shares(tables)]}
         blocks = [page.block("All runs", **shown, tables=[numbers, _references(tables)])]
-    intro = (
-        f"What each criterion picks, its highest scores or, as the authors of some do, its lowest, "
-        f"holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
-        f"{page.epochs(use['epochs'])} while all other layers are frozen. Test images judge, which "
-        "chose nothing. The control trains as many parameters of random layers."
-    )
-    return page.section(
+    return page.Section(
         "referee",
         "Is what criteria pick worth training?",
-        intro=intro,
+        intro="What each criterion picks, its highest scores or, as the authors of some do, its "
+        f"lowest, holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
+        f"{page.epochs(use['epochs'])} while all other layers are frozen. Test images judge, which "
+        "chose nothing. The control trains as many parameters of random layers.",
         blocks=blocks,
         needs="criteria.use.recipes",
     )
@@ -278,9 +265,9 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[t
     for recipe, part in table.groupby("recipe", sort=False):
         better = part[part["told"] & (part["gain"] > 0)].sort_values("gain", ascending=False)
         worse = part[part["told"] & (part["gain"] < 0)].sort_values("gain")
-        found = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
-        found = found if part["told"].any() else "none better or worse"
-        text += f"Trained with {recipe}, {found} than random layers, of {len(part)} comparisons. "
+        counts = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
+        counts = counts if part["told"].any() else "none better or worse"
+        text += f"Trained with {recipe}, {counts} than random layers, of {len(part)} comparisons. "
     spread = page.points(table["detectable"].median()).lstrip("+")
     if spread != "n/a":
         text += f"Half of all gains would have been told from {spread} points on (80 % power). "
@@ -302,7 +289,7 @@ def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
     names = RUN if len(table["training"].unique()) > 1 else RUN[:2]
     gains = dict(iter(tables["criteria_gains"].groupby([*PAIR, "recipe"])))
     keys = table[[*PAIR, "recipe"]].itertuples(index=False, name=None)
-    rows, ends, said = zip(*(told(gains[key], level=level) for key in keys), strict=True)
+    rows, ends, said = zip(*(summary(gains[key], level=level) for key in keys), strict=True)
     low, high = zip(*ends, strict=True)
     return table.assign(
         run=table[names].agg(" \u00b7 ".join, axis=1),
@@ -334,14 +321,13 @@ def _compared(tables: dict[str, pd.DataFrame]) -> int:
     return int(_whole(gains)["p_value"].count() or gains["p_value"].count())
 
 
-def _references(tables: dict[str, pd.DataFrame]) -> dict | None:
+def _references(tables: dict[str, pd.DataFrame]) -> page.Table | None:
     """What training everything or nothing gives."""
     whole = _whole(tables["criteria_gains"])
     columns = {
-        **{name: name for name in RUN},
+        **page.same(*RUN),
         "trained": ("criterion", {"none": "nothing", "full": "everything"}.get),
-        "images": "images",
-        "recipe": "recipe",
+        **page.same("images", "recipe"),
         "accuracy": ("accuracy", page.percent),
         "random layers": ("reference_accuracy", page.percent),
         "gain (points)": ("difference", page.points),

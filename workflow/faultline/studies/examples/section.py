@@ -15,7 +15,7 @@ ROOM = 450_000
 """Characters of all pictures of a page, shared by its networks."""
 
 
-def section(tables: dict, config: dict) -> dict | None:
+def section(tables: dict, config: dict) -> page.Section | None:
     """None where no network has images that it classifies correctly."""
     blocks, every = [], list(page.runs(tables["examples"]))
     for index, (run, part) in enumerate(every):
@@ -31,7 +31,7 @@ def section(tables: dict, config: dict) -> dict | None:
         blocks.append(page.block(run, figures=figures))
     if not blocks:
         return None
-    return page.section(
+    return page.Section(
         "examples",
         "Examples",
         intro="What attacks change in an image, at the eps of the config, and which images depend "
@@ -41,7 +41,7 @@ def section(tables: dict, config: dict) -> dict | None:
     )
 
 
-def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> dict:
+def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> page.Figure:
     """With as many images as have pictures of at most so many characters together."""
     sizes = (part["picture"] + part["difference"]).str.len().groupby(part["index"], sort=False)
     n, begun = part["index"].nunique(), sizes.sum().cumsum()
@@ -82,7 +82,7 @@ def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> dict
     )
 
 
-def _lost(lost: pd.DataFrame, config: dict, *, name: str, run: str) -> dict:
+def _lost(lost: pd.DataFrame, config: dict, *, name: str, run: str) -> page.Figure:
     rows, one = [], lost.iloc[0]
     for (layer, number), part in lost.groupby(["layer", "filter"], sort=False):
         first = part.iloc[0]
@@ -109,10 +109,10 @@ def _lost(lost: pd.DataFrame, config: dict, *, name: str, run: str) -> dict:
     )
 
 
-def _figure(rows: Iterable[Markup], *, name: str, caption: str, read: str) -> dict:
+def _figure(rows: Iterable[Markup], *, name: str, caption: str, read: str) -> page.Figure:
     body = Markup("\n").join(rows)
     table = Markup('<table class="pictures"><tbody>\n{}\n</tbody></table>').format(body)
-    return {"id": f"figure-{name}", "svg": table, "caption": caption, "read": read, "packed": ""}
+    return page.Figure(f"figure-{name}", table, caption, read)
 
 
 def _row(heading: str, small: str, cells: Iterable[Markup]) -> Markup:

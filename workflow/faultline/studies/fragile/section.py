@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
 from faultline.studies.fragile import figures as draw
@@ -12,6 +13,8 @@ from faultline.studies.fragile import figures as draw
 MAX_LAYERS = 2
 
 MAX_FILTERS = 64
+
+COMPARED = {"policy": "fragile", "reference": "no change"}
 
 DEFAULT_AT = "activation, or output in networks that do not show where their activations are"
 
@@ -34,28 +37,16 @@ def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
 def remedy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["remedy"]):
         part, level = canvas.last_epoch(part), 1 - config["scores"]["confidence"]
-        texts = compared_sets(
-            part,
-            "remedied",
-            policy="fragile",
-            reference="no change",
-            control="gains dealt at random and tuned alike",
-            level=level,
-        )
-        short = in_short(part, policy="fragile", reference="no change", level=level)
+        control = "gains dealt at random and tuned alike"
+        texts = compared_sets(part, "remedied", control=control, level=level, **COMPARED)
+        short = in_short(part, level=level, **COMPARED)
         yield f"Remedy, {run}", short, " ".join(texts)
 
 
 def verdict(tables: dict, config: dict) -> dict:
     """Whether the remedy helped."""
-    cell = helped(
-        tables["remedy"],
-        policy="fragile",
-        reference="no change",
-        control="gains dealt at random",
-        level=1 - config["scores"]["confidence"],
-        link="remedy",
-    )
+    level, control = 1 - config["scores"]["confidence"], "gains dealt at random"
+    cell = helped(tables["remedy"], control=control, level=level, link="remedy", **COMPARED)
     return {"did the remedy help?": cell}
 
 
@@ -70,9 +61,9 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
             "correlation is undefined: nothing varies.",
             "",
         )
-    told = excess["q_value"] < level
+    sure = excess["q_value"] < level
     verdict = f"whether it aims at fragile {units} cannot be told"
-    if told:
+    if sure:
         verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile {units}"
     text = (
         f"{attack}: {verdict} (Spearman of fragility with the share of the attack less that of "
@@ -81,7 +72,7 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
         f"{page.count(range(excess['seeds']), 'seed')})."
     )
     rest = f"{attack}: p {_p(excess['p_value'])} before correction"
-    if not told and not np.isnan(excess["detectable"]):
+    if not sure and not np.isnan(excess["detectable"]):
         rest += (
             f"; told from chance would be {page.number(excess['detectable'])}, were it the only "
             f"one of {excess['tests']} tests"
@@ -116,50 +107,50 @@ def _p(value: float) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _layers(part: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The layers that are shown, and a note where some are not."""
-    names = list(dict.fromkeys(part["layer"]))
-    note = f"The first {MAX_LAYERS} of {len(names)} layers are shown; all are in the tables."
-    return names[:MAX_LAYERS], [note] if len(names) > MAX_LAYERS else []
+def _each_layer(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame, list[str]]]:
+    """(what ends the names of its figures, run, layer, rows, notes) of the first layers of each
+    run; a note says where there are more."""
+    for index, (run, part) in enumerate(page.runs(table)):
+        names = list(dict.fromkeys(part["layer"]))
+        note = f"The first {MAX_LAYERS} of {len(names)} layers are shown; all are in the tables."
+        notes = [note] if len(names) > MAX_LAYERS else []
+        for layer in names[:MAX_LAYERS]:
+            yield f"{index}-{layer}", run, layer, part[part["layer"] == layer], notes
+            notes = []
 
 
-def targeting(tables: dict, config: dict) -> dict:
+def targeting(tables: dict, config: dict) -> page.Section:
     settings, confidence = config["targeting"], config["scores"]["confidence"]
     blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["targeting"])):
-        names, notes = _layers(part)
-        kernels, associated = (page.of(tables[name], part) for name in ("kernels", "association"))
-        for layer in names:
-            of_layer = canvas.last_epoch(part[part["layer"] == layer])
-            epoch, count = of_layer["epoch"].max(), of_layer["filter"].nunique()
-            n, unit = page.n_ablated(of_layer, config), page.unit(tables, part, layer)
-            where = f"{layer} at epoch {epoch}. {n}, {count} {unit}s each"
-            drawn, known = _here(kernels, layer, epoch), _here(associated, layer, epoch)
-            figures = []
-            if len(drawn):
-                figures.append(_gallery(drawn, of_layer, f"{index}-{layer}", run, where))
-            if of_layer["fragility"].notna().any():
-                figures.append(
-                    page.figure(
-                        draw.targeting_scatter(of_layer, known, unit=unit),
-                        name=f"targeting-{index}-{layer}",
-                        alt=f"Fragility against targeting of the {unit}s of {layer} of {run}",
-                        caption=f"{where}; bars: {confidence:.0%} intervals over images; q: "
-                        "permutation p-values, two-sided, corrected for all tests of this epoch.",
-                        read=f"If attacks sought out the fragile {unit}s, dots would rise to the "
-                        "right, also beyond what noise of equal norm does (the right panel). "
-                        "Hollow: the class is not decided. Fragility is measured with an error "
-                        "of its own, which weakens any correlation.",
-                    )
+    for name, run, layer, rows, notes in _each_layer(tables["targeting"]):
+        rows = canvas.last_epoch(rows)
+        place = [*RUN, "epoch", "layer"]
+        kernels, tests = (page.of(tables[key], rows, place) for key in ("kernels", "association"))
+        n, unit = page.n_ablated(rows, config), page.unit(tables, rows, layer)
+        count = rows["filter"].nunique()
+        where = f"{layer} at epoch {rows['epoch'].max()}. {n}, {count} {unit}s each"
+        figures = []
+        if len(kernels):
+            figures.append(_gallery(kernels, rows, name, run, where))
+        if rows["fragility"].notna().any():
+            figures.append(
+                page.figure(
+                    draw.targeting_scatter(rows, tests, unit=unit),
+                    name=f"targeting-{name}",
+                    alt=f"Fragility against targeting of the {unit}s of {layer} of {run}",
+                    caption=f"{where}; bars: {confidence:.0%} intervals over images; q: "
+                    "permutation p-values, two-sided, corrected for all tests of this epoch.",
+                    read=f"If attacks sought out the fragile {unit}s, dots would rise to the "
+                    "right, also beyond what noise of equal norm does (the right panel). Hollow: "
+                    "the class is not decided. Fragility is measured with an error of its own, "
+                    "which weakens any correlation.",
                 )
-            else:
-                notes.append(f"{layer} has no fragility: it is not in nodal_dropout.layers.")
-            tables_ = [_association_table(known, unit), _filter_table(of_layer, unit)]
-            blocks.append(
-                page.block(f"{run}, {layer}", figures=figures, notes=notes, tables=tables_)
             )
-            notes = []
-    return page.section(
+        else:
+            notes = [*notes, f"{layer} has no fragility: it is not in nodal_dropout.layers."]
+        shown = [_association_table(tests, unit), _filter_table(rows, unit)]
+        blocks.append(page.block(f"{run}, {layer}", figures=figures, notes=notes, tables=shown))
+    return page.Section(
         "targeting",
         "Fragile filters and what attacks target",
         intro="Do attacks aim at the filters that the network can least do without? Fragility is "
@@ -182,7 +173,7 @@ def targeting(tables: dict, config: dict) -> dict:
     )
 
 
-def _gallery(kernels, targeting, name, run, where) -> dict:
+def _gallery(kernels, targeting, name, run, where) -> page.Figure:
     seeds, filters = targeting["seed"].nunique(), targeting["filter"].nunique()
     cut = ""
     if filters > draw.MAX_PICTURES:
@@ -200,14 +191,13 @@ def _gallery(kernels, targeting, name, run, where) -> dict:
     )
 
 
-def _association_table(rows: pd.DataFrame, unit: str) -> dict | None:
-    if not len(rows):
-        return None
+def _association_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
     measures = {"relative": "change / clean norm", "excess": "share less that of noise"}
+    statistics = {"on_fragile": f"sum over fragile {unit}s"}
     columns = {
         "attack": "attack",
-        "targeting": rows["measure"].replace(measures),
-        "statistic": rows["statistic"].replace({"on_fragile": f"sum over fragile {unit}s"}),
+        "targeting": ("measure", lambda name: measures.get(name, name)),
+        "statistic": ("statistic", lambda name: statistics.get(name, name)),
         "seed": "seed",
         "value": ("value", page.number),
         "by chance": ("chance", page.number),
@@ -216,17 +206,15 @@ def _association_table(rows: pd.DataFrame, unit: str) -> dict | None:
         "q": ("q_value", page.small),
         "smallest told": ("detectable", page.number),
         f"{unit}s": "n",
-        "fragile": "fragile",
-        "untouched": "untouched",
+        **page.same("fragile", "untouched"),
     }
     return page.table("Association, against chance", rows, columns, source="association.tsv")
 
 
-def _filter_table(rows: pd.DataFrame, unit: str) -> dict | None:
+def _filter_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
     rows = rows.sort_values(["seed", "attack", "fragility"], ascending=[True, True, False])
     columns = {
-        "seed": "seed",
-        "attack": "attack",
+        **page.same("seed", "attack"),
         unit: "filter",
         "class": "class",
         "decided": ("decided", page.yes),
@@ -244,56 +232,42 @@ def _filter_table(rows: pd.DataFrame, unit: str) -> dict | None:
     return page.table(f"{unit.capitalize()} by {unit}", rows, columns, source="targeting.tsv")
 
 
-def overlap(tables: dict, config: dict) -> dict:
+def overlap(tables: dict, config: dict) -> page.Section:
     blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["fragile_overlap"])):
-        names, notes = _layers(part)
-        filters = page.of(tables["filters"], part)
-        for layer in names:
-            of_layer = part[part["layer"] == layer]
-            sets, unit = filters[filters["layer"] == layer], page.unit(tables, part, layer)
-            figures = []
-            if sets["filter"].nunique() <= MAX_FILTERS:
-                figures.append(
-                    page.figure(
-                        draw.fragile_sets(sets, unit=unit),
-                        name=f"fragile-sets-{index}-{layer}",
-                        alt=f"Classes of the {unit}s of {layer} of {run} at every epoch",
-                        caption=f"{layer}: classes by S_clean. {page.n_ablated(sets, config)}"
-                        + (
-                            f"; the first {draw.MAX_SEEDS} seeds."
-                            if sets["seed"].nunique() > draw.MAX_SEEDS
-                            else "."
-                        ),
-                        read=f"A row that keeps its colour is a {unit} that stays what it is. Pale "
-                        "with a question mark: not decided.",
-                    )
-                )
-            if of_layer["value"].notna().any():
-                figures.append(
-                    page.figure(
-                        draw.overlap_dots(of_layer),
-                        name=f"overlap-{index}-{layer}",
-                        alt=f"Overlap of the fragile sets of {layer} of {run}",
-                        caption=f"{layer}: {unit}s that are fragile in both checkpoints, of those "
-                        "fragile in either. Grey: what sets of the same sizes, drawn at random, "
-                        f"give in the central {config['scores']['confidence']:.0%} of cases.",
-                        read=f"Right of the grey, the fragile set lasts. Between seeds {unit}s "
-                        "share nothing but their number, so chance is expected there.",
-                    )
-                )
-            else:
-                notes.append(f"{layer}: no two checkpoints have a fragile {unit} to compare.")
-            blocks.append(
-                page.block(
-                    f"{run}, {layer}",
-                    figures=figures,
-                    notes=notes,
-                    tables=[_overlap_table(of_layer, unit)],
+    for name, run, layer, rows, notes in _each_layer(tables["fragile_overlap"]):
+        sets = page.of(tables["filters"], rows, [*RUN, "layer"])
+        figures, unit = [], page.unit(tables, rows, layer)
+        if sets["filter"].nunique() <= MAX_FILTERS:
+            many = sets["seed"].nunique() > draw.MAX_SEEDS
+            seeds = f"; the first {draw.MAX_SEEDS} seeds." if many else "."
+            figures.append(
+                page.figure(
+                    draw.fragile_sets(sets, unit=unit),
+                    name=f"fragile-sets-{name}",
+                    alt=f"Classes of the {unit}s of {layer} of {run} at every epoch",
+                    caption=f"{layer}: classes by S_clean. {page.n_ablated(sets, config)}{seeds}",
+                    read=f"A row that keeps its colour is a {unit} that stays what it is. Pale "
+                    "with a question mark: not decided.",
                 )
             )
-            notes = []
-    return page.section(
+        if rows["value"].notna().any():
+            figures.append(
+                page.figure(
+                    draw.overlap_dots(rows),
+                    name=f"overlap-{name}",
+                    alt=f"Overlap of the fragile sets of {layer} of {run}",
+                    caption=f"{layer}: {unit}s that are fragile in both checkpoints, of those "
+                    "fragile in either. Grey: what sets of the same sizes, drawn at random, give "
+                    f"in the central {config['scores']['confidence']:.0%} of cases.",
+                    read=f"Right of the grey, the fragile set lasts. Between seeds {unit}s share "
+                    "nothing but their number, so chance is expected there.",
+                )
+            )
+        else:
+            notes = [*notes, f"{layer}: no two checkpoints have a fragile {unit} to compare."]
+        shown = [_overlap_table(rows, unit)]
+        blocks.append(page.block(f"{run}, {layer}", figures=figures, notes=notes, tables=shown))
+    return page.Section(
         "overlap",
         "Does the fragile set last?",
         intro="The filters of a layer that are fragile by S_clean (decided or not), compared "
@@ -303,14 +277,11 @@ def overlap(tables: dict, config: dict) -> dict:
     )
 
 
-def _overlap_table(rows: pd.DataFrame, unit: str) -> dict | None:
-    def checkpoint(seed, epoch):
-        return "seed " + rows[seed].astype(str) + ", epoch " + rows[epoch].astype(str)
-
+def _overlap_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
     columns = {
-        "one": checkpoint("seed", "epoch"),
-        "other": checkpoint("other_seed", "other_epoch"),
-        "fragile": rows["fragile"].astype(str) + ", " + rows["other_fragile"].astype(str),
+        "one": ("seed", "epoch", "seed {}, epoch {}".format),
+        "other": ("other_seed", "other_epoch", "seed {}, epoch {}".format),
+        "fragile": ("fragile", "other_fragile", "{}, {}".format),
         "both": "both",
         "overlap": ("value", page.number),
         "by chance": ("chance", page.number),
@@ -322,22 +293,21 @@ def _overlap_table(rows: pd.DataFrame, unit: str) -> dict | None:
     return page.table("Overlaps", rows, columns, source="fragile_overlap.tsv")
 
 
-def remedy(tables: dict, config: dict) -> dict:
+def remedy(tables: dict, config: dict) -> page.Section:
     settings, blocks = config["remedy"], []
     for index, (run, part) in enumerate(page.runs(tables["remedy"])):
         tried, gains = (page.of(tables[name], part) for name in ("strengths", "gains"))
         for epoch, of_epoch in part.groupby("epoch"):
-            here = tried[tried["epoch"] == epoch]
-            of_gains = gains[gains["epoch"] == epoch]
-            mine = of_gains["policy"] == "fragile"
+            here, dealt = (table[table["epoch"] == epoch] for table in (tried, gains))
+            mine = dealt["policy"] == "fragile"
             spans = {
                 name: f"gains {rows['gain'].min():.2f} to {rows['gain'].max():.2f}"
-                for name, rows in (("fragile", of_gains[mine]), ("random", of_gains[~mine]))
+                for name, rows in (("fragile", dealt[mine]), ("random", dealt[~mine]))
             }
-            several = of_epoch["seeds"].max() > 1
             over = (
-                "diamond: mean over seeds with its t interval (an arrow where it leaves the axis)."
+                "; diamond: mean over seeds with its t interval (an arrow where it leaves the axis)"
             )
+            over = over if of_epoch["seeds"].max() > 1 else ""
             compared = page.figure(
                 policy_comparison(
                     of_epoch,
@@ -348,8 +318,7 @@ def remedy(tables: dict, config: dict) -> dict:
                 name=f"remedy-{index}-{epoch}",
                 alt=f"Accuracy of the remedied networks of {run} less no change",
                 caption=f"Test accuracy at epoch {epoch}, attacks crafted anew on every network. "
-                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired)"
-                + (f"; {over}" if several else "."),
+                f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired){over}.",
                 read="Right of the line is better than no change; the remedy works only where it "
                 "is also right of random. Intervals are not corrected for the number of "
                 "comparisons.",
@@ -368,66 +337,51 @@ def remedy(tables: dict, config: dict) -> dict:
                 page.block(
                     f"{run}, epoch {epoch}",
                     figures=[compared, curves],
-                    tables=[_remedy_table(of_epoch), _gain_table(of_gains)],
+                    tables=[_remedy_table(of_epoch), _gain_table(dealt)],
                 )
             )
-    return page.section(
+    return page.Section(
         "remedy",
         "The remedy",
         intro="Does it help to amplify fragile filters and compress robust ones, in proportion to "
         "their fragility? (The idea: Pravin et al. 2021; the law is ours.) Control: gains dealt to "
         "the filters at random.",
-        method="Gain 1 + strength x (fragility "
-        "less a pivot) / its range, the pivot such that the layer's feature energy on the "
-        "training data stays. Fragility and strength come from the validation split, so no test "
-        "image decides anything. Control: the same fragilities dealt to the filters at random "
-        f"({settings['random_draws']} draws, averaged), same energy, and for each draw its own "
-        "strength, chosen as that of the remedy.",
+        method="Gain 1 + strength x (fragility less a pivot) / its range, the pivot such that the "
+        "layer's feature energy on the training data stays. Fragility and strength come from the "
+        "validation split, so no test image decides anything. Control: the same fragilities dealt "
+        f"to the filters at random ({settings['random_draws']} draws, averaged), same energy, and "
+        "for each draw its own strength, chosen as that of the remedy.",
         blocks=blocks,
         needs="remedy.layers, remedy.from_epochs",
     )
 
 
-def _remedy_table(rows: pd.DataFrame) -> dict | None:
+def _remedy_table(rows: pd.DataFrame) -> page.Table | None:
     """Less no change and, pair by pair in the same way, less the control."""
     columns = {
-        "images": "images",
-        "policy": "policy",
-        "seed": [
-            "all" if level == "all seeds" else int(seed)
-            for level, seed in zip(rows["level"], rows["seed"], strict=True)
-        ],
+        **page.same("images", "policy"),
+        "seed": ("level", "seed", lambda level, seed: "all" if level == "all seeds" else int(seed)),
         "accuracy": ("accuracy", page.percent),
-        "less": rows["reference"].replace("none", "no change"),
+        "less": ("reference", lambda name: "no change" if name == "none" else name),
         "its accuracy": ("reference_accuracy", page.percent),
         "difference (points)": ("difference", page.points),
         "interval": ("ci_low", "ci_high", page.interval),
         "p": ("p_value", page.small),
         "corrected": ("q_value", page.small),
         "detectable": ("detectable", page.points),
-        "draws": "draws",
-        "n": "n",
+        **page.same("draws", "n"),
     }
     return page.table(
         "Less no change, and less the control", rows, columns, shown=True, source="remedy.tsv"
     )
 
 
-def _gain_table(rows: pd.DataFrame) -> dict | None:
+def _gain_table(rows: pd.DataFrame) -> page.Table | None:
     columns = {
-        "policy": "policy",
-        "seed": "seed",
-        "layer": "layer",
-        "filter": "filter",
+        **page.same("policy", "seed", "layer", "filter"),
         "fragility (points)": ("fragility", page.points),
         "feature energy": ("energy", page.number),
         "gain": ("gain", page.number),
         "strength": "strength",
     }
     return page.table("Gains", rows, columns, source="gains.tsv")
-
-
-def _here(table: pd.DataFrame, layer: str, epoch: int) -> pd.DataFrame:
-    if not len(table):
-        return table
-    return table[(table["layer"] == layer) & (table["epoch"] == epoch)]

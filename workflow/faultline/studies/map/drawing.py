@@ -36,17 +36,17 @@ def fault_map(
     parts: Sequence[Part],
     views: Views,
     *,
-    told: Mapping[str, str],
+    says: Mapping[str, str],
     units: Mapping[str, tuple[int, str]],
     alt: str,
 ) -> Markup:
     """The map of one network, as an element to put into a page.
 
-    told: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
+    says: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
     what they are called. alt: what the whole is, in words.
     """
     score, epoch, seed = views.chosen
-    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], told, units)
+    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], says, units)
     colours = ";".join(f"--{LETTERS[name]}:{CLASS_COLOURS[name]}" for name in CLASSES[:3])
     svg = "\n".join(drawn.part(part, f"{alt}, part {i}") for i, part in enumerate(parts, 1))
     data = views._asdict() | {"strip": STRIP_ORDER, "signs": SIGNS, "words": WORDS}
@@ -91,8 +91,8 @@ def _key(parts: Sequence[Part]) -> str:
 class _Drawn:
     """The parts of a map, drawn for one view."""
 
-    def __init__(self, views: Views, view: View, score: str, told: Mapping[str, str], units):
-        self.views, self.view, self.score, self.told = views, view, score, told
+    def __init__(self, views: Views, view: View, score: str, says: Mapping[str, str], units):
+        self.views, self.view, self.score, self.says = views, view, score, says
         self.units: Mapping[str, tuple[int, str]] = units
         self.number = {name: i for i, name in enumerate(views.layers)}
 
@@ -122,7 +122,7 @@ class _Drawn:
             return self.layer(box)
         head = f'<g class="{"end" if box.kind in ("input", "output") else "join"}"'
         at = f' transform="translate({_n(box.x + box.width / 2)} {_n(box.y + box.height / 2)})">'
-        title = f"<title>{escape(self.told[box.node])}</title>"
+        title = f"<title>{escape(self.says[box.node])}</title>"
         if box.kind in ("input", "output"):
             w, h = box.width, box.height
             return (
@@ -143,7 +143,7 @@ class _Drawn:
         name, tag = _text(box.label, room), f" {self.units[layer][0]:,} {self.units[layer][1]}"
         if box.kind not in ("conv", "linear") and len(box.label) + len(tag) <= room:
             name += f'<tspan class="units">{tag}</tspan>'
-        title = self.told[box.node] + "\n" + self.line(i)
+        title = self.says[box.node] + "\n" + self.line(i)
         return (
             f'<g class="layer {letter if letter != "." else "N"}" data-layer="{i}" '
             f'transform="translate({_n(box.x)} {_n(box.y)})"><rect class="body" '
@@ -183,7 +183,7 @@ def _strip(counts: Sequence[int] | None, width: float) -> str:
     """One cell per filter, the fragile first; one grey cell where no filter was judged."""
     if not counts:
         return f'<path class="N" d="M0 0h{_n(width)}v{STRIP_HEIGHT}H0z"/>'
-    size, done, made = width / sum(counts), 0, ""
+    size, done, paths = width / sum(counts), 0, ""
     gap = 0.5 if size >= 2.5 else 0.0
     for letter, count in zip(STRIP_ORDER, counts, strict=True):
         if not count:
@@ -193,9 +193,9 @@ def _strip(counts: Sequence[int] | None, width: float) -> str:
             f"M{_n(first * size)} 0h{_n(many * size - gap)}v{STRIP_HEIGHT}H{_n(first * size)}z"
             for first, many in cells
         )
-        made += f'<path class="{letter}" d="{d}"/>'
+        paths += f'<path class="{letter}" d="{d}"/>'
         done += count
-    return made
+    return paths
 
 
 def _frame(frame: Frame) -> str:

@@ -2,27 +2,19 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from faultline.report.canvas import (
-    DIVERGING,
-    MAX_WIDTH,
-    axes_grid,
-    cell_width,
-    colour_bar,
-    label_width,
-    mesh,
-    signed,
-    styled,
-)
+from faultline.report import canvas
+from faultline.report.canvas import DARK, MAX_WIDTH
 from faultline.report.page import number, said_of_seeds, small
 from faultline.studies.map.measures import CONTROLS, ranks
 
 UNKNOWN = (1.0, 1.0, 1.0, 1.0)
 
 
-@styled
+@canvas.styled
 def rank_map(measures: pd.DataFrame) -> Figure:
     """Ranks of the layers of one run by every measure, sorted by the first; controls apart.
 
@@ -31,31 +23,26 @@ def rank_map(measures: pd.DataFrame) -> Figure:
     """
     table = ranks(measures)
     table = table.sort_values(table.columns[0], kind="stable")
-    groups = [[c for c in table if c not in CONTROLS], [c for c in table if c in CONTROLS]]
-    groups = [group for group in groups if group]
     names = list(table.index)
+    kinds = {
+        "methods": [name for name in table if name not in CONTROLS],
+        "controls": [name for name in table if name in CONTROLS],
+    }
+    groups = {kind: table[of_kind] for kind, of_kind in kinds.items() if of_kind}
     widest = max(0.62, min(1.0, 0.075 * max(len(part) for c in table for part in _lines(c))))
-    cell = cell_width(len(table.columns), names, gap=0.45, widest=widest)
-    fig, axes = axes_grid(
-        [[cell * len(group) for group in groups], [0.22 * len(names)]],
-        left=label_width(names),
-        bottom=0.1,
-        top=0.62,
-        gap=(0.25, 0),
-        least=5.0,
-    )
+    cell = canvas.cell_width(len(table.columns), names, gap=0.45, widest=widest)
+    size = [cell * len(part.columns) for part in groups.values()], 0.22 * len(names)
+    room = canvas.Room(left=canvas.label_width(names), bottom=0.1, top=0.62, least=5.0)
+    fig, panels = canvas.panels(groups, size, room)
     scale = Normalize(1, max(len(names), 2))
-    for index, (ax, group) in enumerate(zip(axes[0], groups, strict=True)):
-        found = table[group].to_numpy(float)
-        colours = np.where(np.isnan(found)[..., None], UNKNOWN, DIVERGING(scale(found)))
-        says = [
-            [f"{y}, {x}: {_ranked(table[x][y], measures, (y, x))}" for x in group] for y in names
-        ]
-        mesh(ax, colours, names, group, title="", xlabel="", says=says)
-        ax.set_xticks(np.arange(len(group)) + 0.5, ["\n".join(_lines(name)) for name in group])
-        ax.xaxis.tick_top()
-        ax.tick_params(length=0, labelleft=index == 0)
-        _write(ax, found, scale, "{:g}".format)
+    for ax, (_, part) in panels:
+        values = part.to_numpy(float)
+        colours = canvas.DIVERGING(scale(values))
+        colours[np.isnan(values)] = UNKNOWN
+        says = [[f"{y}, {x}: {_ranked(part[x][y], measures, (y, x))}" for x in part] for y in names]
+        canvas.mesh(ax, colours, names, [*part], says=says)
+        _measures_axis(ax, [*part])
+        _write(ax, values, scale, "{:g}".format)
     return fig
 
 
@@ -64,7 +51,7 @@ def _ranked(rank: float, measures: pd.DataFrame, cell: tuple[str, str]) -> str:
     return "not known" if np.isnan(rank) else f"rank {rank:g}, {said_of_seeds(of)}"
 
 
-@styled
+@canvas.styled
 def correlation_map(correlations: pd.DataFrame, *, level: float) -> Figure:
     """Spearman's rank correlations of one run: methods down, methods and controls across.
 
@@ -73,32 +60,25 @@ def correlation_map(correlations: pd.DataFrame, *, level: float) -> Figure:
     order = list(dict.fromkeys([*correlations["measure"], *correlations["other"]]))
     down = [name for name in order if name not in CONTROLS]
     across = [*down, *(name for name in CONTROLS if name in order)]
-    found = np.full((len(down), len(across)), np.nan)
-    sure = np.zeros(found.shape, bool)
-    says = np.full(found.shape, "not compared", object)
+    spearman = np.full((len(down), len(across)), np.nan)
+    sure = np.zeros(spearman.shape, bool)
+    says = np.full(spearman.shape, "not compared", object)
     for row in correlations.to_dict("records"):
         for one, other in ((row["measure"], row["other"]), (row["other"], row["measure"])):
             if one in down:
                 at = down.index(one), across.index(other)
-                found[at], sure[at] = row["spearman"], row["q_value"] < level
+                spearman[at], sure[at] = row["spearman"], row["q_value"] < level
                 says[at] = f"{one}, {other}: {number(row['spearman'])}, " + _seeds_said(row)
-    cell = min(0.85, (MAX_WIDTH - label_width(down) - 1.2) / len(across))
-    fig, axes = axes_grid(
-        [[cell * len(across)], [0.34 * len(down)]],
-        left=label_width(down),
-        right=0.95,
-        bottom=0.1,
-        top=0.62,
-        least=5.0,
-    )
+    cell = min(0.85, (MAX_WIDTH - canvas.label_width(down) - 1.2) / len(across))
+    room = canvas.Room(left=canvas.label_width(down), right=0.95, bottom=0.1, top=0.62, least=5.0)
+    fig, axes = canvas.axes_grid([[cell * len(across)], [0.34 * len(down)]], room)
     ax, scale = axes[0][0], Normalize(-1, 1)
-    colours = np.where(np.isnan(found)[..., None], UNKNOWN, DIVERGING(scale(found)))
-    mesh(ax, colours, down, across, title="", xlabel="", says=says)
-    ax.set_xticks(np.arange(len(across)) + 0.5, ["\n".join(_lines(name)) for name in across])
-    ax.xaxis.tick_top()
-    ax.axvline(len(down), color="#1f2937", lw=1.2)
-    _write(ax, found, scale, signed, sure)
-    colour_bar(fig, ax, scale, label="Spearman")
+    colours = np.where(np.isnan(spearman)[..., None], UNKNOWN, canvas.DIVERGING(scale(spearman)))
+    canvas.mesh(ax, colours, down, across, says=says)
+    _measures_axis(ax, across)
+    ax.axvline(len(down), color=DARK, lw=1.2)
+    _write(ax, spearman, scale, canvas.signed, sure)
+    canvas.colour_bar(fig, ax, scale, label="Spearman")
     return fig
 
 
@@ -108,18 +88,19 @@ def _seeds_said(row: dict) -> str:
     return f"{many}q = {small(row['q_value'])}, n = {row['layers']} layers"
 
 
-def _write(ax, found, scale: Normalize, write, sure=None) -> None:
-    for y, x in np.argwhere(~np.isnan(found)):
-        strong = abs(2 * scale(found[y, x]) - 1) > 0.55
-        ax.text(
-            x + 0.5,
-            y + 0.5,
-            write(found[y, x]) + ("*" if sure is not None and sure[y, x] else ""),
-            ha="center",
-            va="center_baseline",
-            fontsize=7.5,
-            color="white" if strong else "#1f2937",
-        )
+def _measures_axis(ax: Axes, names: list[str]) -> None:
+    """The names of measures above their columns."""
+    ax.set_xticks(np.arange(len(names)) + 0.5, ["\n".join(_lines(name)) for name in names])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+
+
+def _write(ax, values, scale: Normalize, text, sure=None) -> None:
+    for y, x in np.argwhere(~np.isnan(values)):
+        strong = abs(2 * scale(values[y, x]) - 1) > 0.55
+        star = "*" if sure is not None and sure[y, x] else ""
+        ink = "white" if strong else DARK
+        canvas.write(ax, x, y, text(values[y, x]) + star, fontsize=7.5, color=ink)
 
 
 def _lines(name: str) -> list[str]:

@@ -37,7 +37,7 @@ TALLEST, SMALLEST = 660.0, 320.0
 Span = tuple[int, int]
 
 
-class Given(NamedTuple):
+class Node(NamedTuple):
     """A node: kind as in `ablation.graph.Node`, and the names of others that come before it."""
 
     name: str
@@ -85,7 +85,7 @@ class Part:
 class _Block(NamedTuple):
     """Nodes between two places where all ways meet; label: the module that they are in."""
 
-    nodes: tuple[Given, ...]
+    nodes: tuple[Node, ...]
     label: str
 
 
@@ -98,7 +98,7 @@ class _Lanes(NamedTuple):
     tracks: dict[str, int]
 
 
-def layout(nodes: Sequence[Given]) -> list[Part]:
+def layout(nodes: Sequence[Node]) -> list[Part]:
     """The parts of the picture; nodes in an order in which sources come first. A node without any,
     such as an embedding of places, stands below the one before it, with no way into it."""
     free = {node.name for node in nodes if not node.sources}
@@ -129,7 +129,7 @@ def layout(nodes: Sequence[Given]) -> list[Part]:
     return parts
 
 
-def _blocks(nodes: Sequence[Given]) -> list[_Block]:
+def _blocks(nodes: Sequence[Node]) -> list[_Block]:
     place = {node.name: i for i, node in enumerate(nodes)}
     farthest = list(range(len(nodes)))  # of the nodes that a node leads to
     for node in nodes:
@@ -141,14 +141,14 @@ def _blocks(nodes: Sequence[Given]) -> list[_Block]:
         if reach > i:
             reach = max(reach, farthest[i])
             continue
-        found = tuple(nodes[begun : i + 1])
-        label = _common([n.name.split(":")[0].split(".")[:-1] for n in found])
+        inside = tuple(nodes[begun : i + 1])
+        label = _common([n.name.split(":")[0].split(".")[:-1] for n in inside])
         # a layer just before a block that is of its module stands in its frame
-        while len(found) > 1 and label and blocks and len(blocks[-1].nodes) == 1:
+        while len(inside) > 1 and label and blocks and len(blocks[-1].nodes) == 1:
             if not blocks[-1].nodes[0].name.startswith(f"{label}."):
                 break
-            found = (*blocks.pop().nodes, *found)
-        blocks.append(_Block(found, label if len(found) > 1 else ""))
+            inside = (*blocks.pop().nodes, *inside)
+        blocks.append(_Block(inside, label if len(inside) > 1 else ""))
         begun, reach = i + 1, max(reach, farthest[i])
     return blocks
 
@@ -163,7 +163,7 @@ def _common(paths: list[list[str]]) -> str:
     return ".".join(shared)
 
 
-def _lanes(nodes: Sequence[Given], rows: dict[str, int]) -> _Lanes:
+def _lanes(nodes: Sequence[Node], rows: dict[str, int]) -> _Lanes:
     """Lanes and tracks within a block.
 
     A branch has its lane for itself from the row behind that where it leaves to the row before that
@@ -176,25 +176,25 @@ def _lanes(nodes: Sequence[Given], rows: dict[str, int]) -> _Lanes:
     ahead: dict[str, int] = {}  # how many nodes follow on the longest way
     for node in reversed(nodes):
         ahead[node.name] = 1 + max((ahead[n] for n in out.get(node.name, ())), default=0)
-    found, taken, used = _Lanes({}, {}, {}), [], []
+    lanes, taken, used = _Lanes({}, {}, {}), [], []
     for start in sorted(nodes, key=lambda node: -ahead[node.name]):
-        if start.name in found.of:
+        if start.name in lanes.of:
             continue
         leaves = max(start.sources, key=rows.get, default=None)
         branch = [start.name]
-        while following := [n for n in out.get(branch[-1], ()) if n not in found.of]:
+        while following := [n for n in out.get(branch[-1], ()) if n not in lanes.of]:
             branch.append(max(following, key=ahead.get))
         arrives = min(out.get(branch[-1], ()), key=rows.get, default=None)
         low = rows[leaves] + 1 if leaves else rows[start.name]
         high = rows[arrives] - 1 if arrives else rows[branch[-1]]
         lane = _claim(taken, low, high)
-        found.of.update(dict.fromkeys(branch, lane))
-        found.along.update(dict.fromkeys(pairwise([leaves, *branch, arrives]), lane))
+        lanes.of.update(dict.fromkeys(branch, lane))
+        lanes.along.update(dict.fromkeys(pairwise([leaves, *branch, arrives]), lane))
     for source, targets in sorted(out.items(), key=lambda pair: rows[pair[0]]):
-        past = [rows[name] for name in targets if (source, name) not in found.along]
+        past = [rows[name] for name in targets if (source, name) not in lanes.along]
         if max(past, default=0) > rows[source] + 1:
-            found.tracks[source] = _claim(used, rows[source] + 1, max(past) - 1)
-    return found
+            lanes.tracks[source] = _claim(used, rows[source] + 1, max(past) - 1)
+    return lanes
 
 
 def _claim(spans: list[list[Span]], low: int, high: int) -> int:

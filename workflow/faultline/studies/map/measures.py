@@ -48,8 +48,8 @@ def layer_measures(
     whole = pd.concat(parts, ignore_index=True).dropna(subset="value")
     final = last.reindex(pd.MultiIndex.from_frame(whole[RUN])).to_numpy()
     whole = whole[whole["epoch"].to_numpy() == final]
-    known = whole.groupby([*RUN, "measure"])["layer"].transform("nunique")
-    return whole[known >= FEWEST].reset_index(drop=True)
+    ranked = whole.groupby([*RUN, "measure"])["layer"].transform("nunique")
+    return whole[ranked >= FEWEST].reset_index(drop=True)
 
 
 def _methods(layers, perturbed, errors, targeting, attack: str) -> Iterator[tuple]:
@@ -125,7 +125,7 @@ def layer_correlations(measures: pd.DataFrame) -> pd.DataFrame:
     """
     from scipy.stats import kendalltau  # slow to import, and for few stages only
 
-    found = []
+    tables = []
     for run, part in measures.groupby(RUN, sort=False):
         whole, rows = _wide(part), []
         single = {seed: _wide(of) for seed, of in part.groupby("seed")}
@@ -143,8 +143,8 @@ def layer_correlations(measures: pd.DataFrame) -> pd.DataFrame:
             rows[-1]["seed_high"] = max(seeds, default=np.nan)
         if rows:
             q = benjamini_hochberg([row["p_value"] for row in rows])
-            found.append(pd.DataFrame(rows).assign(q_value=q))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+            tables.append(pd.DataFrame(rows).assign(q_value=q))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _spearman(wide: pd.DataFrame, one: str, other: str) -> float:

@@ -8,71 +8,59 @@ from faultline.base.columns import UNITS, scored_attack
 from faultline.report import page
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import fault_map
-from faultline.studies.map.layout import Given, layout
+from faultline.studies.map.layout import Node, layout
 from faultline.studies.map.measures import CONTROLS
 from faultline.studies.map.views import views
 
 
-def fault_maps(tables: dict, config: dict) -> dict:
+def fault_maps(tables: dict, config: dict) -> page.Section:
     """The network drawn as it is, its layers in their classes."""
-    blocks, layers = [], tables["layers"]
+    layers = tables["layers"]
     if len(layers):
         layers = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
-    for index, (run, part) in enumerate(page.runs(layers)):
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
-            continue
-        chosen = _shown(part, scored_attack(config))
-        single = page.of(tables["filters"], part)
-        found = views(
+            return None
+        shown = views(
             part,
-            single,
+            page.of(tables["filters"], part),
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=chosen,
+            shown=_shown(part, scored_attack(config)),
         )
-        given = [
-            Given(row["node"], row["kind"], tuple(filter(None, row["sources"].split(","))))
-            for row in nodes.to_dict("records")
-        ]
-        notes = []
+        rows, notes = nodes.to_dict("records"), []
         if not nodes["traced"].all():
             notes.append(
                 "This network cannot be traced (why not is in the log of map_network), so its "
                 "layers stand in the order in which they are called, without branches and skips."
             )
-        if found.seeds == ["all"]:
+        if shown.seeds == ["all"]:
             notes.append("Single seeds are left out here, as the page would grow too large.")
-        figure = {
-            "id": f"figure-map-{index}",
-            "packed": "",
-            "svg": fault_map(
-                layout(given),
-                found,
-                told={row["node"]: _told(row) for row in nodes.to_dict("records")},
-                units={
-                    row["layer"]: (row["filters"], _units(row))
-                    for row in nodes[nodes["layer"] != ""].to_dict("records")
-                },
+        figure = page.Figure(
+            f"figure-map-{index}",
+            fault_map(
+                layout([Node(row["node"], row["kind"], _sources(row)) for row in rows]),
+                shown,
+                says={row["node"]: _said(row) for row in rows},
+                units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
                 alt=f"Fault map of {run}",
             ),
-            "caption": f"{run}: {len(found.layers)} layers, coloured by their class, the score in "
-            f"numbers; a bar as wide as its box is {found.scale / 1000:.2f}. "
+            caption=f"{run}: {len(shown.layers)} layers, coloured by their class, the score in "
+            f"numbers; a bar as wide as its box is {shown.scale / 1000:.2f}. "
             f"{page.n_ablated(part, config)}.",
-            "read": "The network as it is, traced from its code, runs downwards; activations, "
+            read="The network as it is, traced from its code, runs downwards; activations, "
             "normalisation and pooling are left out. A box is a layer: its letter and colour are "
             "the class, a dashed box with a question mark is not decided, and the bar is the size "
             "of the score. The strip at its foot is its units (filters, neurons, heads), a cell "
             "each, the fragile ones first; it is grey where single units were not removed. Over "
             "several seeds: the class that most give, decided where all agree, and the mean score. "
             "Point at anything for its numbers.",
-        }
-        blocks.append(page.block(run, figures=[figure], notes=notes))
-    return page.section(
-        "map",
-        "Fault map",
-        blocks=blocks,
-        needs="synaptic_filtering.layers",
-    )
+        )
+        return page.block(run, figures=[figure], notes=notes)
+
+    blocks = page.by_run(layers, block)
+    return page.Section("map", "Fault map", blocks=blocks, needs="synaptic_filtering.layers")
 
 
 def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
@@ -85,7 +73,11 @@ def _units(row: dict) -> str:
     return f"{UNITS[row['kind']]}s"
 
 
-def _told(row: dict) -> str:
+def _sources(row: dict) -> tuple[str, ...]:
+    return tuple(filter(None, row["sources"].split(",")))
+
+
+def _said(row: dict) -> str:
     shape = row["shape"].replace("x", "\u00d7")
     if row["layer"]:
         return (
@@ -95,16 +87,15 @@ def _told(row: dict) -> str:
     return f"{row['node']}: {shape}"
 
 
-def methods(tables: dict, config: dict) -> dict:
+def methods(tables: dict, config: dict) -> page.Section:
     """All methods side by side, where any ranks layers."""
     level = 1 - config["scores"]["confidence"]
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["layer_measures"])):
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         if set(part["measure"]) <= {*CONTROLS}:
-            continue
-        found = page.of(tables["layer_correlations"], part)
-        seeds = part["seed"].nunique()
-        n = f"n = {part['layer'].nunique()} layers, {seeds} seed{'' if seeds == 1 else 's'}"
+            return None
+        correlations = page.of(tables["layer_correlations"], part)
+        n = f"n = {part['layer'].nunique()} layers, {page.count(part['seed'].unique(), 'seed')}"
         first = next(iter(part["measure"]))
         figures = [
             page.figure(
@@ -120,14 +111,14 @@ def methods(tables: dict, config: dict) -> dict:
                 "one of these may say no more than it does.",
             )
         ]
-        if len(found):
+        if len(correlations):
             figures.append(
                 page.figure(
-                    draw.correlation_map(found, level=level),
+                    draw.correlation_map(correlations, level=level),
                     name=f"methods-correlations-{index}",
                     alt=f"Rank correlations of the methods over the layers of {run}",
                     caption=f"Spearman's rank correlations over layers. {n}; * q < {level:.2g} "
-                    f"(Kendall's test, Benjamini-Hochberg over {len(found)} pairs).",
+                    f"(Kendall's test, Benjamini-Hochberg over {len(correlations)} pairs).",
                     read="Blue: what the one calls fragile the other calls fragile, too; with "
                     "depth: early layers are the fragile ones, with weights and their norm: small "
                     "ones. Behind the line are the controls. Without a star the correlation may be "
@@ -144,9 +135,10 @@ def methods(tables: dict, config: dict) -> dict:
             "p-value": ("p_value", page.small),
             "q-value": ("q_value", page.small),
         }
-        table = page.table("The numbers", found, columns, source="layer_correlations.tsv")
-        blocks.append(page.block(run, figures=figures, tables=[table]))
-    return page.section(
+        table = page.table("The numbers", correlations, columns, source="layer_correlations.tsv")
+        return page.block(run, figures=figures, tables=[table])
+
+    return page.Section(
         "methods",
         "All methods in one picture",
         intro="Do the methods agree on which layers are fragile, and do they say more than how "
@@ -156,7 +148,7 @@ def methods(tables: dict, config: dict) -> dict:
         "a layer puts out. Methods that ranked fewer than three layers are left out. Ours: the "
         "measures, and that layers are ranked by their mean over seeds. Layers of one network are "
         "no random sample, so a star is about this network only.",
-        blocks=blocks,
+        blocks=page.by_run(tables["layer_measures"], block),
         needs="synaptic_filtering.layers",
     )
 

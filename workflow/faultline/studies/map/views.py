@@ -60,12 +60,12 @@ def views(
     chosen = ["all", *seeds] if len(seeds) > 1 else seeds
     if len(names) * len(pairs) * len(epochs) * len(chosen) > MAX_CELLS:
         chosen = chosen[:1]
-    found = _by(layers, ["score", "attack", "epoch"])
+    rows = _by(layers, ["score", "attack", "epoch"])
     single = _by(filters, ["score", "attack", "epoch"])
-    made = [
+    every = [
         [
             [
-                _view(found.get((*pair, epoch), []), single.get((*pair, epoch), []), names, seed)
+                _view(rows.get((*pair, epoch), []), single.get((*pair, epoch), []), names, seed)
                 for seed in chosen
             ]
             for epoch in epochs
@@ -73,13 +73,13 @@ def views(
         for pair in pairs
     ]
     first = pairs.index(shown) if shown in pairs else 0
-    sizes = [abs(v) for of in made for row in of for view in row for v in view.value if v]
+    sizes = [abs(v) for of in every for row in of for view in row for v in view.value if v]
     return Views(
         layers=names,
         scores=[score + (f" ({attack})" if attack != "none" else "") for score, attack in pairs],
         epochs=[int(epoch) for epoch in epochs],
         seeds=[str(seed) for seed in chosen],
-        views=made,
+        views=every,
         chosen=(first, len(epochs) - 1, 0),
         scale=max(sizes, default=1),
     )
@@ -87,10 +87,10 @@ def views(
 
 def _by(table: pd.DataFrame, columns: list[str]) -> dict[tuple, list[dict]]:
     """The rows of a table by what they are in some columns."""
-    found: dict[tuple, list[dict]] = {}
+    rows: dict[tuple, list[dict]] = {}
     for row in table.to_dict("records"):
-        found.setdefault(tuple(row[column] for column in columns), []).append(row)
-    return found
+        rows.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return rows
 
 
 def _view(layers: list[dict], filters: list[dict], names: list[str], seed) -> View:
@@ -129,8 +129,8 @@ def _cell(rows: list[dict], whole: bool):
         ends = row["value"], row["ci_low"], row["ci_high"]
         return *map(_thousandths, ends), letter(row["class"], row["decided"])
     name, unanimous = majority(rows)
-    known = [row["value"] for row in rows if not math.isnan(row["value"])]
-    ends = (sum(known) / len(known), min(known), max(known)) if known else (math.nan,) * 3
+    values = [row["value"] for row in rows if not math.isnan(row["value"])]
+    ends = (sum(values) / len(values), min(values), max(values)) if values else (math.nan,) * 3
     return *map(_thousandths, ends), letter(name, unanimous and all(r["decided"] for r in rows))
 
 
@@ -140,8 +140,8 @@ def majority(rows: list[dict]) -> tuple[str, bool]:
     counts = Counter(row["class"] for row in rows)
     most = [name for name in CLASSES if counts[name] == max(counts.values())]
     if len(most) > 1:
-        known = [row["value"] for row in rows if not math.isnan(row["value"])]
-        mean, tau = sum(known) / max(len(known), 1), rows[0]["tau"]
+        values = [row["value"] for row in rows if not math.isnan(row["value"])]
+        mean, tau = sum(values) / max(len(values), 1), rows[0]["tau"]
         of_mean = "fragile" if mean < -tau else "antifragile" if mean > tau else "robust"
         most = [of_mean] if of_mean in most else most
     return most[0], len(counts) == 1

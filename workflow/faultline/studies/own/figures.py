@@ -2,18 +2,9 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from faultline.report.canvas import (
-    GREY,
-    MAX_WIDTH,
-    axes_grid,
-    hide_repeated,
-    label_width,
-    legend,
-    styled,
-    tips,
-)
+from faultline.report import canvas
+from faultline.report.canvas import GREY, MAX_WIDTH, key, marks
 from faultline.report.page import said
 
 MAX_ROWS = 60
@@ -26,7 +17,7 @@ def rows(part: pd.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(part["layer"], part["variant"], strict=True)))
 
 
-@styled
+@canvas.styled
 def changes(part: pd.DataFrame) -> Figure:
     """Difference of accuracy with its interval: layers and variants down, one panel per image set.
 
@@ -39,42 +30,30 @@ def changes(part: pd.DataFrame) -> Figure:
         chosen = set(size.max().nlargest(MAX_ROWS).index)
         names = [row for row in names if row in chosen]
     labels = [f"{layer}: {variant}" for layer, variant in names]
-    left = label_width(labels)
-    width = max(1.6, min(3.2, (MAX_WIDTH - left) / len(images) - 0.4))
-    fig, axes = axes_grid(
-        [[width] * len(images), [0.24 * len(names) + 0.1]],
-        left=left,
-        bottom=0.85,
-        top=0.35,
-        gap=(0.25, 0),
-        least=5.0,
+    left = canvas.label_width(labels)
+    size = max(1.6, min(3.2, (MAX_WIDTH - left) / len(images) - 0.4)), 0.24 * len(names) + 0.1
+    room = canvas.Room(left=left, bottom=0.85, least=5.0)
+    fig, panels = canvas.panels(
+        canvas.split(part, "images", images), size, room, xlabel="change of accuracy (points)"
     )
     place = {row: y for y, row in enumerate(names)}
     colours = {seed: COLOURS[i % len(COLOURS)] for i, seed in enumerate(seeds)}
     low, high = 100 * min(part["ci_low"].min(), 0), 100 * max(part["ci_high"].max(), 0)
     pad = 0.05 * (high - low)
-    for ax, name in zip(axes[0], images, strict=True):
+    for ax, (name, of_images) in panels:
         ax.axvline(0, color=GREY, lw=0.9)
-        for row in part[part["images"] == name].to_dict("records"):
+        for row in of_images.to_dict("records"):
             if (row["layer"], row["variant"]) not in place:
                 continue
             spread = (seeds.index(row["seed"]) + 0.5) / len(seeds) - 0.5
             y, colour = place[row["layer"], row["variant"]] + 0.6 * spread, colours[row["seed"]]
             ax.plot([100 * row["ci_low"], 100 * row["ci_high"]], [y, y], color=colour, lw=1.2)
-            dot = ax.plot(100 * row["difference"], y, "o", ms=4, color=colour)
-            told = said(row, value="difference", scale=100, places=2)
-            tips(dot[0], [f"seed {row['seed']}: {told}"])
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_yticks(range(len(names)), labels)
+            change = said(row, value="difference", scale=100, places=2)
+            says = [f"seed {row['seed']}: {change}"]
+            marks(ax, 100 * row["difference"], y, "o", says=says, ms=4, color=colour)
+        canvas.rows_axis(ax, labels)
         ax.set_xlim(low - pad, high + pad)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", lw=0.5)
-        ax.set_title("clean" if name == "clean" else f"adversarial, {name}")
-        ax.set_xlabel("change of accuracy (points)")
-    hide_repeated(axes)
-    handles = [
-        Line2D([], [], marker="o", ms=4, lw=1.2, color=colours[seed], label=f"seed {seed}")
-        for seed in seeds
-    ]
-    legend(fig, handles, columns=5)
+        ax.set_title(canvas.images_title(name))
+    handles = [key(f"seed {seed}", marker="o", ms=4, lw=1.2, color=colours[seed]) for seed in seeds]
+    canvas.legend(fig, handles, columns=5)
     return fig

@@ -8,9 +8,10 @@ from faultline.report import canvas, page
 from faultline.studies.own import figures as draw
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
-    confidence, blocks = config["scores"]["confidence"], []
-    for index, (heading, part) in enumerate(_parts(tables["ablations"])):
+def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
+    confidence = config["scores"]["confidence"]
+
+    def block(index: int, heading: str, part: pd.DataFrame) -> page.Block:
         rows, notes = len(draw.rows(part)), []
         if rows > draw.MAX_ROWS:
             notes.append(
@@ -29,10 +30,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "tell the variant from the whole network; bars are not corrected for their number.",
         )
         columns = {
-            "layer": "layer",
-            "variant": "variant",
-            "images": "images",
-            "seed": "seed",
+            **page.same("layer", "variant", "images", "seed"),
             "accuracy": ("accuracy", page.percent),
             "whole network": ("base_accuracy", page.percent),
             "difference (points)": ("difference", page.points),
@@ -42,14 +40,15 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
             "n": "n",
         }
         table = page.table("Every variant", part, columns, source="ablations.tsv")
-        blocks.append(page.block(heading, figures=[figure], notes=notes, tables=[table]))
+        return page.block(heading, figures=[figure], notes=notes, tables=[table])
+
     functions = [f"{name} ({of['function']})" for name, of in config["ablations"].items()]
-    return page.section(
+    return page.Section(
         "own",
         "Ablations of your own",
         intro=f"Each variant that these functions yield, one layer at a time: "
         f"{page.listed(functions)}.",
-        blocks=blocks,
+        blocks=[block(i, *of) for i, of in enumerate(_parts(tables["ablations"]))],
         needs="ablations",
     )
 

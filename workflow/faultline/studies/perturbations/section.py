@@ -11,11 +11,10 @@ from faultline.studies.perturbations import figures as draw
 from faultline.studies.perturbations.scores import KNOCKED_OUT, LOSS
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
-    """The section; tables as in `TABLES`."""
+def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     settings, confidence = config["perturbations"], config["scores"]["confidence"]
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["perturbations"])):
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         first_best = last[last["top"] == 1]
         headline, losses, depth = (
@@ -40,33 +39,30 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
                     "the bar crosses the line, that is undecided.",
                 )
             )
-        for images, shown in first_best.groupby("images", sort=False):
-            if shown["value"].isna().all():
+        for images, rows in first_best.groupby("images", sort=False):
+            if rows["value"].isna().all():
                 notes.append(
                     f"{images}: the unperturbed network is not above chance, so nothing is told."
                 )
                 continue
-            figures += _figures(shown, f"{index}-{images}", f"{what}, {images} images", n)
-        tables_ = [
-            _headline_table(headline, confidence),
-            _depth_table(depth),
-            _loss_table(losses, confidence),
-        ]
-        blocks.append(page.block(run, figures=figures, notes=notes, tables=tables_))
-    return page.section(
+            figures += _figures(rows, f"{index}-{images}", f"{what}, {images} images", n)
+        shown = [_headline_table(headline, confidence), _depth_table(depth)]
+        shown.append(_loss_table(losses, confidence))
+        return page.block(run, figures=figures, notes=notes, tables=shown)
+
+    return page.Section(
         "perturbations",
         "Random internal perturbations",
         intro="What is left of the accuracy when one layer at a time, weights and biases apart, is "
         "perturbed at random (Cheney et al. 2017)? Relative performance: 1 is the unperturbed "
         "network, 0 a guess.",
-        method="synapse_knockout sets entries to 0, node_knockout whole filters or other "
-        "units, gaussian adds noise, resample puts values of the tensor in place of others"
-        f"{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
-        "(accuracy - chance) / (base - chance). Ours: the "
-        f"number of draws ({settings['repeats']}), almost chance "
-        f"({settings['almost_chance']:g}), and which layers are first and last (within "
-        f"{settings['ends']:g} of the depth from either end).",
-        blocks=blocks,
+        method="synapse_knockout sets entries to 0, node_knockout whole filters or other units, "
+        "gaussian adds noise, resample puts values of the tensor in place of "
+        f"others{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
+        "(accuracy - chance) / (base - chance). Ours: the number of draws "
+        f"({settings['repeats']}), almost chance ({settings['almost_chance']:g}), and which layers "
+        f"are first and last (within {settings['ends']:g} of the depth from either end).",
+        blocks=page.by_run(tables["perturbations"], block),
         needs="perturbations.layers, perturbations.epochs",
     )
 
@@ -109,10 +105,10 @@ def _nonfinite(curves: pd.DataFrame) -> list[str]:
     return [f"bit_flip: in {', '.join(counts)} {said}."] if counts else []
 
 
-def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:
+def _figures(curves: pd.DataFrame, name: str, what: str, n: str) -> list[page.Figure]:
     return [
         page.figure(
-            draw.perturbation_curves(shown),
+            draw.perturbation_curves(curves),
             name=f"perturbations-{name}",
             alt=f"Relative performance of {what}, over the strength of perturbations, by layer",
             caption=f"{what}. {n}; line: mean over draws and seeds; band: standard deviation over "
@@ -121,7 +117,7 @@ def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:
             "stays up is a layer that the network can lose much of; 0 is a guess.",
         ),
         page.figure(
-            draw.perturbation_map(shown),
+            draw.perturbation_map(curves),
             name=f"perturbation-map-{name}",
             alt=f"Relative performance of {what}, layers against strength of perturbations",
             caption=f"{what}. {n}; mean over draws and seeds.",
@@ -131,64 +127,57 @@ def _figures(shown: pd.DataFrame, name: str, what: str, n: str) -> list[dict]:
     ]
 
 
-def _tops(table: pd.DataFrame) -> pd.Series:
-    """Image sets in words."""
-    return table["images"] + np.where(table["top"] > 1, ", top-" + table["top"].astype(str), "")
+def _images(name: str, top: int) -> str:
+    """An image set in words."""
+    return f"{name}, top-{top}" if top > 1 else name
 
 
-def _what(table: pd.DataFrame) -> pd.Series:
-    parameter = table["parameter"]
-    return table["kind"] + (", " + parameter).where(parameter != "both", "")
+def _what(kind: str, parameter: str) -> str:
+    return kind if parameter == "both" else f"{kind}, {parameter}"
 
 
-def _headline_table(table: pd.DataFrame, confidence: float) -> dict | None:
-    if not len(table):
-        return None
+def _lost_at(strength: float, value: float, largest: float) -> str:
+    if np.isnan(strength):
+        return "n/a" if np.isnan(value) else f"not up to {largest:g}"
+    return f"{strength:.2f}"
+
+
+def _headline_table(table: pd.DataFrame, confidence: float) -> page.Table | None:
     columns = {
-        "layer": table["role"] + ": " + table["layer"],
-        "images": _tops(table),
+        "layer": ("role", "layer", "{}: {}".format),
+        "images": ("images", "top", _images),
         "seed": "seed",
         "relative performance": ("value", page.number),
         f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
-        "claim": "claim",
-        "seen": "seen",
-        "n": "n",
+        **page.same("claim", "seen", "n"),
     }
     title = f"The claim of Cheney et al. 2017 at {KNOCKED_OUT:.0%} of the synapses"
     return page.table(title, table, columns, shown=True, source="perturbation_headline.tsv")
 
 
-def _depth_table(table: pd.DataFrame) -> dict | None:
-    if not len(table):
-        return None
+def _depth_table(table: pd.DataFrame) -> page.Table | None:
     columns = {
-        "perturbation": _what(table),
-        "images": _tops(table),
+        "perturbation": ("kind", "parameter", _what),
+        "images": ("images", "top", _images),
         "seed": "seed",
         "first layers keep": ("first_mean", page.number),
         "last layers keep": ("last_mean", page.number),
         "a last one keeps more": ("value", page.percent),
         "p (Mann-Whitney, uncorrected)": ("p_value", page.small),
-        "layers": table["first_layers"].astype(str) + " and " + table["last_layers"].astype(str),
+        "layers": ("first_layers", "last_layers", "{} and {}".format),
     }
     title = "Do later layers keep more? Mean relative performance over the strengths"
     return page.table(title, table, columns, source="perturbation_depth.tsv")
 
 
-def _loss_table(table: pd.DataFrame, confidence: float) -> dict | None:
-    if not len(table):
-        return None
-    lost = [
-        f"{at:.2f}" if not np.isnan(at) else "n/a" if np.isnan(value) else f"not up to {most:g}"
-        for at, value, most in table[["loss_strength", "value", "largest"]].to_numpy()
-    ]
+def _loss_table(table: pd.DataFrame, confidence: float) -> page.Table | None:
     columns = {
         "layer": "layer",
-        "perturbation": _what(table),
-        "images": _tops(table),
+        "perturbation": ("kind", "parameter", _what),
+        "images": ("images", "top", _images),
         "seed": "seed",
         "mean over strengths": ("value", page.number),
         f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
-        f"{LOSS:.0%} lost at": lost,
+        f"{LOSS:.0%} lost at": ("loss_strength", "value", "largest", _lost_at),
     }
     return page.table("Every layer", table, columns, source="perturbation_layers.tsv")

@@ -14,6 +14,8 @@ UNITS = {
 }
 """retraining.by -> what `random` draws."""
 
+COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random freezing"
+
 
 def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     comparison = tables["comparison"]
@@ -22,15 +24,8 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         part = canvas.last_epoch(part)
         of_run = page.of(shares, part)
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
-        texts = compared_sets(
-            part,
-            "selective",
-            policy="selective",
-            reference="regular",
-            control="random freezing",
-            level=level,
-        )
-        short = in_short(part, policy="selective", reference="regular", level=level)
+        texts = compared_sets(part, "selective", control=CONTROL, level=level, **COMPARED)
+        short = in_short(part, level=level, **COMPARED)
         start = (
             f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
             f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
@@ -43,14 +38,8 @@ def verdict(tables: dict, config: dict) -> dict:
     shares = _frozen(tables["retraining"])
     if len(shares):
         shares = canvas.last_epoch(shares)
-    cell = helped(
-        tables["comparison"],
-        policy="selective",
-        reference="regular",
-        control="random freezing",
-        level=1 - config["scores"]["confidence"],
-        link="retraining",
-    )
+    level, comparison = 1 - config["scores"]["confidence"], tables["comparison"]
+    cell = helped(comparison, control=CONTROL, level=level, link="retraining", **COMPARED)
     selective = shares.loc[shares["policy"] == "selective", "share"]
     if len(selective) and (selective == 0).all():
         small = "nothing was fragile, so nothing was frozen"
@@ -58,7 +47,7 @@ def verdict(tables: dict, config: dict) -> dict:
     return {"did retraining help?": cell}
 
 
-def section(tables: dict, config: dict) -> dict:
+def section(tables: dict, config: dict) -> page.Section:
     comparison, shares = tables["comparison"], _frozen(tables["retraining"])
     settings, blocks = config["retraining"], []
     for index, (run, part) in enumerate(page.runs(comparison)):
@@ -71,12 +60,10 @@ def section(tables: dict, config: dict) -> dict:
                 if policy != "regular"
             }
             seeds = of_epoch.loc[of_epoch["level"] == "seed", "seed"].nunique()
-            over = (
-                f"diamond: mean over {seeds} seeds with its t interval (an arrow where it leaves "
-                "the axis)"
-                if seeds > 1
-                else "one seed, so no interval over seeds"
-            )
+            over = "one seed, so no interval over seeds"
+            if seeds > 1:
+                over = f"diamond: mean over {seeds} seeds with its t interval (an arrow where it "
+                over += "leaves the axis)"
             figure = page.figure(
                 policy_comparison(of_epoch, notes=words),
                 name=f"retraining-{index}-{epoch}",
@@ -85,14 +72,11 @@ def section(tables: dict, config: dict) -> dict:
                 f"{page.n(of_epoch)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
                 read="Right of the line is better than regular retraining. An interval that "
-                "reaches "
-                "over the line does not tell the policy from regular. Intervals are not "
-                "corrected for "
-                "the number of comparisons.",
+                "reaches over the line does not tell the policy from regular. Intervals are not "
+                "corrected for the number of comparisons.",
             )
             columns = {
-                "images": "images",
-                "policy": "policy",
+                **page.same("images", "policy"),
                 "accuracy": ("accuracy", page.percent),
                 "less": "reference",
                 "its accuracy": ("reference_accuracy", page.percent),
@@ -102,8 +86,7 @@ def section(tables: dict, config: dict) -> dict:
                 "p": ("p_value", page.small),
                 "corrected": ("q_value", page.small),
                 "detectable": ("detectable", page.points),
-                "seeds": "seeds",
-                "draws": "draws",
+                **page.same("seeds", "draws"),
             }
             whole = of_epoch[of_epoch["level"] == "all seeds"]
             heading = f"{run}, from epoch {epoch}"
@@ -111,18 +94,17 @@ def section(tables: dict, config: dict) -> dict:
             blocks.append(
                 page.block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
             )
-    return page.section(
+    return page.Section(
         "retraining",
         "Retraining compared",
         intro="Does it help to train on with the fragile parameters frozen (selective)? Beside it: "
         "all others frozen (fragile_only), as many at random (random), none (regular).",
         method=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of {scored_attack(config)}, from "
-        f"{config['ablation']['split']} images), fragile_only all others, random other "
-        f"whole {UNITS[settings['by']]} that hold about as many parameters as selective froze "
-        f"({settings['random_draws']} draws, averaged); regular freezes nothing. All train "
-        "equally long on the same order of data, and are attacked anew afterwards. Shares are of "
-        "the parameters that can be frozen.",
+        f"{settings['score']} of {scored_attack(config)}, from {config['ablation']['split']} "
+        f"images), fragile_only all others, random other whole {UNITS[settings['by']]} that hold "
+        f"about as many parameters as selective froze ({settings['random_draws']} draws, "
+        "averaged); regular freezes nothing. All train equally long on the same order of data, and "
+        "are attacked anew afterwards. Shares are of the parameters that can be frozen.",
         blocks=blocks,
         needs="retraining.from_epochs",
     )

@@ -4,35 +4,19 @@ Tables are those of one data set and network, one epoch per training, in %: see
 `scores`. families: base -> the trainings drawn with it, itself first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from faultline.report.canvas import (
-    DIVERGING,
-    GREY,
-    MAX_WIDTH,
-    axes_grid,
-    cell_width,
-    colour_bar,
-    hide_repeated,
-    label_width,
-    legend,
-    mesh,
-    patch,
-    shortened,
-    styled,
-    tips,
-)
-from faultline.report.page import said, small
-
-DARK = "#1f2937"
+from faultline.report import canvas
+from faultline.report.canvas import DARK, GREY, MAX_WIDTH, key, marks
+from faultline.report.page import minus, said, small
 
 COLOURS = [DARK, "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"]
 
@@ -41,12 +25,12 @@ PUBLISHED = "#d55e00"
 LONGEST = 26
 
 
-def _columns(attacks: Sequence[str], *, left: float, right: float, widest: float) -> list[float]:
+def _columns(attacks: Collection[str], *, left: float, right: float, widest: float) -> list[float]:
     room = (MAX_WIDTH - left - right) / len(attacks) - 0.25
     return [max(min(widest, room), 1.0)] * len(attacks)
 
 
-@styled
+@canvas.styled
 def accuracy_curves(
     table: pd.DataFrame, families: Mapping[str, Sequence[str]], *, reference: str | None
 ) -> Figure:
@@ -55,15 +39,11 @@ def accuracy_curves(
     table = table[table["eps"] != "rg_score"]
     table = table.assign(at=table["eps"].astype(float))
     attacks = list(dict.fromkeys(table["attack"]))
-    longest = max(len(shortened(n, LONGEST)) for names in families.values() for n in names)
+    longest = max(len(canvas.shortened(n, LONGEST)) for names in families.values() for n in names)
     right = 0.55 + 0.066 * longest
-    fig, axes = axes_grid(
-        [_columns(attacks, left=0.65, right=right, widest=3.2), [1.75] * len(families)],
-        left=0.65,
-        right=right,
-        bottom=0.55,
-        top=0.35,
-        gap=(0.25, 0.25),
+    room = canvas.Room(right=right, bottom=0.55, gap=(0.25, 0.25), least=0)
+    fig, axes = canvas.axes_grid(
+        [_columns(attacks, left=0.65, right=right, widest=3.2), [1.75] * len(families)], room
     )
     lowest = table["value"].min()
     bottom = 0 if lowest < 30 else 10 * (lowest // 10)
@@ -79,13 +59,12 @@ def accuracy_curves(
                     part["at"], part["ci_low"], part["ci_high"], color=colour, alpha=0.15, lw=0
                 )
                 look = {"color": colour, "ls": style, "lw": 1.4, "marker": "o", "ms": 2}
-                drawn = ax.plot(part["at"], part["value"], **look)
-                tips(drawn[0], [f"{name}, eps {row['eps']}: {_said(row)}" for row in _each(part)])
+                says = [f"{name}, eps {row['eps']}: {_said(row)}" for row in _each(part)]
+                marks(ax, part["at"], part["value"], says=says, **look)
             ax.set_ylim(bottom, 101)
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.grid(lw=0.5)
-            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-            ax.xaxis.set_major_formatter("{x:g}")
+            canvas.eps_axis(ax)
             if ax in axes[0]:
                 ax.set_title(attack)
             if ax in axes[-1]:
@@ -98,7 +77,7 @@ def accuracy_curves(
                 ax.tick_params(labelleft=False)
         row[-1].legend(
             handles=[
-                Line2D([], [], color=colour, ls=style, lw=2, label=shortened(name, LONGEST))
+                key(canvas.shortened(name, LONGEST), color=colour, ls=style, lw=2)
                 for name, colour, style in shown
             ],
             loc="upper left",
@@ -109,37 +88,33 @@ def accuracy_curves(
     return fig
 
 
-@styled
+@canvas.styled
 def rg_scores(table: pd.DataFrame, families: Mapping[str, Sequence[str]]) -> Figure:
     """R&G score of every training, mean over seeds with its interval, a panel per attack; crosses:
     published ones."""
     table = table[table["eps"] == "rg_score"]
     names = [name for of in families.values() for name in of]
-    known = table["published"].notna().any()
     spread = table[["value", "ci_low", "ci_high", "published"]].to_numpy(float)
     low, high = np.nanmin(spread), np.nanmax(spread)
     pad = 0.05 * (high - low) or 1.0
 
-    def draw(ax: Axes, attack: str) -> None:
-        part = table[table["attack"] == attack].set_index("training").reindex(names)
+    fig, panels = _rows(table, families, names, xlabel="R&G score")
+    for ax, part in panels:
         y = np.arange(len(names))
         ax.hlines(y, part["ci_low"], part["ci_high"], color=DARK, lw=1.4)
-        dots = ax.plot(part["value"], y, "o", ms=4, color=DARK)
-        tips(dots[0], [f"{row['training']}: {_said(row)}" for row in _each(part)])
-        dots = ax.plot(part["published"], y, "x", ms=5.5, mew=1.4, color=PUBLISHED)
-        tips(dots[0], [f"published: {value:.2f}" for value in part["published"]])
+        says = [f"{row['training']}: {_said(row)}" for row in _each(part)]
+        marks(ax, part["value"], y, "o", says=says, ms=4, color=DARK)
+        says = [f"published: {value:.2f}" for value in part["published"]]
+        marks(ax, part["published"], y, "x", says=says, ms=5.5, mew=1.4, color=PUBLISHED)
         ax.set_xlim(low - pad, high + pad)
-        ax.set_xlabel("R&G score")
-
-    handles = [Line2D([], [], marker="o", ms=4, color=DARK, lw=1.4, label="mean over seeds")]
-    if known:
-        handles.append(
-            Line2D([], [], marker="x", ms=5.5, mew=1.4, ls="", color=PUBLISHED, label="published")
-        )
-    return _rows(table, families, names, draw, handles)
+    handles = [key("mean over seeds", marker="o", ms=4, color=DARK, lw=1.4)]
+    if table["published"].notna().any():
+        handles.append(key("published", marker="x", ms=5.5, mew=1.4, ls="", color=PUBLISHED))
+    canvas.legend(fig, handles, columns=len(handles))
+    return fig
 
 
-@styled
+@canvas.styled
 def difference_forest(
     differences: pd.DataFrame, families: Mapping[str, Sequence[str]], *, level: float
 ) -> Figure:
@@ -151,28 +126,27 @@ def difference_forest(
     reach = np.nanmax(table[["ci_low", "ci_high", "value"]].abs().to_numpy(), initial=0.1)
     limit = 1.06 * min(reach, 4 * table["value"].abs().max() or reach)
 
-    def draw(ax: Axes, attack: str) -> None:
-        part = table[table["attack"] == attack].set_index("training").reindex(names)
+    fig, panels = _rows(table, families, names, xlabel="R&G less the base's")
+    for ax, part in panels:
         y = np.arange(len(names))
         ax.hlines(y, part["ci_low"].clip(-limit), part["ci_high"].clip(upper=limit), color=DARK)
         sure = (part["q_value"] < level).to_numpy()
         for chosen, face in ((sure, DARK), (~sure, "white")):
-            dots = ax.plot(part["value"][chosen], y[chosen], "o", ms=5, mfc=face, mec=DARK)
-            tips(dots[0], [f"{row['training']}: {_said(row)}" for row in _each(part[chosen])])
+            says = [f"{row['training']}: {_said(row)}" for row in _each(part[chosen])]
+            marks(ax, part["value"][chosen], y[chosen], "o", says=says, ms=5, mfc=face, mec=DARK)
         ax.axvline(0, color=PUBLISHED, lw=0.9, zorder=0.9)
         ax.set_xlim(-limit, limit)
-        ax.set_xlabel("R&G less the base's")
-
     dot = {"marker": "o", "ms": 5, "mec": DARK, "color": DARK, "lw": 1.2}
     handles = [
-        Line2D([], [], mfc=DARK, label=f"beyond chance (q < {level:g})", **dot),
-        Line2D([], [], mfc="white", label="not beyond chance", **dot),
-        Line2D([], [], color=PUBLISHED, lw=0.9, label="as the base"),
+        key(f"beyond chance (q < {level:g})", mfc=DARK, **dot),
+        key("not beyond chance", mfc="white", **dot),
+        key("as the base", color=PUBLISHED, lw=0.9),
     ]
-    return _rows(table, families, names, draw, handles)
+    canvas.legend(fig, handles, columns=len(handles))
+    return fig
 
 
-@styled
+@canvas.styled
 def difference_map(
     differences: pd.DataFrame, families: Mapping[str, Sequence[str]], *, level: float
 ) -> Figure:
@@ -181,56 +155,40 @@ def difference_map(
     table = differences[differences["eps"] != "rg_score"]
     there = set(table["training"])
     names = [name for of in families.values() for name in of if name in there]
-    attacks = list(dict.fromkeys(table["attack"]))
-    grids = {a: sorted(set(table.loc[table["attack"] == a, "eps"]), key=float) for a in attacks}
-    labels = [shortened(name, LONGEST) for name in names]
+    attacks = canvas.split(table, "attack")
+    grids = {attack: sorted(set(part["eps"]), key=float) for attack, part in attacks.items()}
+    labels = [canvas.shortened(name, LONGEST) for name in names]
     count = sum(map(len, grids.values()))
-    cell = cell_width(count, labels, gap=0.25 * len(attacks) + 0.9, widest=0.46)
+    cell = canvas.cell_width(count, labels, gap=0.25 * len(attacks) + 0.9, widest=0.46)
     largest = np.nanmax(table["value"].abs().to_numpy(), initial=0.0) or 1.0
     scale = Normalize(-largest, largest)
-    fig, axes = axes_grid(
-        [[cell * len(grids[a]) for a in attacks], [0.23 * len(names)]],
-        left=label_width(labels),
-        right=1.0,
-        bottom=0.75,
-        top=0.35,
-        gap=(0.25, 0),
-        least=7.6,
-    )
-    found = table[~table["floor"]].set_index(["training", "attack", "eps"])
-    for ax, attack in zip(axes[0], attacks, strict=True):
-        colours = np.full((len(names), len(grids[attack]), 3), 0.9)
+    size = [cell * len(grid) for grid in grids.values()], 0.23 * len(names)
+    room = canvas.Room(left=canvas.label_width(labels), right=1.0, bottom=0.75)
+    fig, panels = canvas.panels(attacks, size, room, xlabel="eps")
+    for ax, (attack, part) in panels:
+        grid = grids[attack]
+        colours = np.full((len(names), len(grid), 3), 0.9)
         says = np.full(colours.shape[:2], "nothing to compare", object)
-        for y, name in enumerate(names):
-            for x, eps in enumerate(grids[attack]):
-                if (name, attack, eps) not in found.index:
-                    continue
-                row = found.loc[(name, attack, eps)]
-                value, q = row["value"], row["q_value"]
-                says[y, x] = f"{name}, eps {eps}: {_said(row)}"
-                colours[y, x] = DIVERGING(scale(value))[:3]
-                if cell >= 0.34:
-                    dark = abs(value) > 0.6 * largest
-                    text = f"{value:+.1f}".replace("-", "\u2212")
-                    ax.text(
-                        x + 0.5,
-                        y + 0.5,
-                        "0" if text[1:] == "0.0" else text,
-                        ha="center",
-                        va="center_baseline",
-                        fontsize=6.5,
-                        color="white" if dark else DARK,
-                    )
-                if not q < level:
-                    ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
-        mesh(ax, colours, labels, grids[attack], title=attack, xlabel="eps", says=says)
-    hide_repeated(axes)
-    colour_bar(fig, axes[0][-1], scale, label="points")
-    unsure = f"not beyond chance (q \u2265 {level:g})"
-    handles = [Line2D([], [], marker=".", ls="", color=DARK, label=unsure)]
+        above = {(row["training"], row["eps"]): row for row in _each(part[~part["floor"]])}
+        for (y, name), (x, eps) in product(enumerate(names), enumerate(grid)):
+            if (name, eps) not in above:
+                continue
+            row = above[name, eps]
+            value = row["value"]
+            says[y, x] = f"{name}, eps {eps}: {_said(row)}"
+            colours[y, x] = canvas.DIVERGING(scale(value))[:3]
+            if cell >= 0.34:
+                text = minus(f"{value:+.1f}")
+                ink = "white" if abs(value) > 0.6 * largest else DARK
+                canvas.write(ax, x, y, "0" if text[1:] == "0.0" else text, fontsize=6.5, color=ink)
+            if not row["q_value"] < level:
+                ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
+        canvas.mesh(ax, colours, labels, grid, title=attack, says=says)
+    canvas.colour_bar(fig, panels[-1][0], scale, label="points")
+    handles = [key(f"not beyond chance (q \u2265 {level:g})", marker=".", ls="", color=DARK)]
     if table["floor"].any():
-        handles.append(patch("0.9", "both at 0"))
-    legend(fig, handles, columns=len(handles))
+        handles.append(canvas.patch("0.9", "both at 0"))
+    canvas.legend(fig, handles, columns=len(handles))
     return fig
 
 
@@ -245,28 +203,20 @@ def _said(row: dict | pd.Series) -> str:
     return said(row, n, places=2) + (f", q = {small(row['q_value'])}" if "q_value" in row else "")
 
 
-def _rows(table, families, names, draw, handles) -> Figure:
-    """A row per training, families set apart, and a panel per attack."""
-    attacks, labels = list(dict.fromkeys(table["attack"])), [shortened(n, LONGEST) for n in names]
-    left = label_width(labels)
-    fig, axes = axes_grid(
-        [_columns(attacks, left=left, right=0.2, widest=3.4), [0.2 * len(names) + 0.1]],
-        left=left,
-        bottom=0.85,
-        top=0.35,
-        gap=(0.25, 0),
-        least=7.6,
-    )
+def _rows(table, families, names, *, xlabel: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """A row per training, families set apart, and a panel per attack: its axes and what it is to
+    show, in the order of `names`."""
+    attacks = canvas.split(table, "attack")
+    labels = [canvas.shortened(name, LONGEST) for name in names]
+    left = canvas.label_width(labels)
+    size = _columns(attacks, left=left, right=0.2, widest=3.4), 0.2 * len(names) + 0.1
+    room = canvas.Room(left=left, bottom=0.85)
+    fig, panels = canvas.panels(attacks, size, room, xlabel=xlabel)
     last = [[name for name in of if name in names][-1:] for of in families.values()]
-    for ax, attack in zip(axes[0], attacks, strict=True):
-        draw(ax, attack)
+    for ax, (attack, _) in panels:
         for name in [name for of in last for name in of][:-1]:
             ax.axhline(names.index(name) + 0.5, color="#d1d5db", lw=0.7, zorder=0.8)
-        ax.set_ylim(len(names) - 0.4, -0.6)
-        ax.set_yticks(range(len(names)), labels)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", lw=0.5)
+        canvas.rows_axis(ax, labels, pad=0.6)
         ax.set_title(attack)
-    hide_repeated(axes)
-    legend(fig, handles, columns=len(handles))
-    return fig
+    parts = [part.set_index("training").reindex(names) for part in attacks.values()]
+    return fig, [(ax, part) for (ax, _), part in zip(panels, parts, strict=True)]

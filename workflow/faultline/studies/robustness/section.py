@@ -17,33 +17,29 @@ EQUAL = " [\u2013]"
 """In place of an interval over seeds that are all equal."""
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     """The section, without a block where one training alone has nothing to be compared with."""
     title, needs = "Robustness of the trainings", "trainings"
     robust, confidence = tables["robustness"], config["scores"]["confidence"]
     if not len(robust) or not _compared(robust):
-        return page.section("trainings", title, needs=needs)
+        return page.Section("trainings", title, needs=needs)
     level, blocks = 1 - confidence, []
     for index, (place, part, changes) in enumerate(_places(tables, config)):
         families = _families(part, config)
-        seeds = _seeds(part)
-        n = f"n = {page.images(part)}, {seeds}"
+        n = f"n = {page.images(part)}, {_seeds(part)}"
         standard = [t for t in families if config["trainings"][t]["recipe"] == "standard"]
         interval = f"{confidence:.0%} interval over seeds (Student's t)"
+        drawn = _without(families, standard) or families
         figures = [
             page.figure(
-                draw.accuracy_curves(
-                    part,
-                    _without(families, standard) or families,
-                    reference=standard[0] if standard else None,
-                ),
+                draw.accuracy_curves(part, drawn, reference=standard[0] if standard else None),
                 name=f"trainings-{index}",
                 alt=f"Accuracy over eps of the trainings on {place}",
                 caption=f"Accuracy on attacked test images at each training's last epoch. {n}; "
                 f"line: mean, band: {interval}.",
                 read="The higher the line, the more robust. A line that is high under FGSM and low "
-                "under APGD has only learned to mislead FGSM. Dashed: standard training. "
-                "The axis need not start at 0.",
+                "under APGD has only learned to mislead FGSM. Dashed: standard training. The axis "
+                "need not start at 0.",
             ),
             page.figure(
                 draw.rg_scores(part, families),
@@ -74,39 +70,32 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
                 ),
             ]
         searched = page.of(tables["tuning"], part, PLACE)
-        blocks.append(
-            page.block(
-                place,
-                figures=figures,
-                notes=[_masking_note(tables["checks"], part)],
-                tables=[
-                    _rg_table(part, families, confidence),
-                    _accuracy_table(part, families, confidence),
-                    _difference_table(changes, families, level, confidence),
-                    _chosen_table(searched, part, config),
-                    _search_table(searched),
-                ],
-            )
-        )
-    intro = (
-        "Every training under the same attacks, over seeds, and each regularised one (-lr) beside "
-        "its base: the same recipe without the regulariser, paired by seed."
+        shown = [
+            _rg_table(part, families, confidence),
+            _accuracy_table(part, families, confidence),
+            _difference_table(changes, families, level, confidence),
+            _chosen_table(searched, part, config),
+            _search_table(searched),
+        ]
+        notes = [_masking_note(tables["checks"], part)]
+        blocks.append(page.block(place, figures=figures, notes=notes, tables=shown))
+    return page.Section(
+        "trainings",
+        title,
+        intro="Every training under the same attacks, over seeds, and each regularised one (-lr) "
+        "beside its base: the same recipe without the regulariser, paired by seed.",
+        method="R&G score: the sum of the accuracies in % over the eps grid (Khalooei et al. "
+        "2022). Their table is for FGSM only, which gradient masking can deceive, so PGD and APGD "
+        "judge as well where they are run, and the worst case: correct under every attack of a "
+        "norm that shares the eps. Ours: optimiser, epochs, training eps and gamma, as none of "
+        "them is published, and the intervals and tests.",
+        blocks=blocks,
     )
-    method = (
-        "R&G score: the sum of "
-        "the accuracies in % over the eps grid (Khalooei et al. 2022). Their table is for FGSM "
-        "only, which gradient masking can deceive, so PGD and APGD judge as well where they are "
-        "run, and the worst case: correct under every attack of a norm that shares the eps. Ours: "
-        "optimiser, epochs, training eps and gamma, as none of them is published, and the "
-        "intervals and tests."
-    )
-    return page.section("trainings", title, intro=intro, method=method, blocks=blocks)
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
     """(heading, text) of what was found, for the top of the report."""
-    confidence = config["scores"]["confidence"]
-    level = 1 - confidence
+    level = 1 - config["scores"]["confidence"]
     for place, part, changes in _places(tables, config):
         for attack in _judges(part, config):
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
@@ -119,11 +108,10 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
                 better, worse = (sure & (rows["value"] > 0)), (sure & (rows["value"] < 0))
                 unsure = rows[~sure & ~rows["floor"]]
                 text = (
-                    f"of {page.count(rows, 'regularised training')} "
-                    f"{_several(rows[better])} a higher R&G score than the base, "
-                    f"{_several(rows[worse])} a lower one, {len(unsure)} cannot be told from it "
-                    f"(q < {level:g}, {_seeds(part)})."
-                    f"{_detectable_words(unsure)}{_floor_words(changes, attack)}"
+                    f"of {page.count(rows, 'regularised training')} {_several(rows[better])} a "
+                    f"higher R&G score than the base, {_several(rows[worse])} a lower one, "
+                    f"{len(unsure)} cannot be told from it (q < {level:g}, "
+                    f"{_seeds(part)}).{_detectable_words(unsure)}{_floor_words(changes, attack)}"
                 )
                 text = text[0].upper() + text[1:]
             yield f"Regularising layers, {place}, under {attack}", text
@@ -145,8 +133,8 @@ def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.
         return
     if not len(changes):  # no training is regularised
         changes = robust.iloc[:0].assign(base="", q_value=0.0, floor=False)
-    known, unknown = weakest_first(config["attacks"])
-    rank = [*known, *unknown, *worst_cases(config["attacks"])].index
+    ranked, unranked = weakest_first(config["attacks"])
+    rank = [*ranked, *unranked, *worst_cases(config["attacks"])].index
     robust, changes = (
         t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
         for t in (robust, changes)
@@ -177,9 +165,9 @@ def _judges(part: pd.DataFrame, config: dict) -> list[str]:
     """The worst cases or else the strongest attack, the weakest, and those of unknown strength, for
     which none stands."""
     there, attacks = set(part["attack"]), config["attacks"]
-    known, unknown = ([a for a in of if a in there] for of in weakest_first(attacks))
-    strongest = [worst for worst in worst_cases(attacks) if worst in there] or known[-1:]
-    return list(dict.fromkeys([*strongest, *known[:1], *unknown]))
+    ranked, unranked = ([a for a in of if a in there] for of in weakest_first(attacks))
+    strongest = [worst for worst in worst_cases(attacks) if worst in there] or ranked[-1:]
+    return list(dict.fromkeys([*strongest, *ranked[:1], *unranked]))
 
 
 def _seeds(part: pd.DataFrame) -> str:
@@ -229,10 +217,10 @@ def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
         f"Under {attack}, {len(each)} accuracies of {page.count(whole, 'training')} are "
         f"{away.mean():.1f} points from the published ones on average, at most {away.max():.1f}."
     )
-    known = each[each["ci_low"].notna()]
-    if len(known):
-        within = known["published"].between(known["ci_low"], known["ci_high"]).sum()
-        which = "" if len(known) == len(each) else f" (of {len(known)}; else all seeds are equal)"
+    varying = each[each["ci_low"].notna()]
+    if len(varying):
+        within = varying["published"].between(varying["ci_low"], varying["ci_high"]).sum()
+        which = f" (of {len(varying)}; else all seeds are equal)" * (len(varying) < len(each))
         text += f" {within} of the published ones are within our intervals over seeds{which}."
     published = whole.groupby("training")["published"].first()
     pairs = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
@@ -262,17 +250,17 @@ def _published_words(part: pd.DataFrame, config: dict) -> str:
 
 
 def _masking_note(checks: pd.DataFrame, part: pd.DataFrame) -> str:
+    checks = page.of(checks, part, PLACE)
     if not len(checks):
         return ""
-    made = page.of(checks, part, PLACE)
-    made = made[made["check"] == "fgsm_near_apgd"]
-    warned = made[made["status"] == "warning"]
+    checks = checks[checks["check"] == "fgsm_near_apgd"]
+    warned = checks[checks["status"] == "warning"]
     if not len(warned):
         return ""
     names = page.listed(dict.fromkeys(warned["training"]))
     return (
-        f"FGSM flatters {len(warned)} of {len(made)} checkpoints by far ({names}): judge these by "
-        "APGD. See the self-checks."
+        f"FGSM flatters {len(warned)} of {len(checks)} checkpoints by far ({names}): judge these "
+        "by APGD. See the self-checks."
     )
 
 
@@ -309,7 +297,7 @@ def _ordered(table: pd.DataFrame, families: Mapping) -> pd.DataFrame:
     return table.sort_values("training", kind="stable", key=lambda c: c.map(order.index))
 
 
-def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict | None:
+def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> page.Table | None:
     rows = _ordered(part[part["eps"] == "rg_score"], families)
     cells: dict[str, dict] = {}
     for row in rows.itertuples():
@@ -323,7 +311,7 @@ def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict 
     return page.table(title, table, shown=True, source="robustness.tsv")
 
 
-def _accuracy_table(part: pd.DataFrame, families: Mapping, confidence: float) -> dict | None:
+def _accuracy_table(part: pd.DataFrame, families: Mapping, confidence: float) -> page.Table | None:
     rows = _ordered(part[part["eps"] != "rg_score"], families)
     cells: dict[tuple, dict] = {}
     for row in rows.itertuples():
@@ -343,31 +331,23 @@ def _accuracy_table(part: pd.DataFrame, families: Mapping, confidence: float) ->
 
 def _difference_table(
     changes: pd.DataFrame, families: Mapping, level: float, confidence: float
-) -> dict | None:
+) -> page.Table | None:
     if not len(changes):
         return None
     rows = _ordered(changes, families)
     whole = rows["eps"] == "rg_score"
     rows = pd.concat([rows[whole], rows[~whole]])
     columns = {
-        "training": "training",
-        "base": "base",
-        "attack": "attack",
+        **page.same("training", "base", "attack"),
         "eps": rows["eps"].replace("rg_score", "R&G"),
         "of the base": ("base_value", "{:.1f}".format),
         "difference": ("value", _signed),
-        f"{confidence:.0%} interval": (
-            *("ci_low", "ci_high", "floor", "seeds"),
-            _interval,
-        ),
+        f"{confidence:.0%} interval": ("ci_low", "ci_high", "floor", "seeds", _interval),
         "detectable": ("detectable", lambda d: "\u2013" if np.isnan(d) else f"{d:.1f}"),
         "p": ("p_value", page.small),
         "q": ("q_value", page.small),
         "seeds": "seeds",
-        "beyond chance": (
-            *("q_value", "value", "floor"),
-            partial(_beyond_chance, level=level),
-        ),
+        "beyond chance": ("q_value", "value", "floor", partial(_beyond_chance, level=level)),
     }
     title = (
         "Regularised less its base, paired by seed; R&G scores first, then points at each eps "
@@ -376,39 +356,32 @@ def _difference_table(
     return page.table(title, rows, columns, source="robustness_differences.tsv")
 
 
-def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> dict | None:
+def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> page.Table | None:
     trainings = [t for t in config["trainings"] if t in set(part["training"])]
     tuned = {t: config["trainings"][t]["tune"] for t in trainings if config["trainings"][t]["tune"]}
-    rows, sizes = [], {}
-    for name in tuned:
-        sizes[name] = (searched["training"] == name).sum() if len(searched) else 0
+    sizes = {name: (searched["training"] == name).sum() if len(searched) else 0 for name in tuned}
+    rows = []
     for name, tune in tuned.items():
         base, row = config["trainings"][name].get("base"), {"training": name}
         if sizes[name]:
             of = searched[searched["training"] == name]
             best = of[of["chosen"]]
             goal = "near the published row" if tune["towards"] else "highest R&G score"
-            settings = [*([*tuned[tune["as"]]["grid"]] if "as" in tune else []), *tune["grid"]]
-            row |= {
-                "chosen": ", ".join(f"{s} {best[s].iloc[0]:g}" for s in dict.fromkeys(settings)),
-                "by": f"{goal} under {tune['attack']}",
-                "R&G on validation images": f"{best['rg_score'].mean():.1f}",
-                "trainings tried": sizes[name],
-            }
+            settings = [*(tuned[tune["as"]]["grid"] if "as" in tune else []), *tune["grid"]]
+            row["chosen"] = ", ".join(f"{s} {best[s].iloc[0]:g}" for s in dict.fromkeys(settings))
+            row["by"] = f"{goal} under {tune['attack']}"
+            row["R&G on validation images"] = f"{best['rg_score'].mean():.1f}"
         else:
-            row |= {
-                "chosen": f"as {tune.get('as', 'given')}",
-                "by": "",
-                "R&G on validation images": "",
-            }
-            row["trainings tried"] = 0
+            row |= {"chosen": f"as {tune.get('as', 'given')}", "by": ""}
+            row["R&G on validation images"] = ""
+        row["trainings tried"] = sizes[name]
         row["its base's"] = sizes.get(base, "") if base else ""
         rows.append(row)
     title = "Chosen settings; a comparison is fair where both sides tried equally many"
     return page.table(title, pd.DataFrame(rows), shown=True, source="tuning.tsv")
 
 
-def _search_table(searched: pd.DataFrame) -> dict | None:
+def _search_table(searched: pd.DataFrame) -> page.Table | None:
     if not len(searched):
         return None
     skipped = {*PLACE, "training", "seed", "error", "loss", "chosen", "rg_score"}

@@ -9,15 +9,11 @@ from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import listed_layers
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
-    """The section, without a block where nothing was analysed. tables as in `TABLES`."""
-    title, needs = "Layer sustainability", "sustainability.epochs"
-    probes, settings = tables["sustainability"], config["sustainability"]
-    if not len(probes):
-        return page.section("sustainability", title, needs=needs)
-    confidence, eta = config["scores"]["confidence"], settings["eta"]
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(probes)):
+def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
+    settings, confidence = config["sustainability"], config["scores"]["confidence"]
+    eta = settings["eta"]
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         lists = page.of(tables["sustainability_lists"], part)
         last, epoch = canvas.last_epoch(part), part["epoch"].max()
         n, one = _n(last, settings), len(last["seed"].unique()) == 1
@@ -60,31 +56,25 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> dict:
                     "line that falls is a layer that learned to withstand the perturbation.",
                 )
             )
-        agreement = page.of(tables["sustainability_agreement"], part)
-        blocks.append(
-            page.block(
-                run,
-                figures=figures,
-                tables=[
-                    _list_table(canvas.last_epoch(lists), eta),
-                    _agreement_table(agreement),
-                    _probe_table(last, confidence),
-                ],
-            )
-        )
-    intro = (
-        "How far perturbed images move what each layer puts out (Khalooei et al. 2022): the "
-        "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image."
+        shown = [
+            _list_table(canvas.last_epoch(lists), eta),
+            _agreement_table(page.of(tables["sustainability_agreement"], part)),
+            _probe_table(last, confidence),
+        ]
+        return page.block(run, figures=figures, tables=shown)
+
+    return page.Section(
+        "sustainability",
+        "Layer sustainability",
+        intro="How far perturbed images move what each layer puts out (Khalooei et al. 2022): the "
+        "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image.",
+        method="The most vulnerable layers are those whose mean exceeds \u03bc + \u03b7 \u03c3, "
+        "the mean and standard deviation over all images and layers. Read at "
+        f"{_AT[settings['at']]}; images of the {settings['split']} split; {_strengths(config)}. "
+        f"Ours: \u03b7 = {eta:g}, the strengths of the noises, and that each image counts alike.",
+        blocks=page.by_run(tables["sustainability"], block),
+        needs="sustainability.epochs",
     )
-    method = (
-        "The most "
-        "vulnerable layers are those whose mean exceeds \u03bc + \u03b7 \u03c3, the mean and "
-        "standard deviation over all images and layers. Read at "
-        f"{_AT[settings['at']]}; images of the {settings['split']} split; "
-        f"{_strengths(config)}. Ours: \u03b7 = {eta:g}, the strengths of the noises, and that "
-        "each image counts alike."
-    )
-    return page.section("sustainability", title, intro=intro, method=method, blocks=blocks)
 
 
 def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
@@ -135,19 +125,17 @@ def _strengths(config: dict) -> str:
 
 
 def _n(table: pd.DataFrame, settings: dict) -> str:
-    seeds = table["seed"].nunique()
-    images = f"{table['n'].iloc[0]:,} {settings['split']} images"
-    return f"n = {images}, {seeds} seed{'' if seeds == 1 else 's'}"
+    seeds = page.count(table["seed"].unique(), "seed")
+    return f"n = {table['n'].iloc[0]:,} {settings['split']} images, {seeds}"
 
 
-def _list_table(lists: pd.DataFrame, eta: float) -> dict | None:
+def _list_table(lists: pd.DataFrame, eta: float) -> page.Table | None:
     rows = lists[lists["eta"] == eta]
     rows = rows.sort_values(
         "perturber", kind="stable", key=lambda c: c.map(list(dict.fromkeys(c)).index)
     )
     columns = {
-        "perturber": "perturber",
-        "seed": "seed",
+        **page.same("perturber", "seed"),
         "\u03bc": ("mu", page.number),
         "\u03c3": ("sigma", page.number),
         "limit": ("limit", page.number),
@@ -157,7 +145,7 @@ def _list_table(lists: pd.DataFrame, eta: float) -> dict | None:
     return page.table(title, rows, columns, shown=True, source="sustainability_lists.tsv")
 
 
-def _agreement_table(table: pd.DataFrame) -> dict | None:
+def _agreement_table(table: pd.DataFrame) -> page.Table | None:
     columns = {
         "lists of two": ("over", lambda over: f"{over}s"),
         "\u03b7": ("eta", lambda eta: page.minus(f"{eta:g}")),
@@ -170,7 +158,7 @@ def _agreement_table(table: pd.DataFrame) -> dict | None:
     return page.table(title, table, columns, source="sustainability_agreement.tsv")
 
 
-def _probe_table(table: pd.DataFrame, confidence: float) -> dict | None:
+def _probe_table(table: pd.DataFrame, confidence: float) -> page.Table | None:
     columns = {
         "perturber": "perturber",
         "layer": "probe",

@@ -67,8 +67,8 @@ def _judged(part: pd.DataFrame, config: dict) -> tuple[pd.DataFrame, str, str]:
 def _decided(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Layer -> mean score and whether it is of a class, decided in every seed; lowest first."""
     groups = rows.assign(sure=rows["decided"] & (rows["class"] == name)).groupby("layer")
-    found = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
-    return found.sort_values("mean", kind="stable")
+    layers = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
+    return layers.sort_values("mean", kind="stable")
 
 
 def verdict(tables: dict, config: dict) -> dict:
@@ -78,13 +78,13 @@ def verdict(tables: dict, config: dict) -> dict:
         return cells
     rows, what, _ = _judged(tables["layers"], config)
     for heading in cells if len(rows) else ():
-        found = _decided(rows, heading.removesuffix(" layers"))
-        names = list(found.index[found["sure"]])
+        layers = _decided(rows, heading.removesuffix(" layers"))
+        names = list(layers.index[layers["sure"]])
         small = ""
         if heading == "fragile layers":
             more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             named = f": {page.listed(names[:MOST_NAMED])}{more}" if names else ""
-            small = f"of {len(found)} by {what}{named}"
+            small = f"of {len(layers)} by {what}{named}"
         cells[heading] = page.cell(str(len(names)), small=small, link="classes")
     return cells
 
@@ -94,8 +94,8 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         rows, what, prefix = _judged(part, config)
         if not len(rows):
             continue
-        found = _decided(rows, "fragile")
-        fragile, total = found[found["sure"]], len(found)
+        layers = _decided(rows, "fragile")
+        fragile, total = layers[layers["sure"]], len(layers)
         seeds = rows["seed"].nunique()
         every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
         if len(fragile):
@@ -108,14 +108,12 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
                 f"the most fragile first: {', '.join(names)}{more}."
             )
         else:
-            lowest = found["mean"].first_valid_index()
+            lowest = layers["mean"].first_valid_index()
             text = f"No layer of {total} is fragile by {what}, decided {every}"
-            text += (
-                "."
-                if lowest is None
-                else f"; the lowest score is that of {lowest} "
-                f"({canvas.signed(found.loc[lowest, 'mean'])})."
-            )
+            if lowest is not None:
+                mean = canvas.signed(layers.loc[lowest, "mean"])
+                text += f"; the lowest score is that of {lowest} ({mean})"
+            text += "."
         yield f"Fragile layers, {run}", prefix + text
 
 
@@ -171,9 +169,8 @@ def _crafted(config: dict) -> str:
     }[config["ablation"]["target"]]
 
 
-def class_maps(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["layers"])):
+def class_maps(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         figure = page.figure(
             draw.class_map(part),
@@ -198,8 +195,9 @@ def class_maps(tables: dict, config: dict) -> dict:
             "decided": ("decided", page.yes),
         }
         table = page.table("The numbers", chosen, columns, source="layers.tsv")
-        blocks.append(page.block(run, figures=[figure], tables=[table]))
-    return page.section(
+        return page.block(run, figures=[figure], tables=[table])
+
+    return page.Section(
         "classes",
         "The classes at a glance",
         intro="A layer is fragile where removing its weights, threshold by threshold, leaves less "
@@ -208,17 +206,17 @@ def class_maps(tables: dict, config: dict) -> dict:
         method="A layer is untouched where no weight or no output changed. S_clean is "
         f"about clean images, S_adv about adversarial ones, {_crafted(config)}; S_diff is their "
         "difference. " + _choices(config, "layers"),
-        blocks=blocks,
+        blocks=page.by_run(tables["layers"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def transfer(tables: dict, config: dict) -> dict:
+def transfer(tables: dict, config: dict) -> page.Section:
     """Transfer beside re-crafted attacks, where `ablation.target` is both."""
     title, needs = "Transfer beside re-crafted attacks", "ablation.target"
     if config["ablation"]["target"] != "both":
-        return page.section("transfer", title, needs=needs)
-    attack, blocks = config["retraining"]["attack"], []
+        return page.Section("transfer", title, needs=needs)
+    attack = config["retraining"]["attack"]
     confidence = f"{config['scores']['confidence']:.0%}"
     kinds = (
         ("layers", draw.transfer_by_layer, "A diamond and the dot linked to it are one layer."),
@@ -229,31 +227,28 @@ def transfer(tables: dict, config: dict) -> dict:
             "that of the class when re-crafted. Intervals are cut off at the edge of the panel.",
         ),
     )
-    for index, (run, part) in enumerate(page.runs(tables["layers"])):
-        last = {
-            unit: canvas.last_epoch(page.of(tables[unit], part))
-            for unit, *_ in kinds
-            if len(page.of(tables[unit], part))
-        }
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
+        parts = {unit: page.of(tables[unit], part) for unit, *_ in kinds}
+        last = {unit: canvas.last_epoch(rows) for unit, rows in parts.items() if len(rows)}
         figures, counts = [], []
         for unit, figure, read in kinds:
-            found = pairs(last[unit], attack) if unit in last else pd.DataFrame()
-            if len(found):
-                figures.append(
-                    page.figure(
-                        figure(found),
-                        name=f"transfer-{index}-{unit}",
-                        alt=f"S_adv of the {unit} of {run} under transfer and re-crafted",
-                        caption=f"S_adv ({attack}) of {len(found)} {unit} at epoch "
-                        f"{found['epoch'].max()}, counted over seeds. "
-                        f"{page.n_ablated(found, config)}; {confidence} intervals.",
-                        read=read,
-                    )
+            if unit not in last or not len(both := pairs(last[unit], attack)):
+                continue
+            figures.append(
+                page.figure(
+                    figure(both),
+                    name=f"transfer-{index}-{unit}",
+                    alt=f"S_adv of the {unit} of {run} under transfer and re-crafted",
+                    caption=f"S_adv ({attack}) of {len(both)} {unit} at epoch "
+                    f"{both['epoch'].max()}, counted over seeds. {page.n_ablated(both, config)}; "
+                    f"{confidence} intervals.",
+                    read=read,
                 )
+            )
         for name in config["ablation"]["attacks"]:
             for unit, table in last.items():
-                counted = moves(pairs(table, name))
-                counts.append(counted.assign(unit=unit, attack=name))
+                counts.append(moves(pairs(table, name)).assign(unit=unit, attack=name))
         columns = {"attack": "attack", "of": "unit", "under transfer": "transfer", "n": "units"}
         columns |= {name: name for name in CLASSES}
         table = page.table(
@@ -262,8 +257,9 @@ def transfer(tables: dict, config: dict) -> dict:
             columns,
             shown=True,
         )
-        blocks.append(page.block(run, figures=figures, tables=[table]))
-    return page.section(
+        return page.block(run, figures=figures, tables=[table])
+
+    return page.Section(
         "transfer",
         title,
         intro="Adversarial images that were crafted on the unablated network fit the ablated one "
@@ -271,14 +267,13 @@ def transfer(tables: dict, config: dict) -> dict:
         "same networks are judged on such images (transfer) and on images re-crafted on each of "
         "them.",
         method=_choices(config, "layers"),
-        blocks=blocks,
+        blocks=page.by_run(tables["layers"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def threshold_curves(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["curves"])):
+def threshold_curves(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         count = last["layer"].nunique()
         notes = []
@@ -288,9 +283,8 @@ def threshold_curves(tables: dict, config: dict) -> dict:
             )
         if not (last["scope"] == "global").any():
             notes.append("There is no global sweep in this run (synaptic_filtering.global).")
-        band = (
-            "band: range over seeds" if len(last["seed"].unique()) > 1 else "one seed, so no band"
-        )
+        several = len(last["seed"].unique()) > 1
+        band = "band: range over seeds" if several else "one seed, so no band"
         figure = page.figure(
             draw.threshold_curves(part),
             name=f"thresholds-{index}",
@@ -299,23 +293,22 @@ def threshold_curves(tables: dict, config: dict) -> dict:
             f"{page.n_ablated(last, config)}; line: mean over seeds; {band}.",
             read="The threshold goes from the layer's smallest weight (0) to its largest (1). "
             "high_pass removes all weights up to it, low_pass all from it on, pulse those around "
-            "it. "
-            "A layer whose lines stay on the dotted base accuracy is not missed.",
+            "it. A layer whose lines stay on the dotted base accuracy is not missed.",
         )
-        blocks.append(page.block(run, figures=[figure], notes=notes))
-    return page.section(
+        return page.block(run, figures=[figure], notes=notes)
+
+    return page.Section(
         "thresholds",
         "Threshold curves",
         intro="What the scores are computed from: accuracy while the weights of one layer are "
         "removed. The global sweep filters all layers at once, over one range of weights.",
-        blocks=blocks,
+        blocks=page.by_run(tables["curves"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def score_maps(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["layers"])):
+def score_maps(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         notes = []
         if len(part["epoch"].unique()) == 1:
             notes.append("There is one checkpoint epoch only, so nothing develops here.")
@@ -334,24 +327,24 @@ def score_maps(tables: dict, config: dict) -> dict:
             f"{_against(config)}; blue: more; both colours share one scale, centred at 0. S_diff: "
             "less on adversarial images than on clean ones.",
         )
-        blocks.append(page.block(run, figures=[figure], notes=notes))
-    return page.section(
+        return page.block(run, figures=[figure], notes=notes)
+
+    return page.Section(
         "scores",
         "Scores over layers and epochs",
         intro="How the score of each layer develops as the network trains.",
         method=_choices(config, "layers"),
-        blocks=blocks,
+        blocks=page.by_run(tables["layers"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def baselines(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["baselines"])):
+def baselines(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         last = canvas.last_epoch(part)
         last = last[last["scope"] == "local"]
         if not last["value"].notna().any():
-            continue
+            return None
         layers = last["layer"].nunique()
         figure = page.figure(
             draw.fragile_over_tau(last, tau=config["classes"]["tau"]["layers"]),
@@ -365,21 +358,21 @@ def baselines(tables: dict, config: dict) -> dict:
             "of the layer, drawn at random, are removed, so these very weights matter more than "
             "their number. Dotted: the tau of this run.",
         )
-        blocks.append(page.block(run, figures=[figure]))
-    return page.section(
+        return page.block(run, figures=[figure])
+
+    return page.Section(
         "baselines",
         "Fragile, compared with what",
         intro="Nearly every layer loses accuracy as all of its weights are removed step by step. "
         "Which layers count as fragile depends on what that is compared with, and on tau. Classes "
         f"of layers and bands elsewhere are against the baseline {config['scores']['baseline']}.",
-        blocks=blocks,
+        blocks=page.by_run(tables["baselines"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def filter_rankings(tables: dict, config: dict) -> dict:
-    blocks = []
-    for index, (run, part) in enumerate(page.runs(tables["filters"])):
+def filter_rankings(tables: dict, config: dict) -> page.Section:
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         names = list(dict.fromkeys(last["layer"]))
         notes, figures = [], []
@@ -403,66 +396,64 @@ def filter_rankings(tables: dict, config: dict) -> dict:
                     name=f"filters-{index}-{layer}",
                     alt=f"{unit.capitalize()}s of {layer} of {run}, ranked by S_clean",
                     caption=f"{layer}: its {count} {unit}s at epoch {last['epoch'].max()}, one "
-                    "removed "
-                    f"at a time. {page.n_ablated(of_layer, config)}; bars: "
+                    f"removed at a time. {page.n_ablated(of_layer, config)}; bars: "
                     f"{config['scores']['confidence']:.0%} intervals over images, paired; thin: "
                     f"for all {unit}s of the layer at once.",
                     read="Left is what the network misses most. The panels of one row share their "
                     "order, so a matching slope means that clean and adversarial accuracy depend "
-                    "on "
-                    f"the same {unit}s. Hollow markers are not decided.",
+                    f"on the same {unit}s. Hollow markers are not decided.",
                 )
             )
-        blocks.append(page.block(run, figures=figures, notes=notes))
-    return page.section(
+        return page.block(run, figures=figures, notes=notes)
+
+    return page.Section(
         "filters",
         "Filters ranked",
         intro="Nodal dropout: each filter of a layer removed on its own "
         f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy.",
         method=f"Ours: tau ({_tau(config, 'filters')}).",
-        blocks=blocks,
+        blocks=page.by_run(tables["filters"], block),
         needs="nodal_dropout.layers",
     )
 
 
-def band_splits(tables: dict, config: dict) -> dict:
-    attack, blocks = scored_attack(config), []
-    for index, (run, part) in enumerate(page.runs(tables["bands"])):
+def band_splits(tables: dict, config: dict) -> page.Section:
+    attack = scored_attack(config)
+
+    def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         last = canvas.last_epoch(part)
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
         if not len(chosen):
-            continue
+            return None
         if chosen["value"].isna().all():
             note = (
                 f"S_adv ({attack}) is undefined: the accuracy of the unablated network under it "
                 "is not above chance."
             )
-            blocks.append(page.block(run, notes=[note]))
-            continue
+            return page.block(run, notes=[note])
         figure = page.figure(
             draw.band_split(part, score="S_adv", attack=attack),
             name=f"bands-{index}",
             alt=f"Share of each layer's weights by class of their pulse band, for {run}",
             caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
-            "S_adv "
-            f"({attack}). {page.n_ablated(chosen, config)}.",
+            f"S_adv ({attack}). {page.n_ablated(chosen, config)}.",
             read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
-            "bands "
-            "of each class; the few weights between two neighbouring bands are left out.",
+            "bands of each class; the few weights between two neighbouring bands are left out.",
         )
-        blocks.append(page.block(run, figures=[figure]))
-    return page.section(
+        return page.block(run, figures=[figure])
+
+    return page.Section(
         "bands",
         "Parameters by pulse band",
         intro="A weight takes the class of the pulse band that it lies in, so a layer splits into "
         "fragile, robust and antifragile parameters (ours).",
         method=_choices(config, "bands"),
-        blocks=blocks,
+        blocks=page.by_run(tables["bands"], block),
         needs="synaptic_filtering.filters",
     )
 
 
-def invariance(tables: dict, config: dict) -> dict:
+def invariance(tables: dict, config: dict) -> page.Section:
     table, blocks = tables["invariance"], []
     if len(table):
         table = table.assign(
@@ -476,8 +467,7 @@ def invariance(tables: dict, config: dict) -> dict:
             "keep their class": ("unchanged", page.percent),
             "pairs agree": ("agreement", page.percent),
             "kappa": ("kappa", page.number),
-            "units": "units",
-            "raters": "raters",
+            **page.same("units", "raters"),
             "left out": "dropped",
             "note": "note",
         }
@@ -487,7 +477,7 @@ def invariance(tables: dict, config: dict) -> dict:
         main = page.table(title, table[combined], few, shown=True, source=source)
         rest = page.table("Each synaptic filter", table[~combined], columns, source=source)
         blocks.append(page.block("", tables=[main, rest]))
-    return page.section(
+    return page.Section(
         "invariance",
         "Invariance",
         intro="How far layers keep their class when only the seed, the epoch or the data set "

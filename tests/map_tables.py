@@ -16,7 +16,7 @@ def make_config(**changes) -> dict:
         "trainings": {"standard": {"epochs": [1, 3]}},
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1}},
     }
-    return resolve(config | changes).dump()
+    return resolve(config | changes)
 
 
 def graph_rows(network, nodes, *, traced: bool = True) -> pd.DataFrame:

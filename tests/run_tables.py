@@ -37,7 +37,7 @@ def make_config(**changes):
         "seeds": [0, 1],
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1, "eps_grid": [0, 0.1]}},
     }
-    return resolve({**config, **changes}).dump()
+    return resolve({**config, **changes})
 
 
 def sweep(rng, kinds=("high_pass", "low_pass", "pulse"), thresholds=5, hopeless=False):

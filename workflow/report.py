@@ -6,12 +6,14 @@ with job(snakemake):
     from pathlib import Path
 
     from faultline.base.files import load_table, save_text
-    from faultline.report.render import load_look, resolved_config, versions
+    from faultline.report.render import load_look, versions, with_versions
     from faultline.snake.records import forget
+    from faultline.studies.config import Config
     from faultline.studies.order import described
     from faultline.studies.report import report
 
-    config, files, installed = snakemake.params.config, snakemake.input, versions()
+    config, files = Config.model_validate(snakemake.params.config), snakemake.input
+    installed = versions()
     tables = {Path(path).stem: load_table(path) for path in files.tables}
     gone = {*described()} - {*tables}
     left = [Path(files.tables[0]).with_name(f"{name}.tsv") for name in gone]  # by an earlier config
@@ -26,4 +28,4 @@ with job(snakemake):
         **load_look(files.template),
     )
     save_text(html, snakemake.output.html)
-    save_text(resolved_config(config, versions=installed), snakemake.output.config)
+    save_text(with_versions(config.text, installed), snakemake.output.config)

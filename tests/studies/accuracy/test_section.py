@@ -47,8 +47,8 @@ def made(tmp_path):
     rng, files = np.random.default_rng(0), {"accuracy": [], "checks": [], "correct": []}
     for seed in (0, 1):
         place = tmp_path / f"digits/small_conv/standard/seed-{seed}/epoch-3"
-        for name, settings in config["attacks"].items():
-            together = name in config["robustness"]["attacks"]
+        for name, settings in config.attack_settings.items():
+            together = name in config.robustness.attacks
             folder = place / ("robustness" if together else f"attacks/{name}")
             folder.mkdir(parents=True, exist_ok=True)
             hits = {eps: rng.uniform(size=N) < 0.95 - 4 * eps for eps in settings["eps_grid"]}
@@ -70,8 +70,8 @@ def made(tmp_path):
     given = SimpleNamespace(**files, history=[])
     found = tables(
         given,
-        attacks=config["attacks"],
-        judges=config["ablation"]["attacks"],
+        attacks=config.attack_settings,
+        judges=config.ablation.attacks,
         masking=10,
         confidence=0.95,
     )

@@ -24,7 +24,7 @@ def config_of(**criteria) -> dict:
 
 @pytest.fixture
 def config():
-    return resolve(config_of()).dump()
+    return resolve(config_of())
 
 
 def make_tables(*, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:

@@ -99,7 +99,7 @@ def make_tables(**given) -> dict[str, pd.DataFrame]:
 
 
 def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
-    config, tables = resolve(config_of()).dump(), make_tables()
+    config, tables = resolve(config_of()), make_tables()
     assert set(tables) < set(TABLES)
     ((_, text),) = answer_findings(tables, config)
     assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text
@@ -116,16 +116,16 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
 
 def test_one_seed_has_an_answer_for_these_images():
     tables = make_tables(seeds=[0])
-    ((_, text),) = answer_findings(tables, resolve(config_of()).dump())
+    ((_, text),) = answer_findings(tables, resolve(config_of()))
     assert "1 seed; q: Benjamini-Hochberg over 16 comparisons" in text
     assert "of 4 comparisons" in text and "n/a" not in text
-    (block,) = answer(tables, resolve(config_of()).dump()).blocks
+    (block,) = answer(tables, resolve(config_of())).blocks
     numbers = pd.DataFrame(block.tables[0].rows, columns=block.tables[0].columns)
     assert not (numbers[["its interval", "q"]] == "n/a").any(axis=None)
 
 
 def test_without_trainings_there_is_no_answer():
-    config = resolve(config_of(recipes=[])).dump()
+    config = resolve(config_of(recipes=[]))
     tables = {name: pd.DataFrame() for name in TABLES}
     assert not answer(tables, config).blocks and not [*answer_findings(tables, config)]
     assert answer(tables, config).needs == "criteria.use.recipes"

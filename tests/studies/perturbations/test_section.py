@@ -73,7 +73,7 @@ def make_tables(*, seeds=(0, 1), epochs=(2,), **options):
 
 @pytest.fixture
 def config():
-    return resolve(yaml.safe_load(TINY)).dump()
+    return resolve(yaml.safe_load(TINY))
 
 
 def test_the_section_shows_first_and_tells_then(config):

@@ -25,7 +25,7 @@ PLACE = {"dataset": "moons", "network": "lsa_moons", "epoch": 25}
 def config(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / "configs/moons.yaml").read_text(encoding="utf-8")
-    return resolve(yaml.safe_load(text)).dump()
+    return resolve(yaml.safe_load(text))
 
 
 def accuracy_table(trainings, *, seeds=5, attacks=("apgd", "fgsm"), n=2000):

@@ -20,7 +20,7 @@ RUN = {"dataset": "digits", "network": "small_conv", "training": "standard"}
 
 @pytest.fixture
 def config():
-    return resolve(yaml.safe_load(TINY)).dump()
+    return resolve(yaml.safe_load(TINY))
 
 
 def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):

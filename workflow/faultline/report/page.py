@@ -225,11 +225,6 @@ def n(table: pd.DataFrame, split: str = "test") -> str:
     return f"n = {images(table, split)}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
-def n_ablated(table: pd.DataFrame, config: dict) -> str:
-    """The same for a table of ablated networks, which are judged on `ablation.split`."""
-    return n(table, config["ablation"]["split"])
-
-
 def images(table: pd.DataFrame, split: str = "test") -> str:
     """How many images of a split the rows of a table come from."""
     if not len(table):

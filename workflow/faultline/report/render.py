@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 from markupsafe import Markup
 
 from faultline.base.columns import RUN
@@ -67,21 +67,25 @@ def versions() -> dict[str, str]:
     return there
 
 
-def resolved_config(config: dict, *, versions: dict[str, str]) -> str:
-    """The whole config as YAML, with a comment line that names the versions."""
+def with_versions(resolved: str, versions: dict[str, str]) -> str:
+    """A config as YAML behind a comment line that names the versions."""
     line = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"# faultline, resolved config; {line}\n" + yaml.safe_dump(config, sort_keys=True)
+    return f"# faultline, resolved config; {line}\n{resolved}"
 
 
 def render(
     tables: Tables,
     *,
-    what: Callable[[Tables, dict], str],
+    what: Callable[[Tables, Any], str],
     verdict: Verdicts,
     findings: Sequence[tuple[Findings, str]],
     sections: Sequence[Sections],
     described: Mapping[str, str],
-    config: dict,
+    config: Any,
+    resolved: str,
+    title: str,
+    folder: str,
+    seeds: Sequence[int],
     versions: dict[str, str],
     template: str,
     assets: Mapping[str, str],
@@ -93,9 +97,10 @@ def render(
     tables: those of `described` that there are, each possibly empty, as made over a run. what:
     (tables, config) -> what was run, in a sentence. verdict: the table of the first screen.
     sections are shown in their order, findings in the section beside them, or on the first screen
-    where that was not made. described: table -> what it holds. config: the resolved one. template,
-    assets: see `load_look`. notes: (heading, text) of what comes before all else. failed: whether
-    jobs of the run failed, so that sections may be missing that were asked for.
+    where that was not made. described: table -> what it holds. resolved: the config as YAML. title:
+    of the page. folder: of the tables. template, assets: see `load_look`. notes: (heading, text) of
+    what comes before all else. failed: whether jobs of the run failed, so that sections may be
+    missing that were asked for.
     """
     tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
     every = [section for make in sections if (section := make(tables, config))]
@@ -103,19 +108,18 @@ def render(
     said: dict[str, list] = {name: [] for name in (GLANCE, *(section.id for section in shown))}
     for find, name in findings:
         said[name if name in said else GLANCE] += find(tables, config)
-    folder = f"{config['results'].rstrip('/')}/tables"
     return filled(
         template,
         assets=assets,
-        title=f"faultline: {', '.join(config['datasets'])}",
+        title=title,
         what=what(tables, config),
         verdict=verdict(tables, config),
         notes=notes,
         findings=said[GLANCE],
         sections=packed(shortened([replace(one, findings=said[one.id]) for one in shown])),
-        config=yaml.safe_dump(config, sort_keys=True),
+        config=resolved,
         versions=versions,
-        seeds=", ".join(map(str, config["seeds"])),
+        seeds=", ".join(map(str, seeds)),
         absent=[section for section in every if not section.blocks],
         failed=failed,
         tables=[

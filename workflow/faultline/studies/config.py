@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import Field
 
 from faultline.base.columns import transfer
@@ -87,6 +88,17 @@ class Config(Section):
     def usual_attacks(self) -> list[str]:
         """Those that other sections take where they name none."""
         return self.ablation.attacks or [*self.attacks]
+
+    @property
+    def text(self) -> str:
+        """As YAML, without what changes no result."""
+        values = {key: part for key, part in self.dump().items() if key != "keep"}
+        return yaml.safe_dump(values, sort_keys=True)
+
+    @property
+    def attack_settings(self) -> dict[str, dict[str, Any]]:
+        """Attack -> its settings as plain values, see `attacks.methods`."""
+        return {name: attack.dump() for name, attack in self.attacks.items()}
 
     @property
     def scored_attack(self) -> str:

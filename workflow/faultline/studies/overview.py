@@ -1,9 +1,17 @@
 """What was run, in a sentence, and what came of it, in a table."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from faultline.base.columns import RUN
 from faultline.report import page
 from faultline.report.page import NOT_RUN
 from faultline.studies.order import VERDICTS, functions
+
+if TYPE_CHECKING:
+    from faultline.config.trainings import Training
+    from faultline.studies.config import Config
 
 MAX_TRAININGS = 6  # named together, else counted
 
@@ -22,11 +30,11 @@ NOTES = {
 """Word in a heading of the first table -> what is said of such columns below it."""
 
 
-def what_was_run(tables: dict, config: dict) -> str:
+def what_was_run(tables: dict, config: Config) -> str:
     """Networks, data, trainings, seeds, images and attacks of a run."""
     alike = {}  # trainings with the same checkpoints, by what is said of them
-    for name, settings in config["trainings"].items():
-        said = f"{_weights(settings)}{_checkpoints(settings['epochs'])}"
+    for name, settings in config.trainings.items():
+        said = f"{_weights(settings)}{_checkpoints(settings.epochs)}"
         alike.setdefault(said, []).append(name)
     trained = "; ".join(
         (f"as {page.listed(names)}" if len(names) <= MAX_TRAININGS else f"in {len(names)} ways")
@@ -34,21 +42,21 @@ def what_was_run(tables: dict, config: dict) -> str:
         for said, names in alike.items()
     )
     n = page.images(tables["accuracy"])
-    ablation, chosen = config["ablation"], page.listed(config["ablation"]["attacks"])
+    ablation, chosen = config.ablation, page.listed(config.ablation.attacks)
     once = "once on each checkpoint and reused on its ablated networks (transfer)"
     crafted = {
         "base": f"crafted {once}",
         "ablated": "crafted anew on each ablated network",
         "both": f"crafted anew on each ablated network, and {once}",
-    }[ablation["target"]]
-    seeds, layers = config["seeds"], tables["layers"]
-    swept = page.images(layers, ablation["split"])
+    }[ablation.target]
+    seeds, layers = config.seeds, tables["layers"]
+    swept = page.images(layers, ablation.split)
     judged = n if swept == n or not len(layers) else f"{n} (scores: {swept})"
     return (
-        f"{page.count(config['networks'], 'network')} ({page.listed(config['networks'])}) on "
-        f"{page.count(config['datasets'], 'data set')} ({page.listed(config['datasets'])}), "
+        f"{page.count(config.networks, 'network')} ({page.listed(config.networks)}) on "
+        f"{page.count(config.datasets, 'data set')} ({page.listed(config.datasets)}), "
         f"trained {trained}, {page.count(seeds, 'seed')} ({page.listed(seeds)}), judged on "
-        f"{judged}. Attacks: {page.listed(config['attacks'])}. "
+        f"{judged}. Attacks: {page.listed(config.attacks)}. "
         + (
             f"For the scores, adversarial images of {chosen} were {crafted}."
             if chosen
@@ -63,7 +71,7 @@ def _checkpoints(epochs: list[int]) -> str:
     )
 
 
-def verdict(tables: dict, config: dict) -> page.Table | None:
+def verdict(tables: dict, config: Config) -> page.Table | None:
     """The answers of the first screen: a row per data set, network and training, its columns those
     of `VERDICTS`."""
     by_run = {name: table for name, table in tables.items() if {*RUN} <= {*table.columns}}
@@ -85,12 +93,12 @@ def verdict(tables: dict, config: dict) -> page.Table | None:
     return page.verdict(rows, read=" ".join(texts))
 
 
-def _weights(training: dict) -> str:
-    by_network = training.get("weights")
+def _weights(training: Training) -> str:
+    by_network = training.weights
     if not by_network:
         return ""
     names = [
-        f"{network} ({weights['key']})" if isinstance(weights, dict) else network
+        network if isinstance(weights, str) else f"{network} ({weights.key})"
         for network, weights in by_network.items()
     ]
     return f"from given weights of {page.listed(names)}, which all seeds share; "

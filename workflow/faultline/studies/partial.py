@@ -16,6 +16,7 @@ from faultline.report.render import load_look, versions
 from faultline.snake import records
 from faultline.snake.console import why_failed
 from faultline.snake.internals import input_files, rule_of
+from faultline.studies.config import Config
 from faultline.studies.order import STUDIES, described
 from faultline.studies.report import report
 
@@ -54,7 +55,7 @@ def write(jobs: Iterable, *, unfinished: set, failed: set, path: str) -> str | N
     try:
         html = report(
             tables,
-            config=page.params.config,
+            config=Config.model_validate(page.params.config),
             versions=versions(),
             **load_look(page.input.template),
             notes=[*notes, *page.params.notes],

@@ -1,11 +1,12 @@
 """The page of a run: what the studies say of it."""
 
 from faultline.report.render import Tables, render
+from faultline.studies.config import Config
 from faultline.studies.order import FINDINGS, SECTIONS, described, functions
 from faultline.studies.overview import verdict, what_was_run
 
 
-def report(tables: Tables, *, config: dict, **page) -> str:
+def report(tables: Tables, *, config: Config, **page) -> str:
     """The page as HTML; tables: those of all studies; page: what else `report.render.render`
     takes, which the studies do not give."""
     return render(
@@ -16,5 +17,9 @@ def report(tables: Tables, *, config: dict, **page) -> str:
         sections=functions(SECTIONS),
         described=described(),
         config=config,
+        resolved=config.text,
+        title=f"faultline: {', '.join(config.datasets)}",
+        folder=f"{config.results.rstrip('/')}/tables",
+        seeds=config.seeds,
         **page,
     )

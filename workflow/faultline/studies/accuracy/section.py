@@ -1,6 +1,9 @@
 """Accuracy under attack, training curves and self-checks, for the report."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +15,13 @@ from faultline.data.sources import RANGED
 from faultline.report import canvas, page
 from faultline.studies.accuracy import figures as draw
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
+
 MAX_ACCURACIES = 8
 
 
-def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     runs = [*page.runs(tables["accuracy"])]
     if len(runs) > MAX_ACCURACIES:
         yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
@@ -23,12 +29,12 @@ def accuracy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
     for run, part in runs:
         part = canvas.last_epoch(part)
         texts, clean = [], part[part["eps"] == 0].groupby("seed")["accuracy"].first()
-        for name, settings in config["attacks"].items():
-            at = part[(part["attack"] == name) & np.isclose(part["eps"], settings["eps"])]
+        for name, settings in config.attacks.items():
+            at = part[(part["attack"] == name) & np.isclose(part["eps"], settings.eps)]
             if len(at):
-                where = f"{name} (eps {settings['eps']:g}, {settings['norm']})"
+                where = f"{name} (eps {settings.eps:g}, {settings.norm})"
                 texts.append(f"{page.span(at['accuracy'])} under {where}")
-        worst = _worst_texts(part, config["attacks"])
+        worst = _worst_texts(part, config.attack_settings)
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
         first, rest = (worst, texts) if worst else (texts, [])
         yield (
@@ -51,13 +57,16 @@ def _worst_texts(part: pd.DataFrame, attacks: dict) -> list[str]:
     return texts
 
 
-def verdict(tables: dict, config: dict) -> dict:
+def verdict(tables: dict, config: Config) -> dict:
     """Clean accuracy, and the lowest of those under the attacks and in the worst cases."""
     part = canvas.last_epoch(tables["accuracy"]) if len(tables["accuracy"]) else pd.DataFrame()
     if not len(part):
         return {"clean": "", "under the worst attack": ""}
-    attacks, clean = config["attacks"], part[part["eps"] == 0].groupby("seed")["accuracy"].first()
-    sizes = [(name, settings["eps"]) for name, settings in attacks.items()]
+    attacks, clean = (
+        config.attack_settings,
+        part[part["eps"] == 0].groupby("seed")["accuracy"].first(),
+    )
+    sizes = [(name, settings.eps) for name, settings in config.attacks.items()]
     for worst, names in worst_cases(attacks).items():
         sizes += [(worst, attacks[name]["eps"]) for name in names]
     cases = []
@@ -78,7 +87,7 @@ def _spread(values: pd.Series, where: str = "") -> page.Cell:
     return page.cell(mean, small=small, link="robustness")
 
 
-def warnings(tables: dict, config: dict) -> dict:
+def warnings(tables: dict, config: Config) -> dict:
     """How many self-checks gave a warning, and image sets at chance."""
     checks, base = tables["checks"], tables["base"]
     count = int((checks["status"] == "warning").sum()) if len(checks) else 0
@@ -97,9 +106,9 @@ def _check_sentence(checks: pd.DataFrame) -> str:
     return f"{warnings} of {len(checks)} checks of the attacks gave a warning."
 
 
-def not_asked_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     """For each norm without APGD, what stands for the strongest attack there."""
-    attacks = config["attacks"]
+    attacks = config.attack_settings
     for unit, names in by_unit(attacks).items():
         if any(attacks[name]["method"] == "apgd" for name in names):
             continue
@@ -111,9 +120,11 @@ def not_asked_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         yield "APGD was not asked", text
 
 
-def under_attack(tables: dict, config: dict) -> page.Section:
-    norms = {name: settings["norm"] for name, settings in config["attacks"].items()}
-    norms |= {worst: norms[names[0]] for worst, names in worst_cases(config["attacks"]).items()}
+def under_attack(tables: dict, config: Config) -> page.Section:
+    norms = {name: settings.norm for name, settings in config.attacks.items()}
+    norms |= {
+        worst: norms[names[0]] for worst, names in worst_cases(config.attack_settings).items()
+    }
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         figure = page.figure(
@@ -154,12 +165,12 @@ def _worst_words(part: pd.DataFrame) -> str:
     )
 
 
-def _units(config: dict) -> str:
-    attacks = config["attacks"].items()
-    normalised = [name for name, settings in attacks if settings["normalised_units"]]
+def _units(config: Config) -> str:
+    attacks = config.attacks.items()
+    normalised = [name for name, settings in attacks if settings.normalised_units]
     if normalised:
         return f"pixel units, but in normalised units, not clipped, for {page.listed(normalised)}."
-    if any(settings["source"] in RANGED for settings in config["datasets"].values()):
+    if any(settings.source in RANGED for settings in config.datasets.values()):
         return (
             "the units of the data (pixels: 0 to 1; features and channels of signals: shares of "
             "the range that each has in the training split; tokens are attacked in the space of "
@@ -168,7 +179,7 @@ def _units(config: dict) -> str:
     return "the units of the data (pixels: 0 to 1)."
 
 
-def training(tables: dict, config: dict) -> page.Section:
+def training(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         figure = page.figure(
             draw.training_curves(part),
@@ -190,7 +201,7 @@ def training(tables: dict, config: dict) -> page.Section:
     )
 
 
-def self_checks(tables: dict, config: dict) -> page.Section:
+def self_checks(tables: dict, config: Config) -> page.Section:
     checks, blocks = tables["checks"], []
     if len(checks):
         rows = []

@@ -1,6 +1,9 @@
 """The referee, for the report. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,21 +15,24 @@ from faultline.studies.criteria.figures import answer_chart, prediction_chart, w
 from faultline.studies.criteria.names import CONTROLS
 from faultline.studies.criteria.use import PAIR, REFERENCES
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
+
 ALL_ALIKE = (
     f"Layers are not compared: there are fewer than {FEWEST}, or to remove any costs as much as "
     "any other."
 )
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
+def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     """Which criterion predicts what is lost, run by run, at the last epoch."""
-    level, settings = 1 - config["scores"]["confidence"], config["criteria"]
+    level, settings = 1 - config.scores.confidence, config.criteria
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         part = canvas.last_epoch(part)
         removals = page.of(tables["removals"], part, [*RUN, "epoch"])
         tests = _tests(tables)
-        confidence = f"{config['scores']['confidence']:.0%}"
+        confidence = f"{config.scores.confidence:.0%}"
         chart = page.figure(
             prediction_chart(part, level=level),
             name=f"criteria-{index}",
@@ -88,7 +94,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         "the truth is the accuracy that the network loses on test images, which chose nothing, "
         "when a layer or filter is removed whole.",
         method="Accuracy is that on clean images and under attacks that are crafted anew on what "
-        f"is left. Of the top: of the {settings['top_share']:.0%} of the units that cost most, the "
+        f"is left. Of the top: of the {settings.top_share:.0%} of the units that cost most, the "
         "share among as many that the criterion ranks highest. A layer's neighbours resemble it, "
         "and layers of one network are no random sample: this is about these networks.",
         blocks=page.by_run(tables["predictions"], block),
@@ -96,9 +102,9 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """The answer: which criteria predict better than chance what is lost, run by run."""
-    level = 1 - config["scores"]["confidence"]
+    level = 1 - config.scores.confidence
     for run, part in page.runs(tables["predictions"]):
         part = _whole(canvas.last_epoch(part))
         texts = [
@@ -113,9 +119,9 @@ def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[st
         yield f"Which criterion finds what matters, {run}", " ".join(filter(None, texts)), rest
 
 
-def verdict(tables: dict[str, pd.DataFrame], config: dict) -> dict:
+def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
     """Which criterion tells best what is lost, and how many pick what is worth training."""
-    level = 1 - config["scores"]["confidence"]
+    level = 1 - config.scores.confidence
     cells = {"which criterion finds what matters?": "", "worth training?": ""}
     if len(table := tables["predictions"]):
         rows = _whole(canvas.last_epoch(table))
@@ -205,9 +211,9 @@ def _n(part: pd.DataFrame) -> str:
 # The answer
 
 
-def answer(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
+def answer(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     """Of every criterion on every run what it predicts, what training its picks gains, its cost."""
-    level, use, blocks = 1 - config["scores"]["confidence"], config["criteria"]["use"], []
+    level, use, blocks = 1 - config.scores.confidence, config.criteria.use, []
     if len(table := answered(tables, level=level)):
         chart = page.figure(
             answer_chart(table, level=level),
@@ -216,7 +222,7 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
             caption=f"Agreement: Spearman's rank correlation, over layers, with the accuracy lost "
             "when they are removed. Gain: accuracy after training what the criterion picks less "
             f"that of random layers, in points, mean over seeds; {page.n(tables['criteria_use'])}, "
-            f"{page.count(range(use['random_draws']), 'draw')} at random per seed. Bold: q below "
+            f"{page.count(range(use.random_draws), 'draw')} at random per seed. Bold: q below "
             f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "
             f"{_compared(tables)} comparisons. Dash: layers cannot be compared. Images passed: "
             "through the network for the criterion, forwards and back, mean over runs.",
@@ -248,17 +254,17 @@ def answer(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         "referee",
         "Is what criteria pick worth training?",
         intro="What each criterion picks, its highest scores or, as the authors of some do, its "
-        f"lowest, holds {use['share']:.0%} of the parameters of all layers, and is trained on for "
-        f"{page.epochs(use['epochs'])} while all other layers are frozen. Test images judge, which "
+        f"lowest, holds {use.share:.0%} of the parameters of all layers, and is trained on for "
+        f"{page.epochs(use.epochs)} while all other layers are frozen. Test images judge, which "
         "chose nothing. The control trains as many parameters of random layers.",
         blocks=blocks,
         needs="criteria.use.recipes",
     )
 
 
-def answer_findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """Which criteria pick what is worth more training than random layers, in a sentence."""
-    level = 1 - config["scores"]["confidence"]
+    level = 1 - config.scores.confidence
     if not len(table := answered(tables, level=level)):
         return
     text = ""
@@ -312,7 +318,7 @@ def _some(rows: pd.DataFrame) -> str:
 
 
 def _picks(name: str, use: dict) -> str:
-    return "lowest" if name in use["lowest"] else "highest"
+    return "lowest" if name in use.lowest else "highest"
 
 
 def _compared(tables: dict[str, pd.DataFrame]) -> int:

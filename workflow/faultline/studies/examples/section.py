@@ -1,12 +1,18 @@
 """Examples: test images under attack, and those that fragile filters keep right."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from markupsafe import Markup
 
 from faultline.report import page
 from faultline.studies.examples import SIDE
+
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
 SHOWN = 84
 """Length of the longer side of a picture on the page, at most (CSS pixels)."""
@@ -15,7 +21,7 @@ ROOM = 450_000
 """Characters of all pictures of a page, shared by its networks."""
 
 
-def section(tables: dict, config: dict) -> page.Section | None:
+def section(tables: dict, config: Config) -> page.Section | None:
     """None where no network has images that it classifies correctly."""
     blocks, every = [], list(page.runs(tables["examples"]))
     for index, (run, part) in enumerate(every):
@@ -82,7 +88,7 @@ def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> page
     )
 
 
-def _lost(lost: pd.DataFrame, config: dict, *, name: str, run: str) -> page.Figure:
+def _lost(lost: pd.DataFrame, config: Config, *, name: str, run: str) -> page.Figure:
     rows, one = [], lost.iloc[0]
     for (layer, number), part in lost.groupby(["layer", "filter"], sort=False):
         first = part.iloc[0]
@@ -101,9 +107,9 @@ def _lost(lost: pd.DataFrame, config: dict, *, name: str, run: str) -> page.Figu
         rows,
         name=name,
         caption=f"{run}, training {one['training']}, seed {one['seed']}, epoch {one['epoch']}: "
-        f"{config['ablation']['split']} images that are right with the filter and wrong without "
+        f"{config.ablation.split} images that are right with the filter and wrong without "
         "it, the first ones of each of the most fragile filters by S_clean, decided ones first "
-        f"(removed at: {config['nodal_dropout']['at']}). All are in lost_images.tsv.",
+        f"(removed at: {config.nodal_dropout.at}). All are in lost_images.tsv.",
         read="Below a picture: its label \u2192 what the network says without the filter. Images "
         "that get right without it are counted as gained.",
     )

@@ -1,6 +1,9 @@
 """The report's sections on fragile filters, what attacks target, and the remedy. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,9 @@ from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
 from faultline.studies.fragile import figures as draw
+
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
 MAX_LAYERS = 2
 
@@ -19,12 +25,12 @@ COMPARED = {"policy": "fragile", "reference": "no change"}
 DEFAULT_AT = "activation, or output in networks that do not show where their activations are"
 
 
-def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def targeting_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     """Whether attacks aim at the fragile filters of the first layer that was asked for."""
     for run, part in page.runs(tables["association"]):
         last = canvas.last_epoch(part)
         for layer, of_layer in last.groupby("layer", sort=False):
-            level = 1 - config["scores"]["confidence"]
+            level = 1 - config.scores.confidence
             said = [
                 _associated(attack, rows, level, f"{page.unit(tables, part, layer)}s")
                 for attack, rows in of_layer.groupby("attack", sort=False)
@@ -34,18 +40,18 @@ def targeting_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             break  # the others are in the tables below
 
 
-def remedy_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def remedy_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["remedy"]):
-        part, level = canvas.last_epoch(part), 1 - config["scores"]["confidence"]
+        part, level = canvas.last_epoch(part), 1 - config.scores.confidence
         control = "gains dealt at random and tuned alike"
         texts = compared_sets(part, "remedied", control=control, level=level, **COMPARED)
         short = in_short(part, level=level, **COMPARED)
         yield f"Remedy, {run}", short, " ".join(texts)
 
 
-def verdict(tables: dict, config: dict) -> dict:
+def verdict(tables: dict, config: Config) -> dict:
     """Whether the remedy helped."""
-    level, control = 1 - config["scores"]["confidence"], "gains dealt at random"
+    level, control = 1 - config.scores.confidence, "gains dealt at random"
     cell = helped(tables["remedy"], control=control, level=level, link="remedy", **COMPARED)
     return {"did the remedy help?": cell}
 
@@ -119,14 +125,14 @@ def _each_layer(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFra
             notes = []
 
 
-def targeting(tables: dict, config: dict) -> page.Section:
-    settings, confidence = config["targeting"], config["scores"]["confidence"]
+def targeting(tables: dict, config: Config) -> page.Section:
+    settings, confidence = config.targeting, config.scores.confidence
     blocks = []
     for name, run, layer, rows, notes in _each_layer(tables["targeting"]):
         rows = canvas.last_epoch(rows)
         place = [*RUN, "epoch", "layer"]
         kernels, tests = (page.of(tables[key], rows, place) for key in ("kernels", "association"))
-        n, unit = page.n_ablated(rows, config), page.unit(tables, rows, layer)
+        n, unit = page.n(rows, config.ablation.split), page.unit(tables, rows, layer)
         count = rows["filter"].nunique()
         where = f"{layer} at epoch {rows['epoch'].max()}. {n}, {count} {unit}s each"
         figures = []
@@ -158,10 +164,10 @@ def targeting(tables: dict, config: dict) -> page.Section:
         "change that an attack makes arrives at it (ours).",
         method="Targeting is the l1 norm of the change that an attack makes in the filter's "
         "output, mean over images, as a share of the layer's total; the output is read at: "
-        f"{settings.get('at', DEFAULT_AT)}. Beside it the change over the filter's clean norm, and "
+        f"{settings.at or DEFAULT_AT}. Beside it the change over the filter's clean norm, and "
         "the share less that of noise of equal norm: each image's own perturbation, its pixels in "
         "random order and with random signs. Chance: targeting dealt to the filters at random, "
-        f"{settings['permutations']:,} times, each seed on its own. q-values are corrected "
+        f"{settings.permutations:,} times, each seed on its own. q-values are corrected "
         "(Benjamini-Hochberg) for all tests of an epoch over all runs, layers, attacks, measures "
         "and statistics, those over all seeds and those of single seeds apart. That an attack aims "
         "at fragile filters is said only where the q-value of Spearman's correlation with the "
@@ -232,7 +238,7 @@ def _filter_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
     return page.table(f"{unit.capitalize()} by {unit}", rows, columns, source="targeting.tsv")
 
 
-def overlap(tables: dict, config: dict) -> page.Section:
+def overlap(tables: dict, config: Config) -> page.Section:
     blocks = []
     for name, run, layer, rows, notes in _each_layer(tables["fragile_overlap"]):
         sets = page.of(tables["filters"], rows, [*RUN, "layer"])
@@ -245,7 +251,8 @@ def overlap(tables: dict, config: dict) -> page.Section:
                     draw.fragile_sets(sets, unit=unit),
                     name=f"fragile-sets-{name}",
                     alt=f"Classes of the {unit}s of {layer} of {run} at every epoch",
-                    caption=f"{layer}: classes by S_clean. {page.n_ablated(sets, config)}{seeds}",
+                    caption=f"{layer}: classes by S_clean. "
+                    f"{page.n(sets, config.ablation.split)}{seeds}",
                     read=f"A row that keeps its colour is a {unit} that stays what it is. Pale "
                     "with a question mark: not decided.",
                 )
@@ -258,7 +265,7 @@ def overlap(tables: dict, config: dict) -> page.Section:
                     alt=f"Overlap of the fragile sets of {layer} of {run}",
                     caption=f"{layer}: {unit}s that are fragile in both checkpoints, of those "
                     "fragile in either. Grey: what sets of the same sizes, drawn at random, give "
-                    f"in the central {config['scores']['confidence']:.0%} of cases.",
+                    f"in the central {config.scores.confidence:.0%} of cases.",
                     read=f"Right of the grey, the fragile set lasts. Between seeds {unit}s share "
                     "nothing but their number, so chance is expected there.",
                 )
@@ -293,8 +300,8 @@ def _overlap_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
     return page.table("Overlaps", rows, columns, source="fragile_overlap.tsv")
 
 
-def remedy(tables: dict, config: dict) -> page.Section:
-    settings, blocks = config["remedy"], []
+def remedy(tables: dict, config: Config) -> page.Section:
+    settings, blocks = config.remedy, []
     for index, (run, part) in enumerate(page.runs(tables["remedy"])):
         tried, gains = (page.of(tables[name], part) for name in ("strengths", "gains"))
         for epoch, of_epoch in part.groupby("epoch"):
@@ -349,7 +356,7 @@ def remedy(tables: dict, config: dict) -> page.Section:
         method="Gain 1 + strength x (fragility less a pivot) / its range, the pivot such that the "
         "layer's feature energy on the training data stays. Fragility and strength come from the "
         "validation split, so no test image decides anything. Control: the same fragilities dealt "
-        f"to the filters at random ({settings['random_draws']} draws, averaged), same energy, and "
+        f"to the filters at random ({settings.random_draws} draws, averaged), same energy, and "
         "for each draw its own strength, chosen as that of the remedy.",
         blocks=blocks,
         needs="remedy.layers, remedy.from_epochs",

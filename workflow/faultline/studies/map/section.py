@@ -1,10 +1,13 @@
 """The fault map, and all methods in one picture."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from faultline.base.columns import UNITS, scored_attack
+from faultline.base.columns import UNITS
 from faultline.report import page
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import fault_map
@@ -12,8 +15,11 @@ from faultline.studies.map.layout import Node, layout
 from faultline.studies.map.measures import CONTROLS
 from faultline.studies.map.views import views
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
-def fault_maps(tables: dict, config: dict) -> page.Section:
+
+def fault_maps(tables: dict, config: Config) -> page.Section:
     """The network drawn as it is, its layers in their classes."""
     layers = tables["layers"]
     if len(layers):
@@ -27,7 +33,7 @@ def fault_maps(tables: dict, config: dict) -> page.Section:
             part,
             page.of(tables["filters"], part),
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=_shown(part, scored_attack(config)),
+            shown=_shown(part, config.scored_attack),
         )
         rows, notes = nodes.to_dict("records"), []
         if not nodes["traced"].all():
@@ -48,7 +54,7 @@ def fault_maps(tables: dict, config: dict) -> page.Section:
             ),
             caption=f"{run}: {len(shown.layers)} layers, coloured by their class, the score in "
             f"numbers; a bar as wide as its box is {shown.scale / 1000:.2f}. "
-            f"{page.n_ablated(part, config)}.",
+            f"{page.n(part, config.ablation.split)}.",
             read="The network as it is, traced from its code, runs downwards; activations, "
             "normalisation and pooling are left out. A box is a layer: its letter and colour are "
             "the class, a dashed box with a question mark is not decided, and the bar is the size "
@@ -87,9 +93,9 @@ def _said(row: dict) -> str:
     return f"{row['node']}: {shape}"
 
 
-def methods(tables: dict, config: dict) -> page.Section:
+def methods(tables: dict, config: Config) -> page.Section:
     """All methods side by side, where any ranks layers."""
-    level = 1 - config["scores"]["confidence"]
+    level = 1 - config.scores.confidence
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         if set(part["measure"]) <= {*CONTROLS}:
@@ -153,9 +159,9 @@ def methods(tables: dict, config: dict) -> page.Section:
     )
 
 
-def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     """Where the score goes with what is known without it, as depth."""
-    level, attack = 1 - config["scores"]["confidence"], scored_attack(config)
+    level, attack = 1 - config.scores.confidence, config.scored_attack
     for run, rows in page.runs(tables["layer_correlations"]):
         score = f"S_adv ({attack})" if f"S_adv ({attack})" in set(rows["measure"]) else "S_clean"
         rows = rows[(rows["measure"] == score) & rows["other"].isin(CONTROLS)]

@@ -1,15 +1,21 @@
 """The report's section on ablations of the user's own. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from faultline.report import canvas, page
 from faultline.studies.own import figures as draw
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
-    confidence = config["scores"]["confidence"]
+
+def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    confidence = config.scores.confidence
 
     def block(index: int, heading: str, part: pd.DataFrame) -> page.Block:
         rows, notes = len(draw.rows(part)), []
@@ -24,8 +30,8 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
             name=f"own-{index}",
             alt=f"Change of accuracy under {heading}, by layer and variant",
             caption=f"{heading} at epoch {epoch}: accuracy less that of the whole network. "
-            f"{page.n_ablated(part, config)}; dot: one seed; bar: {confidence:.0%} interval over "
-            "images, paired.",
+            f"{page.n(part, config.ablation.split)}; dot: one seed; bar: {confidence:.0%} interval "
+            "over images, paired.",
             read="Left of the line accuracy is lost. A bar that reaches over the line does not "
             "tell the variant from the whole network; bars are not corrected for their number.",
         )
@@ -42,7 +48,7 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         table = page.table("Every variant", part, columns, source="ablations.tsv")
         return page.block(heading, figures=[figure], notes=notes, tables=[table])
 
-    functions = [f"{name} ({of['function']})" for name, of in config["ablations"].items()]
+    functions = [f"{name} ({of.function})" for name, of in config.ablations.items()]
     return page.Section(
         "own",
         "Ablations of your own",
@@ -53,12 +59,12 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """(heading, text) of what was found, for the top of the report."""
     for heading, part in _parts(tables["ablations"]):
         clean = part[part["images"] == "clean"]
         seeds = clean["seed"].nunique()
-        level = 1 - config["scores"]["confidence"]
+        level = 1 - config.scores.confidence
         sure = clean.assign(lost=(clean["difference"] < 0) & (clean["q_value"] < level))
         groups = sure.groupby(["layer", "variant"], sort=False)
         lost = groups["lost"].all().sum()

@@ -1,6 +1,9 @@
 """The report's section on random internal perturbations. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,9 +13,12 @@ from faultline.report import canvas, page
 from faultline.studies.perturbations import figures as draw
 from faultline.studies.perturbations.scores import KNOCKED_OUT, LOSS
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
-    settings, confidence = config["perturbations"], config["scores"]["confidence"]
+
+def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    settings, confidence = config.perturbations, config.scores.confidence
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
@@ -23,12 +29,12 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         )
         figures, notes = [], _nonfinite(first_best)
         what = f"{run} at epoch {last['epoch'].max()}"
-        n = f"{page.n_ablated(last, config)}, {last['repeats'].max()} draws of each"
+        n = f"{page.n(last, config.ablation.split)}, {last['repeats'].max()} draws of each"
         if len(headline):
             figures.append(
                 page.figure(
                     draw.knockout_headline(
-                        headline[headline["top"] == 1], almost_chance=settings["almost_chance"]
+                        headline[headline["top"] == 1], almost_chance=settings.almost_chance
                     ),
                     name=f"knockout-{index}",
                     alt=f"Relative performance of {what} with most synapses of one layer removed",
@@ -58,16 +64,16 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         "network, 0 a guess.",
         method="synapse_knockout sets entries to 0, node_knockout whole filters or other units, "
         "gaussian adds noise, resample puts values of the tensor in place of "
-        f"others{_FLIPS if 'bit_flip' in settings['kinds'] else ''}. Relative performance is "
+        f"others{_FLIPS if 'bit_flip' in settings.kinds else ''}. Relative performance is "
         "(accuracy - chance) / (base - chance). Ours: the number of draws "
-        f"({settings['repeats']}), almost chance ({settings['almost_chance']:g}), and which layers "
-        f"are first and last (within {settings['ends']:g} of the depth from either end).",
+        f"({settings.repeats}), almost chance ({settings.almost_chance:g}), and which layers "
+        f"are first and last (within {settings.ends:g} of the depth from either end).",
         blocks=page.by_run(tables["perturbations"], block),
         needs="perturbations.layers, perturbations.epochs",
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """(heading, text) of what was found, for the top of the report."""
     for run, part in page.runs(tables["perturbation_headline"]):
         last = canvas.last_epoch(part)

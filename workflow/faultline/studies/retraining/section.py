@@ -1,12 +1,18 @@
 """Retraining compared, for the report."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from faultline.base.columns import RUN, scored_attack
+from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
+
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
 UNITS = {
     "layer": "layers",
@@ -17,9 +23,9 @@ UNITS = {
 COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random freezing"
 
 
-def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     comparison = tables["comparison"]
-    shares, level = _frozen(tables["retraining"]), 1 - config["scores"]["confidence"]
+    shares, level = _frozen(tables["retraining"]), 1 - config.scores.confidence
     for run, part in page.runs(comparison):
         part = canvas.last_epoch(part)
         of_run = page.of(shares, part)
@@ -27,18 +33,18 @@ def findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         texts = compared_sets(part, "selective", control=CONTROL, level=level, **COMPARED)
         short = in_short(part, level=level, **COMPARED)
         start = (
-            f"{page.epochs(config['retraining']['epochs'])} on from epoch {part['epoch'].max()}; "
-            f"{config['scores']['confidence']:.0%} intervals in brackets. {_note(of_run)}"
+            f"{page.epochs(config.retraining.epochs)} on from epoch {part['epoch'].max()}; "
+            f"{config.scores.confidence:.0%} intervals in brackets. {_note(of_run)}"
         )
         yield f"Selective retraining, {run}", short, start + " ".join(texts)
 
 
-def verdict(tables: dict, config: dict) -> dict:
+def verdict(tables: dict, config: Config) -> dict:
     """Whether selective retraining helped."""
     shares = _frozen(tables["retraining"])
     if len(shares):
         shares = canvas.last_epoch(shares)
-    level, comparison = 1 - config["scores"]["confidence"], tables["comparison"]
+    level, comparison = 1 - config.scores.confidence, tables["comparison"]
     cell = helped(comparison, control=CONTROL, level=level, link="retraining", **COMPARED)
     selective = shares.loc[shares["policy"] == "selective", "share"]
     if len(selective) and (selective == 0).all():
@@ -47,9 +53,9 @@ def verdict(tables: dict, config: dict) -> dict:
     return {"did retraining help?": cell}
 
 
-def section(tables: dict, config: dict) -> page.Section:
+def section(tables: dict, config: Config) -> page.Section:
     comparison, shares = tables["comparison"], _frozen(tables["retraining"])
-    settings, blocks = config["retraining"], []
+    settings, blocks = config.retraining, []
     for index, (run, part) in enumerate(page.runs(comparison)):
         for epoch, of_epoch in part.groupby("epoch"):
             here = page.of(shares, part)
@@ -68,7 +74,7 @@ def section(tables: dict, config: dict) -> page.Section:
                 policy_comparison(of_epoch, notes=words),
                 name=f"retraining-{index}-{epoch}",
                 alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
-                caption=f"{page.epochs(settings['epochs'])} of retraining from epoch {epoch}. "
+                caption=f"{page.epochs(settings.epochs)} of retraining from epoch {epoch}. "
                 f"{page.n(of_epoch)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
                 read="Right of the line is better than regular retraining. An interval that "
@@ -99,10 +105,10 @@ def section(tables: dict, config: dict) -> page.Section:
         "Retraining compared",
         intro="Does it help to train on with the fragile parameters frozen (selective)? Beside it: "
         "all others frozen (fragile_only), as many at random (random), none (regular).",
-        method=f"selective freezes the fragile parameters (by {settings['by']}, "
-        f"{settings['score']} of {scored_attack(config)}, from {config['ablation']['split']} "
-        f"images), fragile_only all others, random other whole {UNITS[settings['by']]} that hold "
-        f"about as many parameters as selective froze ({settings['random_draws']} draws, "
+        method=f"selective freezes the fragile parameters (by {settings.by}, "
+        f"{settings.score} of {config.scored_attack}, from {config.ablation.split} "
+        f"images), fragile_only all others, random other whole {UNITS[settings.by]} that hold "
+        f"about as many parameters as selective froze ({settings.random_draws} draws, "
         "averaged); regular freezes nothing. All train equally long on the same order of data, and "
         "are attacked anew afterwards. Shares are of the parameters that can be frozen.",
         blocks=blocks,

@@ -1,7 +1,10 @@
 """The report's section on the robustness of trainings over seeds. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,23 +14,26 @@ from faultline.attacks.worst import worst_cases
 from faultline.report import page
 from faultline.studies.robustness import figures as draw
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
+
 PLACE = ["dataset", "network"]
 
 EQUAL = " [\u2013]"
 """In place of an interval over seeds that are all equal."""
 
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
+def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     """The section, without a block where one training alone has nothing to be compared with."""
     title, needs = "Robustness of the trainings", "trainings"
-    robust, confidence = tables["robustness"], config["scores"]["confidence"]
+    robust, confidence = tables["robustness"], config.scores.confidence
     if not len(robust) or not _compared(robust):
         return page.Section("trainings", title, needs=needs)
     level, blocks = 1 - confidence, []
     for index, (place, part, changes) in enumerate(_places(tables, config)):
         families = _families(part, config)
         n = f"n = {page.images(part)}, {_seeds(part)}"
-        standard = [t for t in families if config["trainings"][t]["recipe"] == "standard"]
+        standard = [t for t in families if config.trainings[t].recipe == "standard"]
         interval = f"{confidence:.0%} interval over seeds (Student's t)"
         drawn = _without(families, standard) or families
         figures = [
@@ -93,9 +99,9 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """(heading, text) of what was found, for the top of the report."""
-    level = 1 - config["scores"]["confidence"]
+    level = 1 - config.scores.confidence
     for place, part, changes in _places(tables, config):
         for attack in _judges(part, config):
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
@@ -124,7 +130,7 @@ def _compared(robust: pd.DataFrame) -> bool:
     return len(set(robust["training"])) > 1 or robust["published"].notna().any()
 
 
-def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+def _places(tables: dict, config: Config) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(name, robustness, differences) of each data set and network, trainings at their last
     epoch, attacks from the weakest to the strongest, those of unknown strength behind, and then the
     worst cases."""
@@ -133,8 +139,8 @@ def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.
         return
     if not len(changes):  # no training is regularised
         changes = robust.iloc[:0].assign(base="", q_value=0.0, floor=False)
-    ranked, unranked = weakest_first(config["attacks"])
-    rank = [*ranked, *unranked, *worst_cases(config["attacks"])].index
+    ranked, unranked = weakest_first(config.attack_settings)
+    rank = [*ranked, *unranked, *worst_cases(config.attack_settings)].index
     robust, changes = (
         t.sort_values("attack", kind="stable", key=lambda c: c.map(rank)) if len(t) else t
         for t in (robust, changes)
@@ -148,12 +154,12 @@ def _places(tables: dict, config: dict) -> Iterator[tuple[str, pd.DataFrame, pd.
         yield f"{dataset} · {network}", part, of_place
 
 
-def _families(part: pd.DataFrame, config: dict) -> dict[str, list[str]]:
+def _families(part: pd.DataFrame, config: Config) -> dict[str, list[str]]:
     """base -> it and what regularises it; standard trainings first."""
-    there, trainings = set(part["training"]), config["trainings"]
-    base_of = {name: trainings[name].get("base") for name in trainings if name in there}
+    there, trainings = set(part["training"]), config.trainings
+    base_of = {name: trainings[name].base for name in trainings if name in there}
     bases = [name for name, base in base_of.items() if base not in there]
-    bases.sort(key=lambda name: trainings[name]["recipe"] != "standard")
+    bases.sort(key=lambda name: trainings[name].recipe != "standard")
     return {b: [b, *(name for name, base in base_of.items() if base == b)] for b in bases}
 
 
@@ -161,10 +167,10 @@ def _without(families: Mapping, names) -> dict:
     return {base: of for base, of in families.items() if base not in names}
 
 
-def _judges(part: pd.DataFrame, config: dict) -> list[str]:
+def _judges(part: pd.DataFrame, config: Config) -> list[str]:
     """The worst cases or else the strongest attack, the weakest, and those of unknown strength, for
     which none stands."""
-    there, attacks = set(part["attack"]), config["attacks"]
+    there, attacks = set(part["attack"]), config.attack_settings
     ranked, unranked = ([a for a in of if a in there] for of in weakest_first(attacks))
     strongest = [worst for worst in worst_cases(attacks) if worst in there] or ranked[-1:]
     return list(dict.fromkeys([*strongest, *ranked[:1], *unranked]))
@@ -209,7 +215,7 @@ def _floor_words(changes: pd.DataFrame, attack: str) -> str:
     )
 
 
-def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
+def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: Config) -> str:
     each, whole = rows[rows["eps"] != "rg_score"], rows[rows["eps"] == "rg_score"]
     attack = rows["attack"].iloc[0]
     away = (each["value"] - each["published"]).abs()
@@ -235,18 +241,18 @@ def _repeated(rows: pd.DataFrame, changes: pd.DataFrame, config: dict) -> str:
     return text + _other_data(rows, config)
 
 
-def _other_data(rows: pd.DataFrame, config: dict) -> str:
+def _other_data(rows: pd.DataFrame, config: Config) -> str:
     """A warning where the published numbers are for other data."""
-    source = config["datasets"][rows["dataset"].iloc[0]]["source"]
+    source = config.datasets[rows["dataset"].iloc[0]].source
     others = sorted({str(d) for d in rows["published_dataset"].dropna() if d and d != source})
     return f" The published numbers are for {page.listed(others)}, not {source}." * bool(others)
 
 
-def _published_words(part: pd.DataFrame, config: dict) -> str:
+def _published_words(part: pd.DataFrame, config: Config) -> str:
     rows = part[part["published"].notna()]
     if not len(rows):
         return ""
-    return f" Crosses: {config['published']}.{_other_data(rows, config)}"
+    return f" Crosses: {config.published}.{_other_data(rows, config)}"
 
 
 def _masking_note(checks: pd.DataFrame, part: pd.DataFrame) -> str:
@@ -356,23 +362,24 @@ def _difference_table(
     return page.table(title, rows, columns, source="robustness_differences.tsv")
 
 
-def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: dict) -> page.Table | None:
-    trainings = [t for t in config["trainings"] if t in set(part["training"])]
-    tuned = {t: config["trainings"][t]["tune"] for t in trainings if config["trainings"][t]["tune"]}
+def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: Config) -> page.Table | None:
+    trainings = [t for t in config.trainings if t in set(part["training"])]
+    tuned = {t: tune for t in trainings if (tune := config.trainings[t].tune)}
     sizes = {name: (searched["training"] == name).sum() if len(searched) else 0 for name in tuned}
     rows = []
     for name, tune in tuned.items():
-        base, row = config["trainings"][name].get("base"), {"training": name}
+        base, row = config.trainings[name].base, {"training": name}
         if sizes[name]:
             of = searched[searched["training"] == name]
             best = of[of["chosen"]]
-            goal = "near the published row" if tune["towards"] else "highest R&G score"
-            settings = [*(tuned[tune["as"]]["grid"] if "as" in tune else []), *tune["grid"]]
+            goal = "near the published row" if tune.towards else "highest R&G score"
+            before = tuned[tune.like].grid.dump() if tune.like else {}
+            settings = [*before, *tune.grid.dump()]
             row["chosen"] = ", ".join(f"{s} {best[s].iloc[0]:g}" for s in dict.fromkeys(settings))
-            row["by"] = f"{goal} under {tune['attack']}"
+            row["by"] = f"{goal} under {tune.attack}"
             row["R&G on validation images"] = f"{best['rg_score'].mean():.1f}"
         else:
-            row |= {"chosen": f"as {tune.get('as', 'given')}", "by": ""}
+            row |= {"chosen": f"as {tune.like or 'given'}", "by": ""}
             row["R&G on validation images"] = ""
         row["trainings tried"] = sizes[name]
         row["its base's"] = sizes.get(base, "") if base else ""

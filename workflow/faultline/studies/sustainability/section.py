@@ -1,6 +1,9 @@
 """The report's section on layer sustainability. No torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -8,10 +11,14 @@ from faultline.report import canvas, page
 from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import listed_layers
 
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
+    from faultline.studies.sustainability.config import Sustainability
 
-def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
-    settings, confidence = config["sustainability"], config["scores"]["confidence"]
-    eta = settings["eta"]
+
+def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    settings, confidence = config.sustainability, config.scores.confidence
+    eta = settings.eta
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         lists = page.of(tables["sustainability_lists"], part)
@@ -70,16 +77,16 @@ def section(tables: dict[str, pd.DataFrame], config: dict) -> page.Section:
         "relative error ||\u03c6(x) \u2212 \u03c6(x')|| / ||\u03c6(x)||, image by image.",
         method="The most vulnerable layers are those whose mean exceeds \u03bc + \u03b7 \u03c3, "
         "the mean and standard deviation over all images and layers. Read at "
-        f"{_AT[settings['at']]}; images of the {settings['split']} split; {_strengths(config)}. "
+        f"{_AT[settings.at]}; images of the {settings.split} split; {_strengths(config)}. "
         f"Ours: \u03b7 = {eta:g}, the strengths of the noises, and that each image counts alike.",
         blocks=page.by_run(tables["sustainability"], block),
         needs="sustainability.epochs",
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: dict) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
     """(heading, text) of what was found, for the top of the report."""
-    eta = config["sustainability"]["eta"]
+    eta = config.sustainability.eta
     for run, part in page.runs(tables["sustainability_lists"]):
         last = canvas.last_epoch(part)
         last = last[last["eta"] == eta]
@@ -115,18 +122,18 @@ def _steady(lists: pd.Series) -> tuple[str, ...]:
     return tuple(name for name in first if all(name in other for other in others))
 
 
-def _strengths(config: dict) -> str:
-    chosen, attacks = config["sustainability"], config["attacks"]
-    said = [f"{name} (eps {attacks[name]['eps']:g})" for name in chosen["perturbers"]]
-    for name, noise in chosen["noises"].items():
-        kind = "" if name == noise["kind"] else f"{noise['kind']} "
-        said.append(f"{name} ({kind}{noise['strength']:g})")
+def _strengths(config: Config) -> str:
+    chosen, attacks = config.sustainability, config.attacks
+    said = [f"{name} (eps {attacks[name].eps:g})" for name in chosen.perturbers]
+    for name, noise in chosen.noises.items():
+        kind = "" if name == noise.kind else f"{noise['kind']} "
+        said.append(f"{name} ({kind}{noise.strength:g})")
     return page.listed(said)
 
 
-def _n(table: pd.DataFrame, settings: dict) -> str:
+def _n(table: pd.DataFrame, settings: Sustainability) -> str:
     seeds = page.count(table["seed"].unique(), "seed")
-    return f"n = {table['n'].iloc[0]:,} {settings['split']} images, {seeds}"
+    return f"n = {table['n'].iloc[0]:,} {settings.split} images, {seeds}"
 
 
 def _list_table(lists: pd.DataFrame, eta: float) -> page.Table | None:

@@ -1,27 +1,33 @@
 """Scores and classes of layers, filters and pulse bands, for the report."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from faultline.base.columns import CLASSES, scored_attack
+from faultline.base.columns import CLASSES
 from faultline.base.columns import transfer as transferred
 from faultline.report import canvas, page
 from faultline.studies.synaptic import figures as draw
 from faultline.studies.synaptic.transfer import moves, pairs
+
+if TYPE_CHECKING:
+    from faultline.studies.config import Config
 
 MAX_RANKED_LAYERS = 4
 
 MOST_NAMED = 3  # fragile layers, on the first screen
 
 
-def chance_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["base"]):
         last = canvas.last_epoch(part)
         for images, rows in last[~last["above_chance"]].groupby("images", sort=False):
             text = (
-                f"of {page.n_ablated(rows, config)}, the network that is not ablated classifies "
-                f"{page.span(rows['accuracy'])} correctly "
+                f"of {page.n(rows, config.ablation.split)}, the network that is not ablated "
+                f"classifies {page.span(rows['accuracy'])} correctly "
                 f"{'' if images == 'clean' else f'under {images} '}at epoch {rows['epoch'].max()}, "
                 f"which is not above chance ({page.percent(rows['chance'].max())}: the commonest "
                 f"label). So there is nothing to lose: scores on these images are undefined."
@@ -32,13 +38,13 @@ def chance_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
             yield f"Self-check: at chance, {run}", text
 
 
-def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: dict) -> str:
+def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: Config) -> str:
     """The largest smaller eps that was tried and leaves more than chance, in every seed."""
     images = rows["images"].iloc[0]
-    attack = next(name for name in config["attacks"] if images in (name, transferred(name)))
+    attack = next(name for name in config.attacks if images in (name, transferred(name)))
     part = canvas.last_epoch(page.of(accuracy, rows))
     part = part[(part["attack"] == attack) & (part["eps"] > 0)]
-    part = part[part["eps"] < config["attacks"][attack]["eps"]]
+    part = part[part["eps"] < config.attacks[attack].eps]
     lowest = part.groupby("eps")["ci_low"].min()
     enough = lowest[lowest > rows["chance"].max()]
     key = f" Lower attacks.{attack}.eps"
@@ -48,15 +54,15 @@ def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: dict) -> str:
     return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images."
 
 
-def _judged(part: pd.DataFrame, config: dict) -> tuple[pd.DataFrame, str, str]:
+def _judged(part: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, str, str]:
     """The rows of the score that judges layers at the last epoch, S_adv where it is defined; what
     that score is, and a sentence where it is not S_adv as asked."""
     part = canvas.last_epoch(part)
     part = part[(part["scope"] == "local") & (part["filter"] == "combined")]
-    attack = scored_attack(config)
+    attack = config.scored_attack
     rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
     clean = part[part["score"] == "S_clean"]
-    if not config["ablation"]["attacks"]:
+    if not config.ablation.attacks:
         return clean, "S_clean", ""
     if rows["value"].isna().all():
         why = "S_adv is undefined here (accuracy under attack is not above chance). "
@@ -71,7 +77,7 @@ def _decided(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return layers.sort_values("mean", kind="stable")
 
 
-def verdict(tables: dict, config: dict) -> dict:
+def verdict(tables: dict, config: Config) -> dict:
     """How many layers are of each class, decided in every seed."""
     cells = dict.fromkeys(("fragile layers", "robust", "antifragile"), "")
     if not len(tables["layers"]):
@@ -89,7 +95,7 @@ def verdict(tables: dict, config: dict) -> dict:
     return cells
 
 
-def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     for run, part in page.runs(tables["layers"]):
         rows, what, prefix = _judged(part, config)
         if not len(rows):
@@ -117,7 +123,7 @@ def layer_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
         yield f"Fragile layers, {run}", prefix + text
 
 
-def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
+def decided_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
     layers = tables["layers"]
     if not len(layers):
         return
@@ -139,37 +145,37 @@ def decided_findings(tables: dict, config: dict) -> Iterator[tuple[str, str]]:
 # Sections
 
 
-def _tau(config: dict, unit: str) -> str:
-    tau = config["classes"]["tau"][unit]
+def _tau(config: Config, unit: str) -> str:
+    tau = getattr(config.classes.tau, unit).dump()
     return ", ".join(f"{score} {tau[score]:g}" for score in ("S_clean", "S_adv", "S_diff"))
 
 
-def _choices(config: dict, unit: str) -> str:
+def _choices(config: Config, unit: str) -> str:
     return (
-        f"Ours: tau ({_tau(config, unit)}) and the baseline ({config['scores']['baseline']}); "
-        f"intervals are at {config['scores']['confidence']:.0%} over {config['ablation']['split']} "
+        f"Ours: tau ({_tau(config, unit)}) and the baseline ({config.scores.baseline}); "
+        f"intervals are at {config.scores.confidence:.0%} over {config.ablation.split} "
         "images."
     )
 
 
-def _against(config: dict) -> str:
+def _against(config: Config) -> str:
     return {
         "unfiltered": "the unfiltered network has",
         "kept_fraction": "the share of weights kept",
         "random": "removing as many weights of the layer at random",
-    }[config["scores"]["baseline"]]
+    }[config.scores.baseline]
 
 
-def _crafted(config: dict) -> str:
+def _crafted(config: Config) -> str:
     reused = "crafted on the unablated network and reused (transfer)"
     return {
         "ablated": "re-crafted on each ablated network",
         "base": reused,
         "both": f"re-crafted on each ablated network, and beside it {reused}",
-    }[config["ablation"]["target"]]
+    }[config.ablation.target]
 
 
-def class_maps(tables: dict, config: dict) -> page.Section:
+def class_maps(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         figure = page.figure(
@@ -177,7 +183,7 @@ def class_maps(tables: dict, config: dict) -> page.Section:
             name=f"classes-{index}",
             alt=f"Classes of the layers of {run}, by score and seed",
             caption=f"Classes at epoch {last['epoch'].max()}, by the mean of the synaptic filters "
-            f"(combined). {page.n_ablated(last, config)}.",
+            f"(combined). {page.n(last, config.ablation.split)}.",
             read="One cell is one layer of one seed. Strong colours are decided, pale ones with a "
             "question mark are not: their interval, that for all layers at once, reaches into "
             "another class.",
@@ -211,13 +217,13 @@ def class_maps(tables: dict, config: dict) -> page.Section:
     )
 
 
-def transfer(tables: dict, config: dict) -> page.Section:
+def transfer(tables: dict, config: Config) -> page.Section:
     """Transfer beside re-crafted attacks, where `ablation.target` is both."""
     title, needs = "Transfer beside re-crafted attacks", "ablation.target"
-    if config["ablation"]["target"] != "both":
+    if config.ablation.target != "both":
         return page.Section("transfer", title, needs=needs)
-    attack = config["retraining"]["attack"]
-    confidence = f"{config['scores']['confidence']:.0%}"
+    attack = config.retraining.attack
+    confidence = f"{config.scores.confidence:.0%}"
     kinds = (
         ("layers", draw.transfer_by_layer, "A diamond and the dot linked to it are one layer."),
         (
@@ -241,12 +247,12 @@ def transfer(tables: dict, config: dict) -> page.Section:
                     name=f"transfer-{index}-{unit}",
                     alt=f"S_adv of the {unit} of {run} under transfer and re-crafted",
                     caption=f"S_adv ({attack}) of {len(both)} {unit} at epoch "
-                    f"{both['epoch'].max()}, counted over seeds. {page.n_ablated(both, config)}; "
-                    f"{confidence} intervals.",
+                    f"{both['epoch'].max()}, counted over seeds. "
+                    f"{page.n(both, config.ablation.split)}; {confidence} intervals.",
                     read=read,
                 )
             )
-        for name in config["ablation"]["attacks"]:
+        for name in config.ablation.attacks:
             for unit, table in last.items():
                 counts.append(moves(pairs(table, name)).assign(unit=unit, attack=name))
         columns = {"attack": "attack", "of": "unit", "under transfer": "transfer", "n": "units"}
@@ -272,7 +278,7 @@ def transfer(tables: dict, config: dict) -> page.Section:
     )
 
 
-def threshold_curves(tables: dict, config: dict) -> page.Section:
+def threshold_curves(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         count = last["layer"].nunique()
@@ -290,7 +296,7 @@ def threshold_curves(tables: dict, config: dict) -> page.Section:
             name=f"thresholds-{index}",
             alt=f"Accuracy over the threshold of the synaptic filters, by layer, for {run}",
             caption=f"Accuracy under synaptic filters at epoch {last['epoch'].max()}. "
-            f"{page.n_ablated(last, config)}; line: mean over seeds; {band}.",
+            f"{page.n(last, config.ablation.split)}; line: mean over seeds; {band}.",
             read="The threshold goes from the layer's smallest weight (0) to its largest (1). "
             "high_pass removes all weights up to it, low_pass all from it on, pulse those around "
             "it. A layer whose lines stay on the dotted base accuracy is not missed.",
@@ -307,7 +313,7 @@ def threshold_curves(tables: dict, config: dict) -> page.Section:
     )
 
 
-def score_maps(tables: dict, config: dict) -> page.Section:
+def score_maps(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         notes = []
         if len(part["epoch"].unique()) == 1:
@@ -322,7 +328,7 @@ def score_maps(tables: dict, config: dict) -> page.Section:
             name=f"scores-{index}",
             alt=f"Scores of the layers of {run} at every checkpoint epoch",
             caption="Scores (combined over the synaptic filters), mean over seeds. "
-            f"{page.n_ablated(part, config)}.",
+            f"{page.n(part, config.ablation.split)}.",
             read="Orange: the filtered layer leaves less relative accuracy than "
             f"{_against(config)}; blue: more; both colours share one scale, centred at 0. S_diff: "
             "less on adversarial images than on clean ones.",
@@ -339,7 +345,7 @@ def score_maps(tables: dict, config: dict) -> page.Section:
     )
 
 
-def baselines(tables: dict, config: dict) -> page.Section:
+def baselines(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         last = canvas.last_epoch(part)
         last = last[last["scope"] == "local"]
@@ -347,12 +353,12 @@ def baselines(tables: dict, config: dict) -> page.Section:
             return None
         layers = last["layer"].nunique()
         figure = page.figure(
-            draw.fragile_over_tau(last, tau=config["classes"]["tau"]["layers"]),
+            draw.fragile_over_tau(last, tau=config.classes.tau.layers.dump()),
             name=f"baselines-{index}",
             alt=f"Number of fragile layers of {run} over tau, by baseline",
             caption=f"How many of {layers} layers are fragile at epoch {last['epoch'].max()} "
             f"(combined over the synaptic filters), mean over seeds. "
-            f"{page.n_ablated(last, config)}; line: decided, thin: by the score alone.",
+            f"{page.n(last, config.ablation.split)}; line: decided, thin: by the score alone.",
             read="unfiltered: below the network that nothing is removed from. kept_fraction: below "
             "the share of weights that is kept. random: below what is left when as many weights "
             "of the layer, drawn at random, are removed, so these very weights matter more than "
@@ -365,13 +371,13 @@ def baselines(tables: dict, config: dict) -> page.Section:
         "Fragile, compared with what",
         intro="Nearly every layer loses accuracy as all of its weights are removed step by step. "
         "Which layers count as fragile depends on what that is compared with, and on tau. Classes "
-        f"of layers and bands elsewhere are against the baseline {config['scores']['baseline']}.",
+        f"of layers and bands elsewhere are against the baseline {config.scores.baseline}.",
         blocks=page.by_run(tables["baselines"], block),
         needs="synaptic_filtering.layers",
     )
 
 
-def filter_rankings(tables: dict, config: dict) -> page.Section:
+def filter_rankings(tables: dict, config: Config) -> page.Section:
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         names = list(dict.fromkeys(last["layer"]))
@@ -396,8 +402,8 @@ def filter_rankings(tables: dict, config: dict) -> page.Section:
                     name=f"filters-{index}-{layer}",
                     alt=f"{unit.capitalize()}s of {layer} of {run}, ranked by S_clean",
                     caption=f"{layer}: its {count} {unit}s at epoch {last['epoch'].max()}, one "
-                    f"removed at a time. {page.n_ablated(of_layer, config)}; bars: "
-                    f"{config['scores']['confidence']:.0%} intervals over images, paired; thin: "
+                    f"removed at a time. {page.n(of_layer, config.ablation.split)}; bars: "
+                    f"{config.scores.confidence:.0%} intervals over images, paired; thin: "
                     f"for all {unit}s of the layer at once.",
                     read="Left is what the network misses most. The panels of one row share their "
                     "order, so a matching slope means that clean and adversarial accuracy depend "
@@ -410,15 +416,15 @@ def filter_rankings(tables: dict, config: dict) -> page.Section:
         "filters",
         "Filters ranked",
         intro="Nodal dropout: each filter of a layer removed on its own "
-        f"(at: {config['nodal_dropout']['at']}). The score is the relative change of accuracy.",
+        f"(at: {config.nodal_dropout.at}). The score is the relative change of accuracy.",
         method=f"Ours: tau ({_tau(config, 'filters')}).",
         blocks=page.by_run(tables["filters"], block),
         needs="nodal_dropout.layers",
     )
 
 
-def band_splits(tables: dict, config: dict) -> page.Section:
-    attack = scored_attack(config)
+def band_splits(tables: dict, config: Config) -> page.Section:
+    attack = config.scored_attack
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         last = canvas.last_epoch(part)
@@ -436,7 +442,7 @@ def band_splits(tables: dict, config: dict) -> page.Section:
             name=f"bands-{index}",
             alt=f"Share of each layer's weights by class of their pulse band, for {run}",
             caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
-            f"S_adv ({attack}). {page.n_ablated(chosen, config)}.",
+            f"S_adv ({attack}). {page.n(chosen, config.ablation.split)}.",
             read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
             "bands of each class; the few weights between two neighbouring bands are left out.",
         )
@@ -453,7 +459,7 @@ def band_splits(tables: dict, config: dict) -> page.Section:
     )
 
 
-def invariance(tables: dict, config: dict) -> page.Section:
+def invariance(tables: dict, config: Config) -> page.Section:
     table, blocks = tables["invariance"], []
     if len(table):
         table = table.assign(

@@ -10,7 +10,7 @@ from faultline.attacks.ascent import Ball, feature_gradient, l2_norm, pgd, rando
 from faultline.base import memory
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
-from faultline.networks.evaluation import predict, predicted
+from faultline.networks.evaluation import evaluation, predict, predicted
 from faultline.networks.layers import weights
 from faultline.networks.probes import probes, some_only, watch
 from faultline.studies.criteria.data import Data, Score, gradients, replaced
@@ -113,7 +113,8 @@ def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
     batch_size = memory.batch_size(500, data.images.shape[1:])
     total, count = 0.0, 1
     for images, begin in zip(data.images.split(batch_size), start.split(batch_size), strict=True):
-        clean = predict(features, images)
+        with evaluation(features), torch.no_grad():
+            clean = features(images)
         moved = pgd(
             features,
             images,
@@ -124,7 +125,7 @@ def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
             start=begin,
             rise=feature_gradient,
         )
-        change = predict(features, moved) - clean
+        change = predict(features, moved) - predict(features, images)
         total, count = total + l2_norm(change).sum().item(), change.shape[1]
     return total / len(data.images) / count
 

@@ -105,9 +105,11 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
 
 def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
     """Mean change per feature; features: images -> [n, N]."""
+    import torch
+
     from faultline.attacks.ascent import Ball, feature_gradient, l2_norm, pgd, random_start
     from faultline.base import memory
-    from faultline.networks.evaluation import predict
+    from faultline.networks.evaluation import evaluation, predict
 
     eps, steps = data.attack["eps"], data.attack.get("steps") or STEPS
     ball, step_size = Ball(eps, norm, data.bounds), data.attack.get("step_size")
@@ -116,7 +118,8 @@ def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
     batch_size = memory.batch_size(500, data.images.shape[1:])
     total, count = 0.0, 1
     for images, begin in zip(data.images.split(batch_size), start.split(batch_size), strict=True):
-        clean = predict(features, images)
+        with evaluation(features), torch.no_grad():
+            clean = features(images)
         moved = pgd(
             features,
             images,
@@ -127,7 +130,7 @@ def _weakness(features: nn.Module, data: Data, *, norm: str) -> float:
             start=begin,
             rise=feature_gradient,
         )
-        change = predict(features, moved) - clean
+        change = predict(features, moved) - predict(features, images)
         total, count = total + l2_norm(change).sum().item(), change.shape[1]
     return total / len(data.images) / count
 

@@ -71,7 +71,7 @@ def test_the_section_says_which_criterion_predicts(config):
     assert f"over {tests} predictions" in figure.caption
     assert ["Not compared: pgd" in note for note in block.notes] == [True]
     numbers, alike = block.tables
-    assert numbers.source == "predictions.tsv" and alike["source"] == "criteria_agreement.tsv"
+    assert numbers.source == "predictions.tsv" and alike.source == "criteria_agreement.tsv"
     ((heading, text, rest),) = findings(tables, config)
     assert heading.endswith("digits · small_conv")
     assert "Of 8 criteria, these tell better than chance which layers cost most: on clean" in text

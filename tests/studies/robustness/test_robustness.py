@@ -384,7 +384,7 @@ def test_one_training_has_nothing_to_be_compared_with(config):
         "robustness": over_seeds(scores, confidence=0.95),
         "robustness_differences": pd.DataFrame(),
     }
-    assert section(tables, config).blocks == []
+    assert not section(tables, config).blocks
     assert list(findings(tables, config)) == []
 
 

@@ -84,10 +84,10 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
     confidence = first.config["scores"]["confidence"]
     keys, tables = [*RUN, "epoch", "images"], []
     chosen = _judged(first, second)
-    rows = [_named(run.table("accuracy")) for run in (first, second)]
-    rows = [table[table["images"].isin(chosen)] for table in rows]
-    both = rows[0][[*PLACE, "images"]].merge(rows[1][[*PLACE, "images"]])
-    rows = [both.merge(table, how="left").to_dict("records") for table in rows]
+    named = [_named(run.table("accuracy")) for run in (first, second)]
+    named = [table[table["images"].isin(chosen)] for table in named]
+    both = named[0][[*PLACE, "images"]].merge(named[1][[*PLACE, "images"]])
+    rows = [both.merge(table, how="left").to_dict("records") for table in named]
     groups: dict[tuple, dict] = {}
     for one, other in zip(*rows, strict=True):
         groups.setdefault(tuple(one[key] for key in keys), {})[one["seed"]] = one, other

@@ -57,9 +57,10 @@ class Finished:
         where they are not stored or do not fit the row."""
         names = row["over"].split(", ") if row["over"] else [row["attack"]]
         each = [self._correct(_place(row), name).get(f"{row['eps']:g}") for name in names]
-        if any(correct is None for correct in each):
+        there = [correct for correct in each if correct is not None]
+        if len(there) < len(each):
             return None
-        correct = np.min(each, axis=0)
+        correct = np.min(there, axis=0)
         return correct if (len(correct), correct.sum()) == (row["n"], row["correct"]) else None
 
     @functools.cache  # noqa: B019

@@ -136,12 +136,10 @@ def listed(headlines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _several(names: pd.Series) -> str:
-    names = list(dict.fromkeys(name for name in names.dropna() if name))
-    return (
-        page.listed(names)
-        if len(names) <= 3
-        else f"{page.listed(names[:2])} and {len(names) - 2} more"
-    )
+    each = list(dict.fromkeys(name for name in names.dropna() if name))
+    if len(each) <= 3:
+        return page.listed(each)
+    return f"{page.listed(each[:2])} and {len(each) - 2} more"
 
 
 def _counted(retraining: pd.Series) -> str:

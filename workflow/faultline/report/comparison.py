@@ -43,7 +43,7 @@ def with_reference(rows: pd.DataFrame) -> pd.DataFrame:
 def compared_sets(rows: pd.DataFrame, policy_name: str, **settings) -> list[str]:
     """`compared`, image set by image set; policy_name: what the policy is called."""
     return [
-        f"{'Clean' if images == 'clean' else 'Under ' + images}: {policy_name} "
+        f"{'Clean' if images == 'clean' else f'Under {images}'}: {policy_name} "
         + compared(part, **settings)
         for images, part in rows.groupby("images", sort=False)
     ]

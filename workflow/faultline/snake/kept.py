@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -170,8 +169,8 @@ class Kept:
 
         inputs = [[name(path), remembered(Path(path), self.folder)] for path in job.input]
         counts = {k: 1 if isinstance(v, str) else len(v) for k, v in job.input.items()}
-        work, outputs = records.Work.of(job, inputs), [*map(name, job.output)]
-        return _hash(asdict(work), counts, dict(job.wildcards.items()), outputs, where)
+        places = [dict(job.wildcards.items()), [*map(name, job.output)]]
+        return _hash(records.work(job, inputs), counts, places, where)
 
 
 def _entry(path: Path) -> tuple[str, str, list[str]]:

@@ -34,38 +34,15 @@ LIST = "files.tsv"
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a job does and with what: all that its outputs come from, but for the machine.
-
-    params: name -> repr of the value, as Snakemake remembers them; inputs: [name, sha256] of each,
-    see `named`.
-    """
-
-    rule: str
-    params: dict[str, str]
-    inputs: list[list[str]]
-
-    @classmethod
-    def of(cls, job, inputs: list[list[str]]) -> "Work":
-        """job: the `snakemake` object of its script."""
-        return cls(job.rule, {name: repr(value) for name, value in job.params.items()}, inputs)
-
-
-@dataclass(frozen=True)
 class Record:
-    """A file, by its name in the results (see `named`), its bytes, and the work that made it."""
+    """A file, by its name in the results (see `named`), its bytes, and what made it: see `work`."""
 
     file: str
     bytes: int
     sha256: str
-    work: Work
-
-    def write(self, path: str) -> None:
-        """Beside the file in that place."""
-        content = asdict(self)
-        content |= content.pop("work")
-        # half a record would make its file anew, no worse than none
-        save_text(json.dumps(content, indent=1), beside(path), durable=False)
+    rule: str
+    params: dict[str, str]
+    inputs: list[list[str]]
 
     @classmethod
     def read(cls, path: str) -> "Record | None":
@@ -77,17 +54,20 @@ class Record:
         except (OSError, RecursionError) as error:
             raise ValueError(str(error)) from None
         match content:
-            case {
-                "file": str(file),
-                "bytes": int(size),
-                "sha256": str(sha256),
-                "rule": str(rule),
-                "params": dict(params),
-                "inputs": list(inputs),
-                **more,
-            } if not more and _texts(params.values()) and all(map(_is_pair, inputs)):
-                return cls(file, size, sha256, Work(rule, params, inputs))
+            case {"file": str(), "bytes": int(), "sha256": str(), "rule": str(), **more}:
+                match more:
+                    case {"params": dict(params), "inputs": list(inputs)} if len(more) == 2:
+                        if _texts(params.values()) and all(map(_is_pair, inputs)):
+                            return cls(**content)
         raise ValueError(f"{beside(path)}: no record")
+
+
+def work(job, inputs: list[list[str]]) -> dict:
+    """What a job does and with what, all that its outputs come from but for the machine: rule,
+    params (name -> repr of the value, as Snakemake remembers them) and inputs, [name, sha256] of
+    each. job: the `snakemake` object of its script."""
+    params = {name: repr(value) for name, value in job.params.items()}
+    return {"rule": job.rule, "params": params, "inputs": inputs}
 
 
 def _texts(values: Iterable) -> bool:
@@ -155,9 +135,9 @@ def _checked(path: str, results: str) -> str:
     elif record.sha256 == sha256:
         return sha256
     elif (size := Path(path).stat().st_size) != record.bytes:
-        what = f"{size} bytes, but rule {record.work.rule} wrote {record.bytes}"
+        what = f"{size} bytes, but rule {record.rule} wrote {record.bytes}"
     else:
-        what = f"not the bytes that rule {record.work.rule} wrote"
+        what = f"not the bytes that rule {record.rule} wrote"
     raise UserError(f"{path}: {what}; {remedy}")
 
 
@@ -178,9 +158,12 @@ def check_unchanged(before: dict[str, list[int] | None]) -> None:
 def write(job, inputs: list[list[str]]) -> None:
     """Write the records of a job's outputs. job: the `snakemake` object of its script, with all
     outputs written; inputs: what `checked` gave of its inputs."""
-    results, work = folder_of(job.config), Work.of(job, inputs)
+    results, of_job = folder_of(job.config), work(job, inputs)
     for path in job.output:
-        Record(named(path, results), Path(path).stat().st_size, digest(path), work).write(path)
+        size = Path(path).stat().st_size
+        record = Record(named(path, results), size, digest(path), **of_job)
+        # half a record would make its file anew, no worse than none
+        save_text(json.dumps(asdict(record), indent=1), beside(path), durable=False)
 
 
 def list_files(jobs: Iterable, results: str) -> None:
@@ -248,16 +231,15 @@ def carry(results: str, *, digests: Path) -> None:
             return {"params": [DAMAGED]}
         if record is None:
             return None if is_remembered else {"params": [UNKNOWN]}
-        work = record.work
         if record.file != named(path, results):
             return {"params": [ELSEWHERE]}
-        if any(now(name) not in (None, sha256) for name, sha256 in work.inputs):
+        if any(now(name) not in (None, sha256) for name, sha256 in record.inputs):
             return {"params": [INPUTS]}
-        inputs = {name.replace(RESULTS, results, 1): sha256 for name, sha256 in work.inputs}
+        inputs = {name.replace(RESULTS, results, 1): sha256 for name, sha256 in record.inputs}
         return {
-            "rule": work.rule,
-            "params": sorted(work.params.values()),
-            "input": sorted(name.replace(RESULTS, results, 1) for name, _ in work.inputs),
+            "rule": record.rule,
+            "params": sorted(record.params.values()),
+            "input": sorted(name.replace(RESULTS, results, 1) for name, _ in record.inputs),
             "input_checksums": {path: f"sha256:{sha256}" for path, sha256 in inputs.items()},
         }
 

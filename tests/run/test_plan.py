@@ -3,7 +3,6 @@
 import pytest
 import yaml
 
-from faultline.base.columns import scored_attack
 from faultline.networks.selection import count_filters, has_probe, select_layers
 from faultline.run.plan import Plan, fill, ordered, with_each
 from faultline.studies.config import resolve
@@ -109,7 +108,7 @@ def test_which_network_is_attacked(plan_of, target, stored, recrafted, scored):
     plan = plan_of(ablation={"attacks": ["pgd", "fgsm"], "images": 150} | target)
     sets = plan.image_sets()
     assert plan.transferred() == sets["transferred"] == stored
-    assert [*sets["recrafted"]] == recrafted and scored_attack(plan.config) == scored
+    assert [*sets["recrafted"]] == recrafted and plan.config.scored_attack == scored
     if recrafted:  # stored sets need no settings of the attack
         assert sets["recrafted"]["pgd"]["steps"] == 2
     assert (sets["images"], sets["split"]) == (150, "validation")

@@ -128,7 +128,7 @@ class Facts:
         return replace(first, **joined)
 
 
-def load_facts(*paths) -> Facts:
+def load_facts(*paths: str) -> Facts:
     """The facts of the files of one or more sweeps over the same base network, as one."""
     return Facts.concatenate([Facts.from_arrays(load_arrays(path)) for path in paths])
 

@@ -1,19 +1,22 @@
 """Columns and words that the tables share."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # not while the workflow is parsed
+    from pandas import DataFrame
 
 RUN = ["dataset", "network", "training"]
 PLACE = [*RUN, "seed", "epoch"]
 """What names a checkpoint."""
 
 
-def place(wildcards) -> dict[str, str]:
+def place(wildcards: Mapping[str, str]) -> dict[str, str]:
     """The wildcards of a job that name its checkpoint."""
     return {key: wildcards[key] for key in PLACE}
 
 
-def put_first(table, columns: dict):
+def put_first(table: "DataFrame", columns: Mapping[str, object]) -> "DataFrame":
     """A table of pandas itself, with further columns before its own, in their order."""
     for position, (name, value) in enumerate(columns.items()):
         table.insert(position, name, value)
@@ -42,9 +45,3 @@ UNITS = {
 """Kind of layer -> what one unit of it is called."""
 
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")
-
-
-def scored_attack(config: Mapping[str, Any]) -> str:
-    """The attack of retraining's score, as tables call it."""
-    attack: str = config["retraining"]["attack"]
-    return transfer(attack) if config["ablation"]["target"] == "base" else attack

@@ -53,7 +53,7 @@ def test_policies_are_told_apart_by_their_intervals_alone():
 
     row, ends, words = summary(rows, level=0.05)
     assert row["level"] == "all seeds" and ends == (0.01, 0.03) and words == "better"
-    assert summary(rows.assign(q_value=0.12), level=0.05)[2] == "not summary apart"
+    assert summary(rows.assign(q_value=0.12), level=0.05)[2] == "not told apart"
     _, ends, words = summary(flat.assign(q_value=np.nan), level=0.05)
     assert ends == (0.015, 0.025) and words == "better on these images alone"
     row, ends, _ = summary(rows.assign(seeds=1).iloc[[0, 2]], level=0.05)
@@ -94,7 +94,7 @@ def test_yes_is_said_only_of_what_beats_reference_and_control_under_the_worst_at
     )
     unsure = row("pgd", "selective", "random", 0.02, q=0.2, least=0.2)
     text, small = answer(clean, strong, unsure)
-    assert text == "cannot tell" and small.endswith("not summary from random freezing")
+    assert text == "cannot tell" and small.endswith("not told from random freezing")
     for other in (row("pgd", "selective", "regular", 0.03, q=0.06, least=0.2), floor):
         assert answer(clean, other)[0] == "cannot tell"
     worse = row("pgd", "selective", "regular", -0.03, least=0.2)

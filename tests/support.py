@@ -180,7 +180,8 @@ class Copy:
     def announced(self, *arguments: str, **environment: str) -> list[dict]:
         """Every job that a dry run announces, but for the target `all`.
 
-        Each has its rule, its wildcards, mem_mb, and lists of paths under input, output and log.
+        Each has its rule, its wildcards, lists of paths under input, output and log, and mem_mb
+        where its inputs are there.
         """
         said = self.run("-n", *arguments, **environment)
         jobs = []

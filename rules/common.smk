@@ -115,7 +115,9 @@ CHAIN = 1
 
 # What of the networks is not looked at, and what of the data must be known; told by a dry run here,
 # else when it is known what to run.
-COVERAGE = cautions.notes(PLAN) | coverage.notes(CONFIG)
+COVERAGE = cautions.notes(PLAN) | coverage.notes(
+    CONFIG.networks, targeting=CONFIG.targeting, norms=CONFIG.ablation.norms
+)
 if RUN.workflow.dry:
     RUN.tell(COVERAGE)
 RUN.warm_up()

@@ -123,7 +123,7 @@ def mutants(config: dict):
 def judge(config: dict) -> tuple[str, str | None]:
     """(refused or accepted, what is wrong with that) of a config as the workflow takes it."""
     try:
-        resolved = resolve(config).dump()
+        resolved = resolve(config)
         plan = Plan(resolved)
         made = (plan.classes, plan.checkpoints(), plan.attacked(), plan.scored(), plan.policies())
         assert all(part is not None for part in made)

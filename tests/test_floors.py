@@ -25,10 +25,19 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
+def is_for_types(node: ast.stmt) -> bool:
+    """Whether a statement is read by type checkers alone."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imports(path: Path) -> set[str]:
-    """Modules of the package that a module imports, at its top or inside of a function."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Modules of the package that a module imports, at its top or inside of a function; not those
+    that type checkers alone read."""
+    found, tree = set(), ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {id(node) for block in tree.body if is_for_types(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: a relative import"
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == PACKAGE.name:
             for alias in node.names:

@@ -131,7 +131,7 @@ def test_the_workflow_is_no_place_for_results(key, folder, monkeypatch):
 
 def test_another_workflow_may_keep_its_own_files_there(here):
     (here / "results/reads").mkdir(parents=True)
-    assert resolve(yaml.safe_load(TINY), alone=False)["results"] == "results"
+    assert resolve(yaml.safe_load(TINY), alone=False).results == "results"
 
 
 @pytest.mark.parametrize("results", ["taken", "taken/below", "taken/below/it"])

@@ -1,16 +1,17 @@
-"""What is notes of the user's own networks, in words."""
+"""What is said of the user's own networks, in words."""
 
 import pytest
 
 from faultline.networks import facts
 from faultline.run.coverage import notes
+from faultline.studies.fragile.config import Targeting
 
 LAYERS = [["first", "conv", 4], ["norm", "norm", 4], ["last", "linear", 10]]
 
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is notes of a network with these facts."""
+    """What is said of a network with these facts."""
 
     def tell(*, norms=False, at=None, **found):
         whole = {"input": "image", "min_size": 1, "layers": LAYERS, "parameters": 10_000}
@@ -18,8 +19,8 @@ def said(monkeypatch):
         facts.see_norms(norms)
         facts._listed.cache_clear()
         targeting = {"layers": "first"} | ({"at": at} if at else {})
-        config = {"networks": ["small_conv", "mine"], "targeting": targeting}
-        return notes(config | {"ablation": {"norms": norms}}).get("mine")
+        networks, targeting = ["small_conv", "mine"], Targeting.model_validate(targeting)
+        return notes(networks, targeting=targeting, norms=norms).get("mine")
 
     yield tell
     facts.see_norms(False)

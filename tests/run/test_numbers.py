@@ -74,10 +74,10 @@ def put(config, path: tuple, value):
 
 def plan_of(config: dict) -> str:
     """All that the rules are made of."""
-    config = resolve(config).dump()
+    config = resolve(config)
     plan = Plan(config)
     parts = [plan.classes, plan.checkpoints(), plan.layer_batches(), plan.tuned(), plan.scored()]
-    parts += [plan.policies(), plan.remedies(), plan.attacks(), plan.image_sets(), config]
+    parts += [plan.policies(), plan.remedies(), plan.attacks(), plan.image_sets(), config.dump()]
     for place in plan.checkpoints("last"):
         parts.append(plan.dropout_jobs(place["network"], place["dataset"]))
         parts.append(plan.segment_settings(place["training"], place["network"]))

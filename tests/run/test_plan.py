@@ -130,8 +130,8 @@ def test_stored_images_of_a_choice_by_margin_are_those_of_the_whole_split(
 
 def test_ablated_networks_are_judged_on_images_that_retraining_is_not(plan_of):
     none = {"retraining": {"from_epochs": []}}
-    assert plan_of().config["ablation"]["split"] == "validation"
-    assert plan_of(**none).config["ablation"]["split"] == "test"
+    assert plan_of().config.ablation.split == "validation"
+    assert plan_of(**none).config.ablation.split == "test"
     chosen = plan_of(**none, ablation={"split": "validation"})
     assert chosen.image_sets()["split"] == "validation"
 

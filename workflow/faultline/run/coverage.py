@@ -3,7 +3,7 @@
 from faultline.base.errors import printable
 from faultline.networks.facts import networks
 from faultline.networks.selection import hidden_activations
-from faultline.studies.config import Config
+from faultline.studies.fragile.config import Targeting
 
 ENOUGH = 0.99
 """Share of the parameters in layers from which on it goes without saying (ours)."""
@@ -12,24 +12,24 @@ NAMED = 3
 """So many parts are named, the largest ones."""
 
 
-def notes(config: Config) -> dict[str, str]:
+def notes(names: list[str], *, targeting: Targeting, norms: bool) -> dict[str, str]:
     """Network -> what to know of it; only of those of which there is something. Of the built-in
     networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
-    texts = {name: printable("; ".join(_parts(name, config))) for name in config.networks}
+    texts = {name: printable("; ".join(_parts(name, targeting, norms))) for name in names}
     return {name: text for name, text in texts.items() if text}
 
 
-def _parts(name: str, config: Config) -> list[str]:
+def _parts(name: str, targeting: Targeting, norms: bool) -> list[str]:
     facts = networks()[name]
-    rest = [row for row in facts.get("unseen", []) if not (row[3] == "norm" and _norms(config))]
+    rest = [row for row in facts.get("unseen", []) if not (row[3] == "norm" and norms)]
     share = 1 - sum(row[2] for row in rest) / max(facts.get("parameters", 1), 1)
     unused = [row for row in rest if row[3] == "unused"]
     other = [row for row in rest if not row[3]]
     parts = []
     if share < ENOUGH:
         parts = [f"{_percent(share)} of its parameters are in layers that can be ablated"]
-        norms = sum(row[3] == "norm" for row in rest)
-        missing = [_named(other)] * bool(other) + [f"{norms} normalisations"] * bool(norms)
+        unseen = sum(row[3] == "norm" for row in rest)
+        missing = [_named(other)] * bool(other) + [f"{unseen} normalisations"] * bool(unseen)
         if missing:
             parts.append(f"not: {', '.join(missing)}")
     if unused:
@@ -37,14 +37,9 @@ def _parts(name: str, config: Config) -> list[str]:
         noise = f"not reached by {facts['tried']} {what}s of noise"
         how = noise if facts["tried"] else "on no path to the logits"
         parts.append(f"{how}: {_named(unused)}")
-    targeting = config.targeting
     if not targeting.at and (reasons := hidden_activations(name, targeting.layers)):
         parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")
     return parts
-
-
-def _norms(config: Config) -> bool:
-    return config.ablation.norms
 
 
 def _percent(share: float) -> str:

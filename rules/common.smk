@@ -41,7 +41,7 @@ from faultline.run.plan import (
 from faultline.run.targets import one_of, outputs, several
 from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
-from faultline.config.schema import from_command_line, told
+from faultline.config.schema import from_command_line, names_one_of
 from faultline.studies.config import resolve, schema
 from faultline.studies.order import STUDIES
 
@@ -75,7 +75,7 @@ try:
         os.environ[frozen.SOURCES] = frozen.sources(config)
 except UserError as error:
     files = [str(file) for file in workflow.configfiles] or ["config"]
-    origin = ["--config"] if told(error, given) else files + ["--config"] * bool(given)
+    origin = ["--config"] if names_one_of(error, given) else files + ["--config"] * bool(given)
     sys.exit(f"error: {', '.join(origin)}: {error}")
 
 RUN.prepare(config)

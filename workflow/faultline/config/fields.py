@@ -16,8 +16,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_serializer,
 )
@@ -63,7 +65,7 @@ class OnlyFor:
 def only_for(key: str, *values: str) -> OnlyFor:
     """For those whose `key` ("schedule.kind") has one of some values."""
 
-    def fits(whole) -> bool:
+    def fits(whole: Any) -> bool:
         for name in key.split("."):
             whole = getattr(whole, name)
         return whole in values
@@ -114,7 +116,7 @@ Epochs = Annotated[
 ]
 
 
-def as_written(value, checked):
+def as_written(value: Any, checked: Any) -> Any:
     """A checked value, but 1 where 1 is written for a float: both name the same parameter."""
     if type(value) is int and type(checked) is float:
         return value
@@ -134,16 +136,18 @@ class Section(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _completed(cls, value, handler, info: ValidationInfo):
+    def _completed(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
         """What is left out of a section in a section is as the outer one has it by default."""
-        default = cls.model_fields[info.field_name].default
+        default = cls.model_fields[str(info.field_name)].default
         if isinstance(value, dict) and isinstance(default, Section):
             value = default.dump() | value
         return as_written(value, handler(value))
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler) -> dict[str, Any]:
-        values = handler(self)
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
         for name, field in type(self).model_fields.items():
             mark = next((part for part in field.metadata if isinstance(part, Absent)), None)
             says_null = mark and mark.null and name in self.model_fields_set

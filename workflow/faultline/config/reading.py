@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,7 +20,7 @@ TOO_MANY = f"more than {MOST:,} values, with what aliases (*name) stand for; wri
 
 
 class _Loader(yaml.SafeLoader):
-    def compose_mapping_node(self, anchor):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             said, name = None, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
@@ -32,11 +33,11 @@ class _Loader(yaml.SafeLoader):
             seen.add(name)
         return node
 
-    def construct_document(self, node):
+    def construct_document(self, node: yaml.Node) -> Any:
         _count(node, _of_node, {})
         return super().construct_document(node)
 
-    def construct_object(self, node, deep=False):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=True)  # which refuses what holds itself
         except (ValueError, AttributeError) as error:
@@ -45,19 +46,19 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
 
-def _of_node(node) -> Iterable:
+def _of_node(node: Any) -> Iterable[Any]:
     if isinstance(node, yaml.MappingNode):
         return (part for pair in node.value for part in pair)
     return node.value if isinstance(node, yaml.SequenceNode) else ()
 
 
-def _of_value(value) -> Iterable:
+def _of_value(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
 
 
-def _count(value, of: Callable, counts: dict[int, int]) -> int:
+def _count(value: Any, of: Callable[[Any], Iterable[Any]], counts: dict[int, int]) -> int:
     """How many values there are in a value and itself, each as often as it stands there, though it
     is looked at once. of: a value -> those right in it; counts: by id. YAMLError beyond MOST."""
     if id(value) not in counts:
@@ -69,7 +70,7 @@ def _count(value, of: Callable, counts: dict[int, int]) -> int:
     return counts[id(value)]
 
 
-def check_size(given: dict) -> None:
+def check_size(given: dict[str, Any]) -> None:
     """Raises UserError for a key of `--config` that holds too much, see MOST."""
     for key, value in given.items():
         try:
@@ -78,7 +79,7 @@ def check_size(given: dict) -> None:
             raise UserError(f"config key {key}: {TOO_MANY}") from None
 
 
-def load_yaml(text: str):
+def load_yaml(text: str) -> Any:
     """What a text says in YAML; yaml.YAMLError, ValueError or RecursionError where that is nothing
     that a config may hold."""
     return yaml.load(text, _Loader)  # one of SafeLoader's
@@ -97,7 +98,7 @@ def check_file(path: str | Path) -> None:
             return
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         said = error.problem or error.context
-        remedy = "" if ";" in said else "; mend the file"
+        remedy = "" if ";" in (said or "") else "; mend the file"
         raise UserError(f"{path}:{line}: {said}{remedy}") from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); mend the file") from None
@@ -112,5 +113,5 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def _kind(value) -> str:
+def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 import types
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -19,6 +20,8 @@ from pydantic.types import StringConstraints
 from faultline.base.errors import UserError, nearest, short
 from faultline.config.fields import Absent, OneOf, Section, Unique
 from faultline.config.reading import load_yaml
+
+Json = dict[str, Any]
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _LIMITS = {
@@ -42,13 +45,14 @@ def descriptions(model: type[Section]) -> dict[str, str]:
                 and isinstance(field.target, ast.Name)
                 and isinstance(below, ast.Expr)
                 and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
             ):
                 texts[field.target.id] = " ".join(below.value.value.split())
     return texts
 
 
 @functools.cache
-def schema_of(model: type[Section], *, described: bool = False) -> dict[str, Any]:
+def schema_of(model: type[Section], *, described: bool = False) -> Json:
     """The JSON schema of a model; described: with the descriptions of its keys, for which its
     source is read."""
     texts = descriptions(model) if described else {}
@@ -67,7 +71,7 @@ def schema_of(model: type[Section], *, described: bool = False) -> dict[str, Any
     return schema | ({"required": required} if required else {}) | {"properties": properties}
 
 
-def _of_field(field: FieldInfo, described: bool) -> dict[str, Any]:
+def _of_field(field: FieldInfo, described: bool) -> Json:
     mark = next((part for part in field.metadata if isinstance(part, Absent)), None)
     annotation = field.annotation
     if mark and not mark.null:
@@ -80,20 +84,20 @@ def _of_field(field: FieldInfo, described: bool) -> dict[str, Any]:
     return part
 
 
-def _plain(default):
+def _plain(default: Any) -> Any:
     if not isinstance(default, Section):
         return default
     said = [name for name in type(default).model_fields if name in default.model_fields_set]
     return {name: _plain(getattr(default, name)) for name in said}
 
 
-def _without_none(annotation):
+def _without_none(annotation: Any) -> Any:
     """Of a union with None, the rest."""
     rest = [part for part in get_args(annotation) if part is not types.NoneType]
     return Union[tuple(rest)]  # noqa: UP007
 
 
-def _with_marks(part: dict, marks) -> dict:
+def _with_marks(part: Json, marks: Iterable[Any]) -> Json:
     for mark in marks:
         if isinstance(mark, FieldInfo):
             if mark.description:
@@ -110,16 +114,17 @@ def _with_marks(part: dict, marks) -> dict:
             attribute, key = _LIMITS[type(mark)]
             part[key] = getattr(mark, attribute)
         elif isinstance(mark, annotated_types.MinLen | annotated_types.MaxLen):
-            least = isinstance(mark, annotated_types.MinLen)
             of = "Properties" if part["type"] == "object" else "Items"
-            key = f"min{of}" if least else f"max{of}"
-            part[key] = mark.min_length if least else mark.max_length
+            if isinstance(mark, annotated_types.MinLen):
+                part[f"min{of}"] = mark.min_length
+            else:
+                part[f"max{of}"] = mark.max_length
         elif pattern := getattr(mark, "pattern", None):
             part["pattern"] = pattern
     return part
 
 
-def _of_type(annotation, described: bool) -> dict[str, Any]:
+def _of_type(annotation: Any, described: bool) -> Json:
     origin, parts = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__metadata__"):
         return _with_marks(_of_type(annotation.__origin__, described), annotation.__metadata__)
@@ -140,7 +145,7 @@ def _of_type(annotation, described: bool) -> dict[str, Any]:
     return {"type": _TYPES[annotation]}
 
 
-def _of_union(parts: tuple, described: bool) -> dict[str, Any]:
+def _of_union(parts: tuple[Any, ...], described: bool) -> Json:
     options = [_of_type(part, described) for part in parts if part is not types.NoneType]
     if len(options) > 1:
         return {"oneOf": options}
@@ -152,7 +157,7 @@ def _of_union(parts: tuple, described: bool) -> dict[str, Any]:
     return option
 
 
-def check_schema(given: dict, model: type[Section]) -> None:
+def check_schema(given: Json, model: type[Section]) -> None:
     """UserError with one line on the first key that is not as a model has it."""
     if _fits(given, schema_of(model)):
         return
@@ -195,7 +200,7 @@ def check_schema(given: dict, model: type[Section]) -> None:
     raise UserError(f"config key {where or '(top)'}: {_problem(error)}")
 
 
-def _closest(error):
+def _closest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
     """Of several things that a key may be, what is wrong with the one of the value's type."""
     while error.validator == "oneOf":
         inner = [e for e in error.context if e.relative_path or e.validator not in ("type", "enum")]
@@ -205,7 +210,7 @@ def _closest(error):
     return error
 
 
-def check_finite(value, where: str = "") -> None:
+def check_finite(value: Any, where: str = "") -> None:
     """Raises UserError for NaN, an infinity or what is beyond all floats, anywhere in a config."""
     if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:  # NaN is not
         number = value if isinstance(value, float) else "an integer of more than 300 digits"
@@ -221,14 +226,14 @@ def check_finite(value, where: str = "") -> None:
         check_finite(part, f"{where}.{key}".lstrip("."))
 
 
-def _expected(schema: dict, key: str) -> str:
+def _expected(schema: Json, key: str) -> str:
     about = schema.get("properties", {}).get(key, {}).get("description", "it is required")
     return f"add it ({about.rstrip('.')})"
 
 
-def _problem(error) -> str:
+def _problem(error: jsonschema.ValidationError) -> str:
     value, limit = error.instance, error.validator_value
-    return {
+    texts: dict[str, Callable[[], str]] = {
         "type": lambda: _wrong_type(value, limit),
         "minimum": lambda: f"{_shown(value)} is too small; expected at least {limit}",
         "exclusiveMinimum": lambda: f"{_shown(value)} is too small; expected more than {limit}",
@@ -238,19 +243,20 @@ def _problem(error) -> str:
         "maxItems": lambda: f"the list is too long; expected at most {limit} entries",
         "minProperties": lambda: f"it is empty; expected at least {limit} entries",
         "uniqueItems": lambda: f"{_shown(value)} names something twice; name each once",
-    }.get(error.validator, lambda: error.message)()
+    }
+    return texts.get(error.validator, lambda: str(error.message))()
 
 
-def _shown(value) -> str:
+def _shown(value: Any) -> str:
     return short(repr(value))
 
 
-def _types(types) -> str:
+def _types(types: Any) -> str:
     words = {"array": "a list", "object": "lines of key: value", "string": "text"}
     return " or ".join(words.get(t, t) for t in ([types] if isinstance(types, str) else types))
 
 
-def _option(schema: dict) -> str:
+def _option(schema: Json) -> str:
     """One of several things that a key may be, in words."""
     if "enum" in schema:
         return ", ".join(schema["enum"])
@@ -260,7 +266,7 @@ def _option(schema: dict) -> str:
     return _types(schema["type"]) + least
 
 
-def _wrong_type(value, types) -> str:
+def _wrong_type(value: Any, types: Any) -> str:
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):  # YAML 1.1: a text
         hint = f"; write {value.replace('e', '.0e')}"
@@ -269,16 +275,17 @@ def _wrong_type(value, types) -> str:
     return f"{_shown(value)} has the wrong type; expected {_types(types)}{hint}"
 
 
-def from_command_line(value, schema: dict, key: str = ""):
+def from_command_line(value: Any, schema: Json, key: str = "") -> Any:
     """What `--config` gave, with the types that the schema asks for: Snakemake leaves what stands
     in lists and mappings as text. A text that the schema takes as one stays one.
 
     Raises UserError for a text that is no YAML.
     """
-    for option in (options := schema.get("oneOf", schema.get("anyOf", []))):
-        found = from_command_line(value, option, key)
-        if _fits(found, option) or option is options[-1]:
-            return found
+    options: list[Json] = schema.get("oneOf", schema.get("anyOf", []))
+    for option in options:
+        typed = from_command_line(value, option, key)
+        if _fits(typed, option) or option is options[-1]:
+            return typed
     if isinstance(value, dict):
         keys, other = schema.get("properties", {}), schema.get("additionalProperties")
         of = {name: keys.get(name, other if isinstance(other, dict) else {}) for name in value}
@@ -299,10 +306,10 @@ def from_command_line(value, schema: dict, key: str = ""):
         ) from None
 
 
-def told(error: UserError, given: dict) -> bool:
+def names_one_of(error: UserError, given: Json) -> bool:
     """Whether the key that an error names is one of those given."""
-    found = re.match(r"config key ([^:]+):", str(error))
-    for part in found[1].split(".") if found else [""]:
+    key = re.match(r"config key ([^:]+):", str(error))
+    for part in key[1].split(".") if key else [""]:
         if not isinstance(given, dict):
             break
         if part not in given:
@@ -311,5 +318,5 @@ def told(error: UserError, given: dict) -> bool:
     return True
 
 
-def _fits(value, schema: dict) -> bool:
-    return jsonschema.Draft202012Validator(schema).is_valid(value)
+def _fits(value: Any, schema: Json) -> bool:
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))

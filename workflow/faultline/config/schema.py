@@ -281,7 +281,7 @@ def from_command_line(value: Any, schema: Json, key: str = "") -> Any:
 
     Raises UserError for a text that is no YAML.
     """
-    options: list[Json] = schema.get("oneOf", schema.get("anyOf", []))
+    options: list[Json] = schema.get("oneOf") or schema.get("anyOf") or []
     for option in options:
         typed = from_command_line(value, option, key)
         if _fits(typed, option) or option is options[-1]:

@@ -43,7 +43,7 @@ from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
 from faultline.config.schema import from_command_line, names_one_of
 from faultline.studies.config import resolve, schema
-from faultline.studies.order import STUDIES
+from faultline.studies.order import STUDIES, described, tables_of
 
 RUN = Run(workflow, ROOT)
 ALONE = RUN.alone
@@ -164,8 +164,7 @@ def tables(study, **sources):
     """The files of a study's tables, of which the report is then made; those that are small enough
     are shown by `snakemake --report`, too. sources: table -> what it is made of; where that is
     nothing, there is no such table."""
-    names = import_module(f"faultline.studies.{study}").TABLES
-    names = {name: about for name, about in names.items() if sources.get(name, True)}
+    names = {n: about for n, about in tables_of(study).items() if sources.get(n, True)}
     files = {name: f"{RESULTS}/tables/{name}.tsv" for name in names}
     TABLES.update(files)
     about = {"caption": "../workflow/captions/table.rst", "category": "Tables"}

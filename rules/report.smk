@@ -22,13 +22,10 @@ rule report:
     params:
         config=ordered({key: part for key, part in config.items() if key != "keep"}),
         notes=[*map(list, COVERAGE.items())],
+        described=described(),
         code=code(
             "report",
-            *(
-                f"faultline/studies/{study}/{part}"
-                for study in STUDIES
-                for part in ("__init__", "section")
-            ),
+            *(f"faultline/studies/{study}/section" for study in STUDIES),
         ),
     script:
         "../workflow/report.py"

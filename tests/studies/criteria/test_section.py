@@ -6,11 +6,11 @@ from support import TINY, error_of
 
 from faultline.base.columns import RUN
 from faultline.studies.config import resolve
-from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.agreement import agreements, predictions
 from faultline.studies.criteria.names import CONTROLS, CRITERIA
 from faultline.studies.criteria.section import findings, section, verdict
+from faultline.studies.criteria.tables import TABLES
 
 PLACE = dict(zip(RUN, ("digits", "small_conv", "standard"), strict=True))
 LAYERS = [f"conv{number}" for number in range(9)]

@@ -8,9 +8,9 @@ from support import TINY, error_of
 
 from faultline.base.columns import RUN
 from faultline.studies.config import resolve
-from faultline.studies.criteria import TABLES
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.section import answer, answer_findings
+from faultline.studies.criteria.tables import TABLES
 from faultline.studies.criteria.use import REFEREE, gains, referee
 
 PLACE = dict(zip(RUN, ("digits", "small_conv", "standard"), strict=True)) | {"epoch": 2}

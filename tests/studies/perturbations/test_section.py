@@ -9,7 +9,6 @@ from support import TINY
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
 from faultline.studies.config import resolve
-from faultline.studies.perturbations import TABLES
 from faultline.studies.perturbations.scores import (
     curves,
     depth_test,
@@ -18,6 +17,7 @@ from faultline.studies.perturbations.scores import (
     places,
 )
 from faultline.studies.perturbations.section import findings, section
+from faultline.studies.perturbations.tables import TABLES
 
 N = 50
 COMMON = {"chance": 0.1, "confidence": 0.95}

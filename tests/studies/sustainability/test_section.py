@@ -8,10 +8,10 @@ from support import TINY
 
 from faultline.report import canvas
 from faultline.studies.config import resolve
-from faultline.studies.sustainability import TABLES
 from faultline.studies.sustainability import figures as draw
 from faultline.studies.sustainability.lists import agreement, list_table, probe_table
 from faultline.studies.sustainability.section import findings, section
+from faultline.studies.sustainability.tables import TABLES
 
 PROBES = ["conv1", "conv2", "conv3"]
 N = 30

@@ -13,6 +13,12 @@ from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
 from faultline.base.statistics import wilson_interval
 
+TABLES = {
+    "accuracy": "accuracy of every checkpoint under every attack, and in the worst case, over eps",
+    "checks": "self-checks of the attacks",
+    "history": "loss and accuracy of every training epoch",
+}
+
 
 def tables(
     *,

@@ -12,6 +12,16 @@ from faultline.studies.criteria.agreement import agreements, predictions
 from faultline.studies.criteria.removal import losses
 from faultline.studies.criteria.use import gains, referee
 
+TABLES = {
+    "criteria": "how much every criterion says that each layer and filter matters",
+    "removals": "accuracy lost on test images when a layer or filter is removed whole",
+    "predictions": "how well every criterion predicts the accuracy lost",
+    "criteria_agreement": "how alike two criteria rank layers and filters",
+    "criteria_use": "accuracy after training what each criterion picks",
+    "criteria_gains": "the same less as many parameters of random layers, with intervals",
+    "referee": "what each criterion predicts, what training its picks gains, and what it costs",
+}
+
 
 def tables(
     *,

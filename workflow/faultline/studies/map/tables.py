@@ -7,6 +7,12 @@ import pandas as pd
 from faultline.base.files import load_table
 from faultline.studies.map.measures import layer_correlations, layer_measures
 
+TABLES = {
+    "graph": "the layers of each network, where its branches meet, and where inputs come from",
+    "layer_measures": "what every method says of each layer, beside its depth, size and norm",
+    "layer_correlations": "rank correlations of these over the layers of a network",
+}
+
 
 def tables(*, attack: str, **files) -> dict[str, pd.DataFrame]:
     """files: graph, norms, of every network on every data set; layers, perturbed, errors,

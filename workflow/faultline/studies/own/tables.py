@@ -11,6 +11,8 @@ from faultline.base.paths import gather
 from faultline.base.statistics import benjamini_hochberg
 from faultline.studies.own.scores import accuracy_changes
 
+TABLES = {"ablations": "accuracy under ablations of one's own less that of the whole network"}
+
 
 def tables(*, ablations: Iterable[str], confidence: float) -> dict[str, pd.DataFrame]:
     """ablations: files of the facts of every layer, checkpoint and ablation."""

@@ -6,6 +6,13 @@ import pandas as pd
 
 from faultline.base.paths import gather
 
+TABLES = {
+    "perturbations": "relative performance over the strength of random internal perturbations",
+    "perturbation_layers": "area under these curves, and where each layer has lost 30 %",
+    "perturbation_headline": "relative performance with 70 % of the synapses of a layer removed",
+    "perturbation_depth": "first against last layers, by rank",
+}
+
 
 def tables(
     *,

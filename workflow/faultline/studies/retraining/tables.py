@@ -9,6 +9,11 @@ from faultline.base.comparison import compare_policies
 from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
 
+TABLES = {
+    "retraining": "accuracy after retraining, per policy and seed",
+    "comparison": "retraining policies less regular, and selective less random, with intervals",
+}
+
 
 def tables(
     *, result: Iterable[str], correct: Iterable[str], confidence: float

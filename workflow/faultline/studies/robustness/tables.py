@@ -8,6 +8,12 @@ from faultline.base.files import load_table
 from faultline.base.paths import gather
 from faultline.studies.robustness.scores import differences, over_seeds, rg_scores
 
+TABLES = {
+    "robustness": "accuracy of every training over eps, and its R&G score, mean over seeds",
+    "robustness_differences": "each regularised training less its base, paired by seed",
+    "tuning": "every candidate of the searches for settings",
+}
+
 
 def tables(
     *,

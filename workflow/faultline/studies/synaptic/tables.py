@@ -17,9 +17,6 @@ TABLES = {
     "invariance": "how far layers keep their class over seeds, epochs, data sets and networks",
 }
 
-ALL_LAYERS = "all layers"
-"""What stands for a layer's name where all are filtered at once."""
-
 
 def tables(*, network_layers: dict, **files: Iterable[str]) -> dict[str, pd.DataFrame]:
     """files: base, baselines, curves, layers, filters, bands, of every scored checkpoint.

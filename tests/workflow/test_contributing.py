@@ -60,7 +60,7 @@ def follow(copy: Copy, heading: str) -> list[str]:
 
 
 def test_an_ablation(fresh):
-    assert len(follow(fresh, "Add an ablation")) == 2
+    assert len(follow(fresh, "Add an ablation")) == 1
     perturbed = {"layers": ["fc"], "kinds": ["sign_flip"], "shares": [0, 0.5, 1], "repeats": 2}
     fresh.configure(PLAIN | {"perturbations": perturbed})
     curves = f"{CHECKPOINT}/perturbations/curves.tsv"
@@ -74,7 +74,7 @@ def test_an_ablation(fresh):
 
 
 def test_an_attack(fresh):
-    assert len(follow(fresh, "Add an attack")) == 2
+    assert len(follow(fresh, "Add an attack")) == 1
     attacks = {"noise": {"method": "noise", "eps": 0.1}, **PLAIN["attacks"]}
     fresh.configure(PLAIN | {"attacks": attacks})
     found = {}
@@ -88,7 +88,7 @@ def test_an_attack(fresh):
 
 
 def test_a_criterion(fresh):
-    assert len(follow(fresh, "Add a criterion")) == 4
+    assert len(follow(fresh, "Add a criterion")) == 1
     fresh.configure(PLAIN | {"criteria": {"methods": ["gradient_norm"]}})
     judged = f"{CHECKPOINT}/criteria/judged.tsv"
     fresh.run("--cores", "1", judged)
@@ -117,7 +117,7 @@ def test_a_network(fresh):
 
 
 def test_a_table_and_a_figure(rerun):
-    assert len(follow(rerun, "Add a table and a figure")) == 4
+    assert len(follow(rerun, "Add a table and a figure")) == 3
     rules = {job["rule"] for job in rerun.announced()}
     assert rules == {"tabulate_accuracy", "tabulate_robustness", "report"}
     rerun.run("--cores", "1")

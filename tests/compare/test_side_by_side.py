@@ -38,7 +38,7 @@ def write_run(folder, *, hits, images=0, together=False, tables=None, **changes)
 
     hits: seed -> attack -> eps -> bool [n]; images: what tells its test images from others.
     """
-    config = make_config(**PAIR | changes)
+    config = make_config(**PAIR | changes).dump()
     versions = "# faultline, resolved config; python 3.11.7, torch 2.13.0\n"
     save_text(versions + yaml.safe_dump(config), folder / "config.resolved.yaml")
     rows = []

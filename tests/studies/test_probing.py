@@ -83,9 +83,10 @@ def test_a_layer_that_is_regularised_must_have_an_activation(config):
 
 def test_targeting_reads_what_it_can_by_default(config):
     config["networks"].append("small_conv")
-    resolved = resolve(copy.deepcopy(config)).dump()
+    whole = resolve(copy.deepcopy(config))
+    resolved = whole.dump()
     assert "at" not in resolved["targeting"]
-    assert [Plan(resolved).targeted_at(name) for name in ("Branching", "small_conv")] == [
+    assert [Plan(whole).targeted_at(name) for name in ("Branching", "small_conv")] == [
         "output",
         "activation",
     ]

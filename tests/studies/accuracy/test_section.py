@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,9 +65,9 @@ def made(tmp_path):
             for kind, paths in files.items():
                 end = "npz" if kind == "correct" else "tsv"
                 paths.append(str(folder / f"{kind}.{end}"))
-    given = SimpleNamespace(**files, history=[])
     found = tables(
-        given,
+        **files,
+        history=[],
         attacks=config.attack_settings,
         judges=config.ablation.attacks,
         masking=10,

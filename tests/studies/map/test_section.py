@@ -19,6 +19,7 @@ from faultline.ablation.graph import graph, weight_norms
 from faultline.networks.registry import build
 from faultline.report import render as render_module
 from faultline.report.render import load_look, render
+from faultline.studies.config import Config
 from faultline.studies.map.drawing import fault_map
 from faultline.studies.map.measures import layer_correlations, layer_measures
 from faultline.studies.map.section import fault_maps, findings, methods
@@ -75,7 +76,7 @@ def make_tables(name: str = "small_resnet", *, traced: bool = True, **settings) 
     return tables
 
 
-def make_page(tables: dict, config: dict) -> str:
+def make_page(tables: dict, config: Config) -> str:
     return render(
         tables,
         what=lambda *_: "",
@@ -84,12 +85,16 @@ def make_page(tables: dict, config: dict) -> str:
         sections=[fault_maps, methods],
         described=dict.fromkeys(tables, ""),
         config=config,
+        resolved=config.text,
+        title="",
+        folder="",
+        seeds=config.seeds,
         versions={},
         **LOOK,
     )
 
 
-def shown(tables: dict, config: dict | None = None) -> str:
+def shown(tables: dict, config: Config | None = None) -> str:
     (block,) = fault_maps(tables, config or make_config()).blocks
     return str(block.figures[0].svg)
 

@@ -127,7 +127,7 @@ def test_a_run_without_knockouts_of_weights(config):
 
 
 def test_flipped_bits_that_broke_outputs_are_told(config):
-    config["perturbations"]["kinds"] = ["bit_flip"]
+    config.perturbations.kinds = ["bit_flip"]
     tables = make_tables()
     told = tables["perturbations"]
     told.loc[told["kind"] == "synapse_knockout", "kind"] = "bit_flip"

@@ -250,7 +250,7 @@ def test_the_section_sets_ours_beside_the_published(config):
 
 def test_a_page_of_trainings_has_every_section_once(config):
     """Also where nothing was ablated; and many trainings are counted, not named."""
-    accuracy = accuracy_table(dict.fromkeys(config["trainings"], 0.0), attacks=config["attacks"])
+    accuracy = accuracy_table(dict.fromkeys(config.trainings, 0.0), attacks=config.attacks)
     tables = (
         dict.fromkeys(described(), pd.DataFrame()) | make_tables(config) | {"accuracy": accuracy}
     )
@@ -276,7 +276,7 @@ def test_findings_name_who_is_better_beyond_chance(config):
         assert text.startswith("Of 2 regularised trainings 1 has (at-fgsm-lr-l0 +")
         assert "none has a lower one, 1 cannot be told from it (q < 0.05, 5 seeds)" in text
     assert repeated.startswith("Under fgsm, 12 accuracies of 4 trainings are")
-    config["datasets"]["moons"]["source"] = "digits"
+    config.datasets["moons"].source = "digits"
     *_, (_, text) = findings(make_tables(config), config)
     assert text.endswith("The published numbers are for moons, not digits.")
 
@@ -346,8 +346,8 @@ def test_one_seed_is_shown_without_intervals(config):
 @pytest.fixture
 def own_attack(config):
     """The config with an attack of the user's own, named first."""
-    mine = config["attacks"]["fgsm"] | {"method": f"{OWN_CODE}:uphill"}
-    config["attacks"] = {"mine": mine, **config["attacks"]}
+    mine = config.attacks["fgsm"].model_copy(update={"method": f"{OWN_CODE}:uphill"})
+    config.attacks = {"mine": mine, **config.attacks}
     return config
 
 

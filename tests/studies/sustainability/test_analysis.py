@@ -446,7 +446,7 @@ def test_a_checkpoint_is_analysed_on_the_first_images_of_a_split(split):
         "pepper", strength=0.2, bounds=(0.0, 1.0), seed=seed_of("sustainability", "dust", 3)
     )
     moved = {
-        "fast": fgsm(network, pixels, labels, eps=0.1, bounds=(0.0, 1.0)),
+        "fast": fgsm(network, pixels, labels, ball=Ball(0.1, "linf", (0.0, 1.0))),
         "dust": pepper(network, pixels, labels, 0),
     }
     assert [*errors] == ["fast/0", "fast/5", "dust/0", "dust/5"]

@@ -26,7 +26,7 @@ def config():
 def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):
     """conv3 stands out under fgsm and pgd, and from seed 1 on conv2 under gaussian; salt hits all
     layers alike."""
-    rng, settings = np.random.default_rng(0), config["sustainability"]
+    rng, settings = np.random.default_rng(0), config.sustainability
     parts, lists = [], []
     for seed in seeds:
         for epoch in epochs:
@@ -41,9 +41,9 @@ def make_tables(config, *, seeds=(0, 1), epochs=(1, 2), probes=PROBES):
                 values = np.broadcast_to(means + scatter, (N, len(probes)))
                 errors[perturber] = dict(zip(probes, values.T, strict=True))
             place = RUN | {"seed": seed, "epoch": epoch}
-            table = probe_table(errors, eta=settings["eta"], confidence=0.95)
+            table = probe_table(errors, eta=settings.eta, confidence=0.95)
             parts.append(table.assign(**place))
-            lists.append(list_table(errors, etas=settings["eta_grid"]).assign(**place))
+            lists.append(list_table(errors, etas=settings.eta_grid).assign(**place))
     probes, lists = pd.concat(parts, ignore_index=True), pd.concat(lists, ignore_index=True)
     return {
         "sustainability": probes,
@@ -133,7 +133,7 @@ def test_figures_draw_errors_limits_and_lists(config):
 @pytest.mark.parametrize("count", [1, 2, 70])
 def test_few_and_many_layers_fit(config, count):
     probes = [f"body.layer{i}.downsample.conv" for i in range(count - 1)] + ["fc"]
-    config["sustainability"]["eta_grid"] = [0.5]
+    config.sustainability.eta_grid = [0.5]
     rng = np.random.default_rng(0)
     errors = {name: {probe: rng.uniform(size=9) for probe in probes} for name in ("pgd", "fgsm")}
     place = RUN | {"seed": 0, "epoch": 1}

@@ -82,7 +82,7 @@ VERDICTS = (
 
 def described() -> dict[str, str]:
     """Table -> what it holds, of all studies."""
-    tables = {}
+    tables: dict[str, str] = {}
     for study in STUDIES:
         tables |= import_module(f"faultline.studies.{study}").TABLES
     return tables

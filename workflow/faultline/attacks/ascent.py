@@ -119,7 +119,7 @@ class Ball:
         return self.clip(images + delta * per_image(share, delta))
 
 
-def random_start(shape: Sequence[int], *, eps: float, norm: str, seed: int) -> Tensor:
+def random_start(shape: Sequence[int], *, eps: float | Tensor, norm: str, seed: int) -> Tensor:
     """Perturbations [n, ...] drawn uniformly from the ball of radius eps, on the CPU.
 
     Make them for all images at once and split them with the images: batching then changes nothing.

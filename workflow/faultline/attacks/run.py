@@ -69,7 +69,7 @@ def crafters(
 
 
 def correct_under(
-    attacks: dict[str, dict],
+    attacks: dict[str, dict[str, Any]],
     network: nn.Module,
     dataset: DataSet,
     *,

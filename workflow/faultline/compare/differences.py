@@ -1,5 +1,7 @@
 """What differs between two finished runs, as tables: second less first. No torch."""
 
+from collections.abc import Hashable
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -93,11 +95,13 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
         groups.setdefault(tuple(one[key] for key in keys), {})[one["seed"]] = one, other
     for key, by_seed in groups.items():
         same = same_images(first, second, key[0])
-        correct = {
-            seed: {FIRST: first.correct(one), SECOND: second.correct(other)}
+        correct: dict[Hashable, dict[str, np.ndarray]] = {
+            seed: {FIRST: of_first, SECOND: of_second}
             for seed, (one, other) in by_seed.items()
+            if (of_first := first.correct(one)) is not None
+            and (of_second := second.correct(other)) is not None
         }
-        paired = same and all(v is not None for of in correct.values() for v in of.values())
+        paired = same and len(correct) == len(by_seed)
         if paired:
             table = compare(correct, reference=FIRST, confidence=confidence)
             changed = [np.count_nonzero(of[FIRST] != of[SECOND]) for of in correct.values()]

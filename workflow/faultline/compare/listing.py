@@ -184,8 +184,10 @@ def listed_page(
     rows["run"] = [
         page.cell(printable(run.folder), link=_report(run.folder, folder.parent)) for run in runs
     ]
+    verdict = page.table("Runs", rows, source="runs.tsv")
+    assert verdict  # of one run at least
     verdict = replace(
-        page.table("Runs", rows, source="runs.tsv"),
+        verdict,
         read="Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
         "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
         "by S_adv. Retraining: selective set against regular, per image set. Where a run has "

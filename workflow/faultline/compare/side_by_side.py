@@ -366,21 +366,21 @@ def _short(name: str) -> str:
 
 def _images_words(first: Finished, second: Finished, dataset: str, part: pd.DataFrame) -> str:
     """Why differences are paired or not."""
-    ones = [run.test_images(dataset) for run in (first, second)]
-    if None in ones:
-        lacks = first if ones[0] is None else second
+    one, other = (run.test_images(dataset) for run in (first, second))
+    if one is None or other is None:
+        lacks = first if one is None else second
         return (
             f"Unpaired: {lacks.folder}/{dataset}/data.pt is not there, so whether the test images "
             "are the same cannot be told."
         )
-    if ones[0] != ones[1]:
+    if one != other:
         return "Unpaired: the runs judged on different test images."
     if not part["paired"].all():
         return (
             "The test images are the same, but of some checkpoints what became of each image is "
             "no longer stored (correct.npz): these are unpaired."
         )
-    return f"Paired: the test images are the same (SHA-256 {ones[0][:12]})."
+    return f"Paired: the test images are the same (SHA-256 {one[:12]})."
 
 
 def _set_otherwise(tables, part: pd.DataFrame) -> Iterator[str]:

@@ -52,8 +52,9 @@ def check_own_networks(
                     "own_networks"
                 )
             chosen[place] = name
-    fits = [
-        (of.shape, of.classes, *[of.vocabulary] * (of.kind == "token")) for of in facts.values()
+    fits: list[network_facts.Fit] = [
+        (of.shape, of.classes) if of.vocabulary is None else (of.shape, of.classes, of.vocabulary)
+        for of in facts.values()
     ]
     for network in chosen:
         if network not in mine and network not in builtin:

@@ -49,7 +49,7 @@ def write_out(config: Section) -> None:
                 setattr(key.holder, key.name, change(value, key.where))
 
 
-def _written_out(value, where: str, *, code: bool):
+def _written_out(value: object, where: str, *, code: bool) -> object:
     if not isinstance(value, str) or (code and not plugins.is_own(value)):
         return value
     try:

@@ -48,8 +48,11 @@ def check_schedules(key: str, wanted: str | list[int], trainings: dict[str, Trai
     """UserError where training on from a checkpoint that a key chooses would learn nothing."""
     for name, training in trainings.items():
         epochs, schedule = training.epochs, training.schedule
-        starts = {"all": epochs, "last": epochs[-1:]}.get(str(wanted))
-        for epoch in wanted if starts is None else starts:
+        if not isinstance(wanted, str):
+            epochs = wanted
+        elif wanted == "last":
+            epochs = epochs[-1:]
+        for epoch in epochs:
             if schedule.kind == "cosine" and epoch >= schedule.epochs:
                 raise UserError(
                     f"config key {key}: at epoch {epoch} the cosine schedule of trainings.{name} "

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from faultline.networks.architectures import body_of
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED),
+    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED),
     "linear": (nn.Linear,),
     "attention": (nn.MultiheadAttention,),
     "embedding": (nn.Embedding, nn.EmbeddingBag),
@@ -102,7 +102,7 @@ def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:
         _mark_hidden(layer, units, masks)
     elif of == "embedding":
         masks["weight"][:, units] = True
-    elif isinstance(layer, _TRANSPOSED):  # its weight is [inputs, outputs / groups, ...]
+    elif isinstance(layer, TRANSPOSED):  # its weight is [inputs, outputs / groups, ...]
         inputs, outputs = (c // layer.groups for c in (layer.in_channels, layer.out_channels))
         for unit in units:
             group, place = divmod(unit, outputs)

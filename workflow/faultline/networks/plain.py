@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from faultline.base.errors import UserError, first_line
 from faultline.networks.layers import own_weight
+
+M = TypeVar("M", bound=nn.Module)
 
 _HOOKS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
 """What makes a weight anew before each call, in torch's older way."""
@@ -120,7 +122,7 @@ def preserved(module: nn.Module) -> Iterator[_State]:
         state.restore()
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: M) -> M:
     """A copy in eval mode, which keeps nothing that the module forgets when it is set to training.
     Raises UserError where it cannot be copied."""
     memo: dict[int, Tensor] = {}

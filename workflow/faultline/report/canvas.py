@@ -380,6 +380,7 @@ def colour_bar(fig: Figure, ax, scale: Normalize, *, label: str, colours=DIVERGI
     box, (width, height) = ax.get_position(), fig.get_size_inches()
     tall = min(box.height * height, 2.4)
     bar = fig.add_axes((box.x1 + 0.15 / width, box.y1 - tall / height, 0.14 / width, tall / height))
+    assert scale.vmin is not None and scale.vmax is not None
     steps = np.linspace(scale.vmin, scale.vmax, 65)
     bar.pcolormesh(
         [0, 1],

@@ -64,9 +64,10 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
         return text + "both at 0, a floor that says nothing of either."
     if seeds == 1:
         one = chosen[chosen["level"] == "seed"].iloc[0]
+        low, high = one[ENDS]
         text += (
-            f"{points(one['difference'])} points {interval(*one[ENDS])} over images, "
-            f"{verdict(one, *one[ENDS], reference, level=level)} for this one seed, "
+            f"{points(one['difference'])} points {interval(low, high)} over images, "
+            f"{verdict(one, low, high, reference, level=level)} for this one seed, "
             "which says nothing of others."
         )
         return text

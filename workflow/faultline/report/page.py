@@ -219,13 +219,13 @@ def epochs(count: int) -> str:
     return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
-def n(table: pd.DataFrame, split: str = "test") -> str:
+def n(table: pd.DataFrame, split: str | None = "test") -> str:
     """How many images of a split, and how many seeds, the rows of a table come from."""
     seeds = table.get("seed", pd.Series(dtype=float)).nunique()
     return f"n = {images(table, split)}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
-def images(table: pd.DataFrame, split: str = "test") -> str:
+def images(table: pd.DataFrame, split: str | None = "test") -> str:
     """How many images of a split the rows of a table come from."""
     if not len(table):
         return f"no {split} images"

@@ -24,15 +24,15 @@ PACKAGES = [
 
 Tables = dict[str, pd.DataFrame]
 
-Sections = Callable[[Tables, dict], Section | None]
+Sections = Callable[[Tables, Any], Section | None]
 """(tables, config) -> a section, left out and named where it has no block; None where no config
 would give it anything to say."""
 
-Findings = Callable[[Tables, dict], Iterable[tuple[str, ...]]]
+Findings = Callable[[Tables, Any], Iterable[tuple[str, ...]]]
 """(tables, config) -> (heading, text) of what was found, for one section or the first screen, and
 perhaps as a third the rest of it, to be opened."""
 
-Verdicts = Callable[[Tables, dict], Table | None]
+Verdicts = Callable[[Tables, Any], Table | None]
 """(tables, config) -> the table of the first screen."""
 
 GLANCE = "glance"

@@ -14,7 +14,8 @@ def notes(plan: Plan) -> dict[str, str]:
 def _seen(plan: Plan) -> list[str]:
     """Judgements on images that are drawn from the train set, which the training of given weights
     may have had as a whole."""
-    trainings, split = plan.config.trainings.values(), plan.config.ablation.split
+    trainings = plan.config.trainings.values()
+    split: str = plan.config.ablation.split or "test"
     starts = [training for training in trainings if training.weights]
     networks = [n for n in plan.config.networks if any(is_for(t, n) for t in starts)]
     drawn: dict[tuple[str, ...], list[str]] = {}

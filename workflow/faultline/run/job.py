@@ -13,6 +13,7 @@ import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 from faultline.base import pace, plugins
@@ -22,7 +23,7 @@ from faultline.snake import frozen, records, stopping
 from faultline.snake.kept import Kept
 from faultline.snake.warm import catch, hand_over
 
-_HELD = []  # open lock files: closing one lets its device go
+_HELD: list[TextIO] = []  # open lock files: closing one lets its device go
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def starting_network(job, dataset: DataSet, *, seed: int, device: torch.device) 
 
 def chosen_settings(paths: Iterable[str]) -> dict[str, float]:
     """What a search chose, setting -> value, from its file; nothing where there is no file."""
-    chosen = {}
+    chosen: dict[str, float] = {}
     for path in paths:
         chosen |= json.loads(Path(path).read_text(encoding="utf-8"))
     return chosen
@@ -147,7 +147,7 @@ def opened_base(job, *, whole: bool = False) -> Base:
         dataset,
         split=sets["split"],
         count=None if whole else sets["images"],
-        index=sample and sample["index"],
+        index=sample["index"] if sample else None,
     )
     image_sets = {"clean": images}
     for attack, stored in stored_attacks(job, sets["transferred"], device):

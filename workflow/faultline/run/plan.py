@@ -108,7 +108,7 @@ class Plan:
         """The checkpoint that examples come from, of each network on each data set of images: the
         last one of the first seed, and of the first training by name, a standard one before others.
         """
-        found = {}
+        found: dict[tuple[str, str], dict] = {}
         others = lambda place: self.training(place["training"]).recipe != "standard"  # noqa: E731
         for place in sorted(self.checkpoints("last"), key=others):
             if networks()[place["network"]]["input"] == "image":
@@ -148,7 +148,7 @@ class Plan:
         """Attacks whose images are crafted on the base network, stored, and reused on its ablated
         networks."""
         ablation = self.config.ablation
-        return [] if ablation.target == "ablated" else ablation.attacks
+        return [] if ablation.target == "ablated" else ablation.attacks or []
 
     def image_sets(self) -> dict:
         """What ablated networks are judged on: how many images (None: all) of which split, the
@@ -253,7 +253,7 @@ class Plan:
         use = self.config.criteria.use
         draws = (f"random-{draw}" for draw in range(use.random_draws))
         places = with_each(self.by_criteria(), "recipe", use.recipes)
-        return with_each(places, "criterion", ["none", "full", *draws, *use.methods])
+        return with_each(places, "criterion", ["none", "full", *draws, *(use.methods or [])])
 
     # Retraining and remedy
 
@@ -284,6 +284,7 @@ class Plan:
         chosen = self.training(training).regularisation
         if chosen is None or chosen.layers != "mvl":
             return None
+        assert chosen.of  # filled in with the config's check
         return chosen.of, self.training(chosen.of).epochs[-1]
 
     def listed(self) -> list[dict]:
@@ -371,5 +372,6 @@ class Plan:
         if settings.source == "image_folder":
             from faultline.data.folders import folders  # with NumPy
 
+            assert settings.folder
             return folders(settings.folder, name=dataset)
         return [str(Path(settings.file).expanduser())] if settings.file else []

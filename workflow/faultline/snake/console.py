@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -47,10 +48,11 @@ def install(workflow: internals.Workflow) -> "Console | None":
         return None
     for handler in workflow.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = lambda record: None  # a full disk would be told for each record
+            # a full disk would be told for each record
+            handler.handleError = lambda record: None  # type: ignore[method-assign]
     with internals.optional():
         handler = workflow.terminal()
-        console = Console(handler.formatter)
+        console = Console(handler.formatter or logging.Formatter())
         handler.setFormatter(console)
         handler.addFilter(console)
         return console
@@ -87,15 +89,17 @@ class Console(logging.Formatter):
 
     def __init__(self, long: logging.Formatter, clock=time.monotonic):
         super().__init__()
-        self.long, self.clock = long, clock
-        self.began, self.total, self.done = clock(), Counter(), Counter()
+        self.long, self.clock, self.began = long, clock, clock()
+        self.total: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
-        self.silent, self.said = False, set()
+        self.silent = False
+        self.said: set[str] = set()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record makes a line."""
+    def filter(self, record: Any) -> bool:
+        """Whether a record makes a line; record: with what Snakemake puts on it."""
         if self.silent:
             return False
         event = getattr(record, "event", None)
@@ -103,10 +107,11 @@ class Console(logging.Formatter):
             job = record.rule_name, _of(record.wildcards), record.log or [], self.clock()
             self.running[record.jobid] = job
         if event == LogEvent.JOB_FINISHED:
-            return self.running.get(record.job_id, ("all",))[0] != "all"
+            begun = self.running.get(record.job_id)
+            return begun is not None and begun[0] != "all"
         return event not in SILENT and not str(record.msg).startswith(NOISE)
 
-    def format(self, record: logging.LogRecord) -> str:
+    def format(self, record: Any) -> str:
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.total = Counter({k: n for k, n in record.stats.items() if k not in TARGETS})
@@ -116,7 +121,7 @@ class Console(logging.Formatter):
         if event == LogEvent.JOB_FINISHED:
             return self._finished(*self.running.pop(record.job_id))
         if event == LogEvent.JOB_ERROR:
-            rule, of, *_ = self.running.pop(record.jobid, (record.rule_name, ""))
+            rule, of, *_ = self.running.pop(record.jobid, None) or (record.rule_name, "")
             why = why_failed(record.log)
             self.failed[why] += 1
             return (

@@ -139,7 +139,7 @@ class _Finder:
         self.digests = digests
 
     def check(self, file: str | None) -> None:
-        if digest := self.digests.get(file):
+        if file and (digest := self.digests.get(file)):
             _check(Path(file), digest)
 
     def find_spec(self, name, path=None, target=None):

@@ -181,8 +181,9 @@ def _entry(path: Path) -> tuple[str, str, list[str]]:
         raise ValueError(str(error)) from None
     match content:
         case {"made": str(date), "log": str(log), "files": list(files)}:
-            digests = [file.get("digest") for file in files if isinstance(file, dict)]
-            if len(digests) == len(files) and all(isinstance(each, str) for each in digests):
+            entries = [file.get("digest") for file in files if isinstance(file, dict)]
+            digests = [each for each in entries if isinstance(each, str)]
+            if len(digests) == len(files):
                 return date, log, digests
     raise ValueError("entry.json is none of ours")
 
@@ -192,7 +193,7 @@ def _machine() -> list:
     folders = filter(Path.is_dir, map(Path, {*sys.path}))
     names = {path.name for folder in folders for path in folder.iterdir()}
     packages = sorted(filter(PACKAGES.match, names))
-    processor = platform.machine()
+    processor: str | list[str] = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
         processor = [line for line in lines if line.startswith(("model name", "flags"))]

@@ -14,11 +14,12 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from faultline.base.errors import UserError
 from faultline.base.files import open_in_place
 
-_HELD = []  # open files: closing one frees its folder
+_HELD: list[TextIO] = []  # open files: closing one frees its folder
 
 
 def take(folder) -> None:
@@ -58,7 +59,8 @@ def _opened(path: Path):
     """The file in that place, and whether it is locked by this process now; None where the file
     system knows no locks."""
     while True:
-        file, free = open_in_place(path), True
+        file = open_in_place(path)
+        free: bool | None = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,7 +10,7 @@ torch.
 import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Record:
         raise ValueError(f"{beside(path)}: no record")
 
 
-def work(job, inputs: list[list[str]]) -> dict:
+def work(job, inputs: Sequence[Sequence[str | None]]) -> dict:
     """What a job does and with what, all that its outputs come from but for the machine: rule,
     params (name -> repr of the value, as Snakemake remembers them) and inputs, [name, sha256] of
     each. job: the `snakemake` object of its script."""

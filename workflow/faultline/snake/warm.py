@@ -110,7 +110,7 @@ def hand_over(more: dict[str, str] | None = None) -> None:
             return
         if job is None:
             return
-        passed = []
+        passed: list[int] = []
         catch(functools.partial(_pass_on, job, passed))
         code = _received(connection)
     if code is None:
@@ -144,7 +144,7 @@ def serve(address: str, listener: socket.socket, alive: int) -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while alive not in select.select([listener, alive], [], [])[0]:
+    while alive not in select.select([listener.fileno(), alive], [], [])[0]:
         connection, _ = listener.accept()
         if not os.fork():
             listener.close()

@@ -96,7 +96,7 @@ def tables_of(study: str) -> dict[str, str]:
 
 def described() -> dict[str, str]:
     """Table -> what it holds, of all studies."""
-    tables = {}
+    tables: dict[str, str] = {}
     for study in STUDIES:
         tables |= tables_of(study)
     return tables

@@ -32,7 +32,7 @@ NOTES = {
 
 def what_was_run(tables: dict, config: Config) -> str:
     """Networks, data, trainings, seeds, images and attacks of a run."""
-    alike = {}  # trainings with the same checkpoints, by what is said of them
+    alike: dict[str, list[str]] = {}  # trainings with the same checkpoints, by what is said of them
     for name, settings in config.trainings.items():
         said = f"{_weights(settings)}{_checkpoints(settings.epochs)}"
         alike.setdefault(said, []).append(name)

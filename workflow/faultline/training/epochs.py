@@ -132,7 +132,7 @@ def train_epochs(
             _check_loss(loss_value, f"epoch {epoch + 1}, batch {number + 1}", extra is not None)
             optimizer.zero_grad(set_to_none=True)
             if loss.requires_grad:  # unless all that a network has is frozen
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
             elif any(parameter.requires_grad for parameter in network.parameters()):
                 raise UserError(

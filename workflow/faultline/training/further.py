@@ -1,7 +1,7 @@
 """A checkpoint trained on for some epochs, then judged on test images, clean and attacked anew."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,24 +17,24 @@ class Further(NamedTuple):
     """history: rows of `train_epochs`; correct: image set -> bool [n], of the test split;
     checkpoint: of the network as it was judged; moved: see `interpolate`."""
 
-    history: list[dict]
+    history: list[dict[str, Any]]
     correct: dict[str, np.ndarray]
-    checkpoint: dict
+    checkpoint: dict[str, Any]
     moved: float
 
 
 def train_further(
     network: nn.Module,
     dataset: DataSet,
-    state: dict,
+    state: dict[str, Any],
     *,
-    settings: dict,
+    settings: dict[str, Any],
     epochs: int,
-    attacks: dict[str, dict],
+    attacks: dict[str, dict[str, Any]],
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
     shares: Sequence[float] = (1,),
-    chosen_under: dict[str, dict] | None = None,
+    chosen_under: dict[str, dict[str, Any]] | None = None,
     chosen_on: int | None = None,
 ) -> Further:
     """Train the network of a checkpoint on, in place and with its optimiser's state, and judge it

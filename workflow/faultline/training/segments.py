@@ -1,6 +1,7 @@
 """One segment of the chain of checkpoints that a training is."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -14,14 +15,14 @@ def train_segment(
     network: nn.Module,
     dataset: DataSet,
     *,
-    settings: dict,
+    settings: dict[str, Any],
     seed: int,
     last: int,
-    previous: dict | None,
+    previous: dict[str, Any] | None,
     regularised: Mapping[str, float] | None,
-    own: dict | None,
+    own: dict[str, Any] | None,
     unfinished: Unfinished,
-) -> dict:
+) -> dict[str, Any]:
     """Train a network up to epoch `last`, in place, and return its checkpoint, with its history.
 
     previous: the checkpoint before, whose state the network takes over; None starts with what the

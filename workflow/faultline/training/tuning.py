@@ -95,12 +95,12 @@ def search(
     dataset: DataSet,
     build: Callable[..., nn.Module],
     *,
-    tune: Mapping,
-    settings: Mapping,
+    tune: Mapping[str, Any],
+    settings: Mapping[str, Any],
     epochs: int,
-    attack: Mapping[str, Mapping],
+    attack: Mapping[str, Mapping[str, Any]],
     taken: Mapping[str, float],
-    regularised: Callable[[dict, int], Mapping[str, float] | None],
+    regularised: Callable[[dict[str, Any], int], Mapping[str, float] | None],
     unfinished: Unfinished,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Train every candidate from every seed and judge it; (table as of `choose`, chosen settings).

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_ACCURACIES = 8
 
 
-def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     runs = [*page.runs(tables["accuracy"])]
     if len(runs) > MAX_ACCURACIES:
         yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
@@ -106,7 +106,7 @@ def _check_sentence(checks: pd.DataFrame) -> str:
     return f"{warnings} of {len(checks)} checks of the attacks gave a warning."
 
 
-def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """For each norm without APGD, what stands for the strongest attack there."""
     attacks = config.attack_settings
     for unit, names in by_unit(attacks).items():
@@ -219,8 +219,11 @@ def self_checks(tables: dict, config: Config) -> page.Section:
             rows.append(row)
         table = pd.DataFrame(rows)
         warned = table["warnings"] > 0
-        columns = {"check": "check", "made": "made"}
-        columns["what a warning would mean"] = ("check", lambda name: CHECK_MEANINGS.get(name, ""))
+        columns = {
+            "check": "check",
+            "made": "made",
+            "what a warning would mean": ("check", lambda name: CHECK_MEANINGS.get(name, "")),
+        }
         title, source = "Checks that passed everywhere", "checks.tsv"
         shown = [page.table("Warnings", table[warned], shown=True, source=source)]
         shown.append(page.table(title, table[~warned], columns, source=source))

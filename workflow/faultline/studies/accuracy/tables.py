@@ -58,10 +58,10 @@ def worst_rows(
     correct: eps (as text) -> bool [n] of one attack on one checkpoint; places: the checkpoint and
     the attack of each.
     """
-    checkpoints = {}
-    for hits, place in zip(correct, places, strict=True):
+    checkpoints: dict[tuple, dict[str, dict[str, np.ndarray]]] = {}
+    for by_eps, place in zip(correct, places, strict=True):
         key = tuple(place[column] for column in PLACE)
-        checkpoints.setdefault(key, {})[place["attack"]] = hits
+        checkpoints.setdefault(key, {})[place["attack"]] = by_eps
     sizes = {f"{eps:g}": eps for eps in accuracy["eps"]} if len(accuracy) else {}
     rows = []
     for key, by_attack in checkpoints.items():

@@ -149,8 +149,9 @@ def _check_use(config: "Config", names: list[str]) -> None:
                     f"{key}.{listed}: {name!r} scores no layers here (criteria.methods); "
                     f"{nearest(name, there)}"
                 )
-    for name in sorted({"none", "full"} & {*section.use.methods}):
+    for name in sorted({"none", "full"} & {*(section.use.methods or [])}):
         raise UserError(f"{key}.methods: {name} stands for what is compared; rename your criterion")
+    assert section.attack
     attack = config.attacks[section.attack]
     if attack.normalised_units and section.use.recipes != ["standard"]:
         raise UserError(
@@ -165,5 +166,5 @@ def _unfit(config: "Config", facts: dict[str, "Source"]) -> str:
     tokens = [name for name, source in facts.items() if source.kind == "token"]
     if tokens:
         return f"moves pixels, and data set {tokens[0]} holds tokens"
-    attack = config.attacks.get(config.criteria.attack)
+    attack = config.attacks.get(config.criteria.attack or "")
     return "is not defined in normalised units" if attack and attack.normalised_units else ""

@@ -27,7 +27,7 @@ def magnitude(network: nn.Module, data: Data) -> dict[str, Score]:
         sizes = {key: weight.abs() for key, weight in weights(layer).items()}
         count = sum(weight.numel() for weight in sizes.values())
         sums = unit_sums(layer, sizes)
-        scores[name] = Score((sum(s.double().sum() for s in sizes.values()) / count).item(), sums)
+        scores[name] = Score(sum(s.double().sum().item() for s in sizes.values()) / count, sums)
     return scores
 
 

@@ -127,7 +127,8 @@ def gradients(
     batch_size: int = 500,
 ) -> tuple[float, dict[str, dict[str, Tensor]]]:
     """(mean cross-entropy over images, layer -> parameter -> gradient of this, in its shape)."""
-    total, sums = 0.0, {}
+    total = 0.0
+    sums: dict[str, dict[str, Tensor]] = {}
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     with _differentiable(network, layers) as parameters:
         for batch, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True):
@@ -155,9 +156,9 @@ def unit_sums(layer: nn.Module, values: Mapping[str, Tensor]) -> Tensor:
     values: parameter -> tensor in its shape; parameters may be left out.
     """
     values = {name: value.detach().double() for name, value in values.items()}
-    if kind(layer) in ("conv", "linear") and not getattr(layer, "transposed", False):
-        return sum(value.reshape(len(value), -1).sum(1) for value in values.values())
     sums = next(iter(values.values())).new_zeros(filters(layer))
+    if kind(layer) in ("conv", "linear") and not getattr(layer, "transposed", False):
+        return sum((value.reshape(len(value), -1).sum(1) for value in values.values()), sums)
     for unit in range(len(sums)):
         for name, mask in of_units(layer, [unit]).items():
             if name in values:

@@ -45,7 +45,8 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
     room = canvas.Room(left=left, bottom=0.95)
     fig, axes = canvas.axes_grid([[width] * len(images), heights], room)
     for row, unit in zip(axes, units, strict=True):
-        place, y = {}, -1.0
+        place: dict[str, float] = {}
+        y = -1.0
         for name in names[unit]:
             y += 1 + GAP * (name in CONTROLS and not {*place} & {*CONTROLS} and bool(place))
             place[name] = y
@@ -74,7 +75,8 @@ def prediction_chart(part: pd.DataFrame, *, level: float) -> Figure:
 def _draw(ax: Axes, rows: pd.DataFrame, place: dict[str, float], *, level: float) -> None:
     ax.axvline(0, color=GREY, lw=0.9)
     if not len(rows):
-        ax.text(0, np.mean([*place.values()]), "not above chance:\nnothing to lose", ha="center")
+        middle = float(np.mean([*place.values()]))
+        ax.text(0, middle, "not above chance:\nnothing to lose", ha="center")
     whole = rows[rows["level"] == "all seeds"]
     ax.axvline(whole["ceiling"].mean(), color=CEILING, lw=0.9, ls="--")
     for row in whole.to_dict("records"):

@@ -94,7 +94,9 @@ def clat(network: nn.Module, data: Data) -> dict[str, Score]:
     order = [name for name in probes(network, data.images[:1], at="layer") if ":" not in name]
     before = dict(zip(order, [None, *order], strict=False))
     size, norm = data.images[0].numel(), attack.get("norm", "linf")
-    weak = {None: attack["eps"] * size ** (0.5 if norm == "linf" else 0.0) / size}
+    weak: dict[str | None, float] = {
+        None: attack["eps"] * size ** (0.5 if norm == "linf" else 0.0) / size
+    }
     wanted = [name for name in data.layers if name in before]
     for name in dict.fromkeys(n for layer in wanted for n in (before[layer], layer) if n):
         with suppress(UserError):  # of what is given some of the images only
@@ -154,7 +156,8 @@ def _lost(network: nn.Module, data: Data, others: Iterable[nn.Module]) -> dict[s
     def correct() -> int:
         return int((predicted(predict(network, data.images)) == data.labels).sum())
 
-    base, lost = correct(), {}
+    base = correct()
+    lost: dict[str, list[float]] = {}
     for other in others:
         values = data.modules(other)
         for name, layer in data.modules(network).items():

@@ -1,6 +1,6 @@
 """The truth that criteria are to predict: the accuracy lost when a layer or filter is removed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def removal_variants(name: str, layer: nn.Module, *, most: int | None = None) ->
     """
     everything = Mask(name, tuple(range(filters(layer))), "weights")
     yield Variant({"filter": WHOLE, "changed_weights": -1}, key=everything, mask=everything)
-    units = range(filters(layer))
+    units: Sequence[int] = range(filters(layer))
     if most is not None and most < len(units):
         rng = np.random.default_rng(seed_of("removed", name))
         units = sorted(map(int, rng.choice(len(units), most, replace=False)))

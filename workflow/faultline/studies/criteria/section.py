@@ -17,6 +17,7 @@ from faultline.studies.criteria.use import PAIR, REFERENCES
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
+    from faultline.studies.criteria.config import Use
 
 ALL_ALIKE = (
     f"Layers are not compared: there are fewer than {FEWEST}, or to remove any costs as much as "
@@ -102,7 +103,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """The answer: which criteria predict better than chance what is lost, run by run."""
     level = 1 - config.scores.confidence
     for run, part in page.runs(tables["predictions"]):
@@ -122,7 +123,10 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
 def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
     """Which criterion tells best what is lost, and how many pick what is worth training."""
     level = 1 - config.scores.confidence
-    cells = {"which criterion finds what matters?": "", "worth training?": ""}
+    cells: dict[str, str | page.Cell] = {
+        "which criterion finds what matters?": "",
+        "worth training?": "",
+    }
     if len(table := tables["predictions"]):
         rows = _whole(canvas.last_epoch(table))
         rows = rows[rows["units"] == ("layers" if "layers" in set(rows["units"]) else "filters")]
@@ -262,7 +266,7 @@ def answer(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """Which criteria pick what is worth more training than random layers, in a sentence."""
     level = 1 - config.scores.confidence
     if not len(table := answered(tables, level=level)):
@@ -317,7 +321,7 @@ def _some(rows: pd.DataFrame) -> str:
     return f" ({page.listed(named)}{more})" if named else ""
 
 
-def _picks(name: str, use: dict) -> str:
+def _picks(name: str, use: Use) -> str:
     return "lowest" if name in use.lowest else "highest"
 
 

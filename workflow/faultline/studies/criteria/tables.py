@@ -44,8 +44,9 @@ def tables(
     if len(scores) and len(removed):  # else this is of a run that failed in part
         judged = scores[_units(scores).isin(_units(removed))]
         truth = removed[removed["above_chance"]]
-    settings = {"share": top_share, "permutations": permutations, "confidence": confidence}
-    predicted = predictions(judged, truth, **settings)
+    predicted = predictions(
+        judged, truth, share=top_share, permutations=permutations, confidence=confidence
+    )
     hits = [unpack(load_arrays(path)) for path in correct]
     gained = gains(hits, [place_of(path) for path in correct], confidence=confidence)
     return {

@@ -106,7 +106,8 @@ def lost_images(
     `Mask`.
     """
     fragile, modules, parts = most_fragile(filters), layers_of(network), []
-    images, labels = judging() if len(fragile) else (None, None)
+    if len(fragile):
+        images, labels = judging()
     for row in fragile.to_dict("records"):
         layer, number = row["layer"], row["filter"]
         of_layer = facts[layer]

@@ -1,5 +1,7 @@
 """The figures about fragile filters and their remedy; see `report.canvas`."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -71,7 +73,7 @@ def filter_gallery(kernels: pd.DataFrame, targeting: pd.DataFrame) -> Figure:
                 else GREY
             )
             # filled, if unseen, so that the whole picture can be pointed at
-            look = {"fc": (1, 1, 1, 0.002), "ec": colour, "lw": 4}
+            look: dict[str, Any] = {"fc": (1, 1, 1, 0.002), "ec": colour, "lw": 4}
             edge = Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look)
             ax.add_patch(edge).set_clip_on(False)
             shown = [

@@ -83,7 +83,7 @@ def association(table: pd.DataFrame, *, permutations: int, confidence: float) ->
     correlation that would be told from chance were it the only one of these (see `detectable`).
     NaN where it is undefined: nothing varies, or no or every filter is fragile.
     """
-    rows = []
+    rows: list[dict] = []
     if not len(table):
         return pd.DataFrame()
     table = table[table["fragility"].notna()]
@@ -153,10 +153,10 @@ def detectable(filters: Sequence[int], *, level: float) -> float:
     freedom. A mean over seeds counts as one sample, of the n whose variance by chance, 1 / (n - 1),
     is that of the mean (ours). NaN where a seed has fewer than three filters.
     """
-    filters = np.asarray(filters, float)
-    if not len(filters) or filters.min() < 3:
+    counts = np.asarray(filters, float)
+    if not len(counts) or counts.min() < 3:
         return np.nan
-    freedom = len(filters) ** 2 / np.sum(1 / (filters - 1)) - 1
+    freedom = len(counts) ** 2 / np.sum(1 / (counts - 1)) - 1
     t = stdtrit(freedom, 1 - level / 2)
     return float(t / np.sqrt(freedom + t**2))
 
@@ -185,7 +185,7 @@ def _judged(parts: list[tuple], index: int, confidence: float) -> dict:
         return dict.fromkeys(JUDGED, np.nan)
     low, high = np.quantile(null, [(1 - confidence) / 2, (1 + confidence) / 2])
     beyond = np.abs(null - chance) >= np.abs(value - chance) - 1e-12
-    p_value = (1 + beyond.sum()) / (1 + len(null))
+    p_value = (1 + beyond.sum()) / (1 + np.size(null))
     return dict(zip(JUDGED, (value, chance, low, high, p_value), strict=True))
 
 

@@ -18,7 +18,7 @@ kept.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn, cast
 
 import pandas as pd
 import torch
@@ -31,7 +31,7 @@ from faultline.attacks.craft import judge
 from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
-from faultline.networks.layers import filters, kind
+from faultline.networks.layers import TRANSPOSED, filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.networks.plain import copied, preserved
@@ -81,7 +81,7 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
 
     module = by_name[layer]
 
-    def refuse(reason: str):
+    def refuse(reason: str) -> NoReturn:
         raise UserError(
             f"config key remedy.layers: gains cannot act on {layer}: {reason}; leave this layer out"
         )
@@ -96,7 +96,7 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())
-    calls = [n for n in graph.nodes if modules.get(_target(n)) is module]
+    calls = [n for n in graph.nodes if _called(n, modules) is module]
     if not calls:
         refuse("its own call does not show when the network is traced")
     if len(calls) > 1:
@@ -117,7 +117,7 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
         weight = getattr(carrying, "weight", None)
         whole = weight is not None and len(weight) == filters(module)
         axes = getattr(carrying, "normalized_shape", None)  # the first must be that of the units
-        if not whole or (axes and len(axes) != max(module.weight.dim() - 1, 1)):
+        if not whole or (axes and len(axes) != max(cast(Tensor, module.weight).dim() - 1, 1)):
             refuse(f"{_plain(place)} normalises it and has no weight per filter")
         if sum(_target(n) == place.target for n in graph.nodes) != 1:
             refuse(f"{_plain(place)}, which normalises it, is used elsewhere too")
@@ -127,7 +127,12 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
 
 
 def _target(node: fx.Node) -> str | None:
-    return node.target if node.op == "call_module" else None
+    return str(node.target) if node.op == "call_module" else None
+
+
+def _called(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
+    path = _target(node)
+    return None if path is None else modules.get(path)
 
 
 def _plain(node: fx.Node) -> str:
@@ -141,8 +146,9 @@ def _next_norm(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
         does = operation(user, modules).kind
         if does is Kind.NORMALISATION:
             return user
-        module = modules.get(_target(user))
-        mixes = len(user.all_input_nodes) > 1 or hasattr(module, "weight") or kind(module)
+        module = _called(user, modules)
+        weighs = module is not None and (hasattr(module, "weight") or kind(module) is not None)
+        mixes = len(user.all_input_nodes) > 1 or weighs
         mixes = (mixes and does is not Kind.CHANNELWISE) or does is Kind.MIXING
         if not mixes and (norm := _next_norm(user, modules)):
             return norm
@@ -166,14 +172,15 @@ def remedied(network: nn.Module, gain: dict[str, Tensor]) -> nn.Module:
 
 def _scale(module: nn.Module, factors: Tensor) -> None:
     """Scale what each unit of a layer or normalisation gives, in place; of a head, what it adds."""
-    if kind(module) == "attention":
+    scaled: dict[Tensor, Tensor]
+    if isinstance(module, nn.MultiheadAttention):
         scaled = {module.out_proj.weight: factors.repeat_interleave(module.head_dim)}
-    elif kind(module) == "embedding":
+    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
         scaled = {module.weight: factors}
     else:
-        parameters = [module.weight, getattr(module, "bias", None)]
+        parameters = [getattr(module, name, None) for name in ("weight", "bias")]
         scaled = {p: factors.reshape(-1, *[1] * (p.dim() - 1)) for p in parameters if p is not None}
-    if getattr(module, "transposed", False):  # its weight is [inputs, outputs / groups, ...]
+    if isinstance(module, TRANSPOSED):  # its weight is [inputs, outputs / groups, ...]
         rows = factors.reshape(module.groups, -1)
         rows = rows.repeat_interleave(module.in_channels // module.groups, 0)
         scaled[module.weight] = rows.reshape(*rows.shape, *[1] * (module.weight.dim() - 2))
@@ -212,7 +219,8 @@ def feature_energy(
     last one that gains scale exactly.
     """
     carriers = {layer: carrier(network, layer) for layer in layers}
-    sums, modules = dict.fromkeys(layers, 0), layers_of(network, norms=True)
+    modules = layers_of(network, norms=True)
+    sums = dict.fromkeys(layers, torch.zeros((), dtype=torch.double))
     behind = [layer for layer in layers if carriers[layer].passed_on]
     before = {
         layer: (network.get_submodule(carriers[layer].path), unit_axis(modules[layer]))

@@ -25,7 +25,7 @@ COMPARED = {"policy": "fragile", "reference": "no change"}
 DEFAULT_AT = "activation, or output in networks that do not show where their activations are"
 
 
-def targeting_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def targeting_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """Whether attacks aim at the fragile filters of the first layer that was asked for."""
     for run, part in page.runs(tables["association"]):
         last = canvas.last_epoch(part)
@@ -40,7 +40,7 @@ def targeting_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]
             break  # the others are in the tables below
 
 
-def remedy_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def remedy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     for run, part in page.runs(tables["remedy"]):
         part, level = canvas.last_epoch(part), 1 - config.scores.confidence
         control = "gains dealt at random and tuned alike"
@@ -83,8 +83,8 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
             f"; told from chance would be {page.number(excess['detectable'])}, were it the only "
             f"one of {excess['tests']} tests"
         )
-    others = {"share alone": "share", "change over clean norm": "relative"}
-    others = [f"{name} {_tested(whole.loc[(m, 'spearman')])}" for name, m in others.items()]
+    measures = {"share alone": "share", "change over clean norm": "relative"}
+    others = [f"{name} {_tested(whole.loc[(m, 'spearman')])}" for name, m in measures.items()]
     rest += f". Spearman with the {'; with the '.join(others)}"
     share, over = (whole.loc[(measure, "on_fragile")] for measure in ("share", "excess"))
     if np.isnan(share["value"]) or np.isnan(over["value"]):

@@ -63,7 +63,7 @@ def feature_maps(
             readers.append(stack.enter_context(hooked_maps(network, hooked)))
 
         def maps(images: Tensor) -> dict[str, Tensor]:
-            by_layer = {}
+            by_layer: dict[str, Tensor] = {}
             for reader in readers:
                 by_layer |= reader(images)
             return by_layer
@@ -75,7 +75,7 @@ def _check(name: str, layer: nn.Module) -> None:
     """UserError where what a layer gives does not show what each of its units gives."""
     if kind(layer) == "recurrent" and getattr(layer, "num_layers", 1) > 1:
         why = f"of its {layer.num_layers} depths only the last is seen from outside"
-    elif kind(layer) == "recurrent" and getattr(layer, "proj_size", 0):
+    elif kind(layer) == "recurrent" and getattr(layer, "proj_size", False):
         why = "its hidden units are mixed by its projection"
     elif len(getattr(layer, "normalized_shape", (1,))) > 1:
         why = "its channels stand along several axes"
@@ -192,9 +192,10 @@ def noisy(clean: Tensor, attacked: Tensor, *, bounds: Bounds, seed: int) -> Tens
     change = (attacked - clean).cpu().flatten()
     both = torch.stack([clean, attacked])
     ends = bounds or (-torch.inf, torch.inf)
-    low, high = (torch.as_tensor(end, dtype=torch.double) for end in ends)
-    varies = (high > low).cpu().expand(clean.shape).flatten()
-    low, high = min(low.min().item(), both.min().item()), max(high.max().item(), both.max().item())
+    lowest, highest = (torch.as_tensor(end, dtype=torch.double) for end in ends)
+    varies = (highest > lowest).cpu().expand(clean.shape).flatten()
+    low = min(lowest.min().item(), both.min().item())
+    high = max(highest.max().item(), both.max().item())
     size, start = change.abs(), clean.cpu().flatten()
     free = (varies & (size <= (high - low) / 2)).nonzero().flatten()
     size[free] = size[free[torch.randperm(len(free), generator=generator)]]

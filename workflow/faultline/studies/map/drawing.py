@@ -63,12 +63,12 @@ def fault_map(
 
 
 def _shown(views: Views) -> str:
-    score, epoch, seed = views.chosen
-    seed = views.seeds[seed]
+    score, epoch, number = views.chosen
+    seed = views.seeds[number]
     return (
         f"{views.scores[score]} at epoch {views.epochs[epoch]}, "
         + ("all seeds" if seed == "all" else f"seed {seed}")
-        + f": {views.views[score][epoch][views.chosen[2]].n}"
+        + f": {views.views[score][epoch][number].n}"
     )
 
 
@@ -165,8 +165,9 @@ class _Drawn:
         if letter == ".":
             return f"{self.score}: none"
         view, text = self.view, f"{self.score}: "
-        if view.value[i] is not None:
-            text += f"{_long(view.value[i])} [{_long(view.low[i])}, {_long(view.high[i])}], "
+        value, low, high = view.value[i], view.low[i], view.high[i]
+        if value is not None and low is not None and high is not None:
+            text += f"{_long(value)} [{_long(low)}, {_long(high)}], "
         text += WORDS[letter.upper()] + (", not decided" if letter.islower() else "")
         text += f"; {view.n}"
         if counts := view.strips.get(i):

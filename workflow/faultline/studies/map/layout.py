@@ -109,8 +109,10 @@ def layout(nodes: Sequence[Node]) -> list[Part]:
         rows[node.name] = 1 + max((rows[source] for source in node.sources), default=-1)
     blocks, lanes = _blocks(nodes), _Lanes({}, {}, {})
     for block in blocks:
-        for whole, part in zip(lanes, _lanes(block.nodes, rows), strict=True):
-            whole.update(part)
+        within = _lanes(block.nodes, rows)
+        lanes.of.update(within.of)
+        lanes.along.update(within.along)
+        lanes.tracks.update(within.tracks)
     count = 1 + max(lanes.of.values(), default=0)
     box = WIDTHS.get(count, MANY)
     left = MARGIN + FRAME + TRACK * (1 + max(lanes.tracks.values(), default=-1))
@@ -176,20 +178,23 @@ def _lanes(nodes: Sequence[Node], rows: dict[str, int]) -> _Lanes:
     ahead: dict[str, int] = {}  # how many nodes follow on the longest way
     for node in reversed(nodes):
         ahead[node.name] = 1 + max((ahead[n] for n in out.get(node.name, ())), default=0)
-    lanes, taken, used = _Lanes({}, {}, {}), [], []
+    lanes = _Lanes({}, {}, {})
+    taken: list[list[Span]] = []
+    used: list[list[Span]] = []
     for start in sorted(nodes, key=lambda node: -ahead[node.name]):
         if start.name in lanes.of:
             continue
-        leaves = max(start.sources, key=rows.get, default=None)
+        leaves = max(start.sources, key=rows.__getitem__, default=None)
         branch = [start.name]
         while following := [n for n in out.get(branch[-1], ()) if n not in lanes.of]:
-            branch.append(max(following, key=ahead.get))
-        arrives = min(out.get(branch[-1], ()), key=rows.get, default=None)
+            branch.append(max(following, key=ahead.__getitem__))
+        arrives = min(out.get(branch[-1], ()), key=rows.__getitem__, default=None)
         low = rows[leaves] + 1 if leaves else rows[start.name]
         high = rows[arrives] - 1 if arrives else rows[branch[-1]]
         lane = _claim(taken, low, high)
         lanes.of.update(dict.fromkeys(branch, lane))
-        lanes.along.update(dict.fromkeys(pairwise([leaves, *branch, arrives]), lane))
+        way = [name for name in (leaves, *branch, arrives) if name]
+        lanes.along.update(dict.fromkeys(pairwise(way), lane))
     for source, targets in sorted(out.items(), key=lambda pair: rows[pair[0]]):
         past = [rows[name] for name in targets if (source, name) not in lanes.along]
         if max(past, default=0) > rows[source] + 1:
@@ -232,9 +237,10 @@ def _ends(heights: Sequence[float], columns: int) -> Iterator[int]:
     total = sum(heights)
     rounds = -(-total // (columns * TALLEST))
     count = min(columns * rounds, max(1, total // SMALLEST))
-    limit, ends = max(total / count, *heights, 1), []
+    limit = max(total / count, *heights, 1)
     while True:
-        ends, height = [], 0.0
+        ends: list[int] = []
+        height = 0.0
         for i, more in enumerate(heights):
             if height + more > limit and height:
                 ends.append(i)

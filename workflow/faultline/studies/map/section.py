@@ -159,7 +159,7 @@ def methods(tables: dict, config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """Where the score goes with what is known without it, as depth."""
     level, attack = 1 - config.scores.confidence, config.scored_attack
     for run, rows in page.runs(tables["layer_correlations"]):

@@ -108,7 +108,9 @@ def _view(layers: list[dict], filters: list[dict], names: list[str], seed) -> Vi
     n = sorted({row["n"] for of in rows.values() for row in of})
     seeds = len({row["seed"] for row in layers})
     return View(
-        *([cell[k] for cell in cells] for k in range(3)),
+        value=[cell[0] for cell in cells],
+        low=[cell[1] for cell in cells],
+        high=[cell[2] for cell in cells],
         classes="".join(cell[3] for cell in cells),
         strips=dict(sorted(strips.items())),
         n=(f"mean and range of {seeds} seeds, {_n(n)} each" if whole else _n(n)) if n else "",

@@ -34,8 +34,8 @@ def accuracy_changes(facts: Facts, *, confidence: float) -> pd.DataFrame:
             change = facts.strata.change(base & ~correct, ~base & correct, confidence=confidence)
         else:
             gained, lost = (correct & ~base).sum(1), (~correct & base).sum(1)
-            change = paired_difference_interval(gained, lost, n, confidence=confidence)
-            change = *change, mcnemar(gained, lost)
+            difference = paired_difference_interval(gained, lost, n, confidence=confidence)
+            change = *difference, mcnemar(gained, lost)
         mean = facts.design.mean
         numbers = [correct.sum(1), n, mean(correct), mean(base), *change, facts.changed[images]]
         changes = dict(zip(CHANGES, [images, *numbers], strict=True))

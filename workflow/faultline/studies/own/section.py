@@ -59,7 +59,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """(heading, text) of what was found, for the top of the report."""
     for heading, part in _parts(tables["ablations"]):
         clean = part[part["images"] == "clean"]

@@ -125,10 +125,10 @@ def knockout_headline(headline: pd.DataFrame, *, almost_chance: float) -> Figure
         canvas.rows_axis(ax, labels)
         ax.set_xlim(-0.2, 1.2)
         ax.set_title(canvas.images_title(name))
-    labels = {"yes": "as claimed", "no": "not as claimed", "undecided": "undecided"}
+    claims = {"yes": "as claimed", "no": "not as claimed", "undecided": "undecided"}
     handles = [
         key(label, marker="o", color=SEEN_COLOURS[seen], ms=4, lw=1.2)
-        for seen, label in labels.items()
+        for seen, label in claims.items()
     ]
     handles.append(key(f"{LOSS:.0%} lost", color=GREY, lw=0.9, ls=DOTTED))
     handles.append(key("almost chance", color=GREY, lw=0.9, ls="--"))

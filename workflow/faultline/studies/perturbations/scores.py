@@ -13,6 +13,7 @@ above the share of the commonest label. Image sets are told apart as `images`
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
     """
     table = pd.DataFrame(list(layers), columns=["layer", "kind", "filters"]).set_index("layer")
     convs = table.index[table["kind"] == "conv"]
-    roles = {name: [] for name in table.index}
+    roles: dict[str, list[str]] = {name: [] for name in table.index}
     dense = table.index[table["kind"] == "linear"]
     for role, names in {"first conv": convs[:1], "top conv": convs[-1:], "dense": dense}.items():
         for name in names:
@@ -60,14 +61,14 @@ def relative(
     change: of each image's correctness in each repeat, or a mean of such, [repeats, n], in [-1, 1].
     base: bool [n]. design: how the images were drawn.
     """
-    accuracy, low, _ = design.share_interval(base, confidence=confidence)
+    accuracy, least, _ = design.share_interval(base, confidence=confidence)
     span = accuracy - chance
-    if not low > chance:
+    if not least > chance:
         return dict.fromkeys(("value", "std", "ci_low", "ci_high"), np.nan)
     by_repeat, by_image = design.mean(change) / span, change.mean(0)
     value, low, _ = mean_interval(by_repeat, confidence=confidence)
     influence = by_image - value * (base - chance)
-    pseudo = pseudo_change(by_image @ by_image, np.count_nonzero(by_image))
+    pseudo = pseudo_change(by_image @ by_image, int(np.count_nonzero(by_image)))
     error = design.error(influence, pseudo) / span
     # Accuracies that agree in every repeat differ by less than one image, which `error` covers.
     spread = 0.0 if len(by_repeat) > 1 and np.isnan(low) else value - low
@@ -88,7 +89,7 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     nonfinite (repeats with an output that is no finite number). chance: of top-1.
     """
     rows, flips, design = [], "bit_flip" in facts.variants["kind"], facts.design
-    common = {"confidence": confidence, "design": design}
+    common: dict[str, Any] = {"confidence": confidence, "design": design}
     for head, strengths, change, base, broken in _curves(facts):
         by_chance = min(head["top"] * chance, 1.0)
         for strength, changed, lost in zip(strengths, change, broken, strict=True):
@@ -122,7 +123,7 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     interpolated linearly; NaN where it never does. largest: the largest strength.
     """
     rows, design = [], facts.design
-    common = {"confidence": confidence, "design": design}
+    common: dict[str, Any] = {"confidence": confidence, "design": design}
     for head, strengths, change, base, _ in _curves(facts):
         by_chance, width = min(head["top"] * chance, 1.0), strengths[-1]
         area = trapezoid(change, x=strengths, axis=0) / width
@@ -208,7 +209,7 @@ def score_tables(
     facts: layer -> those of its sweep; network_layers: see `places`.
     """
     where = places(network_layers)
-    parts = {"curves": [], "layers": [], "headline": []}
+    parts: dict[str, list[pd.DataFrame]] = {"curves": [], "layers": [], "headline": []}
     for layer, of_layer in facts.items():
         kind, depth, role = where.loc[layer, ["kind", "depth", "role"]]
         common = {"chance": of_layer.chance, "confidence": confidence}
@@ -256,7 +257,9 @@ def depth_test(losses: pd.DataFrame, *, ends: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CURVE, *columns])
 
 
-def _curves(facts: Facts) -> Iterator[tuple[dict, *tuple[np.ndarray, ...]]]:
+def _curves(
+    facts: Facts,
+) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """(what it is of, strengths [S] from 0 on, change [S, repeats, n], base [n], whether any output
     is not finite [S, repeats]) of each curve."""
     variants = pd.DataFrame(facts.variants)

@@ -73,7 +73,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """(heading, text) of what was found, for the top of the report."""
     for run, part in page.runs(tables["perturbation_headline"]):
         last = canvas.last_epoch(part)

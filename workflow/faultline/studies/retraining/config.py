@@ -42,7 +42,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     retraining = config.retraining
     usual = config.usual_attacks
     chosen_attacks(retraining, "judged_under", config.attacks, where="retraining", default=usual)
-    attacks = config.ablation.attacks
+    attacks = config.ablation.attacks or []
     if not attacks and retraining.from_epochs and retraining.score != "S_clean":
         raise UserError(
             f"config key ablation.attacks: none is given, but retraining goes by "

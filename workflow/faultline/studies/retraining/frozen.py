@@ -50,7 +50,10 @@ def by_band(
 
     bands: layer -> (thresholds ascending, bool per band: is it fragile).
     """
-    units, layer, fragile, first = {}, [], [], {}
+    units: dict[str, Tensor] = {}
+    layer: list[int] = []
+    fragile: list[bool] = []
+    first: dict[str, int] = {}
     for index, name in enumerate(name for name in layers if name in bands):
         alphas, is_fragile = bands[name]
         first[name] = len(layer)

@@ -23,7 +23,7 @@ UNITS = {
 COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random freezing"
 
 
-def findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     comparison = tables["comparison"]
     shares, level = _frozen(tables["retraining"]), 1 - config.scores.confidence
     for run, part in page.runs(comparison):

@@ -23,7 +23,8 @@ def evaluated(
     network: nn.Module, dataset: DataSet, *, attacks: dict[str, dict], seed: int
 ) -> Evaluated:
     """Each attack of the config on the test images, over its own eps grid."""
-    accuracy, checks, correct = [], [], {}
+    accuracy, checks = [], []
+    correct: dict[str, np.ndarray] = {}
     for name, attack in attacks.items():
         under = attacked(network, dataset, attack=attack, name=name, seed=seed)
         accuracy += [{"attack": name} | row for row in under.accuracy]

@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -48,7 +49,9 @@ def accuracy_curves(
     lowest = table["value"].min()
     bottom = 0 if lowest < 30 else 10 * (lowest // 10)
     for row, names in zip(axes, families.values(), strict=True):
-        shown = [(name, COLOURS[i % len(COLOURS)], "-") for i, name in enumerate(names)]
+        shown: list[tuple[str, str, object]] = [
+            (name, COLOURS[i % len(COLOURS)], "-") for i, name in enumerate(names)
+        ]
         if reference and reference not in names:
             shown.append((reference, GREY, (0, (4, 2))))
         for ax, attack in zip(row, attacks, strict=True):
@@ -185,7 +188,9 @@ def difference_map(
                 ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
         canvas.mesh(ax, colours, labels, grid, title=attack, says=says)
     canvas.colour_bar(fig, panels[-1][0], scale, label="points")
-    handles = [key(f"not beyond chance (q \u2265 {level:g})", marker=".", ls="", color=DARK)]
+    handles: list[Artist] = [
+        key(f"not beyond chance (q \u2265 {level:g})", marker=".", ls="", color=DARK)
+    ]
     if table["floor"].any():
         handles.append(canvas.patch("0.9", "both at 0"))
     canvas.legend(fig, handles, columns=len(handles))

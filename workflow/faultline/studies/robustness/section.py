@@ -99,7 +99,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """(heading, text) of what was found, for the top of the report."""
     level = 1 - config.scores.confidence
     for place, part, changes in _places(tables, config):
@@ -368,7 +368,8 @@ def _chosen_table(searched: pd.DataFrame, part: pd.DataFrame, config: Config) ->
     sizes = {name: (searched["training"] == name).sum() if len(searched) else 0 for name in tuned}
     rows = []
     for name, tune in tuned.items():
-        base, row = config.trainings[name].base, {"training": name}
+        base = config.trainings[name].base
+        row: dict[str, object] = {"training": name}
         if sizes[name]:
             of = searched[searched["training"] == name]
             best = of[of["chosen"]]

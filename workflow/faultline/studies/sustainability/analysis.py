@@ -161,8 +161,9 @@ def perturbers(
     attacks: dict[str, dict], noises: dict[str, dict], dataset: DataSet, *, seed: int
 ) -> dict[str, Perturb]:
     """Name -> perturber for `analyse`, of attacks at their eps and of noises."""
-    by_name: dict[str, Perturb] = {
-        name: lambda network, images, labels, chunk, name=name, attack=attack: craft(
+
+    def crafted(name: str, attack: dict) -> Perturb:
+        return lambda network, images, labels, chunk: craft(
             network,
             images,
             labels,
@@ -171,8 +172,8 @@ def perturbers(
             std=dataset.std,
             seed=seed_of("sustainability", name, seed, chunk),
         )
-        for name, attack in attacks.items()
-    }
+
+    by_name = {name: crafted(name, attack) for name, attack in attacks.items()}
     for name, settings in noises.items():
         by_name[name] = noise(
             settings["kind"],

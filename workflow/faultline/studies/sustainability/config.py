@@ -158,7 +158,7 @@ def check_regularisation(name: str, training: Training, config: "Config") -> Non
     for network in fitting:
         if not is_for(config.trainings[chosen.of], network):
             raise UserError(f"{key}.of: training {chosen.of!r} is not for network {network}")
-    perturbers = [*section.perturbers, *section.noises]
+    perturbers = [*(section.perturbers or []), *(section.noises or {})]
     chosen.perturber = chosen.perturber or perturbers[0]
     if chosen.perturber not in perturbers:
         raise UserError(

@@ -1,5 +1,7 @@
 """The figures of layer sustainability; see `report.canvas`."""
 
+from collections.abc import Iterable
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -90,7 +92,7 @@ def error_epochs(probes: pd.DataFrame) -> Figure:
     colours = [mpl.colormaps["plasma"](0.9 * i / max(len(names) - 1, 1)) for i in range(len(names))]
     epochs = sorted(probes["epoch"].unique())
 
-    shown = range(len(names))
+    shown: Iterable[int] = range(len(names))
     if len(names) > 24:  # enough to read the colours by
         shown = np.unique(np.linspace(0, len(names) - 1, 12).astype(int))
     handles = [key(canvas.shortened(names[i], 28), color=colours[i], lw=2) for i in shown]
@@ -170,6 +172,7 @@ def _under(names: list[str]) -> float:
 
 
 def _probe_axis(ax: Axes, names: list[str]) -> None:
+    assert isinstance(ax.figure, Figure)
     step = -(-len(names) // max(int(ax.get_position().width * ax.figure.get_figwidth() / 0.13), 1))
     shown = range(0, len(names), step)
     labels = [canvas.shortened(names[i], LONGEST) for i in shown]

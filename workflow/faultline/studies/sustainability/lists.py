@@ -29,13 +29,13 @@ def most_vulnerable(
     every = np.concatenate([np.asarray(part, float) for part in errors.values()])
     mu, sigma = float(every.mean()), float(every.std())
     means = {name: float(np.mean(part, dtype=float)) for name, part in errors.items()}
-    ranked = sorted(means, key=means.get, reverse=True)
+    ranked = sorted(means, key=means.__getitem__, reverse=True)
     return [name for name in ranked if means[name] - mu > eta * sigma], mu, sigma
 
 
 def by_perturber(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """perturber -> probe -> errors [n], from an errors.npz, whose keys are perturber/probe."""
-    errors = {}
+    errors: dict[str, dict[str, np.ndarray]] = {}
     for key, values in arrays.items():
         perturber, _, probe = key.partition("/")
         errors.setdefault(perturber, {})[probe] = values
@@ -135,6 +135,7 @@ def regularised_layers(settings: dict, errors: Errors | None = None) -> dict[str
         return None
     layers, gamma = chosen["layers"], chosen["gamma"]
     if layers == "mvl":
+        assert errors is not None
         layers, mu, sigma = most_vulnerable(errors[chosen["perturber"]], eta=chosen["eta"])
         limit = mu + chosen["eta"] * sigma
         print(f"most vulnerable layers, above {limit:.4f}: {', '.join(layers) or 'none'}")

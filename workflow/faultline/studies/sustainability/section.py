@@ -84,13 +84,14 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     )
 
 
-def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, str]]:
+def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[str, ...]]:
     """(heading, text) of what was found, for the top of the report."""
     eta = config.sustainability.eta
     for run, part in page.runs(tables["sustainability_lists"]):
         last = canvas.last_epoch(part)
         last = last[last["eta"] == eta]
-        seeds, by_list = last["seed"].nunique(), {}
+        seeds = last["seed"].nunique()
+        by_list: dict[tuple[str, ...], list[str]] = {}
         for perturber, rows in last.groupby("perturber", sort=False):
             by_list.setdefault(_steady(rows["mvl"]), []).append(perturber)
         said = "; ".join(
@@ -124,9 +125,9 @@ def _steady(lists: pd.Series) -> tuple[str, ...]:
 
 def _strengths(config: Config) -> str:
     chosen, attacks = config.sustainability, config.attacks
-    said = [f"{name} (eps {attacks[name].eps:g})" for name in chosen.perturbers]
-    for name, noise in chosen.noises.items():
-        kind = "" if name == noise.kind else f"{noise['kind']} "
+    said = [f"{name} (eps {attacks[name].eps:g})" for name in chosen.perturbers or []]
+    for name, noise in (chosen.noises or {}).items():
+        kind = "" if name == noise.kind else f"{noise.kind} "
         said.append(f"{name} ({kind}{noise.strength:g})")
     return page.listed(said)
 

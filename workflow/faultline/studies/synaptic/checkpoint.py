@@ -35,7 +35,8 @@ def score_tables(
     layer -> facts of its nodal dropout. Scores of layers are compared with those of all local ones,
     those of all at once with none.
     """
-    parts = {name: [] for name in ("base", "layers", "baselines", "curves", "bands", "filters")}
+    names = "base", "layers", "baselines", "curves", "bands", "filters"
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     first = next(chain(local.values(), [together] if together else [], nodal.values()))
     parts["base"].append(base_accuracy(first, confidence=confidence))
     sweeps = chain(

@@ -5,6 +5,7 @@ results/tables, and returns a matplotlib Figure. Sizes are in inches.
 """
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,7 @@ def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
         )
         ax.set_xlim(0, 1)
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        ax.xaxis.label.set_size(8)
+        ax.xaxis.label.set_fontsize(8)
         canvas.share_axis(ax)
     handles = [key(name, color=FILTER_COLOURS.get(name, GREY), lw=2) for name in filters]
     handles += [
@@ -389,7 +390,7 @@ def transfer_by_band(pairs: pd.DataFrame) -> Figure:
         _class_limits(ax.axvline, tau)
         _class_limits(ax.axhline, tau)
         x, y = rows["value_transfer"], rows["value"]
-        spread = {"color": GREY, "lw": 0.6, "alpha": 0.35, "zorder": 2}
+        spread: dict[str, Any] = {"color": GREY, "lw": 0.6, "alpha": 0.35, "zorder": 2}
         ax.hlines(y, rows["ci_low_transfer"], rows["ci_high_transfer"], **spread)
         ax.vlines(x, rows["ci_low"], rows["ci_high"], **spread)
         dots = ax.scatter(

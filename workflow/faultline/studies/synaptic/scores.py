@@ -298,7 +298,7 @@ def _effect(
     p0 = design.mean(base)
     value = design.mean(change) / p0
     influence = design.parts(change - value[:, None] * base, p0)
-    moved, unit = design.parts(change, p0), design.unit(len(base), p0)
+    moved, unit = design.parts(change, p0), design.unit(len(base), float(p0))
     return _Effect(value, influence, moved, unit, base / p0, drawn / p0**2, draws, design)
 
 
@@ -455,7 +455,7 @@ def _score_table(
     for attack, adversarial in effects.items():
         if attack != "clean":
             add(adversarial, [attack], attack, "S_adv")
-            both = adversarial and clean
-            add(adversarial.less(clean) if both else None, ["clean", attack], attack, "S_diff")
+            less = adversarial.less(clean) if adversarial and clean else None
+            add(less, ["clean", attack], attack, "S_diff")
     table = pd.concat(tables).sort_index(kind="stable")
     return table.astype({"lost": "Int64", "gained": "Int64"}) if single else table

@@ -21,7 +21,7 @@ MAX_RANKED_LAYERS = 4
 MOST_NAMED = 3  # fragile layers, on the first screen
 
 
-def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     for run, part in page.runs(tables["base"]):
         last = canvas.last_epoch(part)
         for images, rows in last[~last["above_chance"]].groupby("images", sort=False):
@@ -79,7 +79,9 @@ def _decided(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def verdict(tables: dict, config: Config) -> dict:
     """How many layers are of each class, decided in every seed."""
-    cells = dict.fromkeys(("fragile layers", "robust", "antifragile"), "")
+    cells: dict[str, str | page.Cell] = dict.fromkeys(
+        ("fragile layers", "robust", "antifragile"), ""
+    )
     if not len(tables["layers"]):
         return cells
     rows, what, _ = _judged(tables["layers"], config)
@@ -95,7 +97,7 @@ def verdict(tables: dict, config: Config) -> dict:
     return cells
 
 
-def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     for run, part in page.runs(tables["layers"]):
         rows, what, prefix = _judged(part, config)
         if not len(rows):
@@ -123,7 +125,7 @@ def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
         yield f"Fragile layers, {run}", prefix + text
 
 
-def decided_findings(tables: dict, config: Config) -> Iterator[tuple[str, str]]:
+def decided_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     layers = tables["layers"]
     if not len(layers):
         return
@@ -223,6 +225,7 @@ def transfer(tables: dict, config: Config) -> page.Section:
     if config.ablation.target != "both":
         return page.Section("transfer", title, needs=needs)
     attack = config.retraining.attack
+    assert attack  # filled in with the config's check
     confidence = f"{config.scores.confidence:.0%}"
     kinds = (
         ("layers", draw.transfer_by_layer, "A diamond and the dot linked to it are one layer."),
@@ -252,7 +255,7 @@ def transfer(tables: dict, config: Config) -> page.Section:
                     read=read,
                 )
             )
-        for name in config.ablation.attacks:
+        for name in config.ablation.attacks or []:
             for unit, table in last.items():
                 counts.append(moves(pairs(table, name)).assign(unit=unit, attack=name))
         columns = {"attack": "attack", "of": "unit", "under transfer": "transfer", "n": "units"}

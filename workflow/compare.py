@@ -19,6 +19,7 @@ TEMPLATE = Path(__file__).parent / "faultline/report/report.html.j2"
 
 
 def main(folders: list[str], out: Path | None) -> None:
+    """Compare two runs, or list all below a folder, as the command line says."""
     if len(folders) > 2:
         raise UserError(f"{len(folders)} folders are given; name two runs, or one folder of runs")
     page = out or Path("results", "compare.html" if len(folders) == 2 else "runs.html")

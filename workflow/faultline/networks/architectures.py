@@ -33,6 +33,7 @@ class Normalise(nn.Module):
             self.register_buffer(name, numbers.reshape(-1, *[1] * (len(shape) - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         return (x - self.mean) / self.std
 
 
@@ -45,6 +46,7 @@ class Network(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         logits: Tensor = self.body(self.normalise(x))
         return logits
 
@@ -69,6 +71,7 @@ class Shifted(nn.Embedding):
     shifts: list[Tensor] | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         out = super().forward(tokens)
         if self.shifts is None:
             raise RuntimeError("the embedding is called apart from its network")
@@ -103,6 +106,7 @@ class TokenNetwork(Network):
         self.unit = self.embedding.weight.detach().square().mean().sqrt().item()
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         embedding, shifted = self.embedding, isinstance(x, fx.Proxy) or x.is_floating_point()
         embedding.shifts = [x[..., 1:]] if shifted else []
         try:
@@ -160,6 +164,7 @@ class ResidualBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
         summed: Tensor = self.relu2(out + self.downsample(x))
         return summed
@@ -196,6 +201,7 @@ class EncoderBlock(nn.Module):
         self.fc2 = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         seen = self.norm1(x)
         x = x + self.attention(seen, seen, seen, need_weights=False)[0]
         x = x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
@@ -219,6 +225,7 @@ class SmallViT(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         x = self.patches(x).flatten(2).transpose(1, 2) + self.position.weight
         logits: Tensor = self.head(self.norm(self.blocks(x)).mean(1))
         return logits
@@ -256,6 +263,7 @@ class TwoLogits(nn.Module):
     """
 
     def forward(self, z: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         return torch.cat([torch.zeros_like(z), z], dim=1)
 
 
@@ -308,6 +316,7 @@ class WideBlock(nn.Module):
             self.downsample = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits [n, classes]."""
         active = self.relu1(self.bn1(x))
         out: Tensor = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
         return out + (x if self.downsample is None else self.downsample(active))

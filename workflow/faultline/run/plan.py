@@ -85,6 +85,7 @@ class Plan:
         return {name: source.classes for name, source in self.sources.items()}
 
     def training(self, name: str) -> Training:
+        """The settings of a training."""
         return self.config.trainings[name]
 
     # Checkpoints
@@ -174,6 +175,7 @@ class Plan:
     # Ablations
 
     def filtered_layers(self, network: str) -> list[str]:
+        """The layers of a network that synaptic filters are for."""
         return select_layers(network, self.config.synaptic_filtering.layers)
 
     def layer_batches(self) -> list[dict]:
@@ -258,10 +260,12 @@ class Plan:
     # Retraining and remedy
 
     def policies(self) -> list[str]:
+        """What retraining freezes, by name."""
         draws = range(self.config.retraining.random_draws)
         return ["regular", "selective", "fragile_only", *(f"random-{draw}" for draw in draws)]
 
     def remedies(self) -> list[str]:
+        """Whose gains the remedy uses, by name."""
         draws = range(self.config.remedy.random_draws)
         return ["none", "fragile", *(f"random-{draw}" for draw in draws)]
 
@@ -336,6 +340,7 @@ class Plan:
         return ordered({k: value for k, value in tune.items() if k not in ("as", "epochs")})
 
     def tuning_epochs(self, training: str) -> int:
+        """The length of each candidate's training."""
         settings = self.training(training)
         return self._tune(training).epochs or settings.epochs[-1]
 

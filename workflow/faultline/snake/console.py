@@ -112,6 +112,7 @@ class Console(logging.Formatter):
         return event not in SILENT and not str(record.msg).startswith(NOISE)
 
     def format(self, record: Any) -> str:
+        """One line for a job that begins or ends; other records as Snakemake has them."""
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.total = Counter({k: n for k, n in record.stats.items() if k not in TARGETS})

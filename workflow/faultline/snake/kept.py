@@ -38,6 +38,7 @@ TRIM_EVERY, DAY = 60, 86400  # seconds
 
 
 def folder_of(config: dict) -> Path:
+    """Where finished work is kept."""
     return Path(config["keep"]["folder"] or f"{records.folder_of(config)}/.kept").expanduser()
 
 

@@ -89,7 +89,7 @@ def tables_of(study: str) -> dict[str, str]:
     takes what parsing a workflow can do without."""
     file = Path(__file__).with_name(study) / "tables.py"
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "TABLES":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TABLES":
             return ast.literal_eval(node.value)
     return {}
 

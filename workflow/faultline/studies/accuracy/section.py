@@ -22,6 +22,7 @@ MAX_ACCURACIES = 8
 
 
 def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """Accuracy, clean and under each attack, and in the worst case."""
     runs = [*page.runs(tables["accuracy"])]
     if len(runs) > MAX_ACCURACIES:
         yield "Accuracy", f"That of {len(runs)} trainings is in the figures below."
@@ -121,6 +122,7 @@ def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]
 
 
 def under_attack(tables: dict, config: Config) -> page.Section:
+    """Accuracy over eps."""
     norms = {name: settings.norm for name, settings in config.attacks.items()}
     norms |= {
         worst: norms[names[0]] for worst, names in worst_cases(config.attack_settings).items()
@@ -180,6 +182,8 @@ def _units(config: Config) -> str:
 
 
 def training(tables: dict, config: Config) -> page.Section:
+    """Loss and accuracy over the epochs."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         figure = page.figure(
             draw.training_curves(part),
@@ -202,6 +206,7 @@ def training(tables: dict, config: Config) -> page.Section:
 
 
 def self_checks(tables: dict, config: Config) -> page.Section:
+    """What the attacks' checks of themselves say."""
     checks, blocks = tables["checks"], []
     if len(checks):
         rows = []

@@ -95,6 +95,7 @@ class Criteria(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     section, attacks = config.criteria, config.attacks
     usual = config.usual_attacks
     chosen_attacks(section, "judged_under", attacks, where="criteria", default=usual)

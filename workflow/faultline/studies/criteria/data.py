@@ -193,6 +193,7 @@ class Features(nn.Module):
         self.network, self.layer = network, layer
 
     def forward(self, images: Tensor) -> Tensor:
+        """The outputs [n, N] of the layer."""
         with watch(self.network, at="layer", names=[self.layer]) as seen:
             self.network(images)
         output = seen.get(self.layer)

@@ -58,6 +58,7 @@ class Remedy(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     targeting, remedy, usual = config.targeting, config.remedy, config.usual_attacks
     check_layers("targeting.layers", targeting.layers, config.networks)
     check_epochs("targeting.epochs", targeting.epochs, config.trainings)

@@ -41,6 +41,7 @@ def targeting_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]
 
 
 def remedy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """Whether the remedy helped."""
     for run, part in page.runs(tables["remedy"]):
         part, level = canvas.last_epoch(part), 1 - config.scores.confidence
         control = "gains dealt at random and tuned alike"
@@ -126,6 +127,7 @@ def _each_layer(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFra
 
 
 def targeting(tables: dict, config: Config) -> page.Section:
+    """How much of an attack arrives at each filter, beside its fragility."""
     settings, confidence = config.targeting, config.scores.confidence
     blocks = []
     for name, run, layer, rows, notes in _each_layer(tables["targeting"]):
@@ -239,6 +241,7 @@ def _filter_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
 
 
 def overlap(tables: dict, config: Config) -> page.Section:
+    """Fragile filters that checkpoints share."""
     blocks = []
     for name, run, layer, rows, notes in _each_layer(tables["fragile_overlap"]):
         sets = page.of(tables["filters"], rows, [*RUN, "layer"])
@@ -301,6 +304,7 @@ def _overlap_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
 
 
 def remedy(tables: dict, config: Config) -> page.Section:
+    """What amplifying fragile filters changes."""
     settings, blocks = config.remedy, []
     for index, (run, part) in enumerate(page.runs(tables["remedy"])):
         tried, gains = (page.of(tables[name], part) for name in ("strengths", "gains"))

@@ -150,6 +150,7 @@ def majority(rows: list[dict]) -> tuple[str, bool]:
 
 
 def letter(name: str, decided) -> str:
+    """The letter of a class, in lower case where it is not decided."""
     sure = decided or name in ("untouched", "undefined")
     return LETTERS[name] if sure else LETTERS[name].lower()
 

@@ -26,6 +26,7 @@ class OwnAblation(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     for name, ablation in config.ablations.items():
         plugins.check(f"ablations.{name}.function", ablation.function)
         check_layers(f"ablations.{name}.layers", ablation.layers, config.networks)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    """What ablations of the user's own change."""
     confidence = config.scores.confidence
 
     def block(index: int, heading: str, part: pd.DataFrame) -> page.Block:

@@ -83,6 +83,7 @@ class Perturbations(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     perturbations = config.perturbations
     check_layers("perturbations.layers", perturbations.layers, config.networks)
     check_epochs("perturbations.epochs", perturbations.epochs, config.trainings)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    """What random perturbations of each layer cost."""
     settings, confidence = config.perturbations, config.scores.confidence
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:

@@ -39,6 +39,7 @@ class Retraining(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     retraining = config.retraining
     usual = config.usual_attacks
     chosen_attacks(retraining, "judged_under", config.attacks, where="retraining", default=usual)

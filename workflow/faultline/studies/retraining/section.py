@@ -24,6 +24,7 @@ COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random fre
 
 
 def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """Whether selective retraining helped."""
     comparison = tables["comparison"]
     shares, level = _frozen(tables["retraining"]), 1 - config.scores.confidence
     for run, part in page.runs(comparison):
@@ -54,6 +55,7 @@ def verdict(tables: dict, config: Config) -> dict:
 
 
 def section(tables: dict, config: Config) -> page.Section:
+    """Retraining and its controls."""
     comparison, shares = tables["comparison"], _frozen(tables["retraining"])
     settings, blocks = config.retraining, []
     for index, (run, part) in enumerate(page.runs(comparison)):

@@ -30,6 +30,7 @@ class Robustness(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     robustness = config.robustness
     chosen_attacks(robustness, "attacks", config.attacks, where="robustness", default=[])
     check_epochs("robustness.epochs", robustness.epochs, config.trainings)

@@ -62,6 +62,7 @@ class Sustainability(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     section = config.sustainability
     chosen_attacks(
         section,

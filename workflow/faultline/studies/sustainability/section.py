@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
+    """Relative errors of the layers, and the most vulnerable ones."""
     settings, confidence = config.sustainability, config.scores.confidence
     eta = settings.eta
 

@@ -93,6 +93,7 @@ class Classes(Section):
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
     filtering, dropout = config.synaptic_filtering, config.nodal_dropout
     check_layers("synaptic_filtering.layers", filtering.layers, config.networks)
     check_layers("nodal_dropout.layers", dropout.layers, config.networks)

@@ -22,6 +22,7 @@ MOST_NAMED = 3  # fragile layers, on the first screen
 
 
 def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """Where a network is no better than chance, so nothing can be scored."""
     for run, part in page.runs(tables["base"]):
         last = canvas.last_epoch(part)
         for images, rows in last[~last["above_chance"]].groupby("images", sort=False):
@@ -98,6 +99,7 @@ def verdict(tables: dict, config: Config) -> dict:
 
 
 def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """Which layers are fragile."""
     for run, part in page.runs(tables["layers"]):
         rows, what, prefix = _judged(part, config)
         if not len(rows):
@@ -126,6 +128,7 @@ def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
 
 
 def decided_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
+    """How many filters and bands are decided."""
     layers = tables["layers"]
     if not len(layers):
         return
@@ -178,6 +181,8 @@ def _crafted(config: Config) -> str:
 
 
 def class_maps(tables: dict, config: Config) -> page.Section:
+    """Classes of the layers."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         figure = page.figure(
@@ -282,6 +287,8 @@ def transfer(tables: dict, config: Config) -> page.Section:
 
 
 def threshold_curves(tables: dict, config: Config) -> page.Section:
+    """Accuracy over the thresholds."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         count = last["layer"].nunique()
@@ -317,6 +324,8 @@ def threshold_curves(tables: dict, config: Config) -> page.Section:
 
 
 def score_maps(tables: dict, config: Config) -> page.Section:
+    """Scores of the layers over checkpoints."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         notes = []
         if len(part["epoch"].unique()) == 1:
@@ -349,6 +358,8 @@ def score_maps(tables: dict, config: Config) -> page.Section:
 
 
 def baselines(tables: dict, config: Config) -> page.Section:
+    """What the baseline changes."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
         last = canvas.last_epoch(part)
         last = last[last["scope"] == "local"]
@@ -381,6 +392,8 @@ def baselines(tables: dict, config: Config) -> page.Section:
 
 
 def filter_rankings(tables: dict, config: Config) -> page.Section:
+    """Filters by what their removal costs."""
+
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
         names = list(dict.fromkeys(last["layer"]))
@@ -427,6 +440,7 @@ def filter_rankings(tables: dict, config: Config) -> page.Section:
 
 
 def band_splits(tables: dict, config: Config) -> page.Section:
+    """Classes of the pulse bands."""
     attack = config.scored_attack
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block | None:
@@ -463,6 +477,7 @@ def band_splits(tables: dict, config: Config) -> page.Section:
 
 
 def invariance(tables: dict, config: Config) -> page.Section:
+    """How far classes agree over seeds and checkpoints."""
     table, blocks = tables["invariance"], []
     if len(table):
         table = table.assign(

@@ -223,7 +223,7 @@ def test_snakemake_lint(fresh):
 
 
 @pytest.mark.parametrize(
-    "command", ["ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules"]
+    "command", ["ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules", "mypy"]
 )
 def test_linters_find_nothing(command):
     done = tool(*command.split())

@@ -18,7 +18,7 @@ class SynapticFiltering(Section):
     """Removing the weights of a layer by their value (Pravin et al. 2024)."""
 
     layers: Layers = "all"
-    filters: Some[Annotated[str, OneOf(SYNAPTIC_FILTERS)]] = [*SYNAPTIC_FILTERS]
+    filters: Some[Annotated[str, OneOf(SYNAPTIC_FILTERS)]] = ["high_pass", "low_pass", "pulse"]
     """Remove the weights below a threshold (high_pass), above it (low_pass), or in a band
     (pulse)."""
     thresholds: int = Field(25, ge=2, le=100_000)

@@ -180,11 +180,6 @@ def rule_of(job) -> str:
     return _inner(job, "rule.name", "knows the rules of jobs")
 
 
-def input_files(named: dict):
-    """As a job's script has them."""
-    return _module("snakemake.iocontainers", "InputFiles", "hands files on")(fromdict=named)
-
-
 def lead_groups() -> None:
     """Start jobs as leaders of process groups of their own."""
     arguments = _module("snakemake.shell", "shell._process_args", "ends the jobs of a run with it")

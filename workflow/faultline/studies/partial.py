@@ -15,7 +15,7 @@ from faultline.report.page import count, listed
 from faultline.report.render import load_look, versions
 from faultline.snake import records
 from faultline.snake.console import why_failed
-from faultline.snake.internals import input_files, rule_of
+from faultline.snake.internals import rule_of
 from faultline.studies.config import Config
 from faultline.studies.order import STUDIES, described
 from faultline.studies.report import report
@@ -91,7 +91,7 @@ def _tables(
                 there = [f"{folder}/{Path(files).name}"]
                 save_table(table, there[0])
             inputs[name] = there[0] if one else there
-        return tabulate(input_files(inputs), **job.params.settings)
+        return tabulate(**inputs, **job.params.settings)
 
 
 def _what_failed(unfinished: set, failed: set) -> str:

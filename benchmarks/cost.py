@@ -69,7 +69,7 @@ def training_passes(training: dict) -> int:
 
 def cost(plan: Plan, name: str, source: Source, network: str, training_name: str) -> Counter:
     """Multiply-accumulates by stage and bytes by kind, over all seeds and epochs of a training."""
-    config = plan.config
+    config = plan.config.dump()
     dataset, training = config["datasets"][name], config["trainings"][training_name]
     of = {"dataset": name, "network": network, "training": training_name}
 
@@ -160,12 +160,12 @@ def main() -> None:
     chosen = parser.parse_args()
     config = resolve(yaml.safe_load(chosen.config.read_text()))
     plan, total = Plan(config), Counter()
-    for name, dataset in config["datasets"].items():
-        source = describe(dataset, name=name)
-        if dataset["source"] == "image_folder" and not (dataset["train"] and dataset["test"]):
+    for name, dataset in config.datasets.items():
+        source = describe(dataset.dump(), name=name)
+        if dataset.source == "image_folder" and not (dataset.train and dataset.test):
             sys.exit(f"datasets.{name}: its images are not counted here; set train and test")
-        for network in config["networks"]:
-            for training, settings in config["trainings"].items():
+        for network in config.networks:
+            for training, settings in config.trainings.items():
                 if is_for(settings, network):
                     total += cost(plan, name, source, network, training)
     work = {stage: 2 * amount for stage, amount in total.items() if "bytes" not in stage}

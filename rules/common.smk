@@ -1,9 +1,9 @@
 # What the rules share: the checked config, the plan made of it, where files lie.
 
+import hashlib
 import os
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 
 from snakemake.utils import update_config

@@ -9,13 +9,13 @@ with job(snakemake):
     from faultline.report.render import load_look, versions, with_versions
     from faultline.snake.records import forget
     from faultline.studies.config import Config
+    from faultline.studies.order import described
     from faultline.studies.report import report
 
     config, files = Config.model_validate(snakemake.params.config), snakemake.input
     installed = versions()
     tables = {Path(path).stem: load_table(path) for path in files.tables}
-    described = snakemake.params.described
-    gone = {*described} - {*tables}
+    gone = {*described()} - {*tables}
     left = [Path(files.tables[0]).with_name(f"{name}.tsv") for name in gone]  # by an earlier config
     for path in left:
         path.unlink(missing_ok=True)
@@ -24,7 +24,6 @@ with job(snakemake):
         tables,
         config=config,
         versions=installed,
-        described=described,
         notes=snakemake.params.notes,
         **load_look(files.template),
     )

@@ -28,7 +28,7 @@ from faultline.networks.reach import reach
 from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
 from faultline.run.plan import with_code
-from faultline.studies.config import resolve
+from faultline.studies.config import Config, resolve
 from faultline.studies.own.scores import accuracy_changes
 from faultline.studies.own.section import findings, section
 from faultline.studies.own.tables import corrected
@@ -601,8 +601,8 @@ def test_the_report_shows_the_largest_changes_of_many(tmp_path):
     table = {"ablations": corrected(pd.concat(tables, ignore_index=True))}
     of_set = table["ablations"].query("seed == 0 and images == 'pgd'")
     assert of_set["q_value"].tolist() == benjamini_hochberg(of_set["p_value"]).tolist()
-    config = {"ablations": {"fade": {"function": "f.py:fade"}}, "scores": {"confidence": 0.95}}
-    config["ablation"] = {"split": "test"}
+    mine = {"ablations": {"fade": {"function": "f.py:fade"}}, "ablation": {"split": "test"}}
+    config = Config.model_validate(yaml.safe_load(TINY) | mine)
     shown = section(table, config)
     (block,) = shown.blocks
     assert "The 60 of 70 variants" in block.notes[0]

@@ -20,7 +20,7 @@ searched = [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")]
 os.environ.update(PYTHONPATH=os.pathsep.join(searched))
 
 from faultline.attacks.methods import one_step
-from faultline.base.columns import PLACE
+from faultline.base.columns import place
 from faultline.base.errors import UserError
 from faultline.base.fingerprint import remembered
 from faultline.snake import frozen, records
@@ -173,11 +173,6 @@ def tables(study, **sources):
         labels = {"table": name, "holds": names[name]}
         files[name] = report(files[name], labels=labels, **about)
     return files
-
-
-def place(wildcards):
-    """The wildcards that name a checkpoint."""
-    return {key: wildcards[key] for key in PLACE}
 
 
 def adversarial_sets(wildcards, names=PLAN.transferred()):

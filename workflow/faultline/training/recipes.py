@@ -29,7 +29,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
 from faultline.data.splits import Bounds
 from faultline.networks.probes import probe_errors, probes, watch
-from faultline.training.registry import RECIPES, base_of
+from faultline.training.registry import RECIPES, Batch, base_of
 
 
 class Loss(NamedTuple):
@@ -58,7 +58,7 @@ def craft(
     return (
         images
         if recipe.craft is None
-        else recipe.craft(network, images, labels, adversarial, ball, seed)
+        else recipe.craft(Batch(network, images, labels, adversarial, ball, seed))
     )
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from faultline.attacks.ascent import Ball
-
-    Craft = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any], Ball, int], Tensor]
 
 TRADES_START = 0.001
 """Standard deviation of the noise that TRADES starts from, in pixel units."""
@@ -24,89 +22,68 @@ FAST_STEP = 1.25
 """The step of at-fast, in eps."""
 
 
+class Batch(NamedTuple):
+    """What the images are crafted of: [n, ...] in pixel units and their labels [n], with the
+    settings under `adversarial`; seed: of what is drawn."""
+
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    adversarial: Mapping[str, Any]
+    ball: Ball
+    seed: int
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What is known of a recipe.
 
-    craft: (network, images, labels, settings under `adversarial`, ball, seed) -> the images of a
-    batch that it trains against; None where it trains on the images themselves. takes: the settings
-    of `adversarial` that it makes use of, beside eps and norm. norms: those that it can hold to.
-    divergence: whether it minimises the divergence from clean images, and not the cross-entropy.
+    craft: a batch -> the images that it trains against; None where it trains on the batch itself.
+    takes: the settings of `adversarial` that it makes use of, beside eps and norm. norms: those
+    that it can hold to. divergence: whether it minimises the divergence from clean images, and not
+    the cross-entropy.
     """
 
-    craft: Craft | None = None
+    craft: Callable[[Batch], Tensor] | None = None
     takes: tuple[str, ...] = ()
     norms: tuple[str, ...] = ("linf", "l2")
     divergence: bool = False
 
 
-def _fgsm(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[str, Any],
-    ball: Ball,
-    seed: int,
-) -> Tensor:
+def _fgsm(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import fgsm
 
-    return fgsm(network, images, labels, ball=ball)
+    return fgsm(batch.network, batch.images, batch.labels, ball=batch.ball)
 
 
-def _pgd(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[str, Any],
-    ball: Ball,
-    seed: int,
-) -> Tensor:
+def _pgd(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import pgd
 
-    start = _random_start(images, ball, seed)
+    network, images, labels, adversarial, ball, _ = batch
     how = {key: adversarial[key] for key in ("steps", "step_size")}
-    return pgd(network, images, labels, ball=ball, start=start, **how)
+    return pgd(network, images, labels, ball=ball, start=_random_start(batch), **how)
 
 
-def _fast(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[str, Any],
-    ball: Ball,
-    seed: int,
-) -> Tensor:
-    how = {"steps": 1, "step_size": adversarial["step_size"] or FAST_STEP}
-    return _pgd(network, images, labels, how, ball, seed)
+def _fast(batch: Batch) -> Tensor:
+    how = {"steps": 1, "step_size": batch.adversarial["step_size"] or FAST_STEP}
+    return _pgd(batch._replace(adversarial=how))
 
 
-def _apgd(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[str, Any],
-    ball: Ball,
-    seed: int,
-) -> Tensor:
+def _apgd(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import apgd
 
-    start = _random_start(images, ball, seed)
-    return apgd(network, images, labels, ball=ball, steps=adversarial["steps"], start=start)
+    network, images, labels, adversarial, ball, _ = batch
+    steps, start = adversarial["steps"], _random_start(batch)
+    return apgd(network, images, labels, ball=ball, steps=steps, start=start)
 
 
-def _trades(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[str, Any],
-    ball: Ball,
-    seed: int,
-) -> Tensor:
+def _trades(batch: Batch) -> Tensor:
     import torch
 
     from faultline.attacks.ascent import kl_gradient, pgd
     from faultline.networks.evaluation import evaluation
 
+    network, images, _, adversarial, ball, seed = batch
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     with evaluation(network), torch.no_grad():
         clean = network(images).softmax(1)
@@ -115,10 +92,11 @@ def _trades(
     return pgd(network, images, clean, ball=ball, rise=kl_gradient, start=start, **how)
 
 
-def _random_start(images: Tensor, ball: Ball, seed: int) -> Tensor:
+def _random_start(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import random_start
 
-    return random_start(images.shape, eps=ball.eps, norm=ball.norm, seed=seed).to(images)
+    images, ball = batch.images, batch.ball
+    return random_start(images.shape, eps=ball.eps, norm=ball.norm, seed=batch.seed).to(images)
 
 
 RECIPES = {

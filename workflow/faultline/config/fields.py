@@ -116,6 +116,11 @@ Epochs = Annotated[
 ]
 
 
+def mark_of(field: FieldInfo, kind: type[T]) -> T | None:
+    """A field's mark of a kind."""
+    return next((mark for mark in field.metadata if isinstance(mark, kind)), None)
+
+
 def as_written(value: Any, checked: Any) -> Any:
     """A checked value, but 1 where 1 is written for a float: both name the same parameter."""
     if type(value) is int and type(checked) is float:
@@ -149,7 +154,7 @@ class Section(BaseModel):
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         for name, field in type(self).model_fields.items():
-            mark = next((part for part in field.metadata if isinstance(part, Absent)), None)
+            mark = mark_of(field, Absent)
             says_null = mark and mark.null and name in self.model_fields_set
             if mark and getattr(self, name) is None and not says_null:
                 values.pop(field.alias or name, None)
@@ -174,7 +179,7 @@ class Key(NamedTuple):
 
     def marked(self, kind: type[T]) -> T | None:
         """The field's mark of a kind."""
-        return next((mark for mark in self.field.metadata if isinstance(mark, kind)), None)
+        return mark_of(self.field, kind)
 
 
 def keys(section: Section, where: str = "", whole: Section | None = None) -> Iterator[Key]:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic.types import StringConstraints
 
 from faultline.base.errors import UserError, nearest, short
-from faultline.config.fields import Absent, OneOf, Section, Unique
+from faultline.config.fields import Absent, OneOf, Section, Unique, mark_of
 from faultline.config.reading import load_yaml
 
 Json = dict[str, Any]
@@ -72,7 +72,7 @@ def schema_of(model: type[Section], *, described: bool = False) -> Json:
 
 
 def _of_field(field: FieldInfo, described: bool) -> Json:
-    mark = next((part for part in field.metadata if isinstance(part, Absent)), None)
+    mark = mark_of(field, Absent)
     annotation = field.annotation
     if mark and not mark.null:
         annotation = _without_none(annotation)

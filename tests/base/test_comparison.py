@@ -5,7 +5,9 @@ from scipy import stats
 
 from faultline.base.comparison import compare, compare_apart, with_correction
 from faultline.base.statistics import (
+    both_power,
     difference_interval,
+    mcnemar_power,
     paired_difference_interval,
     paired_mean_interval,
 )
@@ -62,20 +64,55 @@ def test_all_seeds_by_hand():
     assert got.image_ci_high == pytest.approx(4 / 36 + margin)
 
 
+def many(gained, lost, n=400):
+    """Policies of which so many images change, of n, half of them right before."""
+    before = np.arange(n) % 2 == 0
+    after = before.copy()
+    after[1 : 2 * gained : 2], after[: 2 * lost : 2] = True, False
+    return {"regular": before, "selective": after}
+
+
 def test_what_could_have_been_detected():
-    table = compare(SEEDS, confidence=0.95)
+    seeds = {1: many(30, 10), 2: many(26, 12), 3: many(20, 10)}
+    table = compare(seeds, confidence=0.95)
     one, whole = row(table, seed=1), row(table, level="all seeds")
-    share = (1.959964 + 0.841621) / 1.959964  # normal quantiles of 0.975 and 0.8
-    assert one.detectable == pytest.approx(share * (one.ci_high - one.ci_low) / 2)
-    over_seeds = (4.302653 + 1.060660) * stats.sem([0.3, 0.0, 0.1])  # t with 2 degrees
-    over_images = share * (whole.image_ci_high - whole.image_ci_low) / 2
-    assert whole.detectable == pytest.approx(max(over_seeds, over_images))
+    assert one.changed == 40 and whole.changed == 108
+    assert mcnemar_power(one.detectable, 40, 400, level=0.05) == pytest.approx(0.8)
+    over_seeds = stats.sem([20 / 400, 14 / 400, 10 / 400])
+    over_images = (whole.image_ci_high - whole.image_ci_low) / 2 / 1.959964
+    given = {"confidence": 0.95, "level": 0.05}
+    power = both_power(whole.detectable, over_seeds, over_images, 3, **given)
+    assert power == pytest.approx(0.8, abs=1e-5)
+    # of 11 comparisons together each must be told at a smaller level
+    both = with_correction(pd.concat([table] * 11, ignore_index=True), confidence=0.95)
+    given["level"] = 0.05 / 11
+    corrected = both[both["level"] == "all seeds"].iloc[0].detectable
+    assert both_power(corrected, over_seeds, over_images, 3, **given) == pytest.approx(0.8)
+    assert mcnemar_power(both.detectable[0], 40, 400, level=0.05 / 33) == pytest.approx(0.8)
     # seeds that agree tell nothing of their spread: the images' stands alone; one seed: nothing
-    alike = compare({1: SEEDS[1], 2: SEEDS[1]}, confidence=0.95)
-    alike = row(alike, level="all seeds")
+    alike = row(compare({1: seeds[1], 2: seeds[1]}, confidence=0.95), level="all seeds")
     width = alike.image_ci_high - alike.image_ci_low
+    share = (1.959964 + 0.841621) / 1.959964  # normal quantiles of 0.975 and 0.8
     assert np.isnan(alike.ci_low) and alike.detectable == pytest.approx(share * width / 2)
-    assert np.isnan(row(compare({1: SEEDS[1]}, confidence=0.95), level="all seeds").detectable)
+    assert np.isnan(row(compare({1: seeds[1]}, confidence=0.95), level="all seeds").detectable)
+
+
+def test_what_exceeds_what_accuracy_can_differ_by_is_not_detectable():
+    # from 0.5 accuracy can differ by 0.5; 12.706 and more standard errors of 0.125 are beyond that
+    few = {seed: SEEDS[seed] for seed in (1, 2)}
+    table = compare(few, confidence=0.95)
+    assert np.isinf(table["detectable"]).all()  # nor can ten images of one seed tell anything
+
+
+def test_draws_are_told_by_a_z_test():
+    seeds = {1: many(30, 10), 2: many(26, 12)}
+    for of in seeds.values():
+        of |= {"random-0": of["regular"], "random-1": ~of["regular"]}
+    table = compare(seeds, confidence=0.95)
+    one = row(table, seed=1, policy="random")
+    share = (1.959964 + 0.841621) / 1.959964
+    assert np.isnan(one.changed)
+    assert one.detectable == pytest.approx(share * (one.ci_high - one.ci_low) / 2)
 
 
 def test_image_interval_is_the_paired_one_for_many_images():

@@ -7,14 +7,18 @@ from scipy.special import xlogy
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss_kappa
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from faultline.base.statistics import (
     benjamini_hochberg,
+    both_power,
     detectable_difference,
     difference_interval,
     fleiss_kappa,
+    least_told,
     mcnemar,
+    mcnemar_power,
     mean_agreement,
     mean_interval,
     mean_p_value,
@@ -122,20 +126,59 @@ def test_equal_values_tell_nothing_of_their_spread(values):
     assert np.isnan(detectable_difference(values, confidence=0.95))
 
 
-def test_detectable_difference_by_hand():
-    # t(.975, 2) = 4.302653, t(.8, 2) = 1.060660, standard error 1 / sqrt(3)
-    found = detectable_difference([1, 2, 3], confidence=0.95)
-    assert found == pytest.approx((4.302653 + 1.060660) / np.sqrt(3))
+@pytest.mark.parametrize(("n", "tests"), [(2, 1), (2, 12), (3, 2), (5, 36), (40, 1)])
+def test_a_detectable_difference_is_told_with_its_power(n, tests):
+    values, level = np.random.default_rng(n).normal(size=n), 0.05 / tests
+    found = detectable_difference(values, confidence=1 - level)
+    size = found / values.std(ddof=1)
+    power = TTestPower().power(size, n, level / 2, alternative="larger")
+    assert power == pytest.approx(0.8, abs=1e-4)
+    # and by making such tests: means of seeds, with that spread, around that difference
+    rng = np.random.default_rng(0)
+    made = rng.normal(size, 1, (20_000, n))
+    t = made.mean(1) / (made.std(1, ddof=1) / np.sqrt(n))
+    assert np.mean(t > stats.t.ppf(1 - level / 2, n - 1)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_nothing_is_detectable_by_one_value():
     assert np.isnan(detectable_difference([1], confidence=0.95))
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10, 40])
-def test_a_detectable_difference_is_told_with_its_power(n):
-    values = np.random.default_rng(n).normal(size=n)
-    found = detectable_difference(values, confidence=0.95, power=0.8)
-    noncentral = found / stats.sem(values)
-    power = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, noncentral)
-    assert power == pytest.approx(0.8, abs=0.07)
+@pytest.mark.parametrize(("difference", "changed", "level"), [(0.4, 3, 0.05), (0.7, 9, 0.005)])
+def test_power_of_mcnemar_is_that_of_all_outcomes(difference, changed, level):
+    n, share = 12, max(changed / 12, difference)
+    told = 0.0
+    for gained in range(n + 1):
+        for lost in range(n + 1 - gained):
+            shares = (share + difference) / 2, (share - difference) / 2, 1 - share
+            counts = gained, lost, n - gained - lost
+            if gained > lost and mcnemar(gained, lost) <= level:
+                told += stats.multinomial.pmf(counts, n, shares)
+    assert mcnemar_power(difference, changed, n, level=level) == pytest.approx(told)
+
+
+def test_what_mcnemar_tells_at_least():
+    def power(difference, changed, n):
+        return mcnemar_power(difference, changed, n, level=0.05)
+
+    # where nothing changed, six images must be gained and none lost: p = 2 / 2^6
+    found = least_told(power, 0.5, [0, 40, 0], [200, 200, 5])
+    assert stats.binom.sf(5, 200, found[0]) == pytest.approx(0.8)
+    assert found[1] > found[0] and np.isinf(found[2])
+    assert power(found[1], 40, 200) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("images", [0, 0.7, 1.4, 5])
+def test_power_over_seeds_and_images_at_once(images):
+    rng, seeds, level = np.random.default_rng(0), 4, 0.05 / 6
+    given = {"confidence": 0.95, "level": level}
+    found = least_told(lambda *of: both_power(*of, **given), 100, 1.0, images, seeds)
+    seen = found + rng.normal(size=100_000) + images * rng.normal(size=100_000)
+    spread = np.sqrt(rng.chisquare(seeds - 1, 100_000) / (seeds - 1))
+    told = (seen > stats.t.ppf(1 - level / 2, seeds - 1) * spread) & (seen > 1.959964 * images)
+    assert told.mean() == pytest.approx(0.8, abs=0.005)
+    if not images:  # the noncentral t
+        assert stats.nct.sf(stats.t.ppf(1 - level / 2, 3), 3, found) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_fleiss_kappa_by_hand():

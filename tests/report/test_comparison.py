@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from faultline.report.comparison import compared, helped, policy_comparison, summary
+from faultline.report.comparison import compared, helped, in_short, policy_comparison, summary
 from faultline.report.page import cell
 
 
@@ -51,6 +51,15 @@ def test_policies_are_told_apart_by_their_intervals_alone():
     floor = rows.assign(accuracy=0.0, reference_accuracy=0.0)
     assert say(floor) == "0.0 %, regular 0.0 %: both at 0, a floor that says nothing of either."
 
+    beyond = unsure.assign(detectable=np.inf)
+    assert say(beyond) == "52.0 %, regular 50.0 %: two seeds cannot tell this."
+    names = {"policy": "selective", "reference": "regular"}
+    short = in_short(beyond.assign(images="clean"), level=0.05, **names)
+    assert short == "Against regular, 2 seeds: clean, two seeds cannot tell this."
+    assert summary(beyond, level=0.05)[2] == "two seeds cannot tell this"
+    one = say(beyond.assign(seeds=1, ci_low=-0.01))
+    assert one == "52.0 %, regular 50.0 %: one seed cannot tell this."
+
     row, ends, words = summary(rows, level=0.05)
     assert row["level"] == "all seeds" and ends == (0.01, 0.03) and words == "better"
     assert summary(rows.assign(q_value=0.12), level=0.05)[2] == "not told apart"
@@ -97,6 +106,8 @@ def test_yes_is_said_only_of_what_beats_reference_and_control_under_the_worst_at
     assert text == "cannot tell" and small.endswith("not told from random freezing")
     for other in (row("pgd", "selective", "regular", 0.03, q=0.06, least=0.2), floor):
         assert answer(clean, other)[0] == "cannot tell"
+    beyond = row("pgd", "selective", "regular", 0.03, q=0.06, least=0.2, detectable=np.inf)
+    assert answer(clean, beyond) == ("cannot tell", "three seeds cannot tell this")
     worse = row("pgd", "selective", "regular", -0.03, least=0.2)
     text, small = answer(clean, worse, control)
     assert text == "no" and small.endswith("worse than regular")

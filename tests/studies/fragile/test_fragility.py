@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 
 from faultline.studies.fragile.fragility import association, detectable, join, overlaps
 
@@ -147,21 +148,39 @@ def test_p_values_are_corrected_for_all_that_is_shown_together():
     assert rows.loc[rows["statistic"] != "spearman", "detectable"].isna().all()
 
 
-def test_the_smallest_correlation_that_n_filters_can_tell():
+def test_the_critical_correlation_of_n_filters():
     # the tables of the t approximation; n = 10: 0.632 at 5 %, 0.765 at 1 %
-    assert detectable([10], level=0.05) == pytest.approx(0.632, abs=5e-4)
-    assert detectable([10], level=0.01) == pytest.approx(0.765, abs=5e-4)
-    assert np.isnan(detectable([2], level=0.05)) and np.isnan(detectable([], level=0.05))
+    assert detectable([10], level=0.05, power=0.5) == pytest.approx(0.632, abs=5e-4)
+    assert detectable([10], level=0.01, power=0.5) == pytest.approx(0.765, abs=5e-4)
     # for several seeds, near the quantile of the mean over permutations
     rng = np.random.default_rng(0)
     ranks = stats.zscore(np.arange(12)) / np.sqrt(12)
     each = [rng.permuted(np.tile(ranks, (20000, 1)), axis=1) @ ranks for _ in range(3)]
     mean = np.mean(each, axis=0)
-    assert detectable([12] * 3, level=0.05) == pytest.approx(
+    assert detectable([12] * 3, level=0.05, power=0.5) == pytest.approx(
         np.quantile(np.abs(mean), 0.95), rel=0.03
     )
+
+
+def test_the_smallest_correlation_that_n_filters_can_tell():
+    assert np.isnan(detectable([3], level=0.05)) and np.isnan(detectable([], level=0.05))
     row = found(joined(D, T), "spearman", seed=0)
     assert row["detectable"] == pytest.approx(detectable([7], level=0.05 / row["tests"]))
+    n, seeds, level = 16, 3, 0.05 / 64
+    size = detectable([n] * seeds, level=level)
+
+    def mean(r):  # of Spearman's correlation, where that of normal variables is r (Moran 1948)
+        return (6 / np.pi) * (np.arcsin(r) + (n - 2) * np.arcsin(r / 2)) / (n + 1)
+
+    r = brentq(lambda r: mean(r) - size, 0, 1)
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(10_000, seeds, n))
+    other = r * one + np.sqrt(1 - r**2) * rng.normal(size=one.shape)
+    one, other = (stats.zscore(of.argsort().argsort(), axis=-1) for of in (one, other))
+    seen = (one * other).mean((1, 2))
+    assert seen.mean() == pytest.approx(size, abs=0.005)
+    told = seen > detectable([n] * seeds, level=level, power=0.5)
+    assert told.mean() == pytest.approx(0.83, abs=0.03)
 
 
 def classified(sets, *, n=8, untouched=()):

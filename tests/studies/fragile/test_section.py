@@ -37,7 +37,7 @@ def test_that_an_attack_aims_is_said_only_of_a_corrected_excess_over_noise(table
     text = told(tables, value=0.5, p_value=0.01, q_value=0.06, detectable=0.625, tests=16)
     assert "aims at fragile filters cannot be told (" in text and ": it aims" not in text
     assert "equal norm: 0.500, corrected p = 0.060, 10 filters in 2 seeds)." in text
-    assert "p = 0.010 before correction; told from chance would be 0.625" in text
+    assert "p = 0.010 before correction; told from chance, with 80 % power, would be 0.625" in text
     assert "the only one of 16 tests" in text
     assert "share alone 0.900 (p < 0.001, corrected < 0.001)" in text
     assert "undefined: nothing varies" in told(tables, value=np.nan)

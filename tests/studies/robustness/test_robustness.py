@@ -155,8 +155,16 @@ def test_detectable_is_at_the_level_of_a_lone_difference_after_correction():
     wide = scores.pivot_table(index="eps", columns=["training", "seed"], values="value")
     for row in table.itertuples():
         change = wide.loc[row.eps, row.training] - wide.loc[row.eps, "base"]
-        quantiles = stats.t.ppf(1 - 0.05 / 3 / 2, 4) + stats.t.ppf(0.8, 4)
-        assert row.detectable == pytest.approx(quantiles * stats.sem(change))
+        critical = stats.t.ppf(1 - 0.05 / 3 / 2, 4)
+        power = stats.nct.sf(critical, 4, row.detectable / stats.sem(change))
+        assert power == pytest.approx(0.8, abs=1e-5)
+
+
+def test_what_two_seeds_cannot_tell():
+    found = {"base": {0.0: [0.9, 0.8], 0.1: [0.4, 0.3]}, "lr": {0.0: [0.9, 0.7], 0.1: [0.4, 0.2]}}
+    table = differences(fixed_table(found), {"lr": "base"}, confidence=0.95)
+    # 16.334 errors of 5 points are fewer than the 85 that can be lost, and more than 65 gained
+    assert list(table["detectable"]) == pytest.approx([81.67, np.inf, np.inf], rel=1e-4)
 
 
 # Gradient masking
@@ -289,6 +297,16 @@ def test_what_a_run_could_not_tell_is_said(config):
     assert strong.endswith(
         f" With 80 % power, this run tells differences from {size:.1f} points on."
     )
+
+
+def test_what_no_seeds_can_tell_is_all_that_is_said(config):
+    tables = make_tables(config)
+    rows = tables["robustness_differences"].assign(q_value=0.5, detectable=np.inf, seeds=2)
+    (_, text), *_ = findings(tables | {"robustness_differences": rows}, config)
+    assert text == "Two seeds cannot tell this."
+    rows.loc[rows["training"] == rows["training"].iloc[0], "q_value"] = 0.01
+    (_, text), *_ = findings(tables | {"robustness_differences": rows}, config)
+    assert text.endswith("Of these, two seeds cannot tell this.")
 
 
 def test_a_floor_is_no_evidence(config):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from faultline.base.columns import RUN
 from faultline.base.statistics import (
     POWER,
     benjamini_hochberg,
+    both_power,
     difference_interval,
+    least_told,
     mcnemar,
+    mcnemar_power,
     mean_interval,
     mean_p_value,
+    normal_quantile,
     paired_mean_interval,
     pseudo_change,
 )
 
 COLUMNS = [
-    *("policy", "reference", "level", "seed", "seeds", "draws", "n"),
+    *("policy", "reference", "level", "seed", "seeds", "draws", "n", "changed"),
     *("accuracy", "reference_accuracy"),
     *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high", "detectable"),
 ]
@@ -56,10 +61,12 @@ def compare(
       over these very seeds.
 
     detectable is the smallest true difference that such a spread lets be told from 0 with 80 %
-    power, over images (normal quantiles) or over seeds (as `detectable_difference`), for all seeds
-    the larger of the two, as both intervals must exclude 0.
+    power: of one seed by McNemar's test (`mcnemar_power`), or the z test; of all seeds by both
+    intervals at once (`both_power`). Infinite where accuracy cannot differ by as much from that of
+    the reference, up or down.
 
     Columns: see COLUMNS; accuracies and differences are shares, draws those of either policy.
+    changed: images of which one policy alone is right; NaN where draws make shares of it.
     """
     seeds = {seed: _draws(of) for seed, of in correctness.items()}
     seeds = {seed: of for seed, of in seeds.items() if reference in of}
@@ -81,7 +88,8 @@ def compare_apart(
 
     counts: seed -> policy -> (images classified correctly, of how many). The interval of a seed is
     Newcombe's (1998), p_value Fisher's, exact. That over images for all seeds is Newcombe's on the
-    mean accuracies, as if of one network: at most too wide. n is the smaller number of images.
+    mean accuracies, as if of one network: at most too wide. n is the smaller number of images;
+    detectable, of one seed, is that of a z test, of which Fisher's tells less.
     """
     from scipy.stats import fisher_exact  # slow to import, and for few stages only
 
@@ -124,6 +132,7 @@ def _tabulated(rows: Sequence[dict[str, Any]], *, confidence: float) -> pd.DataF
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["seed"] = pd.Series([row.get("seed") for row in rows], dtype=object)
     table["accuracy"] = table["reference_accuracy"] + table["difference"]
+    table["changed"] = table["changed"].astype("Int64")
     for _, of_level in table.groupby("level"):
         table.loc[of_level.index, "detectable"] = _detectable(of_level, confidence=confidence)
     return table
@@ -167,7 +176,8 @@ def _compared(
     for seed, count, change in zip(there, draws, changes, strict=True):
         estimate = change.mean(), *paired_mean_interval(change, confidence=confidence)[1:]
         of_seed = _of_seed(seed, len(change), base[seed].mean(), estimate, _p_over_images(change))
-        rows.append(pair | of_seed | {"draws": count})
+        changed = np.count_nonzero(change) if _whole(change) else np.nan
+        rows.append(pair | of_seed | {"draws": count, "changed": changed})
     difference, low, high = mean_interval(changes.mean(1), confidence=confidence)
     _, image_low, image_high = paired_mean_interval(changes.mean(0), confidence=confidence)
     whole = {
@@ -175,6 +185,7 @@ def _compared(
         "seeds": len(there),
         "draws": sum(draws),
         "n": changes.shape[1],
+        "changed": sum(row["changed"] for row in rows),
         "reference_accuracy": np.mean([base[seed].mean() for seed in there]),
         "difference": difference,
         "ci_low": low,
@@ -188,19 +199,31 @@ def _compared(
 
 def _detectable(table: pd.DataFrame, *, confidence: float, compared: int = 1) -> np.ndarray:
     """Of rows of one level, in a test at 1 - confidence over `compared`; see `compare`."""
-    upper, corrected = (1 + confidence) / 2, 1 - (1 - confidence) / 2 / compared
+    level, z = (1 - confidence) / compared, normal_quantile(confidence)
+    reference = table["reference_accuracy"].to_numpy(float)
+    highest = np.maximum(reference, 1 - reference)
 
     def half(low: str, high: str) -> np.ndarray:
         return np.asarray((table[high].to_numpy(float) - table[low].to_numpy(float)) / 2)
 
     if (table["level"] == "seed").all():
-        detectable = half("ci_low", "ci_high") * (ndtri(corrected) + ndtri(POWER)) / ndtri(upper)
-        return np.asarray(detectable)
-    over_images = half("image_ci_low", "image_ci_high") * (1 + ndtri(POWER) / ndtri(upper))
-    degrees = table["seeds"].to_numpy(float) - 1
-    some = np.maximum(degrees, 1)
-    reach = (stdtrit(some, corrected) + stdtrit(some, POWER)) / stdtrit(some, upper)
-    return np.where(degrees > 0, np.fmax(over_images, half("ci_low", "ci_high") * reach), np.nan)
+        over_images = half("ci_low", "ci_high") / z
+        detectable: np.ndarray = over_images * (normal_quantile(1 - level) + ndtri(POWER))
+        detectable[detectable > highest] = np.inf
+        paired = table["changed"].notna().to_numpy()
+        changed, n = (table.loc[paired, column].to_numpy(float) for column in ("changed", "n"))
+        of_one = partial(mcnemar_power, level=level)
+        detectable[paired] = least_told(of_one, highest[paired], changed, n)
+        return detectable
+    several = table["seeds"].to_numpy() > 1
+    table, highest, detectable = table[several], highest[several], np.full(len(table), np.nan)
+    seeds = table["seeds"].to_numpy(float)
+    student = stdtrit(seeds - 1, (1 + confidence) / 2)
+    over_seeds = np.nan_to_num(half("ci_low", "ci_high") / student)  # 0 where seeds agree
+    over_images = half("image_ci_low", "image_ci_high") / z
+    of_all = partial(both_power, confidence=confidence, level=level)
+    detectable[several] = least_told(of_all, highest, over_seeds, over_images, seeds)
+    return detectable
 
 
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -210,9 +233,14 @@ def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     return draws
 
 
+def _whole(change: np.ndarray) -> bool:
+    """Whether no draws make shares of the changes of images."""
+    return bool(np.isin(change, (-1, 0, 1)).all())
+
+
 def _p_over_images(change: np.ndarray) -> float:
     gained, lost = np.count_nonzero(change > 0), np.count_nonzero(change < 0)
-    if np.isin(change, (-1, 0, 1)).all():
+    if _whole(change):
         return float(mcnemar(gained, lost))
     squares = change @ change
     squares += pseudo_change(squares, int(gained + lost))

@@ -3,9 +3,25 @@
 Every interval is two-sided. Inputs broadcast where they are counts.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, betainc, gammaln, ndtri, stdtr, stdtrit, xlog1py, xlogy
+from scipy.special import (
+    bdtr,
+    bdtrik,
+    betainc,
+    chdtri,
+    gammaln,
+    nctdtrinc,
+    ndtr,
+    ndtri,
+    stdtr,
+    stdtrit,
+    xlog1py,
+    xlogy,
+)
 
 Interval = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(estimate, low, high), of one shape."""
@@ -264,12 +280,91 @@ POWER = 0.8
 def detectable_difference(values: ArrayLike, *, confidence: float, power: float = POWER) -> float:
     """The smallest true mean that values [n] as these would have told from 0.
 
-    (t((1 + confidence) / 2) + t(power)) standard errors, both quantiles Student's t with n - 1
-    degrees (Bloom 1995): a two-sided test at level 1 - confidence tells a mean of this size with
-    probability `power`. NaN where the spread is unknown, as in `mean_interval`.
+    With that mean, and the spread of these values, a two-sided t test at level 1 - confidence
+    rejects 0 on its side with probability `power` (noncentral t, n - 1 degrees). NaN where the
+    spread is unknown, as in `mean_interval`.
     """
     values = np.asarray(values, float)
     if not _vary(values):
         return np.nan
-    quantiles = stdtrit(len(values) - 1, [(1 + confidence) / 2, power])
-    return float(quantiles.sum() * values.std(ddof=1) / np.sqrt(len(values)))
+    degrees = len(values) - 1
+    errors = nctdtrinc(degrees, 1 - power, stdtrit(degrees, (1 + confidence) / 2))
+    return float(errors * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def mcnemar_power(
+    difference: ArrayLike, changed: ArrayLike, n: ArrayLike, *, level: float
+) -> np.ndarray:
+    """With what probability `mcnemar` at `level` tells a gain of a true difference of accuracies.
+
+    changed: of how many of n images one answer alone is right, as was seen; where the difference
+    asks for more, it is so many. Exact, over how many change and how many of these are gained.
+    """
+    arrays = (np.asarray(x, float)[..., None] for x in (difference, changed, n))
+    difference, changed, n = np.broadcast_arrays(*arrays)
+    share = np.maximum(changed / n, difference)
+    lost = np.divide(share - difference, 2 * share, out=np.zeros_like(share), where=share > 0)
+    reach = np.ceil(6 * np.sqrt(n * share * (1 - share)) + 8)
+    changes = np.maximum(np.floor(n * share) - reach, 0)
+    changes = changes + np.arange(2 * np.max(reach, initial=0) + 1)
+    inside, changes = changes <= n, np.minimum(changes, n).astype(np.int64)
+    ways = gammaln(n + 1) - gammaln(changes + 1) - gammaln(n - changes + 1)
+    weight = inside * np.exp(ways + xlogy(changes, share) + xlog1py(n - changes, -share))
+    most = _most_lost(int(np.max(n, initial=0)), level)[changes]
+    told = np.where(most < 0, 0.0, bdtr(np.maximum(most, 0), changes, lost))
+    return np.asarray((weight * told).sum(-1))
+
+
+@cache
+def _most_lost(n: int, level: float) -> np.ndarray:
+    """Of 0..n images that change, how many at most are lost where `mcnemar` at `level` tells a
+    gain; -1 where it never does."""
+    changes = np.arange(n + 1)
+    most = np.maximum(np.floor(bdtrik(level / 2, np.maximum(changes, 1), 0.5)), 0)
+    return np.where(2 * bdtr(most, changes, 0.5) <= level, most, -1)
+
+
+def both_power(
+    difference: ArrayLike,
+    over_seeds: ArrayLike,
+    over_images: ArrayLike,
+    seeds: ArrayLike,
+    *,
+    confidence: float,
+    level: float,
+) -> np.ndarray:
+    """With what probability a gain of a true difference is told both over seeds, by a two-sided t
+    test at `level`, and over images, by a normal interval at `confidence` (ours).
+
+    over_seeds, over_images: the standard errors of the difference. They are taken as independent of
+    each other: where seeds change the same images, it is more. Without an error over images this is
+    the noncentral t.
+    """
+    arrays = (np.asarray(x, float) for x in (difference, over_seeds, over_images))
+    difference, over_seeds, over_images = (x[..., None] for x in arrays)
+    counts, which = np.unique(np.asarray(seeds), return_inverse=True)
+    degrees = counts[:, None] - 1
+    # how far the seeds must be from 0, over what they may show of their spread
+    errors = stdtrit(degrees, 1 - level / 2) * np.sqrt(chdtri(degrees, _SHARES) / degrees)
+    least = np.maximum(errors[which] * over_seeds, normal_quantile(confidence) * over_images)
+    told: np.ndarray = ndtr((difference - least) / np.hypot(over_seeds, over_images)).mean(-1)
+    return told
+
+
+_SHARES = (np.arange(400) + 0.5) / 400
+
+
+def least_told(
+    power: Callable[..., np.ndarray], highest: ArrayLike, *args: ArrayLike
+) -> np.ndarray:
+    """The smallest difference, up to `highest`, at which power(difference, *args) is POWER;
+    infinite where it is so nowhere. All broadcast."""
+    from scipy.optimize import elementwise  # slow to import, and for few stages only
+
+    def above(difference: np.ndarray, *args: np.ndarray) -> np.ndarray:
+        return power(difference, *args) - POWER
+
+    highest, *of = np.broadcast_arrays(highest, *args)
+    ends, close = (0 * highest, highest), {"xrtol": 1e-6, "xatol": 1e-9}
+    found = elementwise.find_root(above, ends, args=tuple(of), tolerances=close).x
+    return np.where(above(highest, *of) < 0, np.inf, found)

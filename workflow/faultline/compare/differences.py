@@ -104,8 +104,6 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
         paired = same and len(correct) == len(by_seed)
         if paired:
             table = compare(correct, reference=FIRST, confidence=confidence)
-            changed = [np.count_nonzero(of[FIRST] != of[SECOND]) for of in correct.values()]
-            table["changed"] = [*changed, sum(changed)]
         else:
             counts = {
                 seed: {
@@ -115,10 +113,9 @@ def accuracy_differences(first: Finished, second: Finished) -> pd.DataFrame:
                 for seed, pair in by_seed.items()
             }
             table = compare_apart(counts, policy=SECOND, reference=FIRST, confidence=confidence)
-            table["changed"] = np.nan
         tables.append(table.assign(**dict(zip(keys, key, strict=True)), paired=paired))
     if not tables:
-        return pd.DataFrame(columns=[*keys, "paired", *COLUMNS, "q_value", "changed"])
+        return pd.DataFrame(columns=[*keys, "paired", *COLUMNS, "q_value"])
     table = with_correction(pd.concat(tables, ignore_index=True), confidence=confidence)
     order = sorted(range(len(table)), key=lambda i: table["images"].iloc[i] != "clean")
     return table.iloc[order].reset_index(drop=True)[

@@ -15,7 +15,7 @@ from faultline.base.columns import PLACE, RUN, transfer
 from faultline.base.errors import printable
 from faultline.compare.finished import Finished
 from faultline.report import canvas, page
-from faultline.report.comparison import summary, with_reference
+from faultline.report.comparison import summary, untold, with_reference
 from faultline.report.render import filled
 
 DESCRIBED = {"runs": "what each run found, one row a data set, network and training"}
@@ -106,7 +106,8 @@ def _retraining(comparison: pd.DataFrame, config: dict) -> str:
         row, _, said = summary(part, level=level)
         for word, helps in HELPS.items():
             said = said.replace(word, helps)
-        texts.append(f"{images}: {said} ({page.points(row['difference'])})")
+        by = "" if untold(said) else f" ({page.points(row['difference'])})"
+        texts.append(f"{images}: {said}{by}")
     return "; ".join(texts)
 
 

@@ -16,7 +16,7 @@ from faultline.compare import differences as between
 from faultline.compare.differences import FIRST, SECOND
 from faultline.compare.finished import Finished, finished
 from faultline.report import canvas, page
-from faultline.report.comparison import policy_comparison, summary
+from faultline.report.comparison import policy_comparison, summary, untold
 from faultline.report.pairs import class_pairs, dumbbells
 from faultline.report.render import filled
 
@@ -172,6 +172,9 @@ def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> page.
         return ""
     row, ends, said = summary(rows, level=level)
     before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
+    if untold(said):
+        small = [f"{before} to {after}", said, where]
+        return page.cell("cannot tell", small=", ".join(filter(None, small)), link="accuracy")
     small = [f"{before} to {after}", page.interval(*ends), said, where]
     tone = {"better": "yes", "worse": "no"}.get(said.split()[0], "")
     return page.cell(
@@ -235,6 +238,9 @@ def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
     for images, rows in last.groupby("images", sort=False):
         row, ends, said = summary(rows, level=1 - first.config["scores"]["confidence"])
         by = page.points(row["difference"])
+        if untold(said):
+            texts.append(f"{images}: {said}")
+            continue
         if said == "not told apart":
             unsure.append(f"{images} ({by})")
             continue
@@ -417,7 +423,7 @@ def _tables(rows: pd.DataFrame, names: tuple[str, str]) -> list[page.Table | Non
             **own,
             "p": ("p_value", page.small),
             "corrected": ("q_value", page.small),
-            "detectable": ("detectable", page.points),
+            "detectable": ("detectable", page.detectable),
             "images that changed": ("changed", _whole),
             "n": "n",
             "paired": ("paired", page.yes),

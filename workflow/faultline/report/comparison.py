@@ -18,13 +18,25 @@ def verdict(row: pd.Series, low: float, high: float, other: str, *, level: float
     """What a row and its interval say, corrected for all rows of its kind (q_value below `level`);
     where nothing, from where on it would have. Seeds that agree tell no p-value."""
     least, q = row["detectable"], row["q_value"]
-    power = "" if np.isnan(least) else f" (80 % power from {100 * least:.2f} points on)"
-    if not (low > 0 or high < 0):
-        return f"not distinguishable from {other}{power}"
-    if q >= level:
-        return f"not distinguishable from {other}, as q = {small(q)} once corrected{power}"
-    alone = " on these images alone" if np.isnan(q) else ""
-    return f"{'better' if low > 0 else 'worse'} than {other}{alone}"
+    if (low > 0 or high < 0) and not q >= level:
+        alone = " on these images alone" if np.isnan(q) else ""
+        return f"{'better' if low > 0 else 'worse'} than {other}{alone}"
+    if np.isinf(least):
+        return page.cannot_tell(int(row["seeds"]))
+    power = "" if np.isnan(least) else f" (80 % power from {page.detectable(least)} points on)"
+    corrected = f", as q = {small(q)} once corrected" if low > 0 or high < 0 else ""
+    return f"not distinguishable from {other}{corrected}{power}"
+
+
+def _says(row: pd.Series, other: str, difference: str, *, level: float) -> str:
+    """A difference and its verdict; or that it cannot be told, and nothing else."""
+    said = verdict(row, *_both(row), other, level=level)
+    return said if untold(said) else f"{difference}, {said}"
+
+
+def untold(said: str) -> bool:
+    """Whether a verdict is that none of the differences that are possible would be told."""
+    return said.endswith("cannot tell this")
 
 
 def _both(row: pd.Series) -> tuple[float, float]:
@@ -64,29 +76,23 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
         return text + "both at 0, a floor that says nothing of either."
     if seeds == 1:
         one = chosen[chosen["level"] == "seed"].iloc[0]
-        low, high = one[ENDS]
-        text += (
-            f"{points(one['difference'])} points {interval(low, high)} over images, "
-            f"{verdict(one, low, high, reference, level=level)} for this one seed, "
-            "which says nothing of others."
-        )
-        return text
-    said = verdict(whole, *_both(whole), reference, level=level)
+        by = f"{points(one['difference'])} points {interval(*one[ENDS])} over images"
+        said = _says(one, reference, by, level=level)
+        beyond = "" if untold(said) else " for this one seed, which says nothing of others"
+        return f"{text}{said}{beyond}."
     flat = np.isnan(whole["ci_low"])  # seeds that agree tell no spread
     over = f"images (the same in {seeds} seeds)" if flat else f"{seeds} seeds"
-    text += (
-        f"{points(whole['difference'])} points {interval(*whole[IMAGE_ENDS if flat else ENDS])} "
-        f"over {over}, {said}"
-    )
+    by = f"{points(whole['difference'])} points {interval(*whole[IMAGE_ENDS if flat else ENDS])}"
+    text += _says(whole, reference, f"{by} over {over}", level=level)
     against = rows[(rows["reference"] == CONTROL) & (rows["level"] == "all seeds")]
     if len(against) and against["seeds"].iloc[0] > 1:
         less = against.iloc[0]
-        text += f"; less {control}, {points(less['difference'])} points "
+        by = f"{points(less['difference'])} points "
+        text += f"; less {control}, "
         if np.isnan(less["ci_low"]):
-            text += "in every seed"
+            text += f"{by}in every seed"
         else:
-            said = verdict(less, *_both(less), "it", level=level)
-            text += f"{interval(*less[ENDS])}, {said}"
+            text += _says(less, "it", by + interval(*less[ENDS]), level=level)
     return text + "."
 
 
@@ -102,6 +108,8 @@ def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -
         where = "clean" if images == "clean" else f"under {images}"
         if not row["accuracy"] and not row["reference_accuracy"]:
             said.append(f"{where}, both at 0")
+        elif untold(judged):
+            said.append(f"{where}, {judged}")
         else:
             by = f"{points(row['difference'])} points {interval(*ends)}"
             said.append(f"{where}, {by}, {judged}")
@@ -143,10 +151,12 @@ def helped(
     less = rows[(rows["reference"] == CONTROL) & (rows["level"] == "all seeds")]
     pairs = [(one, reference), *((row, control) for _, row in less.iterrows())]
     for row, other in pairs:
-        said = verdict(row, *_both(row), other, level=level).split()[0]
-        if said == "worse":
+        said = verdict(row, *_both(row), other, level=level)
+        if untold(said):
+            return page.cell("cannot tell", small=said, link=link)
+        if said.startswith("worse"):
             return page.cell("no", small=f"{words}; worse than {other}", link=link, tone="no")
-        if said == "not":
+        if said.startswith("not"):
             beyond = f"; not told from {control}" if other == control else ""
             return page.cell("cannot tell", small=words + beyond, link=link)
     return page.cell("yes", small=words, link=link, tone="yes")
@@ -250,8 +260,8 @@ def _said(row: pd.Series) -> str:
 
 def summary(rows: pd.DataFrame, *, level: float) -> tuple[pd.Series, tuple[float, float], str]:
     """What rows of one policy and image set say together: the row of all seeds, or of the only one;
-    an interval of it, over seeds where there is one; and the verdict: "not told apart", or "better"
-    or "worse", perhaps "on these images alone"."""
+    an interval of it, over seeds where there is one; and the verdict: "not told apart", "... seeds
+    cannot tell this", or "better" or "worse", perhaps "on these images alone"."""
     whole = rows[rows["level"] == "all seeds"].iloc[0]
     if whole["seeds"] == 1:
         whole = rows[rows["level"] == "seed"].iloc[0]

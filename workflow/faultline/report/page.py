@@ -326,6 +326,21 @@ def points(difference: float) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else minus(text)
 
 
+def detectable(difference: float) -> str:
+    """The smallest difference of shares that would be told, in points."""
+    return "none" if np.isinf(difference) else points(difference).lstrip("+")
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def cannot_tell(seeds: int) -> str:
+    """What is said, and nothing else, where none of the differences that are possible would be
+    told."""
+    number = _NUMBERS[seeds] if seeds < len(_NUMBERS) else f"{seeds}"
+    return f"{number} seed{'' if seeds == 1 else 's'} cannot tell this"
+
+
 def interval(low: float, high: float) -> str:
     """Of a difference, in points."""
     return "n/a" if np.isnan(low) else f"[{points(low)}, {points(high)}]"

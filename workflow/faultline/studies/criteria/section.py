@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from faultline.base.columns import RUN
@@ -247,7 +248,7 @@ def answer(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             "gain (points)": ("gain", page.points),
             "its interval": ("gain_low", "gain_high", page.interval),
             "q": ("gain_q", page.small),
-            "detectable": ("detectable", page.points),
+            "detectable": ("detectable", page.detectable),
             "seeds": "seeds",
             "images passed": ("passes", _cost),
         }
@@ -278,9 +279,12 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator
         counts = f"{len(better)} better{_some(better)} and {len(worse)} worse{_some(worse)}"
         counts = counts if part["told"].any() else "none better or worse"
         text += f"Trained with {recipe}, {counts} than random layers, of {len(part)} comparisons. "
-    spread = page.points(table["detectable"].median()).lstrip("+")
-    if spread != "n/a":
-        text += f"Half of all gains would have been told from {spread} points on (80 % power). "
+    least = table["detectable"].median()
+    if np.isinf(least):
+        text += f"Of half of them or more, {page.cannot_tell(int(table['seeds'].max()))}. "
+    elif not np.isnan(least):
+        text += f"Half of all gains would have been told from {page.detectable(least)} points on "
+        text += "(80 % power). "
     text += (
         f"{table['criterion'].nunique()} criteria, controls among them; "
         f"{page.n(tables['criteria_use'])}; q: Benjamini-Hochberg over {_compared(tables)} "

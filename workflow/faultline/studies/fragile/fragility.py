@@ -10,11 +10,16 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.special import gammaln, stdtrit
+from scipy.special import gammaln, ndtri, stdtrit
 
 from faultline.base.columns import RUN
 from faultline.base.seeds import seed_of
-from faultline.base.statistics import benjamini_hochberg, mean_interval, normal_quantile
+from faultline.base.statistics import (
+    POWER,
+    benjamini_hochberg,
+    mean_interval,
+    normal_quantile,
+)
 
 UNIT = [*RUN, "seed", "epoch", "layer", "filter"]
 
@@ -145,20 +150,23 @@ def _corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
     return table.drop(columns="each")
 
 
-def detectable(filters: Sequence[int], *, level: float) -> float:
+def detectable(filters: Sequence[int], *, level: float, power: float = POWER) -> float:
     """The smallest mean of Spearman correlations, one a seed over so many filters each, that a
-    two-sided test at this level tells from chance.
+    two-sided test at this level tells from chance with that power.
 
     The critical value t / sqrt(n - 2 + t^2), t a quantile of Student's t with n - 2 degrees of
-    freedom. A mean over seeds counts as one sample, of the n whose variance by chance, 1 / (n - 1),
-    is that of the mean (ours). NaN where a seed has fewer than three filters.
+    freedom; a mean over seeds counts as one sample, of the n whose variance by chance, 1 / (n - 1),
+    is that of the mean (ours). Beyond it, on Fisher's scale, whose variance is 1.06 / (n - 3) a
+    seed (Fieller, Hartley & Pearson 1957), the quantile of that power. NaN where a seed has fewer
+    than four filters.
     """
     counts = np.asarray(filters, float)
-    if not len(counts) or counts.min() < 3:
+    if not len(counts) or counts.min() < 4:
         return np.nan
     freedom = len(counts) ** 2 / np.sum(1 / (counts - 1)) - 1
     t = stdtrit(freedom, 1 - level / 2)
-    return float(t / np.sqrt(freedom + t**2))
+    beyond = ndtri(power) * np.sqrt(1.06 * np.sum(1 / (counts - 3))) / len(counts)
+    return float(np.tanh(np.arctanh(t / np.sqrt(freedom + t**2)) + beyond))
 
 
 def _against_chance(d, t, fragile, *, permutations, seed):

@@ -81,8 +81,8 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
     rest = f"{attack}: p {_p(excess['p_value'])} before correction"
     if not sure and not np.isnan(excess["detectable"]):
         rest += (
-            f"; told from chance would be {page.number(excess['detectable'])}, were it the only "
-            f"one of {excess['tests']} tests"
+            f"; told from chance, with 80 % power, would be {page.number(excess['detectable'])}, "
+            f"were it the only one of {excess['tests']} tests"
         )
     measures = {"share alone": "share", "change over clean norm": "relative"}
     others = [f"{name} {_tested(whole.loc[(m, 'spearman')])}" for name, m in measures.items()]
@@ -379,7 +379,7 @@ def _remedy_table(rows: pd.DataFrame) -> page.Table | None:
         "interval": ("ci_low", "ci_high", page.interval),
         "p": ("p_value", page.small),
         "corrected": ("q_value", page.small),
-        "detectable": ("detectable", page.points),
+        "detectable": ("detectable", page.detectable),
         **page.same("draws", "n"),
     }
     return page.table(

@@ -93,7 +93,7 @@ def section(tables: dict, config: Config) -> page.Section:
                 "over images": ("image_ci_low", "image_ci_high", page.interval),
                 "p": ("p_value", page.small),
                 "corrected": ("q_value", page.small),
-                "detectable": ("detectable", page.points),
+                "detectable": ("detectable", page.detectable),
                 **page.same("seeds", "draws"),
             }
             whole = of_epoch[of_epoch["level"] == "all seeds"]

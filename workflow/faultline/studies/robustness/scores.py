@@ -89,10 +89,11 @@ def differences(
     scores: see `rg_scores`; bases: training -> its base. Columns: base, base_value, value (points,
     mean over seeds), ci_low, ci_high, p_value (t test over seeds, two-sided), q_value (adjusted
     for the trainings compared at this data set, network, epoch, attack and eps), detectable (see
-    `detectable_difference`; at the level over their number, as for a lone difference), floor (both
-    have no image correct in any seed, which tells nothing of them), seeds.
+    `detectable_difference`; at the level over their number, as for a lone difference; infinite
+    where no value can differ by as much from that of the base), floor (both have no image correct
+    in any seed, which tells nothing of them), seeds.
     """
-    rows, changes = [], []
+    rows, changes, possible = [], [], []
     keys = ["dataset", "network", "epoch", *WHAT]
     for training, base in bases.items():
         pairs = scores[scores["training"] == training].merge(
@@ -103,13 +104,15 @@ def differences(
             mean, *ends = mean_interval(change, confidence=confidence)
             highest = part["highest"].min()
             low, high = np.clip(ends, -highest, highest)
+            before = part["value_base"].mean()
             changes.append(change)
+            possible.append(max(before, highest - before))
             rows.append(
                 dict(zip(keys, key, strict=True))
                 | {
                     "training": training,
                     "base": base,
-                    "base_value": part["value_base"].mean(),
+                    "base_value": before,
                     "value": mean,
                     "ci_low": low,
                     "ci_high": high,
@@ -129,4 +132,5 @@ def differences(
             detectable_difference(change, confidence=1 - level)
             for change, level in zip(changes, levels, strict=True)
         ]
+        table.loc[table["detectable"] > possible, "detectable"] = np.inf
     return table

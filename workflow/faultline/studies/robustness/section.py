@@ -107,19 +107,22 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
             if not len(rows):
                 continue
-            if rows["seeds"].max() < 2:
+            seeds = rows["seeds"].max()
+            if seeds < 2:
                 text = f"{len(rows)} regularised trainings, one seed, which says nothing of others."
             else:
                 sure = rows["q_value"] < level
                 better, worse = (sure & (rows["value"] > 0)), (sure & (rows["value"] < 0))
                 unsure = rows[~sure & ~rows["floor"]]
-                text = (
+                told = (
                     f"of {page.count(rows, 'regularised training')} {_several(rows[better])} a "
                     f"higher R&G score than the base, {_several(rows[worse])} a lower one, "
                     f"{len(unsure)} cannot be told from it (q < {level:g}, "
                     f"{_seeds(part)}).{_detectable_words(unsure)}{_floor_words(changes, attack)}"
                 )
-                text = text[0].upper() + text[1:]
+                if not sure.any() and len(unsure) and np.isinf(unsure["detectable"]).all():
+                    told = f"{page.cannot_tell(seeds)}."
+                text = told[0].upper() + told[1:]
             yield f"Regularising layers, {place}, under {attack}", text
         rows = part[part["published"].notna()]
         if len(rows):
@@ -198,8 +201,12 @@ def _detectable_words(unsure: pd.DataFrame) -> str:
     sizes = unsure["detectable"].dropna()
     if not len(sizes):
         return ""
+    if np.isinf(sizes).all():
+        return f" Of these, {page.cannot_tell(unsure['seeds'].max())}."
     low, high = f"{sizes.min():.1f}", f"{sizes.max():.1f}"
     more = "" if low == high else f" (of some trainings from {high})"
+    if np.isinf(sizes).any():
+        more = " (of some trainings none that is possible)"
     return f" With 80 % power, this run tells differences from {low} points on{more}."
 
 
@@ -292,6 +299,10 @@ def _interval(low: float, high: float, floor: bool, seeds: int) -> str:
     return f"[{_signed(low)}, {_signed(high)}]"
 
 
+def _detectable(points: float) -> str:
+    return "\u2013" if np.isnan(points) else "none" if np.isinf(points) else f"{points:.1f}"
+
+
 def _beyond_chance(q: float, value: float, floor: bool, *, level: float) -> str:
     if floor:
         return "both at 0"
@@ -349,7 +360,7 @@ def _difference_table(
         "of the base": ("base_value", "{:.1f}".format),
         "difference": ("value", _signed),
         f"{confidence:.0%} interval": ("ci_low", "ci_high", "floor", "seeds", _interval),
-        "detectable": ("detectable", lambda d: "\u2013" if np.isnan(d) else f"{d:.1f}"),
+        "detectable": ("detectable", _detectable),
         "p": ("p_value", page.small),
         "q": ("q_value", page.small),
         "seeds": "seeds",

@@ -78,7 +78,7 @@ use rule tabulate_accuracy as tabulate_perturbations with:
         f"{RESULTS}/logs/tabulate_perturbations.log",
     params:
         study="perturbations",
-        settings={},
+        settings={"confidence": CONFIG.scores.confidence},
         code=code("tabulate_study", "faultline/studies/perturbations/tables"),
 
 

@@ -111,7 +111,7 @@ def test_draws_are_told_by_a_z_test():
     table = compare(seeds, confidence=0.95)
     one = row(table, seed=1, policy="random")
     share = (1.959964 + 0.841621) / 1.959964
-    assert np.isnan(one.changed)
+    assert pd.isna(one.changed)
     assert one.detectable == pytest.approx(share * (one.ci_high - one.ci_low) / 2)
 
 

@@ -293,7 +293,7 @@ def test_the_page_of_two_runs(pair):
     (words,) = [text for text in page.said if "paired image by image" in text]
     assert words.startswith("Epoch 3, n = 40 test images, 2 seeds, paired image by image: ")
     for images in ("clean", "fgsm, eps 0.1", "pgd, eps 0.1", "worst case, eps 0.1"):
-        assert re.search(rf"{images}(: [\d.]+ % to | \([+\u2212]?\d)", words)
+        assert re.search(rf"{images}: two seeds cannot tell this", words)  # n = 40
     assert "5 and 5 CPU seconds (1.00 times). The work of 1 and 0 jobs was kept" in said
     assert "nan" not in said.lower().split()
     terminal = side_by_side.in_words(*pair, side_by_side.compared_tables(*pair))
@@ -335,10 +335,8 @@ def test_all_runs_newest_first(pair, tmp_path):
         lambda rows: (rows["decided"] & (rows["class"] == "fragile")).all()
     )
     assert (row["fragile"], row["layers"]) == (fragile.sum(), 4)
-    assert re.fullmatch(
-        r"clean: (helps|harms|cannot tell) \(\S+\); pgd: (helps|harms|cannot tell) \(\S+\)",
-        row["retraining"],
-    )
+    said = "clean: two seeds cannot tell this; pgd: two seeds cannot tell this"
+    assert row["retraining"] == said
     text = listing.in_text(listing.listed(found)).splitlines()
     assert len(text) == 4 and text[1].startswith(str(tmp_path / "new"))
     made = listing.listed_page(runs, found, folder=tmp_path / "x", versions={}, **LOOK)

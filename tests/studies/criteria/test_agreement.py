@@ -1,9 +1,10 @@
+from itertools import combinations
 from itertools import permutations as every_order
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import kendalltau, permutation_test, rankdata, spearmanr
+from scipy.stats import kendalltau, permutation_test, rankdata, spearmanr, ttest_rel
 
 from faultline.ablation.facts import Facts
 from faultline.base.columns import RUN
@@ -147,6 +148,28 @@ def test_predictions_and_agreements_of_a_run():
     alike = agreements(scores, confidence=0.95)
     assert set(zip(alike["criterion"], alike["other"], strict=True)) == {("good", "bad")}
     assert alike.loc[alike["level"] == "all seeds", "spearman"].item() == pytest.approx(-mean)
+
+
+def test_criteria_are_told_apart_within_seeds_and_corrected_for_all_pairs():
+    up, loss = np.arange(5.0), {"clean": lambda s: np.arange(5.0)}
+    swaps = {  # seed by seed
+        "good": [[0, 1, 2, 3, 4]] * 2 + [[1, 0, 2, 3, 4]] * 2,
+        "near": [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [0, 1, 2, 3, 4], [1, 0, 3, 2, 4]],
+        "bad": [[4, 3, 2, 1, 0], [4, 3, 2, 0, 1], [4, 3, 2, 1, 0], [3, 4, 2, 0, 1]],
+        "depth": [[4, 3, 2, 1, 0]] * 3 + [[4, 3, 2, 0, 1]],  # a control
+    }
+    scores, removals = make(
+        {name: lambda s, of=of: up[of[s]] for name, of in swaps.items()}, loss, seeds=range(4)
+    )
+    found = predictions(scores, removals, **SETTINGS)
+    values = {name: [spearmanr(up[x], up).statistic for x in of] for name, of in swaps.items()}
+    pairs = list(combinations(swaps, 2))
+    q = benjamini_hochberg([ttest_rel(values[a], values[b]).pvalue for a, b in pairs])
+    expected = {b: q[i] for i, (a, b) in enumerate(pairs) if a == "good"}
+    whole = found[found["level"] == "all seeds"].set_index("criterion")["apart_q"]
+    assert np.isnan(whole["good"]) and whole.drop("good").to_dict() == pytest.approx(expected)
+    assert whole["near"] > 0.05 > whole["bad"]
+    assert found.loc[found["level"] == "seed", "apart_q"].isna().all()
 
 
 def test_nothing_judged_gives_empty_tables_with_their_columns():

@@ -90,7 +90,13 @@ def test_the_first_screen_names_the_best_criterion(config):
     cell = found["which criterion finds what matters?"]
     assert cell.text == "fisher" and cell.link == "#criteria"
     assert cell.small.startswith("Spearman 1.000")
-    assert cell.small.endswith("; layers, clean; 8 criteria")
+    assert "; layers, clean; 8 criteria" in cell.small
+    told = tables["predictions"].assign(apart_q=0.01)
+    told.loc[told["criterion"] == "clat", "apart_q"] = 0.2
+    cell = verdict(tables | {"predictions": told}, config)["which criterion finds what matters?"]
+    assert cell.small.endswith("; 8 criteria; not told from clat")
+    ((_, text, _),) = findings(tables | {"predictions": told}, config)
+    assert "the first not told from clat (at best" in text
     assert found["worth training?"] == ""
     unknown = tables["predictions"].assign(q_value=0.5)
     cell = verdict(tables | {"predictions": unknown}, config)["which criterion finds what matters?"]

@@ -9,6 +9,7 @@ from faultline.ablation.choosing import choose, expected_changes
 from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
 from faultline.studies.perturbations.scores import (
+    corrected,
     curves,
     depth_test,
     falls_to,
@@ -198,10 +199,24 @@ def test_headline_is_interpolated_and_judged():
         )
         assert table["seen"].tolist() == seen
     settings = {"almost_chance": 0.1, "chance": 0.1, "confidence": 0.95}
+    for p, end in zip(table["p_value"], [0.1, 0.7], strict=True):  # 0.6 kept lies between both
+        at = headline(many({0.7: 0.6}), roles[:2], **settings | {"confidence": 1 - p})
+        ends = at["ci_low" if end == 0.1 else "ci_high"]
+        assert ends.iloc[0] == pytest.approx(end, abs=1e-6)
     assert not len(headline(many({0.6: 0.5}), roles, **settings))  # not so far
     assert not len(headline(many({0.7: 0.5}), [], **settings))
     assert not len(headline(facts_of(BY_HAND, BASE, kind="resample"), roles, **settings))
     assert not len(headline(facts_of(BY_HAND, BASE, parameter="bias"), roles, **settings))
+
+
+def test_claims_are_decided_where_they_are_told_once_corrected():
+    table = pd.DataFrame(
+        {"p_value": [0.01, 0.04, 0.5, np.nan], "seen": ["yes", "no", "undecided", "undefined"]}
+    )
+    found = corrected(table, confidence=0.95)
+    assert found["q_value"].tolist() == pytest.approx([0.03, 0.06, 0.5, np.nan], nan_ok=True)
+    assert found["seen"].tolist() == ["yes", "undecided", "undecided", "undefined"]
+    assert not len(corrected(table.iloc[:0], confidence=0.95))
 
 
 def test_places():

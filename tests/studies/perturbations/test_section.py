@@ -10,6 +10,7 @@ from faultline.ablation.facts import Facts
 from faultline.networks.facts import networks
 from faultline.studies.config import resolve
 from faultline.studies.perturbations.scores import (
+    corrected,
     curves,
     depth_test,
     headline,
@@ -68,7 +69,10 @@ def make_tables(*, seeds=(0, 1), epochs=(2,), **options):
             parts["perturbation_layers"] += losses
             test = depth_test(pd.concat(losses), ends=0.34)
             parts["perturbation_depth"].append(test.assign(**head))
-    return {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    for name in ("perturbation_headline", "perturbation_depth"):
+        tables[name] = corrected(tables[name], confidence=0.95)
+    return tables
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def test_the_section_shows_first_and_tells_then(config):
     claim, depth, layers = block.tables
     assert claim.open and len(claim.rows) == 3 * 3 * 2  # layers, image sets, seeds
     assert {row[1] for row in claim.rows} == {"clean", "pgd", "clean, top-5"}
-    assert {row[7] for row in depth.rows} == {"2 and 2", "1 and 1"} - {"1 and 1"}
+    assert {row[8] for row in depth.rows} == {"2 and 2", "1 and 1"} - {"1 and 1"}
     assert len(layers.rows) == (3 * 3 + 4) * 3 * 2
     assert not any("nan" in str(cell) for table in block.tables for r in table.rows for cell in r)
 

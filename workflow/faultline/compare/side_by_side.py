@@ -506,7 +506,7 @@ def _costs(costs: pd.DataFrame, names: tuple[str, str]) -> page.Section:
 
 
 def _whole(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:,.0f}"
+    return "" if pd.isna(value) else f"{value:,.0f}"
 
 
 def _alone(alone: pd.DataFrame, names: tuple[str, str]) -> page.Section:

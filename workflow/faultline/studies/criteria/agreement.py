@@ -13,6 +13,7 @@ import pandas as pd
 from faultline.base.columns import RUN
 from faultline.base.seeds import seed_of
 from faultline.base.statistics import benjamini_hochberg, mean_interval, mean_p_value
+from faultline.studies.criteria.names import CONTROLS
 
 FEWEST = 3
 """Layers, or filters of a layer, that a ranking must at least have."""
@@ -151,8 +152,8 @@ def predictions(
     criterion and image set, where any seed ranks any, for each seed and for all: spearman, kendall
     and precision (see there) with their intervals over seeds (Student's t); of spearman the central
     interval by chance and p_value, two-sided, both by `dealt`, and q_value, corrected
-    (Benjamini-Hochberg) for all rows of the level; chance: that of the precision; ceiling: see
-    there; n: units compared; passes: mean cost of the criterion.
+    (Benjamini-Hochberg) for all rows of the level; apart_q: see `_apart`; chance: that of the
+    precision; ceiling: see there; n: units compared; passes: mean cost of the criterion.
     """
     rows = []
     for place, seeds, part, truth in _runs(scores, removals):
@@ -183,13 +184,40 @@ def predictions(
     table = pd.DataFrame(rows, columns=PREDICTIONS)
     for _, of_level in table.groupby("level"):
         table.loc[of_level.index, "q_value"] = benjamini_hochberg(of_level["p_value"])
+    table["apart_q"] = _apart(table)
     return table
+
+
+def _apart(table: pd.DataFrame) -> pd.Series:
+    """Of rows over all seeds of `predictions`, the corrected p-value that a criterion's spearman is
+    another one than that of the criterion, no control, whose mean is highest (ours).
+
+    A t test of the differences within seeds. As the highest is not known beforehand, all pairs of
+    criteria are corrected together (Benjamini-Hochberg). NaN where nothing is tested.
+    """
+    keys, pairs, found = [*RUN, "epoch", "units", "images"], [], pd.Series(np.nan, table.index)
+    for key, part in table[table["level"] == "seed"].groupby(keys, sort=False):
+        wide = part.pivot_table(index="seed", columns="criterion", values="spearman")
+        for one, other in combinations(wide, 2):
+            p_value = mean_p_value((wide[one] - wide[other]).dropna())
+            pairs.append((key, frozenset([one, other]), p_value))
+    corrected = benjamini_hochberg([p_value for *_, p_value in pairs])
+    q_values = {(key, pair): q for (key, pair, _), q in zip(pairs, corrected, strict=True)}
+    for key, part in table[table["level"] == "all seeds"].groupby(keys, sort=False):
+        own = part[~part["criterion"].isin(CONTROLS)]
+        if not len(own):
+            continue
+        highest = own.loc[own["spearman"].idxmax(), "criterion"]
+        for row, name in part["criterion"].items():
+            found[row] = q_values.get((key, frozenset([name, highest])), np.nan)
+    return found
 
 
 INTERVALS = [end for name in STATISTICS for end in (name, f"{name}_low", f"{name}_high")]
 PREDICTIONS = [
     *(*RUN, "epoch", "units", "criterion", "images", "level", "seed", "seeds", "n"),
-    *(*INTERVALS[:3], "chance_low", "chance_high", "p_value", "q_value", *INTERVALS[3:]),
+    *(*INTERVALS[:3], "chance_low", "chance_high", "p_value", "q_value", "apart_q"),
+    *INTERVALS[3:],
     *("chance", "ceiling", "passes"),
 ]
 AGREEMENTS = [

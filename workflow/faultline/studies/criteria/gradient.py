@@ -48,7 +48,8 @@ def fisher(network: nn.Module, data: Data) -> dict[str, Score]:
     """The mean squared gradient per parameter: the diagonal of the empirical Fisher information.
 
     The square is taken image by image on clean images under their own labels, then the mean over
-    images and over the parameters of a layer or filter, biases included (ours).
+    images and over the parameters of a layer or filter, biases included (ours): of an attention the
+    bias of its output, too, which belongs to no head.
     """
     import torch
 
@@ -56,15 +57,17 @@ def fisher(network: nn.Module, data: Data) -> dict[str, Score]:
 
     layers = data.modules(network)
     sums: dict[str, Tensor] = {}
+    whole = dict.fromkeys(layers, 0.0)
     for by_layer in image_gradients(network, layers, data.images, data.labels):
         for name, own in by_layer.items():
-            square = unit_sums(layers[name], {key: value**2 for key, value in own.items()})
-            sums[name] = sums.get(name, 0.0) + square / len(data.images)
+            squares = {key: value.double() ** 2 for key, value in own.items()}
+            sums[name] = sums.get(name, 0.0) + unit_sums(layers[name], squares) / len(data.images)
+            whole[name] += sum(value.sum().item() for value in squares.values()) / len(data.images)
     scores = {}
     for name, layer in layers.items():
         ones = {key: torch.ones_like(value) for key, value in layer.named_parameters()}
-        count = unit_sums(layer, ones)
-        scores[name] = Score((sums[name].sum() / count.sum()).item(), sums[name] / count)
+        parameters = sum(value.numel() for value in ones.values())
+        scores[name] = Score(whole[name] / parameters, sums[name] / unit_sums(layer, ones))
     return scores
 
 

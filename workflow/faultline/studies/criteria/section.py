@@ -59,6 +59,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             "at best": ("ceiling", page.number),
             "p": ("p_value", page.small),
             "corrected": ("q_value", page.small),
+            "apart from the highest, corrected": ("apart_q", page.small),
             "Kendall": ("kendall", page.number),
             "of the top": ("precision", page.percent),
             "of the top by chance": ("chance", page.percent),
@@ -122,7 +123,8 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
 
 
 def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
-    """Which criterion tells best what is lost, and how many pick what is worth training."""
+    """Which criterion goes with what is lost most, those that are not told from it, and how many
+    pick what is worth training."""
     level = 1 - config.scores.confidence
     cells: dict[str, str | page.Cell] = {
         "which criterion finds what matters?": "",
@@ -143,6 +145,8 @@ def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
             small = f"Spearman {_numbers(best)}; {units}, {where(best['images'])}; {count} criteria"
             do = "does" if len(also) == 1 else "do"
             small += f"; so {do} {page.listed(also)}" if len(also) else ""
+            alike = _alike(rows[(rows["images"] == best["images"]) & ~control], best, level=level)
+            small += f"; not told from {page.listed(alike)}" if alike else ""
         cells["which criterion finds what matters?"] = page.cell(text, small=small, link="criteria")
     if len(table := answered(tables, level=level)):
         gains = table.loc[table["told"], "gain"]
@@ -152,6 +156,11 @@ def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
         small = f"of {page.count(range(len(table)), 'comparison')} with random layers"
         cells["worth training?"] = page.cell(text, small=small, link="referee")
     return cells
+
+
+def _alike(rows: pd.DataFrame, best: pd.Series, *, level: float) -> list[str]:
+    """Which other criteria are not told to predict less than the one that predicts most."""
+    return [*rows.loc[~(rows["apart_q"] < level), "criterion"].drop(best.name, errors="ignore")]
 
 
 def _better(rows: pd.DataFrame, *, level: float) -> pd.Series:
@@ -172,6 +181,8 @@ def _answer(rows: pd.DataFrame, unit: str, *, level: float) -> str:
         beside = part.loc[(better & control)[part.index], "criterion"]
         text = "on clean images " if images == "clean" else f"under {images} "
         controls = "does the control" if len(beside) == 1 else "do the controls"
+        alike = _alike(part[~control[part.index]], best.iloc[0], level=level) if len(best) else []
+        names += f", the first not told from {page.listed(alike)}" if alike else ""
         text += names + (f", but so {controls} {page.listed(beside)}" if len(beside) else "")
         ceiling = part["ceiling"].mean()
         most = "cannot be told" if pd.isna(ceiling) else page.number(ceiling)

@@ -18,18 +18,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 from scipy.stats import mannwhitneyu
 
 from faultline.ablation.facts import Facts
 from faultline.base.columns import put_first
 from faultline.base.sampling import ALIKE, Alike, Strata
-from faultline.base.statistics import mean_interval, normal_quantile, pseudo_change
+from faultline.base.statistics import benjamini_hochberg, pseudo_change
 
 LOSS = 0.3
 """The loss that the headline of Cheney et al. 2017 is about."""
 
 KNOCKED_OUT = 0.7
 """The share of synapses knocked out in that headline."""
+
+_LEAST_P = 1e-200
 
 CURVE = ["kind", "parameter", "images", "top"]
 
@@ -54,31 +58,46 @@ def places(layers: list[tuple[str, str, object]]) -> pd.DataFrame:
 
 
 def relative(
-    change, base, *, chance: float, confidence: float, design: Alike | Strata = ALIKE
+    change,
+    base,
+    *,
+    chance: float,
+    confidence: float,
+    design: Alike | Strata = ALIKE,
+    against: float | None = None,
 ) -> dict[str, float]:
-    """value, std, ci_low and ci_high of relative performance.
+    """value, std, ci_low and ci_high of relative performance, and p_value where it is asked for.
 
     change: of each image's correctness in each repeat, or a mean of such, [repeats, n], in [-1, 1].
-    base: bool [n]. design: how the images were drawn.
+    base: bool [n]. design: how the images were drawn. against: what p_value compares the value
+    with: where it is less than 1 less some confidence, it lies beyond the interval of that one.
     """
+    names = ["value", "std", "ci_low", "ci_high", *(["p_value"] if against is not None else [])]
     accuracy, least, _ = design.share_interval(base, confidence=confidence)
     span = accuracy - chance
     if not least > chance:
-        return dict.fromkeys(("value", "std", "ci_low", "ci_high"), np.nan)
+        return dict.fromkeys(names, np.nan)
     by_repeat, by_image = design.mean(change) / span, change.mean(0)
-    value, low, _ = mean_interval(by_repeat, confidence=confidence)
+    value, repeats = by_repeat.mean(), len(by_repeat)
     influence = by_image - value * (base - chance)
     pseudo = pseudo_change(by_image @ by_image, int(np.count_nonzero(by_image)))
     error = design.error(influence, pseudo) / span
     # Accuracies that agree in every repeat differ by less than one image, which `error` covers.
-    spread = 0.0 if len(by_repeat) > 1 and np.isnan(low) else value - low
-    margin = np.hypot(spread, normal_quantile(confidence) * error)
-    return {
-        "value": 1 + value,
-        "std": by_repeat.std(ddof=1),
-        "ci_low": 1 + value - margin,
-        "ci_high": 1 + value + margin,
-    }
+    spread = by_repeat.std(ddof=1)
+    by_draws = spread / np.sqrt(repeats) if spread > 1e-12 or repeats < 2 else 0.0
+
+    def margin(level: float) -> float:
+        return float(np.hypot(stdtrit(repeats - 1, level / 2) * by_draws, ndtri(level / 2) * error))
+
+    ends = (value - margin(1 - confidence), value + margin(1 - confidence))
+    found = [1 + value, spread, 1 + ends[0], 1 + ends[1]]
+    if against is not None and np.isnan(ends[0]):
+        found.append(np.nan)
+    elif against is not None:
+        away = min(abs(1 + value - against), margin(_LEAST_P))
+        log_p = brentq(lambda log: margin(np.exp(log)) - away, np.log(_LEAST_P), 0)
+        found.append(np.exp(log_p))
+    return dict(zip(names, found, strict=True))
 
 
 def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
@@ -166,7 +185,8 @@ def headline(
     One row per role and image set; none where the knockouts do not reach so far. Between two
     strengths it is interpolated linearly. claim: a top conv or dense layer keeps more than
     1 - LOSS, the first conv at most almost_chance (how much that is, is ours). seen: yes or no
-    where the interval decides it, else undecided; undefined where value is.
+    where the interval decides it, else undecided; undefined where value is. p_value: of the limit
+    of the claim.
     """
     rows = []
     for head, strengths, change, base, _ in _curves(facts):
@@ -178,11 +198,11 @@ def headline(
         x0, x1 = strengths[after - 1 : after + 1]
         weight = (KNOCKED_OUT - x0) / (x1 - x0)
         at = (1 - weight) * change[after - 1] + weight * change[after]
-        performance = relative(
-            at, base, chance=head["top"] * chance, confidence=confidence, design=facts.design
-        )
-        low, high = performance["ci_low"], performance["ci_high"]
+        common: dict[str, Any] = {"confidence": confidence, "design": facts.design}
         for role in roles:
+            limit = almost_chance if role == "first conv" else 1 - LOSS
+            performance = relative(at, base, chance=head["top"] * chance, against=limit, **common)
+            low, high = performance["ci_low"], performance["ci_high"]
             if role == "first conv":
                 claim, yes, no = "almost chance", high <= almost_chance, low > almost_chance
             else:
@@ -191,9 +211,23 @@ def headline(
             end = {"claim": claim, "seen": seen, "repeats": len(at), "n": len(base)}
             end |= facts.stands_for
             rows.append({"role": role} | head | {"strength": KNOCKED_OUT} | performance | end)
-    columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high"]
+    columns = ["role", *CURVE, "strength", "value", "std", "ci_low", "ci_high", "p_value"]
     columns += ["claim", "seen", "repeats", "n", *facts.stands_for]
     return pd.DataFrame(rows, columns=columns)
+
+
+def corrected(table: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """A table with q_value behind p_value, corrected (Benjamini-Hochberg) for all of its rows, and
+    a claim decided only where that is below 1 - confidence."""
+    if not len(table):
+        return table
+    q_value = benjamini_hochberg(table["p_value"])
+    table = table.copy()
+    table.insert(table.columns.get_loc("p_value") + 1, "q_value", q_value)
+    if "seen" in table:
+        unsure = table["seen"].isin(["yes", "no"]) & (q_value >= 1 - confidence)
+        table["seen"] = table["seen"].mask(unsure, "undecided")
+    return table
 
 
 def score_tables(

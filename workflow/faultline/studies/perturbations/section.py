@@ -43,7 +43,8 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
                     f"{n}; dot: one seed; bar: {confidence:.0%} interval over draws and images.",
                     read="The claim for a top conv or dense layer is that it lies right of the "
                     "dotted line, for the first conv that it lies left of the dashed one. Where "
-                    "the bar crosses the line, that is undecided.",
+                    "the bar crosses the line, that is undecided, as it is where q says so, which "
+                    "is corrected for all these claims (Benjamini-Hochberg).",
                 )
             )
         for images, rows in first_best.groupby("images", sort=False):
@@ -92,7 +93,7 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
             f"With {KNOCKED_OUT:.0%} of the weights of one layer removed, this much of the clean "
             f"performance above chance is left: {', '.join(kept)}. Is it as Cheney et al. 2017 "
             f"found (less than {LOSS:.0%} lost in top conv and dense layers, the first conv almost "
-            f"at chance)? Counting each layer of each seed: {said}.",
+            f"at chance)? Counting each layer of each seed, corrected: {said}.",
         )
 
 
@@ -156,6 +157,7 @@ def _headline_table(table: pd.DataFrame, confidence: float) -> page.Table | None
         "seed": "seed",
         "relative performance": ("value", page.number),
         f"{confidence:.0%} interval": ("ci_low", "ci_high", page.bracket),
+        "q": ("q_value", page.small),
         **page.same("claim", "seen", "n"),
     }
     title = f"The claim of Cheney et al. 2017 at {KNOCKED_OUT:.0%} of the synapses"
@@ -170,7 +172,8 @@ def _depth_table(table: pd.DataFrame) -> page.Table | None:
         "first layers keep": ("first_mean", page.number),
         "last layers keep": ("last_mean", page.number),
         "a last one keeps more": ("value", page.percent),
-        "p (Mann-Whitney, uncorrected)": ("p_value", page.small),
+        "p (Mann-Whitney)": ("p_value", page.small),
+        "q": ("q_value", page.small),
         "layers": ("first_layers", "last_layers", "{} and {}".format),
     }
     title = "Do later layers keep more? Mean relative performance over the strengths"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from faultline.base.paths import gather
+from faultline.studies.perturbations.scores import corrected
 
 TABLES = {
     "perturbations": "relative performance over the strength of random internal perturbations",
@@ -20,11 +21,12 @@ def tables(
     layers: Iterable[str],
     headline: Iterable[str],
     depth: Iterable[str],
+    confidence: float,
 ) -> dict[str, pd.DataFrame]:
     """Of files of every perturbed checkpoint."""
     return {
         "perturbations": gather(curves),
         "perturbation_layers": gather(layers),
-        "perturbation_headline": gather(headline),
-        "perturbation_depth": gather(depth),
+        "perturbation_headline": corrected(gather(headline), confidence=confidence),
+        "perturbation_depth": corrected(gather(depth), confidence=confidence),
     }

@@ -199,10 +199,10 @@ def test_headline_is_interpolated_and_judged():
         )
         assert table["seen"].tolist() == seen
     settings = {"almost_chance": 0.1, "chance": 0.1, "confidence": 0.95}
-    for p, end in zip(table["p_value"], [0.1, 0.7], strict=True):  # 0.6 kept lies between both
-        at = headline(many({0.7: 0.6}), roles[:2], **settings | {"confidence": 1 - p})
-        ends = at["ci_low" if end == 0.1 else "ci_high"]
-        assert ends.iloc[0] == pytest.approx(end, abs=1e-6)
+    for kept, role, limit in ((0.19, "first conv", 0.1), (0.73, "top conv", 0.7)):
+        p_value = headline(many({0.7: kept}), [role], **settings)["p_value"].item()
+        at = headline(many({0.7: kept}), [role], **settings | {"confidence": 1 - p_value})
+        assert at["ci_high"].item() == pytest.approx(limit, abs=1e-6)
     assert not len(headline(many({0.6: 0.5}), roles, **settings))  # not so far
     assert not len(headline(many({0.7: 0.5}), [], **settings))
     assert not len(headline(facts_of(BY_HAND, BASE, kind="resample"), roles, **settings))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def relative_gradient(network: nn.Module, data: Data) -> dict[str, Score]:
     """||g|| / ||w|| of the weights w of a layer and their gradient g on clean images (Lee et al.
-    2023, who go by it to choose what is fine-tuned).
+    2023, who scale learning rates by it and pick nothing).
 
     Ours: several weights of a layer are one vector, biases are left out, a filter has the ratio of
     its own weights, and where these are all 0 the ratio is 0.
@@ -76,7 +76,7 @@ def taylor_clean(network: nn.Module, data: Data) -> dict[str, Score]:
     moves when the filter is removed (Molchanov et al. 2019).
 
     Ours: the size is taken image by image and then the mean over images, so that no score depends
-    on how images are dealt to batches; the filter's bias counts, as it is removed with it; a layer
+    on how images are dealt to batches (the authors' code squares the sum instead); the filter's bias counts, as it is removed with it; a layer
     has the sum of its filters.
     """
     return _taylor(network, data, data.images)

@@ -301,7 +301,7 @@ SETTINGS = {
     "sustainability": {},
     "synaptic": {"network_layers": {"small_conv": NETWORK}},
     "fragile": {"permutations": 101, **SURE},
-    "perturbations": {},
+    "perturbations": SURE,
     "criteria": {"top_share": 0.4, "permutations": 103, **SURE},
     "own": SURE,
     "retraining": SURE,

@@ -76,8 +76,8 @@ def taylor_clean(network: nn.Module, data: Data) -> dict[str, Score]:
     moves when the filter is removed (Molchanov et al. 2019).
 
     Ours: the size is taken image by image and then the mean over images, so that no score depends
-    on how images are dealt to batches (the authors' code squares the sum instead); the filter's bias counts, as it is removed with it; a layer
-    has the sum of its filters.
+    on how images are dealt to batches (the authors' code squares the sum instead); the filter's
+    bias counts, as it is removed with it; a layer has the sum of its filters.
     """
     return _taylor(network, data, data.images)
 

@@ -159,7 +159,10 @@ def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
 
 
 def _alike(rows: pd.DataFrame, best: pd.Series, *, level: float) -> list[str]:
-    """Which other criteria are not told to predict less than the one that predicts most."""
+    """Which other criteria are not told to predict less than the one that predicts most; none where
+    no seeds could tell."""
+    if rows["apart_q"].isna().all():
+        return []
     return [*rows.loc[~(rows["apart_q"] < level), "criterion"].drop(best.name, errors="ignore")]
 
 

@@ -219,7 +219,7 @@ def headline(
 def corrected(table: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     """A table with q_value behind p_value, corrected (Benjamini-Hochberg) for all of its rows, and
     a claim decided only where that is below 1 - confidence."""
-    if not len(table):
+    if "p_value" not in table:  # of no file
         return table
     q_value = benjamini_hochberg(table["p_value"])
     table = table.copy()

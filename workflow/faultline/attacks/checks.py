@@ -75,6 +75,19 @@ CHECK_MEANINGS = {
         "accuracy. Where it does not, APGD has too few steps, or gradients are masked: raise the "
         "steps and compare again."
     ),
+    "fgsm_not_stronger_than_standard": (
+        "The standard judge runs several attacks one after the other where FGSM takes one step, at "
+        "the same norm and eps, so it should leave the lower accuracy. Where it does not, the "
+        "network's outputs or gradients are not what they seem: read the checks beside this one."
+    ),
+    "pgd_not_stronger_than_standard": (
+        "The standard judge runs several attacks one after the other, at the same norm and eps, so "
+        "it should leave no more accuracy than PGD. Where it does, raise its steps."
+    ),
+    "apgd_not_stronger_than_standard": (
+        "The standard judge begins with APGD, at the same norm and eps, so it should leave no more "
+        "accuracy. Where it does, raise its steps to those of APGD."
+    ),
     "fgsm_near_apgd": (
         "One step of FGSM leaves far more accuracy than APGD, at the same norm and eps: its "
         "direction misses adversarial images that are there. Of a training against FGSM this is "

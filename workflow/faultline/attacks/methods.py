@@ -126,9 +126,9 @@ METHODS = {
     "pgd": Method(strength=1, perturb=_pgd, takes={"steps": 20, "step_size": None}),
     "apgd": Method(strength=2, perturb=_apgd, takes={"steps": 20}),
     "apgd_t": Method(strength=None, perturb=_apgd_t, takes={"steps": 20}),
-    "square": Method(strength=None, perturb=_square, takes={"queries": 500}, random=False),
+    "square": Method(strength=None, perturb=_square, takes={"queries": 1000}, random=False),
     "standard": Method(
-        strength=3, perturb=_standard, takes={"steps": 50, "queries": 500}, judges=True
+        strength=3, perturb=_standard, takes={"steps": 20, "queries": 100}, judges=True
     ),
 }
 

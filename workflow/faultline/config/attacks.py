@@ -39,13 +39,14 @@ class Attack(Section):
         Inferred[Annotated[int, Field(ge=1, le=100_000)]],
         OnlyFor("methods of several steps", _takes("steps")),
     ] = None
-    """Steps along the gradient: of pgd, apgd and apgd_t, there for each class aimed at, 20 by
-    default; of standard for each of its gradient attacks, 50 by default (ours)."""
+    """Steps along the gradient, of apgd_t and standard for each class that is aimed at; 20 by
+    default."""
     queries: Annotated[
         Inferred[Annotated[int, Field(ge=1, le=1_000_000)]],
         OnlyFor("methods that search without gradients", _takes("queries")),
     ] = None
-    """Points that square and standard try at most without a gradient; 500 by default (ours)."""
+    """Points tried at most without a gradient; of square 1,000 by default, of standard 100
+    (ours)."""
     step_size: Annotated[
         float | None, OnlyFor("method pgd or one of your own", _takes("step_size"))
     ] = Field(None, gt=0, le=100)

@@ -1,7 +1,7 @@
 """How strong the judge `standard` is, and what it costs, beside AutoAttack's standard version.
 
     pip install -e .    # once; and pyautoattack
-    python benchmarks/standard.py --quick    # 100 test images, minutes on one core
+    python benchmarks/standard.py --images 100    # minutes on one core
     python benchmarks/standard.py            # 1,000, an hour
 
 Four networks learn Fashion-MNIST (2,000 training images, 10 epochs): `small_conv` and
@@ -34,7 +34,10 @@ FOLDER = "/usr/share/datasets/fashion-mnist"
 
 EPS = {"linf": 0.05, "l2": 0.7}
 COMMON = {"optimizer": "adam", "lr": 0.001, "batch_size": 50, "epochs": [10]}
-TRAININGS = {"standard": COMMON, "at-fast": COMMON | {"recipe": "at-fast"}}
+TRAININGS = {
+    "standard": COMMON,
+    "at-fast": COMMON | {"recipe": "at-fast", "adversarial": {"eps": 0.05}},
+}
 passes = {"forward": 0, "backward": 0}
 
 
@@ -63,11 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="100 test images")
+    parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the four IDX files")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = {"train": 2000, "validation": 300, "test": 100 if chosen.quick else 1000}
+    sizes = {"train": 2000, "validation": 300, "test": chosen.images}
     config = resolve(
         {
             "datasets": {"fashion_mnist": {"folder": str(chosen.folder), **sizes}},
@@ -76,7 +79,7 @@ def main() -> None:
             "attacks": {"standard": {"method": "standard", "eps": 0.1}},
         }
     )
-    dataset = prepare(config.datasets["fashion_mnist"].dump(), name="fashion_mnist")
+    dataset = prepare(**config.datasets["fashion_mnist"].dump())
     images, labels = test_images(dataset)
     for name in config.networks:
         for training, settings in config.trainings.items():

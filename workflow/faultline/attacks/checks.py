@@ -4,7 +4,7 @@ A check is a row {check, status, detail}: status "ok" or "warning", detail one s
 numbers. No torch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import Any
 
@@ -36,6 +36,12 @@ CHECK_MEANINGS = {
         "Where it does, the attack fails to find what is there (FGSM oversteps at large eps, or "
         "gradients are masked): trust a stronger attack, such as PGD with more steps."
     ),
+    "false_gradients": (
+        "Moved along its gradient, the network does not change as that says, however small the "
+        "move: the gradient is that of another function, so attacks that follow it are misled and "
+        "the adversarial accuracy is too high. Look for values that are cut to steps, for detach() "
+        "and for custom gradients; attack a smooth stand-in for them (Athalye et al. 2018)."
+    ),
     "zero_gradients": (
         "Where the gradient is exactly zero the attack has no direction and leaves the image as it "
         "is, so the adversarial accuracy is too high. Look for rounding, thresholds or saturated "
@@ -54,6 +60,15 @@ CHECK_MEANINGS = {
         "The same images gave different outputs, so the network is random in eval mode (a dropout "
         "that ignores it, for example). Results are not repeatable and the attack follows a noisy "
         "gradient: make the network deterministic in eval mode."
+    ),
+    "black_box_not_stronger": (
+        "Square, which sees outputs alone, fooled images on which the attacks that follow the "
+        "gradient had failed, so the gradient hides what is there, and more of it may be left. "
+        "Look for what hides it; until it is found, trust the fooled images and not the others."
+    ),
+    "more_steps": (
+        "Three times the steps from another start fooled images that stood the judge, so it had "
+        "not found all that is there. Raise its steps and queries until this no longer is so."
     ),
     "inside_ball": (
         "Adversarial images are further from their originals than eps, outside the pixel bounds, "
@@ -90,6 +105,47 @@ CHECK_MEANINGS = {
     ),
 }
 """check -> what a warning means and what to do."""
+
+
+SIGNS = {
+    "zero_gradients": (
+        "its gradient is exactly zero",
+        "look for rounding, thresholds or saturated units, and attack a smooth stand-in for them",
+    ),
+    "false_gradients": (
+        "its outputs do not follow its gradient",
+        "look for values cut to steps and for detach(), and attack a smooth stand-in for them",
+    ),
+    "saturated_logits": ("its logits are saturated", "divide them by a constant"),
+    "randomised_outputs": (
+        "its outputs differ from pass to pass",
+        "make it deterministic in eval mode",
+    ),
+    "black_box_not_stronger": (
+        "a black-box attack fools what those that follow the gradient do not",
+        "look for what hides the gradient",
+    ),
+    "more_steps": ("more steps fool what the judge did not", "raise its steps and queries"),
+}
+"""Checks whose warning is a sign of gradient masking -> (what it is a sign by, what to do)."""
+
+
+def masked(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Why the accuracy under attack of a network is not to be believed, in a sentence that says
+    what to do; "" where nothing is known against it.
+
+    rows: of checks of that network, under its judge. Whoever calls a network robust, or says that
+    its robustness has risen, asks this first. Which checks are signs: ours.
+    """
+    warned = {row["check"] for row in rows if row["status"] == "warning"}
+    found = [pair for check, pair in SIGNS.items() if check in warned]
+    if not found:
+        return ""
+    signs, remedies = (list(dict.fromkeys(texts)) for texts in zip(*found, strict=True))
+    return (
+        f"Accuracy under attack is not to be believed, as {', and '.join(signs)}: "
+        f"{'; '.join(remedies)}."
+    )
 
 
 def row(check: str, ok: bool, detail: str) -> dict[str, str]:

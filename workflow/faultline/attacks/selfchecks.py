@@ -7,17 +7,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Ball, input_gradient, l2_norm, logit_gradient
+from faultline.attacks.ascent import (
+    Ball,
+    input_gradient,
+    l2_norm,
+    logit_gradient,
+    logits_and_gradient,
+    margin_gradient,
+    per_image,
+    random_start,
+)
 from faultline.attacks.checks import accuracy_monotone, row
 from faultline.attacks.craft import pixel_units
 from faultline.attacks.methods import Attack, AttackKeywords, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.data.splits import Bounds
-from faultline.networks.evaluation import difference, finite, predict, predicted, scale
+from faultline.networks.evaluation import (
+    difference,
+    evaluation,
+    finite,
+    predict,
+    predicted,
+    scale,
+)
 
 SHARE_LIMIT = 0.01
 """Share of images without a usable gradient above which a check warns."""
+
+MOVES = (0.1, 0.01, 0.001)
+"""Shares of eps by which images are moved to see whether the network follows its gradient."""
+
+FALSE_LIMIT = 0.1
+"""Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
+which on a check warns: docs/methods.md has that of honest networks."""
 
 
 def checks(
@@ -58,11 +81,34 @@ def checks(
         row("eps_zero_identity", moved == 0, f"At eps 0, {moved} of {len(first)} images changed."),
         _finite_outputs(logits, after),
         accuracy_monotone(correct),
-        _zero_gradients(network, images, labels, batch_size),
-        _saturated_logits(logits, labels),
         _softmax_outputs(logits),
-        _randomised_outputs(predict(network, first), predict(network, first)),
         _inside_ball(*ends, attack, of.bounds),
+        *signs(network, images, labels, attack=attack, logits=logits, batch_size=batch_size),
+    ]
+
+
+def signs(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Attack,
+    logits: Tensor | None = None,
+    batch_size: int = 500,
+) -> list[dict[str, str]]:
+    """What tells a network whose gradient lies from one that is robust, of whatever attack: rows as
+    of `checks`, for `attacks.checks.masked`.
+
+    attack: says how far images may be moved. logits: of the images, where they are known.
+    """
+    logits = predict(network, images) if logits is None else logits
+    batch_size = memory.batch_size(batch_size, images.shape[1:])
+    first, targets = images[:batch_size], labels[:batch_size]
+    return [
+        _zero_gradients(network, images, labels, batch_size),
+        _false_gradients(network, first, targets, attack),
+        _saturated_logits(logits, labels),
+        _randomised_outputs(predict(network, first), predict(network, first)),
     ]
 
 
@@ -95,6 +141,40 @@ def _zero_gradients(
         f"{also}."
     )
     return row("zero_gradients", share <= SHARE_LIMIT, detail)
+
+
+def _false_gradients(
+    network: nn.Module, images: Tensor, labels: Tensor, attack: Attack
+) -> dict[str, str]:
+    """Whether the margin of the labels changes over small moves as its gradient says.
+
+    Moves are along the gradient, at random where that is zero. What the gradient leaves unexplained
+    shrinks with the move, by the curvature, unless the gradient is another function's: one cut to
+    steps, or a part of which is detached.
+    """
+    of = space(network, images, attack.bounds)
+    eps = attack.eps * pixel_units(attack.std, images) if attack.normalised_units else attack.eps
+    ball, left = Ball(eps, attack.norm, of.bounds), dict[float, float]()
+    # Convolutions that round to TF32, as on GPUs by default, would seem to be cut to steps.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with evaluation(of.network), torch.no_grad(), exact:
+        logits, gradient = logits_and_gradient(of.network, of.points, labels, margin_gradient)
+        rise = margin_gradient(logits, labels)
+        flat = (gradient == 0).flatten(1).all(1)
+        noise = random_start(gradient.shape, eps=1.0, norm="linf", seed=0).to(gradient)
+        way = ball.direction(noise.where(per_image(flat, noise), gradient))
+        for share in MOVES:
+            points = ball.clip(of.points + share * eps * way)
+            moved = ((of.network(points) - logits) * rise).nan_to_num(0.0, 0.0, 0.0).sum(1)
+            said = (gradient * (points - of.points)).nan_to_num(0.0, 0.0, 0.0).flatten(1).sum(1)
+            most = torch.maximum(moved.abs(), said.abs()).sum()
+            left[share] = float((moved - said).abs().sum() / most.clamp_min(1e-30))
+    share = min(left, key=left.__getitem__)
+    detail = (
+        f"Moved by {share:g} eps along its gradient, the network changes otherwise than the "
+        f"gradient says by {left[share]:.2%}; told from {FALSE_LIMIT:.0%} on."
+    )
+    return row("false_gradients", left[share] < FALSE_LIMIT, detail)
 
 
 def _saturated_logits(logits: Tensor, labels: Tensor) -> dict[str, str]:

@@ -149,7 +149,7 @@ def under_attack(tables: dict, config: Config) -> page.Section:
         title = f"Accuracy at epoch {last['epoch'].max()}"
         table = page.table(title, numbers, source="accuracy.tsv")
         notes = [doubt(tables, last)]
-        return page.block(run, figures=[figure], notes=notes, tables=[table])
+        return page.block(run, notes=notes, figures=[figure], tables=[table])
 
     return page.Section(
         "robustness",

@@ -189,7 +189,7 @@ def test_no_gain_under_attack_is_told_where_a_sign_of_masking_stands():
     why = masked([check("false_gradients", False, "")])
     used = tables["criteria_use"]
     here = (used["criterion"] == "random-0") & (used["recipe"] == "at-pgd") & (used["seed"] == 1)
-    tables["criteria_use"] = used.assign(masked=np.where(here, why, np.nan))
+    tables["criteria_use"] = used.assign(masked=[why if masks else np.nan for masks in here])
     table = answered(tables, level=0.05).set_index(["recipe", "images"]).sort_index()
     assert set(table.loc[("at-pgd", "apgd"), "doubt"]) == {why}
     assert not table.loc[("at-pgd", "apgd"), "told"].any()

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import by_unit, worst_cases
 from faultline.data.sources import RANGED
 from faultline.report import canvas, page
 from faultline.studies.accuracy import figures as draw
-from faultline.studies.doubt import doubt
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config

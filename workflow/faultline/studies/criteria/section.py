@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from faultline.attacks.doubt import doubt
 from faultline.base.columns import RUN
 from faultline.base.comparison import CONTROL
 from faultline.report import canvas, page
@@ -15,7 +16,6 @@ from faultline.studies.criteria.agreement import FEWEST
 from faultline.studies.criteria.figures import answer_chart, prediction_chart, where
 from faultline.studies.criteria.names import CONTROLS
 from faultline.studies.criteria.use import PAIR, REFERENCES
-from faultline.studies.doubt import doubt
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
-from faultline.studies.doubt import believed, doubt
 from faultline.studies.fragile import figures as draw
 
 if TYPE_CHECKING:

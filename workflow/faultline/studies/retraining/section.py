@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
-from faultline.studies.doubt import believed, doubt
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config

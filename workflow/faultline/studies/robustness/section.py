@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import worst_cases
 from faultline.report import page
-from faultline.studies.doubt import doubt
 from faultline.studies.robustness import figures as draw
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ def doubted(tables, *, epoch=3, check="saturated_logits", **others):
     """With a warning of one checkpoint, of the last epoch unless said."""
     checks = tables["checks"]
     at = checks[checks["epoch"] == epoch].iloc[0]
-    bad = pd.DataFrame([row(check, False, "")]).assign(**at[[*PLACE, "attack"]] | others)
+    bad = pd.DataFrame([row(check, False, "")]).assign(**dict(at[[*PLACE, "attack"]]) | others)
     return tables | {"checks": pd.concat([checks, bad], ignore_index=True)}
 
 
@@ -39,7 +39,7 @@ CLAIMS = ("under the worst attack", "did retraining help?", "did the remedy help
 def test_the_first_screen_refuses_to_say_that_a_masked_network_is_robust_or_was_mended(tables):
     for heading in CLAIMS:
         cell = cells(doubted(tables))[heading]
-        assert (cell.text, cell.small, cell.link, cell.tone) == (REFUSED, WHY, "checks", "no")
+        assert (cell.text, cell.small, cell.link, cell.tone) == (REFUSED, WHY, "#checks", "no")
         for other in (tables, doubted(tables, epoch=1), doubted(tables, network="another")):
             assert cells(other)[heading].text != REFUSED
         assert cells(doubted(tables, check="near_worst_case"))[heading].text != REFUSED

@@ -1,11 +1,11 @@
-"""Whether accuracies under attack are to be believed. No torch."""
+"""Whether accuracies under attack are to be believed, by the tables of a run. No torch."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
 from faultline.attacks.checks import masked
-from faultline.report import page
+from faultline.base.columns import RUN
 
 
 def doubt(
@@ -17,9 +17,10 @@ def doubt(
     part: rows of one data set, network and training. made: rows of the networks, with a column
     `masked`.
     """
-    checks = page.of(tables.get("checks", pd.DataFrame()), part)
+    checks = tables.get("checks", pd.DataFrame())
     if len(checks):
-        checks = checks[checks["epoch"].isin(part["epoch"])]
+        alike = (checks[RUN] == part.iloc[0][RUN]).all(axis=1)
+        checks = checks[alike & checks["epoch"].isin(part["epoch"])]
     texts = [masked(checks.to_dict("records"))]
     if made is not None and "masked" in made:
         texts += made["masked"].dropna().tolist()

@@ -17,8 +17,8 @@ from faultline.attacks.ascent import (
     per_image,
     random_start,
 )
-from faultline.attacks.checks import accuracy_monotone, row
-from faultline.attacks.craft import pixel_units
+from faultline.attacks.checks import SHARE_LIMIT, accuracy_monotone, row
+from faultline.attacks.craft import craft, pixel_units
 from faultline.attacks.methods import Attack, AttackKeywords, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
@@ -32,11 +32,11 @@ from faultline.networks.evaluation import (
     scale,
 )
 
-SHARE_LIMIT = 0.01
-"""Share of images without a usable gradient above which a check warns."""
-
 MOVES = (0.1, 0.01, 0.001)
 """Shares of eps by which images are moved to see whether the network follows its gradient."""
+
+RETRIED = 200
+"""Images that the judge is tried on once more, with three times the steps."""
 
 FALSE_LIMIT = 0.1
 """Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
@@ -51,14 +51,15 @@ def checks(
     attack: Attack | Mapping[str, Any],
     adversarial: Tensor,
     correct: Mapping[float, np.ndarray],
+    parts: Mapping[str, np.ndarray] | None = None,
     batch_size: int = 500,
     **keywords: Unpack[AttackKeywords],
 ) -> list[dict[str, str]]:
     """The self-checks of one attack on one network: rows {check, status, detail}.
 
-    attack, keywords: as for `craft`. adversarial, correct: what `attack_curve` returned for it. The
-    meaning of each check is in `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack;
-    the limits are ours.
+    attack, keywords: as for `craft`. adversarial, correct: what `attack_curve` returned for it;
+    parts: of an attack that goes in turn, see `Parts`. The meaning of each check is in
+    `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack; the limits are ours.
     """
     attack = Attack.of(attack, **keywords)
     batch_size = memory.batch_size(batch_size, images.shape[1:])
@@ -83,8 +84,39 @@ def checks(
         accuracy_monotone(correct),
         _softmax_outputs(logits),
         _inside_ball(*ends, attack, of.bounds),
-        *signs(network, images, labels, attack=attack, logits=logits, batch_size=batch_size),
+        *signs(
+            network,
+            images,
+            labels,
+            attack=attack,
+            correct=correct[attack.eps],
+            parts=parts,
+            logits=logits,
+            batch_size=batch_size,
+        ),
     ]
+
+
+class Parts:
+    """Which images stand after each part of an attack that goes in turn, from what `craft` tells
+    `after`."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Tensor]] = []
+
+    def __call__(self, part: str, stands: Tensor) -> None:
+        """What `craft` calls after each part of a batch; of parts of one name the last counts."""
+        if not self.batches or part == next(iter(self.batches[0])):
+            self.batches.append({})
+        self.batches[-1][part] = stands
+
+    def of(self, n: int) -> dict[str, np.ndarray]:
+        """Part -> bool [n]; batches before the last n images were given up for lack of memory."""
+        names = self.batches[0] if self.batches else ()
+        return {
+            name: torch.cat([batch[name] for batch in self.batches])[-n:].cpu().numpy()
+            for name in names
+        }
 
 
 def signs(
@@ -93,13 +125,16 @@ def signs(
     labels: Tensor,
     *,
     attack: Attack,
+    correct: np.ndarray,
+    parts: Mapping[str, np.ndarray] | None = None,
     logits: Tensor | None = None,
     batch_size: int = 500,
 ) -> list[dict[str, str]]:
-    """What tells a network whose gradient lies from one that is robust, of whatever attack: rows as
-    of `checks`, for `attacks.checks.masked`.
+    """What tells a network whose gradient lies from one that is robust: rows as of `checks`, for
+    `attacks.checks.masked`.
 
-    attack: says how far images may be moved. logits: of the images, where they are known.
+    correct: bool [n], under the attack at its own eps; parts: see `checks`. logits: of the images,
+    where they are known.
     """
     logits = predict(network, images) if logits is None else logits
     batch_size = memory.batch_size(batch_size, images.shape[1:])
@@ -109,6 +144,7 @@ def signs(
         _false_gradients(network, first, targets, attack),
         _saturated_logits(logits, labels),
         _randomised_outputs(predict(network, first), predict(network, first)),
+        *_of_judge(network, images, labels, attack, correct, parts or {}),
     ]
 
 
@@ -175,6 +211,39 @@ def _false_gradients(
         f"gradient says by {left[share]:.2%}; told from {FALSE_LIMIT:.0%} on."
     )
     return row("false_gradients", left[share] < FALSE_LIMIT, detail)
+
+
+def _of_judge(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    correct: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+) -> list[dict[str, str]]:
+    """Whether the judge has found what is there; nothing of attacks that are not made to judge."""
+    if not method_of(attack.method).judges or attack.eps == 0:
+        return []
+    rows = []
+    if parts:
+        caught = int((parts["apgd_t"] & ~parts["square"]).sum())
+        detail = (
+            f"Square fooled {caught} of {len(images)} images ({caught / len(images):.2%}) that "
+            f"APGD, targeted too, had left standing; told from above {SHARE_LIMIT:.0%}."
+        )
+        rows.append(row("black_box_not_stronger", caught / len(images) <= SHARE_LIMIT, detail))
+    tried = min(RETRIED, len(images))
+    stands = torch.as_tensor(correct[:tried], device=images.device)
+    images, labels, fooled = images[:tried][stands], labels[:tried][stands], 0
+    if len(images):
+        longer = replace(attack, method="apgd", steps=3 * attack.steps, until_fooled=True)
+        again = craft(network, images, labels, attack=longer, seed=1)
+        fooled = _count(predicted(predict(network, again)) != labels)
+    detail = (
+        f"APGD of {3 * attack.steps} steps from another start fooled {fooled} of the first {tried} "
+        f"images ({fooled / tried:.2%}), which had stood; told from above {SHARE_LIMIT:.0%}."
+    )
+    return [*rows, row("more_steps", fooled / tried <= SHARE_LIMIT, detail)]
 
 
 def _saturated_logits(logits: Tensor, labels: Tensor) -> dict[str, str]:

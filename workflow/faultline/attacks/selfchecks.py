@@ -1,6 +1,7 @@
 """The self-checks of one attack on one network, which tell whether to believe it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -19,7 +20,7 @@ from faultline.attacks.ascent import (
 )
 from faultline.attacks.checks import SHARE_LIMIT, accuracy_monotone, row
 from faultline.attacks.craft import craft, pixel_units
-from faultline.attacks.methods import Attack, AttackKeywords, method_of
+from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.data.splits import Bounds
@@ -65,14 +66,10 @@ def checks(
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     first, targets = images[:batch_size], labels[:batch_size]
     of = space(network, first, attack.bounds)
-    unchanged = method_of(attack.method).perturb(
-        of.network,
-        of.points,
-        targets,
-        attack=attack,
-        ball=Ball(0.0, attack.norm, of.bounds),
-        start=torch.zeros_like(of.points),
-    )
+    few = replace(attack, steps=min(attack.steps, 5), queries=min(attack.queries, 5))
+    ball = Ball(0.0, attack.norm, of.bounds, channels=of.channels)
+    batch = Batch(attack=few, ball=ball, start=torch.zeros_like(of.points), seed=0)
+    unchanged = method_of(attack.method).perturb(of.network, of.points, targets, batch)
     moved = _count((unchanged != of.points).flatten(1).any(1))
     ends = space(network, images).points, space(network, adversarial).points
     logits = predict(network, images)

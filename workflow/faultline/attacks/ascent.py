@@ -26,13 +26,16 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     meanwhile and unchanged afterwards. Zero where no gradient path leads to the images.
     """
     with evaluation(network):
-        return _logits_and_gradient(network, images, labels, logit_gradient)[1]
+        return logits_and_gradient(network, images, labels, logit_gradient)[1]
 
 
-def _logits_and_gradient(
+def logits_and_gradient(
     network: nn.Module, images: Tensor, targets: Tensor, rise: Rise
 ) -> tuple[Tensor, Tensor]:
-    """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
+    """Logits [n, classes], and the gradient of a loss with respect to the images, of their shape.
+
+    Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step.
+    """
     pace.passed(len(images))
     with torch.enable_grad():
         images = images.detach()
@@ -211,9 +214,16 @@ def pgd(
     adversarial = ball.clip(images + start)
     with evaluation(network):
         for _ in range(steps):
-            _, gradient = _logits_and_gradient(network, adversarial, targets, rise)
+            _, gradient = logits_and_gradient(network, adversarial, targets, rise)
             adversarial = ball.nearest(adversarial + size * ball.direction(gradient), images)
     return adversarial
+
+
+def margin_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """`Rise` of the largest other logit less the label's, which no confidence saturates."""
+    labels = labels[:, None]
+    other = logits.scatter(1, labels, -torch.inf).argmax(1, keepdim=True)
+    return torch.zeros_like(logits).scatter(1, labels, -1.0).scatter(1, other, 1.0)
 
 
 def kl_gradient(logits: Tensor, clean: Tensor) -> Tensor:
@@ -260,7 +270,7 @@ def apgd(
         if last:
             logits, gradient = network(x), x
         else:
-            logits, gradient = _logits_and_gradient(
+            logits, gradient = logits_and_gradient(
                 network, x, labels, lambda logits, labels: objective.rise(logits, labels, towards)
             )
         return objective.loss(logits, labels, towards), predicted(logits) != labels, gradient

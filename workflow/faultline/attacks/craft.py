@@ -129,6 +129,7 @@ def attack_curve(
     seed: int,
     batch_size: int = 500,
     progress: Callable[[int], object] | None = None,
+    after: Callable[[str, Tensor], object] | None = None,
     say: Callable[[str], None] = print,
     **keywords: Unpack[AttackKeywords],
 ) -> tuple[dict[float, np.ndarray], Tensor]:
@@ -136,7 +137,8 @@ def attack_curve(
 
     The attack's `eps` is the one whose adversarial images are returned; it joins its `eps_grid`,
     and its entry is the correctness on these very images. Outputs that are not finite count as
-    misclassified, and how many there are is told by `say`. All else is as for `craft`.
+    misclassified, and how many there are is told by `say`. after is told of the attack's own eps
+    alone. All else is as for `craft`.
     """
     attack, correct = Attack.of(attack, **keywords), {}
     for eps in sorted({*attack.eps_grid, attack.eps}):
@@ -150,6 +152,7 @@ def attack_curve(
             seed=seed,
             batch_size=batch_size,
             progress=progress,
+            after=after if eps == attack.eps else None,
         )
         correct[eps] = _correct(network, crafted, labels, f"eps {eps:g}", say)
         if eps == attack.eps:

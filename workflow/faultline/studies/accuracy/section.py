@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import by_unit, worst_cases
 from faultline.data.sources import RANGED
@@ -38,10 +39,10 @@ def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]
         worst = _worst_texts(part, config.attack_settings)
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
         first, rest = (worst, texts) if worst else (texts, [])
+        said = f"{'; '.join([f'{page.span(clean)} clean', *first])} (epoch {part['epoch'].max()}, "
         yield (
             f"Accuracy, {run}",
-            f"{'; '.join([f'{page.span(clean)} clean', *first])} (epoch {part['epoch'].max()}, "
-            f"{spread}).",
+            f"{doubt(tables, part)} {said}{spread}).".strip(),
             f"{'; '.join(rest)}." if rest else "",
         )
 
@@ -76,7 +77,10 @@ def verdict(tables: dict, config: Config) -> dict:
         if len(at):
             cases.append((at["accuracy"], f"{name}, eps {eps:g}"))
     cells = {"clean": _spread(clean), "under the worst attack": ""}
-    if cases:
+    if cases and (why := doubt(tables, part)):
+        cell = page.cell("not to be believed", small=why, link="checks", tone="no")
+        cells["under the worst attack"] = cell
+    elif cases:
         cells["under the worst attack"] = _spread(*min(cases, key=lambda case: case[0].mean()))
     return cells
 
@@ -144,7 +148,8 @@ def under_attack(tables: dict, config: Config) -> page.Section:
         numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
         title = f"Accuracy at epoch {last['epoch'].max()}"
         table = page.table(title, numbers, source="accuracy.tsv")
-        return page.block(run, figures=[figure], tables=[table])
+        notes = [doubt(tables, last)]
+        return page.block(run, notes=notes, figures=[figure], tables=[table])
 
     return page.Section(
         "robustness",

@@ -5,6 +5,7 @@ from faultline.attacks.checks import (
     CHECK_MEANINGS,
     SIGNS,
     accuracy_monotone,
+    attack_order,
     compare_attacks,
     masked,
     near_worst_case,
@@ -157,4 +158,23 @@ def test_what_other_attacks_find_is_held_against_one_that_is_made_to_judge():
         assert found["all"]["check"] == "others_not_stronger"
         assert found["all"]["status"] == status
         assert found["all"]["detail"].endswith("told from above 1% of the images.")
-        assert found["pgd"]["check"] == "near_worst_case"
+        assert found.keys() == {"all"}  # of the others no claim is made
+
+
+def test_one_fact_is_told_once_and_not_where_a_judge_stands():
+    attacks = {
+        "fgsm": {"method": "fgsm", "norm": "linf", "normalised_units": False},
+        "apgd": {"method": "apgd", "norm": "linf", "normalised_units": False},
+    }
+    judge = {"standard": {"method": "standard", "norm": "linf", "normalised_units": False}}
+    right, wrong = np.ones(100, bool), np.zeros(100, bool)
+    correct, places = [{"0.1": right}, {"0.1": wrong}], [{"attack": "fgsm"}, {"attack": "apgd"}]
+
+    def warned(attacks):
+        rows = attack_order(correct, places, attacks=attacks, masking=10, judges=["fgsm"])
+        return [row["check"] for row in rows if row["status"] == "warning"]
+
+    assert warned(attacks) == ["fgsm_near_apgd"]
+    assert warned(attacks | judge) == []
+    other = {"standard": judge["standard"] | {"norm": "l2"}}
+    assert warned(attacks | other) == ["fgsm_near_apgd"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from faultline.attacks.methods import method_of, weakest_first
-from faultline.attacks.worst import by_unit, worst_case
+from faultline.attacks.worst import by_unit, unit, worst_case
 
 Hits = Mapping[str, np.ndarray]
 """What images were attacked with -> bool [n], whether each was classified correctly."""
@@ -275,16 +275,19 @@ def near_worst_case(
     correct: attack -> eps (as text) -> bool [n]. attacks: their settings. It is told from `masking`
     points of accuracy on, and of judges, which scores rest on, from half of them: with 5 points,
     above the sampling error of some 500 images and below what an ill-set PGD misses; of a method
-    made to judge from above `SHARE_LIMIT` on, as a sign of masking. Of the others,
-    FGSM and attacks of unknown strength are not asked, as nothing is claimed of them. Ours.
+    made to judge from above `SHARE_LIMIT` on, as a sign of masking. Of the others, FGSM and attacks
+    of unknown strength are not asked, as nothing is claimed of them, and none where one made to
+    judge is among the attacks. Ours.
     """
     rows = []
-    for unit, names in by_unit({name: attacks[name] for name in correct}).items():
+    for where, names in by_unit({name: attacks[name] for name in correct}).items():
         worst = worst_case({name: correct[name] for name in names})
         for name in names:
             method = method_of(attacks[name]["method"])
             if name not in judges and (method.one_step or method.strength is None):
                 continue
+            if not method.judges and where in _judged_units(attacks):
+                continue  # no claim of robustness goes by it
             gaps = {
                 eps: 100 * int(np.count_nonzero(correct[name][eps] & ~hits)) / len(hits)
                 for eps, (over, hits) in worst.items()
@@ -296,7 +299,7 @@ def near_worst_case(
             over, hits = worst[eps]
             detail = (
                 f"At most, accuracy is {100 * correct[name][eps].mean():.2f} % under {name} and "
-                f"{100 * hits.mean():.2f} % in the worst case over {', '.join(over)}, at {unit} "
+                f"{100 * hits.mean():.2f} % in the worst case over {', '.join(over)}, at {where} "
                 f"eps {eps}; told "
             )
             limit, why = masking, ""
@@ -339,21 +342,32 @@ def attack_order(
         by_checkpoint.setdefault(checkpoint, {})[place["attack"]] = hits
     rows: list[dict[str, Any]] = []
     for checkpoint, by_attack in by_checkpoint.items():
-        alike = _alike(by_attack, attacks)
-        of_checkpoint = _order(alike)
+        of_checkpoint = _order(_alike(by_attack, attacks))
         if masking is not None:
+            asked = {
+                name: hits
+                for name, hits in by_attack.items()
+                if unit(attacks[name]) not in _judged_units(attacks)
+            }
             strongest = {
                 where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
-                for where, by_method in alike.items()
+                for where, by_method in _alike(asked, attacks).items()
             }
+            near = near_worst_case(by_attack, attacks=attacks, judges=judges, masking=masking)
             if flattered := fgsm_near_apgd(strongest, points=masking):
                 of_checkpoint.append(flattered)
-            of_checkpoint += near_worst_case(
-                by_attack, attacks=attacks, judges=judges, masking=masking
-            )
+                if flattered["status"] == "warning":  # which says the same
+                    one = {n for n in by_attack if method_of(attacks[n]["method"]).one_step}
+                    near = [row for row in near if row["attack"] not in one]
+            of_checkpoint += near
         for row in of_checkpoint:
             rows.append(dict(checkpoint) | row | {"attack": row.get("attack", "all")})
     return rows
+
+
+def _judged_units(attacks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Those in which an attack of a method made to judge measures eps."""
+    return {unit(attack) for attack in attacks.values() if method_of(attack["method"]).judges}
 
 
 def _alike(

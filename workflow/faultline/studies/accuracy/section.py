@@ -95,8 +95,9 @@ def _spread(values: pd.Series, where: str = "") -> page.Cell:
 def warnings(tables: dict, config: Config) -> dict:
     """How many self-checks gave a warning, and image sets at chance."""
     checks, base = tables["checks"], tables["base"]
-    count = int((checks["status"] == "warning").sum()) if len(checks) else 0
-    small = f"of {page.count(checks, 'check')}"
+    warned = checks[checks["status"] == "warning"] if len(checks) else checks
+    count = warned["check"].nunique() if len(warned) else 0
+    small = f"of {page.count(checks['check'].unique() if len(checks) else [], 'check')}"
     if len(base) and not (last := canvas.last_epoch(base))["above_chance"].all():
         names = page.listed(dict.fromkeys(last.loc[~last["above_chance"], "images"]))
         small += f"; at chance: {names}"
@@ -105,17 +106,21 @@ def warnings(tables: dict, config: Config) -> dict:
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
-    warnings = (checks["status"] == "warning").sum()
-    if not warnings:
+    warned = checks.loc[checks["status"] == "warning", "check"]
+    if not len(warned):
         return f"All {len(checks)} checks of the attacks passed."
-    return f"{warnings} of {len(checks)} checks of the attacks gave a warning."
+    times = [
+        f"{name} ({count} of {(checks['check'] == name).sum()} times)"
+        for name, count in warned.value_counts(sort=False).items()
+    ]
+    return f"A warning came from {page.listed(times)}."
 
 
 def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """For each norm without APGD, what stands for the strongest attack there."""
     attacks = config.attack_settings
     for unit, names in by_unit(attacks).items():
-        if any(attacks[name]["method"] == "apgd" for name in names):
+        if any(attacks[name]["method"] in ("apgd", "standard") for name in names):
             continue
         ranked, unranked = weakest_first({name: attacks[name] for name in names})
         strongest = f"nothing is known of how strong {page.listed(unranked)} are"

@@ -3,6 +3,7 @@ them once, and each run is a copy of it. It knows nothing of faultline, so every
 of its own folder. This file is also the script of that process."""
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -41,6 +42,9 @@ def serve() -> None:
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
     for name in MODULES:
         importlib.import_module(name)
+    sys.modules["snakemake.cli"].get_argument_parser()  # looks for plugins in all of site-packages
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         if not (copy := os.fork()):
             run(*json.loads(line))

@@ -2,6 +2,7 @@
 rule in it, and short ways to say what several of them say."""
 
 import ast
+import compileall
 import functools
 import os
 import re
@@ -295,13 +296,20 @@ def one_warm_process() -> dict[str, str]:
     return {warm.ADDRESS: os.environ.pop(warm.ADDRESS, "")}
 
 
+@functools.cache
+def compiled() -> None:
+    """Let copies of the code have its compiled form with them: else every job would compile it."""
+    compileall.compile_dir(ROOT / "workflow", quiet=2)
+
+
 def copy_workflow(folder: Path, config: str = TINY) -> Copy:
     """A fresh copy of the checkout, without results, but with the fingerprints of its code."""
     folder.mkdir(parents=True, exist_ok=True)
+    compiled()
     for part in PARTS:
         source, target = ROOT / part, folder / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=UNCOPIED)
+            shutil.copytree(source, target)
         else:
             shutil.copy2(source, target)
     copy, memory = Copy(folder), folder / ".snakemake/fingerprints.json"

@@ -57,7 +57,7 @@ attacks:
   fgsm: {method: fgsm, eps: 0.1}
   pgd: {method: pgd, steps: 2, eps: 0.1}
 ablation: {attacks: [pgd]}
-synaptic_filtering: {layers: [conv1, fc], thresholds: 3}
+synaptic_filtering: {layers: [conv1, fc], thresholds: 3, random_draws: 2}
 nodal_dropout: {layers: first}
 perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}

@@ -16,6 +16,7 @@ from pathlib import Path
 MODULES = (
     *("snakemake.cli", "snakemake.report.html_reporter", "snakemake.storage", "jsonschema"),
     *("smart_open", "nbformat", "requests", "yte", "yaml", "docutils.core", "platformdirs"),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg"),  # as a run ends, it draws its times
 )
 
 

@@ -33,6 +33,7 @@ from faultline.studies.order import STUDIES
 ROOT = Path(__file__).parents[1]
 SCHEMA = schema_of(Config, described=True)
 UNCOPIED = shutil.ignore_patterns("__pycache__")
+HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")  # by another process of the tests
 PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
 
 RULES = {
@@ -309,7 +310,7 @@ def copy_workflow(folder: Path, config: str = TINY) -> Copy:
     for part in PARTS:
         source, target = ROOT / part, folder / part
         if source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore=HALF_WRITTEN)
         else:
             shutil.copy2(source, target)
     copy, memory = Copy(folder), folder / ".snakemake/fingerprints.json"

@@ -52,7 +52,7 @@ use rule tabulate_accuracy as tabulate_retraining with:
         f"{RESULTS}/logs/tabulate_retraining.log",
     params:
         study="retraining",
-        settings={"confidence": CONFIG.scores.confidence},
+        settings={"confidence": CONFIG.scores.confidence, "tests": RETRAIN.tests},
         code=code("tabulate_study", "faultline/studies/retraining/tables"),
 
 

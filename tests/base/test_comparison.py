@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from faultline.base.comparison import compare, compare_apart, with_correction
+from faultline.base.columns import RUN
+from faultline.base.comparison import compare, compare_apart, compare_policies, with_correction
 from faultline.base.statistics import (
     both_power,
     difference_interval,
@@ -219,3 +220,29 @@ def test_policies_judged_on_images_of_their_own():
         stats.false_discovery_control(by_seed["p_value"])
     )
     assert not len(compare_apart({}, policy="b", reference="a", confidence=0.95))
+
+
+def test_tests_that_were_fixed_beforehand_are_corrected_over_themselves():
+    rng = np.random.default_rng(0)
+    hits, places = [], []
+    for seed in range(4):
+        for policy, share in (("regular", 0.5), ("selective", 0.8), ("fragile_only", 0.4)):
+            places.append({**dict.fromkeys(RUN, "a"), "epoch": 2, "seed": seed, "policy": policy})
+            hits.append({key: rng.random(100) < share for key in ("clean", "pgd")})
+        for draw in range(2):
+            policy = f"random-{draw}"
+            places.append({**dict.fromkeys(RUN, "a"), "epoch": 2, "seed": seed, "policy": policy})
+            hits.append({key: rng.random(100) < 0.5 for key in ("clean", "pgd")})
+    every = compare_policies(hits, places, confidence=0.95)
+    table = compare_policies(hits, places, confidence=0.95, tests=["regular", "random"])
+    whole = table[table["level"] == "all seeds"]
+    assert whole[["images", "policy", "reference"]].to_numpy().tolist() == [
+        ["pgd", "selective", "regular"],
+        ["pgd", "selective", "random"],
+    ]
+    columns = ["images", "policy", "reference", "level", "seed"]
+    same = table.merge(every, on=columns, suffixes=("", "_every"))
+    assert len(same) == len(table) == 2 + 2 * 4
+    np.testing.assert_array_equal(same["p_value"], same["p_value_every"])
+    p = whole["p_value"].to_numpy()
+    np.testing.assert_allclose(np.sort(whole["q_value"]), [2 * p.min(), max(2 * p.min(), p.max())])

@@ -16,6 +16,7 @@ from faultline.base.statistics import (
     detectable_difference,
     difference_interval,
     fleiss_kappa,
+    holm,
     least_told,
     mcnemar,
     mcnemar_power,
@@ -308,3 +309,10 @@ def test_paired_ratio_interval_covers_on_either_side(n, before, score, churn, co
     missed = np.stack([high < 1 + score, low > 1 + score])
     assert not missed[:, ~near[some]].any()
     assert (missed.sum(1) / 8000 < half + 3 * np.sqrt(half / 8000)).all()
+
+
+def test_holm_beside_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.array([0.03, 0.2, 0.01, 0.01, 0.9, 0.04])
+    np.testing.assert_allclose(holm(p), multitest.multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(holm([0.04, np.nan, 0.03]), [0.06, np.nan, 0.06])

@@ -37,8 +37,15 @@ def attacked(
     correct, adversarial = attack_curve(
         network, images, labels, attack=of, seed=seed_of("attack", name, seed), after=parts
     )
-    found = {"adversarial": adversarial, "correct": correct, "parts": parts.of(len(images))}
-    checked = checks(network, images, labels, attack=of, **found)
+    checked = checks(
+        network,
+        images,
+        labels,
+        attack=of,
+        adversarial=adversarial,
+        correct=correct,
+        parts=parts.of(len(images)),
+    )
     rows = []
     for eps, hits in correct.items():
         rows.append({"eps": eps, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()})
@@ -54,7 +61,7 @@ def crafters(
     *,
     seed: int,
     until_fooled: bool = False,
-) -> dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]]:
+) -> dict[str, Callable[..., Tensor]]:
     """attack -> function (network, images, labels) -> adversarial images at its own eps.
 
     until_fooled: see `Attack`, where nothing but the correctness on these images is asked for.

@@ -18,7 +18,7 @@ from faultline.attacks.ascent import (
     per_image,
     random_start,
 )
-from faultline.attacks.checks import SHARE_LIMIT, accuracy_monotone, row
+from faultline.attacks.checks import FEW, SHARE_LIMIT, accuracy_monotone, overlooks, row
 from faultline.attacks.craft import craft, pixel_units
 from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space
@@ -36,8 +36,9 @@ from faultline.networks.evaluation import (
 MOVES = (0.1, 0.01, 0.001)
 """Shares of eps by which images are moved to see whether the network follows its gradient."""
 
-RETRIED = 200
-"""Images that the judge is tried on once more, with three times the steps."""
+RETRIED, RETRIED_LIMIT = 200, 0.05
+"""Images that the judge is tried on once more, with three times the steps, and the share of them
+fooled above which a check warns: of honest networks another start alone finds some."""
 
 FALSE_LIMIT = 0.1
 """Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
@@ -226,9 +227,10 @@ def _of_judge(
         caught = int((parts["apgd_t"] & ~parts["square"]).sum())
         detail = (
             f"Square fooled {caught} of {len(images)} images ({caught / len(images):.2%}) that "
-            f"APGD, targeted too, had left standing; told from above {SHARE_LIMIT:.0%}."
+            f"APGD, targeted too, had left standing; told from above {SHARE_LIMIT:.0%}, and {FEW} "
+            "images, on."
         )
-        rows.append(row("black_box_not_stronger", caught / len(images) <= SHARE_LIMIT, detail))
+        rows.append(row("black_box_not_stronger", not overlooks(caught, len(images)), detail))
     tried = min(RETRIED, len(images))
     stands = torch.as_tensor(correct[:tried], device=images.device)
     images, labels, fooled = images[:tried][stands], labels[:tried][stands], 0
@@ -238,9 +240,9 @@ def _of_judge(
         fooled = _count(predicted(predict(network, again)) != labels)
     detail = (
         f"APGD of {3 * attack.steps} steps from another start fooled {fooled} of the first {tried} "
-        f"images ({fooled / tried:.2%}), which had stood; told from above {SHARE_LIMIT:.0%}."
+        f"images ({fooled / tried:.2%}), which had stood; told from above {RETRIED_LIMIT:.0%}."
     )
-    return [*rows, row("more_steps", fooled / tried <= SHARE_LIMIT, detail)]
+    return [*rows, row("more_steps", fooled / tried <= RETRIED_LIMIT, detail)]
 
 
 def _saturated_logits(logits: Tensor, labels: Tensor) -> dict[str, str]:

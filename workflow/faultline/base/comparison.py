@@ -1,12 +1,13 @@
 """Policies compared with a reference and a control, image by image and seed by seed. No torch."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 from faultline.base.columns import RUN
@@ -15,6 +16,7 @@ from faultline.base.statistics import (
     benjamini_hochberg,
     both_power,
     difference_interval,
+    holm,
     least_told,
     mcnemar,
     mcnemar_power,
@@ -254,12 +256,15 @@ def compare_policies(
     *,
     confidence: float,
     reference: str = "regular",
+    tests: Collection[str] = (),
 ) -> pd.DataFrame:
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
     correct: image set -> bool [n] under one policy; places: its checkpoint and policy. A further
     column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level;
-    detectable is what the correction asks of a lone difference among them.
+    detectable is what the correction asks of a lone difference among them. tests: references, where
+    the tests are fixed beforehand: of attacked images, and of the first in CONTROLLED less these;
+    other rows are left out, and the correction is Holm's.
     """
     groups: dict[tuple[Any, ...], dict[Hashable, dict[str, np.ndarray]]] = {}
     for hits, place in zip(correct, places, strict=True):
@@ -274,16 +279,26 @@ def compare_policies(
         tables.append(table)
     if not tables:
         return pd.DataFrame(columns=["policy"])
-    return with_correction(pd.concat(tables, ignore_index=True), confidence=confidence)
+    whole = pd.concat(tables, ignore_index=True)
+    if tests:
+        fixed = (whole["policy"] == CONTROLLED[0]) & whole["reference"].isin(tests)
+        whole = whole[fixed & (whole["images"] != "clean")].reset_index(drop=True)
+    correction = holm if tests else benjamini_hochberg
+    return with_correction(whole, confidence=confidence, correction=correction)
 
 
-def with_correction(table: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+def with_correction(
+    table: pd.DataFrame,
+    *,
+    confidence: float,
+    correction: Callable[[ArrayLike], np.ndarray] = benjamini_hochberg,
+) -> pd.DataFrame:
     """Rows of `compare` with q_value and detectable as in `compare_policies`."""
     table = table.copy()
     table.insert([*table].index("p_value") + 1, "q_value", np.nan)
     for _, rows in table.groupby("level"):
         compared = max(rows["p_value"].count(), 1)
         detectable = _detectable(rows, confidence=confidence, compared=compared)
-        table.loc[rows.index, "q_value"] = benjamini_hochberg(rows["p_value"])
+        table.loc[rows.index, "q_value"] = correction(rows["p_value"])
         table.loc[rows.index, "detectable"] = detectable
     return table

@@ -45,6 +45,17 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     return adjusted
 
 
+def holm(p: ArrayLike) -> np.ndarray:
+    """Adjusted p-values of one family of tests that were fixed beforehand, shape as `p` [m] (Holm
+    1979). NaN stays NaN and does not count as a member of the family."""
+    adjusted = np.array(p, float)
+    there = np.flatnonzero(~np.isnan(adjusted))
+    ordered = there[np.argsort(adjusted[there])]
+    raised = adjusted[ordered] * (len(ordered) - np.arange(len(ordered)))
+    adjusted[ordered] = np.minimum(np.maximum.accumulate(raised), 1)
+    return adjusted
+
+
 def mcnemar(b: ArrayLike, c: ArrayLike) -> np.ndarray:
     """Exact two-sided p-value of McNemar's test; b, c: the two discordant counts (b = c = 0: 1)."""
     b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)

@@ -2,10 +2,22 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
 from faultline.ablation.synaptic import SYNAPTIC_FILTERS
 from faultline.base.errors import UserError, nearest
 from faultline.config.attacks import chosen_attacks
-from faultline.config.fields import Count, Draws, Epochs, Inferred, Names, OneOf, OnlyFor, Section
+from faultline.config.fields import (
+    UNIQUE,
+    Count,
+    Draws,
+    Epochs,
+    Inferred,
+    Names,
+    OneOf,
+    OnlyFor,
+    Section,
+)
 from faultline.config.sense import check_epochs, check_schedules
 
 if TYPE_CHECKING:
@@ -35,6 +47,10 @@ class Retraining(Section):
     judged_under: Inferred[Names] = None
     """The attacks, re-crafted on each retrained network; by default those of method standard, or
     ablation.attacks where there is none."""
+    tests: Annotated[list[Literal["regular", "random"]], UNIQUE] = Field(default_factory=list)
+    """What selective is compared with, where these tests were fixed before the run: no others are
+    made, and they are corrected over themselves alone (Holm). An empty list makes all
+    comparisons (Benjamini-Hochberg)."""
     random_draws: Draws = 3
     """How often the control random draws other layers or bands to freeze."""
 

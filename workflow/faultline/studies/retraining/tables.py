@@ -1,6 +1,6 @@
 """The tables of selective retraining."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -16,12 +16,12 @@ TABLES = {
 
 
 def tables(
-    *, result: Iterable[str], correct: Iterable[str], confidence: float
+    *, result: Iterable[str], correct: Iterable[str], confidence: float, tests: Sequence[str] = ()
 ) -> dict[str, pd.DataFrame]:
-    """Of files of every checkpoint and policy."""
+    """Of files of every checkpoint and policy. tests: see `compare_policies`."""
     hits = [unpack(load_arrays(path)) for path in correct]
     places = [place_of(path) for path in correct]
     return {
         "retraining": gather(result),
-        "comparison": compare_policies(hits, places, confidence=confidence),
+        "comparison": compare_policies(hits, places, confidence=confidence, tests=tests),
     }

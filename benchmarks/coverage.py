@@ -37,7 +37,7 @@ class Scenario:
     cost: str = "uniform"
     removed: tuple[float, ...] = (0.05, 0.2, 0.35, 0.5, 0.7, 1.0)
     n: int = 200
-    parts: int = 5
+    parts: int = 4
     draws: int = 2
     accuracy: tuple[float, float] = (0.95, 0.5)
     score: float = 0.0
@@ -64,7 +64,7 @@ UNEVEN = np.array([7, 3, 1, 0, 2, 4, 5, 6, 8])
 
 SCENARIOS = [
     Scenario("as many draws as ever, all images alike", parts=1, draws=3),
-    Scenario("two draws in each of five parts"),
+    Scenario("two draws in each of four parts"),
     Scenario("three draws in each of four parts", parts=4, draws=3),
     Scenario("one share alone", removed=(0.5, 0.5)),
     Scenario("one share alone, one part", removed=(0.5, 0.5), parts=1, draws=3),

@@ -262,10 +262,10 @@ def test_synaptic_filters_and_as_many_weights_at_random(run, layer):
         kinds = ["pulse", "high_pass"]
         return synaptic_variants(layers, kinds=kinds, count=6, together=whole, **limits)
 
-    # 212 images in five parts, each with draws of its own
-    part = np.random.default_rng(seed).permutation(212) % 5
+    # 212 images in four parts, each with draws of its own
+    part = np.random.default_rng(seed).permutation(212) % 4
     parts = []
-    for index in range(5):
+    for index in range(4):
         own = {"draws": 2, "seed": seed_of("part", seed, index), "together": whole}
         of = torch.as_tensor(part == index)
         parts.append(swept(run, layers, partial(random_variants, **own), of=of)[0])

@@ -632,10 +632,46 @@ def test_variance_over_images_and_draws_is_that_of_a_naive_implementation(draws,
     linear = lump * (unit + total) / (unit + moved.sum())
     over = base["pgd"] / p0["pgd"]
     tilt = -2 * facts.design.covariance(influence[None], over)[0]
-    d = found.ci_high - found.value
-    by_images = over_images + d * linear + d * tilt + d**2 * facts.design.base_variance(over)
+    skew = (influence**3).sum() / (influence**2).sum()
     quantile = t.ppf(0.975, over_draws**2 / squared)
-    assert d**2 == pytest.approx(norm.ppf(0.975) ** 2 * by_images + quantile**2 * over_draws)
+    for d in (found.ci_high - found.value, found.ci_low - found.value):
+        by_images = over_images + max(abs(d) * linear, d * skew)
+        by_images += d * tilt + d**2 * facts.design.base_variance(over)
+        expected = norm.ppf(0.975) ** 2 * by_images + quantile**2 * over_draws
+        assert d**2 == pytest.approx(expected)
+
+
+def test_an_interval_is_wider_where_the_variance_grows():
+    # Of ten images, all correct, the filter loses two, and each of eight random draws two of the
+    # other eight, each of these twice. So two change by -1, eight by 1/4, in all by 0: influences
+    # -1/10 and 1/40, squares 1/40, cubes -.001875. A mean further down has a larger variance.
+    base = np.ones(10, bool)
+    kept = np.array([[0, 0, *[1] * 8]] * 3, bool)
+    drawn = np.ones((8, 10), bool)
+    for draw in range(8):
+        drawn[draw, 2 + draw] = drawn[draw, 2 + (draw + 1) % 8] = False
+    variants = {"filter": np.array(["high_pass"] * 3 + ["random"] * 8)}
+    variants |= {"normalised": np.array([0.0, 0.5, 1.0, *[1.0] * 8])}
+    variants |= {"kept": np.zeros(11), "changed_weights": np.full(11, 9)}
+    facts = Facts(
+        *(variants, {"clean": base}, {"clean": np.concatenate([kept, drawn])}),
+        {"clean": np.full(11, 9)},
+    )
+    clean = row(
+        layer_scores(facts, **{**LAYER, "baseline": "random"}), filter="high_pass", score="S_clean"
+    )
+    assert clean.value == pytest.approx(0)
+    # every draw leaves 8 of 10, so draws do not differ; each of the eight images varies by
+    # (8/7) * (2/8) * (6/8) over them, divided by 8 draws and 100
+    by_itself = 8 * (8 / 7 * 3 / 16) / 8 / 100
+    lump = (1 / 100 + 1 / 40) / (1 / 10 + 4 / 10)
+    variance = 1 / 40 - by_itself + lump**2
+    assert clean.standard_error == pytest.approx(np.sqrt(variance))
+    linear = lump * (1 / 10) / (1 / 10 + 4 / 10)
+    skew = (-2 / 1000 + 8 / 40**3) / (1 / 40)
+    for d, slope in ((clean.ci_high, linear), (-clean.ci_low, max(linear, -skew))):
+        assert d**2 == pytest.approx(norm.ppf(0.975) ** 2 * (variance + d * slope))
+    assert -skew > linear
 
 
 def ablated(rng, n, units, *, accuracy, score, churn=0.0):

@@ -58,9 +58,9 @@ def test_synaptic_filters_and_as_many_weights_drawn_by_checkpoint_and_layer(base
 
 
 def test_each_part_of_the_images_has_random_draws_of_its_own():
-    base, given = base_of(121), {"kinds": KINDS, "count": 4}  # three parts of 40 images or 41
+    base, given = base_of(151), {"kinds": KINDS, "count": 4}  # three parts of 50 images or 51
     facts = filtered(base, "5", place=PLACE, random_draws=2, **given)
-    assert np.bincount(facts.part).tolist() == [41, 40, 40]
+    assert np.bincount(facts.part).tolist() == [51, 50, 50]
     assert (np.diff(facts.part.astype(int)) != 0).mean() > 0.5  # not one behind the other
     drawn = facts.variants["filter"] == "random"
     plain = filtered(base, "5", place=PLACE, random_draws=0, **given)

@@ -53,6 +53,8 @@ NUMBERS = [
     *("value", "standard_error", "ci_low", "ci_high", "family_low", "family_high", "p_value")
 ]
 
+TINY = np.finfo(float).tiny
+
 SINGLE = ["lost", "gained", "accuracy_lost"]
 
 SCORED = ("filter", "normalised", "kept", "changed_weights")
@@ -328,14 +330,16 @@ class _Spread:
 
     As in a score test, the variance is the one that holds if that value is true:
 
-        v(d) = v + d * lump * one_sided + 2 d c + d^2 w
+        v(d) = v + max(|d| * lump * one_sided, d s) + 2 d c + d^2 w
 
     v: over images, by the delta method, never zero as one image is taken to change beside those
     that did. lump: the effect of one changed image (the more others it stands for, the more it
     counts); where all changes go one way, another value means other numbers of such changes, which
-    vary by themselves (as Wilson's interval has it of a proportion). c, w: the denominator of the
-    ratio varies as well (Fieller). Random draws are few, so a margin over them, by Student's t with
-    degrees of freedom as Satterthwaite's, is added as squares. Degrees for both together would
+    vary by themselves (as Wilson's interval has it of a proportion). s: the third over the second
+    moment of the influences, by which the variance changes with the mean where the distribution is
+    tilted to another one (Efron 1981); of shares that is the binomial's. c, w: the denominator of
+    the ratio varies as well (Fieller). Random draws are few, so a margin over them, by Student's t
+    with degrees of freedom as Satterthwaite's, is added as squares. Degrees for both together would
     promise too much: where the draws happen to agree, they would be many. Draws differ alike in
     each part of the images, as these are dealt at random, so their variances are pooled. What an
     image varies over draws by itself is in both variances, and is taken from that over images, as
@@ -356,12 +360,13 @@ class _Spread:
         self.variance = self.variance + lump**2
         self.degrees = self.drawn**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
         self.linear = lump * (unit + total) / (unit + size)
+        self.skew = (effect.influence**3).sum(1) / np.maximum((effect.influence**2).sum(1), TINY)
         self.tilt = -2 * design.covariance(effect.influence, effect.base)
         self.square = design.base_variance(effect.base)
 
     def p_value(self, distance: np.ndarray) -> np.ndarray:
         """Two-sided, of the true value that lies `distance` [F] above."""
-        variance = self.variance + np.abs(distance) * self.linear
+        variance = self.variance + np.maximum(np.abs(distance) * self.linear, distance * self.skew)
         variance = variance + distance * self.tilt + distance**2 * self.square
         low, high = 0 * variance, np.abs(distance) / np.sqrt(variance)
         for _ in range(60 * self.drawn.any()):  # bisection: the z whose margin is the distance
@@ -379,7 +384,7 @@ class _Spread:
         there."""
         z2 = normal_quantile(confidence) ** 2
         a = 1 - z2 * self.square
-        b = z2 * (self.linear + side * self.tilt)
+        b = z2 * (np.maximum(self.linear, side * self.skew) + side * self.tilt)
         c = z2 * self.variance + self._over_draws((1 - confidence) / 2)
         root = np.sqrt(b**2 + 4 * np.maximum(a, 0) * c)
         return np.where(a > 0, (b + root) / (2 * np.where(a > 0, a, 1)), np.inf)

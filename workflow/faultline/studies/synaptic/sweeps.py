@@ -17,7 +17,7 @@ from faultline.ablation.variants import (
 from faultline.base.seeds import seed_of
 from faultline.studies.synaptic import ALL_LAYERS
 
-PART = 40
+PART = 50
 """Images that have random draws of their own, at least."""
 
 PARTS = 10

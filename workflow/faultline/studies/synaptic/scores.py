@@ -335,15 +335,16 @@ class _Spread:
     v: over images, by the delta method, never zero as one image is taken to change beside those
     that did. lump: the effect of one changed image (the more others it stands for, the more it
     counts); where all changes go one way, another value means other numbers of such changes, which
-    vary by themselves (as Wilson's interval has it of a proportion). s: the third over the second
-    moment of the influences, by which the variance changes with the mean where the distribution is
-    tilted to another one (Efron 1981); of shares that is the binomial's. c, w: the denominator of
-    the ratio varies as well (Fieller). Random draws are few, so a margin over them, by Student's t
-    with degrees of freedom as Satterthwaite's, is added as squares. Degrees for both together would
-    promise too much: where the draws happen to agree, they would be many. Draws differ alike in
-    each part of the images, as these are dealt at random, so their variances are pooled. What an
-    image varies over draws by itself is in both variances, and is taken from that over images, as
-    errors clustered both ways have it (Cameron, Gelbach & Miller 2011).
+    vary by themselves (as Wilson's interval has it of a proportion). s: beside random draws changes
+    go both ways, and this is blind; there it is the third over the second moment of the influences,
+    by which the variance changes with the mean where the distribution is tilted to another one
+    (Efron 1981), as that of a binomial does. c, w: the denominator of the ratio varies as well
+    (Fieller). Random draws are few, so a margin over them, by Student's t with degrees of freedom
+    as Satterthwaite's, is added as squares. Degrees for both together would promise too much: where
+    the draws happen to agree, they would be many. Draws differ alike in each part of the images, as
+    these are dealt at random, so their variances are pooled. What an image varies over draws by
+    itself is in both variances, and is taken from that over images, as errors clustered both ways
+    have it (Cameron, Gelbach & Miller 2011).
     """
 
     def __init__(self, effect: _Effect):
@@ -352,15 +353,16 @@ class _Spread:
         total = np.abs(effect.moved.sum(1))
         lump = (unit_square + squares) / (unit + size)
         self.variance = design.variance(effect.influence)
-        self.drawn, spread = np.zeros((2, len(lump)))
+        self.drawn, spread, self.skew = np.zeros((3, len(lump)))
         if effect.drawn:
+            self.skew = (effect.influence**3).sum(1)
+            self.skew = self.skew / np.maximum((effect.influence**2).sum(1), TINY)
             drawn, by_itself, degrees = effect.drawn.variances()
             self.variance = np.maximum(self.variance - by_itself, 0)
             self.drawn, spread = drawn.sum(1), (drawn**2).sum(1) / degrees
         self.variance = self.variance + lump**2
         self.degrees = self.drawn**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
         self.linear = lump * (unit + total) / (unit + size)
-        self.skew = (effect.influence**3).sum(1) / np.maximum((effect.influence**2).sum(1), TINY)
         self.tilt = -2 * design.covariance(effect.influence, effect.base)
         self.square = design.base_variance(effect.base)
 

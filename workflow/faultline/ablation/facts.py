@@ -96,8 +96,8 @@ class Facts:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
-        names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite", "strata")
-        names += ("part",)
+        names = ["variant", "chance", "n", "base", "correct", "changed", "nonfinite"]
+        names += ["strata", "part"]
         parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in names}
         for key in arrays:
             part, name = key.split(":", 1)

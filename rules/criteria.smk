@@ -118,7 +118,7 @@ rule train_picked:
         lowest=lambda w: w.criterion in USE.lowest,
         images=REFEREE.images,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
-        attacks=PLAN.attacks(REFEREE.judged_under),
+        attacks=PLAN.attacks(USE.judged_under),
         device=CONFIG.device,
         code=code("train_picked"),
     script:

@@ -52,7 +52,7 @@ rule choose_gains:
         at=CONFIG.nodal_dropout.at,
         policies=[policy for policy in PLAN.remedies() if policy != "none"],
         strengths=MEND.strengths,
-        attacks=PLAN.attacks(MEND.judged_under),
+        attacks=PLAN.attacks(MEND.chosen_under),
         device=CONFIG.device,
         code=code("choose_gains"),
     script:

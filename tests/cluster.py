@@ -101,11 +101,11 @@ def run(*command: str, check: bool = True) -> str:
 
 def wait(until, *, seconds: float = 300) -> None:
     """Until something is true; a command that fails has not said so yet."""
-    for _ in range(int(seconds * 5)):
+    for _ in range(int(seconds * 2)):
         with contextlib.suppress(AssertionError):
             if until():
                 return
-        time.sleep(0.2)
+        time.sleep(0.5)
     raise TimeoutError(until)
 
 

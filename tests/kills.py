@@ -60,7 +60,7 @@ class Kills:
         self.hit.update(dict.fromkeys([*self.of_rule, START], 0))
 
     def go(self, wanted: int, deadline: float) -> Tally:
-        runs = 0
+        self.at_once, runs = min(AT_ONCE, wanted), 0
         while self.hit.total() < wanted and time.monotonic() < deadline:
             self.run()
             runs += 1
@@ -75,7 +75,7 @@ class Kills:
         """One run, of a few jobs whose outputs are gone, and its end."""
         rare = sorted(self.of_rule, key=lambda rule: (self.hit[rule], self.rng.random()))
         jobs = self.pending[-2:]  # killed before: they go on from where they were
-        jobs += [self.rng.choice(self.of_rule[rule]) for rule in rare[: AT_ONCE - len(jobs)]]
+        jobs += [self.rng.choice(self.of_rule[rule]) for rule in rare[: self.at_once - len(jobs)]]
         jobs = [*dict.fromkeys(jobs)]
         gone = [*jobs]
         if self.rng.random() < 0.1:

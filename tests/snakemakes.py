@@ -3,6 +3,7 @@ them once, and each run is a copy of it. It knows nothing of faultline, so every
 of its own folder. This file is also the script of that process."""
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 MODULES = (
     *("snakemake.cli", "snakemake.report.html_reporter", "snakemake.storage", "jsonschema"),
     *("smart_open", "nbformat", "requests", "yte", "yaml", "docutils.core", "platformdirs"),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg"),  # as a run ends, it draws its times
 )
 
 
@@ -41,6 +43,9 @@ def serve() -> None:
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
     for name in MODULES:
         importlib.import_module(name)
+    sys.modules["snakemake.cli"].get_argument_parser()  # looks for plugins in all of site-packages
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         if not (copy := os.fork()):
             run(*json.loads(line))

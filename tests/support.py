@@ -2,6 +2,7 @@
 rule in it, and short ways to say what several of them say."""
 
 import ast
+import compileall
 import functools
 import os
 import re
@@ -32,6 +33,7 @@ from faultline.studies.order import STUDIES
 ROOT = Path(__file__).parents[1]
 SCHEMA = schema_of(Config, described=True)
 UNCOPIED = shutil.ignore_patterns("__pycache__")
+HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")  # by another process of the tests
 PARTS = ("Snakefile", "config.yaml", "configs", "envs", "profiles", "rules", "slurm", "workflow")
 
 RULES = {
@@ -56,7 +58,7 @@ attacks:
   fgsm: {method: fgsm, eps: 0.1}
   pgd: {method: pgd, steps: 2, eps: 0.1}
 ablation: {attacks: [pgd]}
-synaptic_filtering: {layers: [conv1, fc], thresholds: 3}
+synaptic_filtering: {layers: [conv1, fc], thresholds: 3, random_draws: 2}
 nodal_dropout: {layers: first}
 perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
@@ -295,13 +297,20 @@ def one_warm_process() -> dict[str, str]:
     return {warm.ADDRESS: os.environ.pop(warm.ADDRESS, "")}
 
 
+@functools.cache
+def compiled() -> None:
+    """Let copies of the code have its compiled form with them: else every job would compile it."""
+    compileall.compile_dir(ROOT / "workflow", quiet=2)
+
+
 def copy_workflow(folder: Path, config: str = TINY) -> Copy:
     """A fresh copy of the checkout, without results, but with the fingerprints of its code."""
     folder.mkdir(parents=True, exist_ok=True)
+    compiled()
     for part in PARTS:
         source, target = ROOT / part, folder / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=UNCOPIED)
+            shutil.copytree(source, target, ignore=HALF_WRITTEN)
         else:
             shutil.copy2(source, target)
     copy, memory = Copy(folder), folder / ".snakemake/fingerprints.json"

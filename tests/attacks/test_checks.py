@@ -3,10 +3,14 @@ import pytest
 
 from faultline.attacks.checks import (
     CHECK_MEANINGS,
+    SIGNS,
     accuracy_monotone,
+    attack_order,
     compare_attacks,
+    masked,
     near_worst_case,
     rise_p_value,
+    row,
     split_attacks,
 )
 
@@ -123,3 +127,54 @@ def test_attacks_that_claim_nothing_are_asked_only_where_scores_rest_on_them():
     assert near({"pgd": {"0.1": range(50)}}, judges=["pgd"]) == {}
     apart = LINF | {"apgd": {"method": "apgd", "norm": "l2", "normalised_units": False}}
     assert near({name: shares[name] for name in ("pgd", "apgd")}, attacks=apart) == {}
+
+
+def test_why_accuracy_under_attack_is_not_to_be_believed():
+    def said(*warned):
+        return masked([row(check, check not in warned, "") for check in CHECK_MEANINGS])
+
+    assert said() == said("near_worst_case", "fgsm_near_apgd", "eps_zero_identity") == ""
+    assert masked([]) == ""
+    assert said("saturated_logits") == (
+        "Accuracy under attack is not to be believed, as its logits are saturated: divide them by "
+        "a constant."
+    )
+    assert said("black_box_not_stronger", "zero_gradients") == (
+        "Accuracy under attack is not to be believed, as its gradient is exactly zero, and a "
+        "black-box attack fools what those that follow the gradient do not: look for rounding, "
+        "thresholds or saturated units, and attack a smooth stand-in for them; look for what hides "
+        "the gradient."
+    )
+    assert SIGNS.keys() <= CHECK_MEANINGS.keys()
+
+
+def test_what_other_attacks_find_is_held_against_one_that_is_made_to_judge():
+    attacks = LINF | {"all": {"method": "standard", "norm": "linf", "normalised_units": False}}
+    for missed, status in ((1, "ok"), (2, "warning")):  # of 100
+        shares = {"pgd": {"0.1": range(40 - missed)}, "all": {"0.1": range(40)}}
+        correct = {name: {"0.1": np.isin(np.arange(100), of["0.1"])} for name, of in shares.items()}
+        rows = near_worst_case(correct, attacks=attacks, judges=["all"], masking=10)
+        found = {row["attack"]: row for row in rows}
+        assert found["all"]["check"] == "others_not_stronger"
+        assert found["all"]["status"] == status
+        assert found["all"]["detail"].endswith("told from above 1% of the images.")
+        assert found.keys() == {"all"}  # of the others no claim is made
+
+
+def test_one_fact_is_told_once_and_not_where_a_judge_stands():
+    attacks = {
+        "fgsm": {"method": "fgsm", "norm": "linf", "normalised_units": False},
+        "apgd": {"method": "apgd", "norm": "linf", "normalised_units": False},
+    }
+    judge = {"standard": {"method": "standard", "norm": "linf", "normalised_units": False}}
+    right, wrong = np.ones(100, bool), np.zeros(100, bool)
+    correct, places = [{"0.1": right}, {"0.1": wrong}], [{"attack": "fgsm"}, {"attack": "apgd"}]
+
+    def warned(attacks):
+        rows = attack_order(correct, places, attacks=attacks, masking=10, judges=["fgsm"])
+        return [row["check"] for row in rows if row["status"] == "warning"]
+
+    assert warned(attacks) == ["fgsm_near_apgd"]
+    assert warned(attacks | judge) == []
+    other = {"standard": judge["standard"] | {"norm": "l2"}}
+    assert warned(attacks | other) == ["fgsm_near_apgd"]

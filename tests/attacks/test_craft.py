@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits, make_moons
+from attacked import Apply
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,90 +23,13 @@ ATTACKS = {
     "pgd-l2": {"method": "pgd", "norm": "l2", "steps": 10, "step_size": 0.2},
     "apgd": {"method": "apgd", "norm": "linf", "steps": 10},
     "apgd-l2": {"method": "apgd", "norm": "l2", "steps": 10},
+    "apgd_t": {"method": "apgd_t", "norm": "linf", "steps": 5},
+    "square": {"method": "square", "norm": "linf", "queries": 30},
+    "square-l2": {"method": "square", "norm": "l2", "queries": 30},
+    "standard": {"method": "standard", "norm": "linf", "steps": 5, "queries": 10},
+    "standard-l2": {"method": "standard", "norm": "l2", "steps": 5, "queries": 10},
 }
-EPS = {"fgsm": 0.1, "pgd": 0.1, "pgd-l2": 0.8, "apgd": 0.1, "apgd-l2": 0.8}
-
-
-class Normalise(nn.Module):
-    def forward(self, images):
-        return (images - 0.3) / 0.4
-
-
-class Apply(nn.Module):
-    """A function of the logits, or of the images when put first."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, values):
-        return self.function(values)
-
-
-def trained(network, images, labels, *, epochs):
-    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(images)).split(100):
-            optimiser.zero_grad()
-            F.cross_entropy(network(images[rows]), labels[rows]).backward()
-            optimiser.step()
-    optimiser.zero_grad()
-    return network
-
-
-@pytest.fixture
-def models(trained_models):
-    """name -> (network, test images, labels, bounds): digits in [0, 1], moons without bounds."""
-    return copy.deepcopy(trained_models)  # foolbox leaves gradients behind
-
-
-@pytest.fixture(scope="session")
-def trained_models():
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        digits = load_digits()
-        images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-        labels = torch.tensor(digits.target)
-        train, test = slice(0, 1400), slice(1400, None)
-        conv = nn.Sequential(
-            Normalise(),
-            nn.Conv2d(1, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(256, 10),
-        )
-        linear = nn.Sequential(Normalise(), nn.Flatten(), nn.Linear(64, 10))
-        points, sides = make_moons(1000, noise=0.2, random_state=0)
-        points = torch.tensor((points - points.mean(0)) / points.std(0), dtype=torch.float32)
-        sides = torch.tensor(sides)
-        mlp = nn.Sequential(nn.Linear(2, 32), nn.ELU(), nn.Linear(32, 32), nn.ELU())
-        mlp.append(nn.Linear(32, 2))
-        unit = (0.0, 1.0)
-        yield {
-            "conv": (
-                trained(conv, images[train], labels[train], epochs=8),
-                images[test],
-                labels[test],
-                unit,
-            ),
-            "linear": (
-                trained(linear, images[train], labels[train], epochs=8),
-                images[test],
-                labels[test],
-                unit,
-            ),
-            "mlp": (
-                trained(mlp, points[:700], sides[:700], epochs=8),
-                points[700:],
-                sides[700:],
-                None,
-            ),
-        }
+EPS = {name: 0.8 if attack["norm"] == "l2" else 0.1 for name, attack in ATTACKS.items()}
 
 
 def accuracy(network, images, labels):

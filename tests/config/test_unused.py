@@ -55,6 +55,7 @@ UNUSED = [
     ),
     ("attacks.a", {"method": "fgsm", "eps": 0.1, "steps": 9}, "steps", "methods of several steps"),
     ("attacks.a", {"method": "apgd", "eps": 0.1, "step_size": 1}, "step_size", "method pgd or one"),
+    ("attacks.a", {"method": "apgd", "eps": 0.1, "queries": 9}, "queries", "methods that search"),
     ("attacks.a", {"method": "pgd", "eps": 0.1, "options": {"a": 1}}, "options", "a method of"),
     ("synaptic_filtering", {"global": False, "global_range": [-1, 1]}, "global_range", "global"),
     ("perturbations", {"kinds": ["gaussian"], "shares": [0.5]}, "shares", "kinds but gaussian"),

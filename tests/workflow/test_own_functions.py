@@ -628,7 +628,7 @@ attacks:
 ablation: {attacks: [mine]}
 ablations:
   halve: {function: my_ablations.py:halve, layers: first}
-synaptic_filtering: {layers: [first], thresholds: 3}
+synaptic_filtering: {layers: [first], thresholds: 3, random_draws: 2}
 retraining: {from_epochs: []}
 """
 """A network that torch.fx cannot trace, attacked and ablated by functions in other files, with

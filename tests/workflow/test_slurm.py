@@ -26,8 +26,10 @@ ON_SLURM = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def jobs_start_as_on_a_cluster():
+    """From a process of their own, on this machine as on any other; without this, from one that
+    the tests share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Copy, "more_environment", dict)
         yield
@@ -161,7 +163,7 @@ def checkpoint(training: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trainings(node, tmp_path_factory) -> Copy:
+def trainings(node, jobs_start_as_on_a_cluster, tmp_path_factory) -> Copy:
     """Trainings that differ in name only, of a network that waits in its sixth epoch for as long
     as there is a file `wait`. The data are prepared there, the whole one is trained at home."""
     copy = copy_workflow(tmp_path_factory.mktemp("trainings") / "run")

@@ -223,7 +223,11 @@ def test_snakemake_lint(fresh):
 
 
 @pytest.mark.parametrize(
-    "command", ["ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules", "mypy"]
+    "command",
+    [
+        *("ruff check .", "ruff format --check .", "snakefmt --check Snakefile rules"),
+        pytest.param("mypy", marks=pytest.mark.slow),  # half a minute
+    ],
 )
 def test_linters_find_nothing(command):
     done = tool(*command.split())
@@ -690,9 +694,9 @@ networks: [small_conv]
 trainings:
   chain: {batch_size: 50, epochs: [1, 3]}
   direct: {batch_size: 50, epochs: [3]}
-  whole: {batch_size: 10, epochs: [100]}
-  killed: {batch_size: 10, epochs: [100]}
-  lost: {batch_size: 10, epochs: [100]}
+  whole: {batch_size: 10, epochs: [40]}
+  killed: {batch_size: 10, epochs: [40]}
+  lost: {batch_size: 10, epochs: [40]}
 attacks: {fgsm: {method: fgsm, eps: 0.1}}
 retraining: {from_epochs: []}
 """
@@ -707,7 +711,7 @@ def chains(shared, tmp_path) -> Copy:
     """Trainings of the same network in one go, in segments, and not yet at all."""
 
     def make(folder):
-        wanted = [checkpoint("chain", 3), checkpoint("direct", 3), checkpoint("whole", 100)]
+        wanted = [checkpoint("chain", 3), checkpoint("direct", 3), checkpoint("whole", 40)]
         copy_workflow(folder, CHAINS).run("--cores", "2", *wanted)
 
     return shared("chains", make).duplicate(tmp_path / "run")
@@ -728,7 +732,7 @@ def test_a_chain_gives_the_bits_of_one_run(chains):
 @pytest.mark.slow
 @pytest.mark.parametrize("training", ["killed", "lost"])
 def test_a_killed_training_goes_on_where_it_was(chains, training):
-    target = checkpoint(training, 100)
+    target = checkpoint(training, 40)
     everything = training == "lost"
     chains.interrupt(target, everything=everything)
     if everything:  # a killed Snakemake leaves its lock behind
@@ -737,9 +741,9 @@ def test_a_killed_training_goes_on_where_it_was(chains, training):
         chains.run("--unlock")
     chains.run("--cores", "1", target)
 
-    log = chains.folder / f"results/logs/digits/small_conv/{training}/seed-0/epoch-100/train.log"
+    log = chains.folder / f"results/logs/digits/small_conv/{training}/seed-0/epoch-40/train.log"
     assert re.search(r"^resuming after epoch [1-9]", log.read_text(), flags=re.MULTILINE)
-    whole = chains.folder / checkpoint("whole", 100)
+    whole = chains.folder / checkpoint("whole", 40)
     assert (chains.folder / target).read_bytes() == whole.read_bytes()
     assert not (chains.folder / f"{target}.partial").exists()
 

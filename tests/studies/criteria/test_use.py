@@ -6,10 +6,12 @@ import pytest
 import yaml
 from support import TINY, error_of
 
+from faultline.attacks.checks import masked
+from faultline.attacks.checks import row as check
 from faultline.base.columns import RUN
 from faultline.studies.config import resolve
 from faultline.studies.criteria import figures as draw
-from faultline.studies.criteria.section import answer, answer_findings
+from faultline.studies.criteria.section import answer, answer_findings, answered
 from faultline.studies.criteria.tables import TABLES
 from faultline.studies.criteria.use import REFEREE, gains, referee
 
@@ -180,3 +182,21 @@ def test_mistakes_that_are_about_other_sections(tmp_path):
     config["attacks"]["pgd"]["normalised_units"] = True
     config["criteria"]["methods"] = ["fisher", "depth"]
     assert "criteria.attack is in normalised units" in error_of(resolve, config)
+
+
+def test_no_gain_under_attack_is_told_where_a_sign_of_masking_stands():
+    config, tables = resolve(config_of()), make_tables()
+    why = masked([check("false_gradients", False, "")])
+    used = tables["criteria_use"]
+    here = (used["criterion"] == "random-0") & (used["recipe"] == "at-pgd") & (used["seed"] == 1)
+    tables["criteria_use"] = used.assign(masked=[why if masks else np.nan for masks in here])
+    table = answered(tables, level=0.05).set_index(["recipe", "images"]).sort_index()
+    assert set(table.loc[("at-pgd", "apgd"), "doubt"]) == {why}
+    assert not table.loc[("at-pgd", "apgd"), "told"].any()
+    for trusted in (("at-pgd", "clean"), ("standard", "apgd")):
+        assert set(table.loc[trusted, "doubt"]) == {""} and table.loc[trusted, "told"].any()
+    ((_, text),) = answer_findings(tables, config)
+    assert "Trained with at-pgd, 1 better" in text and text.endswith(f"small_conv: {why}")
+    checks = pd.DataFrame([check("false_gradients", False, "")]).assign(**PLACE, seed=0)
+    ((_, text),) = answer_findings(make_tables() | {"checks": checks}, config)
+    assert why in text and "under apgd" not in text and "apgd:" not in text

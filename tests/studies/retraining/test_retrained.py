@@ -72,7 +72,7 @@ def test_a_policy_freezes_its_bands_and_test_images_judge(begun, policy):
     counts = {"frozen": sum(int(m.sum()) for m in masks.values())}
     counts |= {"freezable": sum(SIZES.values()) if masks else 0}
     counts |= {"fragile": sum(int(m.sum()) for m in fragile.values()), "fragile_frozen": both}
-    expected = pd.DataFrame(counted(correct)).assign(**counts)
+    expected = pd.DataFrame(counted(correct)).assign(**counts, masked="")
     pd.testing.assert_frame_equal(found.result, expected)
     if masks:
         assert 0 < counts["frozen"] < 264 and 0 < counts["fragile"] < 264

@@ -9,6 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from support import OWN_CODE, ROOT
 
 from faultline.attacks.checks import attack_order, fgsm_near_apgd
+from faultline.attacks.checks import row as check
 from faultline.report import canvas, page
 from faultline.report.render import load_look
 from faultline.studies.config import resolve
@@ -279,6 +280,18 @@ def test_findings_name_who_is_better_beyond_chance(config):
     config.datasets["moons"].source = "digits"
     *_, (_, text) = findings(make_tables(config), config)
     assert text.endswith("The published numbers are for moons, not digits.")
+
+
+def test_a_training_with_a_sign_of_masking_is_not_called_more_robust(config):
+    tables = make_tables(config)
+    bad = PLACE | {"training": "at-fgsm-lr-l0", "seed": 3, "attack": "apgd"}
+    bad |= check("zero_gradients", False, "")
+    tables["checks"] = pd.concat([tables["checks"], pd.DataFrame([bad])], ignore_index=True)
+    strong, *_ = [text for _, text in findings(tables, config)]
+    start = "at-fgsm-lr-l0: Accuracy under attack is not to be believed, as its gradient is"
+    assert strong.startswith(start) and "Of 1 regularised training none has a higher" in strong
+    (block,) = section(tables, config).blocks
+    assert block.notes[0].startswith(start)
 
 
 def test_what_a_run_could_not_tell_is_said(config):

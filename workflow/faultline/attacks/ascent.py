@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faultline.base import pace
 from faultline.data.splits import Bounds
-from faultline.networks.evaluation import evaluation, predicted
+from faultline.networks.evaluation import evaluation, finite, predicted
 
 Rise = Callable[[Tensor, Tensor], Tensor]
 """Of a loss that an attack ascends: (output of the network [n, k], targets) -> gradient of the sum
@@ -26,13 +26,16 @@ def input_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     meanwhile and unchanged afterwards. Zero where no gradient path leads to the images.
     """
     with evaluation(network):
-        return _logits_and_gradient(network, images, labels, logit_gradient)[1]
+        return logits_and_gradient(network, images, labels, logit_gradient)[1]
 
 
-def _logits_and_gradient(
+def logits_and_gradient(
     network: nn.Module, images: Tensor, targets: Tensor, rise: Rise
 ) -> tuple[Tensor, Tensor]:
-    """Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step."""
+    """Logits [n, classes], and the gradient of a loss with respect to the images, of their shape.
+
+    Inside of `evaluation`, which takes a walk over all modules: once an attack, not a step.
+    """
     pace.passed(len(images))
     with torch.enable_grad():
         images = images.detach()
@@ -55,11 +58,60 @@ def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     return others.scatter(1, labels, -others.sum(1, keepdim=True))
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     """Per image, [n], without the rounding to 0 of confident ones."""
     labels = labels[:, None]
     others = logits.scatter(1, labels, -torch.inf).logsumexp(1)
     return nn.functional.softplus(others - logits.gather(1, labels)[:, 0])
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit less the largest other, [n]; minus infinity where the largest of all is not
+    finite."""
+    labels = labels[:, None]
+    ahead = logits.gather(1, labels) - logits.scatter(1, labels, -torch.inf).amax(1, keepdim=True)
+    return ahead[:, 0].where(finite(logits), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What APGD ascends: of logits [n, classes], labels and aims [n], the loss [n], and its
+    gradient with respect to the logits. Aims are classes that images shall be taken for, where the
+    loss asks for them."""
+
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    rise: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _cross_entropy_rise(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    return logit_gradient(logits, labels)
+
+
+CROSS_ENTROPY = Objective(_cross_entropy, _cross_entropy_rise)
+
+
+def _targeted_dlr(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    """Targeted difference of logits ratio, [n] (Croce & Hein 2020): the aim's logit less the
+    label's, in units of the largest less the mean of the third and fourth. Of fewer than four
+    classes the difference alone (ours)."""
+    off = logits.isfinite()
+    lowest = logits.where(off, torch.inf).amin(1, keepdim=True)
+    logits = logits.where(off, lowest.nan_to_num(0.0, 0.0, 0.0))
+    ahead = (logits.gather(1, aims[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+    if logits.shape[1] < 4:
+        return ahead
+    first, _, third, fourth = logits.topk(4, dim=1).values.unbind(1)
+    return ahead / (first - (third + fourth) / 2).clamp_min(1e-12)
+
+
+def _targeted_dlr_rise(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(_targeted_dlr(logits, labels, aims).sum(), logits)
+    return gradient
+
+
+TARGETED_DLR = Objective(_targeted_dlr, _targeted_dlr_rise)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -82,12 +134,13 @@ class Ball:
     """Where an attack may take an image: within eps of it, and within bounds.
 
     eps: in pixel units; for linf it may be a tensor that broadcasts over the images. norm: "linf",
-    or "l2", per image over all its pixels.
+    or "l2", per image over all its pixels. channels: the axis of the values that share a position.
     """
 
     eps: float | Tensor
     norm: str = "linf"
     bounds: Bounds = None
+    channels: int = 1
 
     def direction(self, gradient: Tensor) -> Tensor:
         """The step of size one that raises the loss most; zero where the gradient is zero or NaN.
@@ -161,9 +214,16 @@ def pgd(
     adversarial = ball.clip(images + start)
     with evaluation(network):
         for _ in range(steps):
-            _, gradient = _logits_and_gradient(network, adversarial, targets, rise)
+            _, gradient = logits_and_gradient(network, adversarial, targets, rise)
             adversarial = ball.nearest(adversarial + size * ball.direction(gradient), images)
     return adversarial
+
+
+def margin_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """`Rise` of the largest other logit less the label's, which no confidence saturates."""
+    labels = labels[:, None]
+    other = logits.scatter(1, labels, -torch.inf).argmax(1, keepdim=True)
+    return torch.zeros_like(logits).scatter(1, labels, -1.0).scatter(1, other, 1.0)
 
 
 def kl_gradient(logits: Tensor, clean: Tensor) -> Tensor:
@@ -190,24 +250,30 @@ def apgd(
     steps: int,
     start: Tensor,
     until_fooled: bool = False,
+    objective: Objective = CROSS_ENTROPY,
+    aims: Tensor | None = None,
 ) -> Tensor:
-    """Auto-PGD on the cross-entropy (Croce & Hein 2020): the best point that was visited.
+    """Auto-PGD (Croce & Hein 2020), by default on the cross-entropy: the best point visited.
 
     Best is misclassified rather than not, and then of the highest loss. Steps start at 2 eps with a
     momentum of 0.25 and are halved, image by image, where a period brought too little; periods are
     shares of this call's steps. start: perturbations [n, ...] in the ball. until_fooled: an image
     is done with the first point at which it is misclassified, for who asks whether it can be.
+    aims [n]: of the objective.
     """
     adversarial = torch.empty_like(images)
     place = torch.arange(len(images), device=images.device)
+    towards = labels if aims is None else aims
 
     def judged(x: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """(loss [n], is it misclassified [n], gradient), without the gradient at the last point."""
         if last:
             logits, gradient = network(x), x
         else:
-            logits, gradient = _logits_and_gradient(network, x, labels, logit_gradient)
-        return _cross_entropy(logits, labels), predicted(logits) != labels, gradient
+            logits, gradient = logits_and_gradient(
+                network, x, labels, lambda logits, labels: objective.rise(logits, labels, towards)
+            )
+        return objective.loss(logits, labels, towards), predicted(logits) != labels, gradient
 
     with evaluation(network), torch.no_grad():
         x = previous = ball.nearest(images + start, images)
@@ -225,7 +291,12 @@ def apgd(
                 left = ~result_fooled
                 if not left.any():
                     return adversarial
-                place, images, labels = place[left], images[left], labels[left]
+                place, images, labels, towards = (
+                    place[left],
+                    images[left],
+                    labels[left],
+                    towards[left],
+                )
                 x, previous, loss, gradient = x[left], previous[left], loss[left], gradient[left]
                 best, best_loss, best_gradient = best[left], best_loss[left], best_gradient[left]
                 result, result_loss = result[left], result_loss[left]

@@ -4,17 +4,21 @@ A check is a row {check, status, detail}: status "ok" or "warning", detail one s
 numbers. No torch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
 from faultline.attacks.methods import method_of, weakest_first
-from faultline.attacks.worst import by_unit, worst_case
+from faultline.attacks.worst import by_unit, unit, worst_case
 
 Hits = Mapping[str, np.ndarray]
 """What images were attacked with -> bool [n], whether each was classified correctly."""
+
+SHARE_LIMIT = 0.01
+"""Share of images that an attack has no gradient for, or that one made to judge has overlooked,
+above which a check warns."""
 
 NOISE_P = 0.00135
 """A rise in accuracy counts where its one-sided p-value is below this: three sigma."""
@@ -36,6 +40,12 @@ CHECK_MEANINGS = {
         "Where it does, the attack fails to find what is there (FGSM oversteps at large eps, or "
         "gradients are masked): trust a stronger attack, such as PGD with more steps."
     ),
+    "false_gradients": (
+        "Moved along its gradient, the network does not change as that says, however small the "
+        "move: the gradient is that of another function, so attacks that follow it are misled and "
+        "the adversarial accuracy is too high. Look for values that are cut to steps, for detach() "
+        "and for custom gradients; attack a smooth stand-in for them (Athalye et al. 2018)."
+    ),
     "zero_gradients": (
         "Where the gradient is exactly zero the attack has no direction and leaves the image as it "
         "is, so the adversarial accuracy is too high. Look for rounding, thresholds or saturated "
@@ -54,6 +64,20 @@ CHECK_MEANINGS = {
         "The same images gave different outputs, so the network is random in eval mode (a dropout "
         "that ignores it, for example). Results are not repeatable and the attack follows a noisy "
         "gradient: make the network deterministic in eval mode."
+    ),
+    "black_box_not_stronger": (
+        "Square, which sees outputs alone, fooled images on which the attacks that follow the "
+        "gradient had failed, so the gradient hides what is there, and more of it may be left. "
+        "Look for what hides it; until it is found, trust the fooled images and not the others."
+    ),
+    "others_not_stronger": (
+        "Other attacks of the run, of the same norm and eps, fooled images that stood the judge, "
+        "so it had not found all that is there. Read the worst case over all attacks, and look for "
+        "what hides the gradient."
+    ),
+    "more_steps": (
+        "Three times the steps from another start fooled images that stood the judge, so it had "
+        "not found all that is there. Raise its steps and queries until this no longer is so."
     ),
     "inside_ball": (
         "Adversarial images are further from their originals than eps, outside the pixel bounds, "
@@ -75,6 +99,19 @@ CHECK_MEANINGS = {
         "accuracy. Where it does not, APGD has too few steps, or gradients are masked: raise the "
         "steps and compare again."
     ),
+    "fgsm_not_stronger_than_standard": (
+        "The standard judge runs several attacks one after the other where FGSM takes one step, at "
+        "the same norm and eps, so it should leave the lower accuracy. Where it does not, the "
+        "network's outputs or gradients are not what they seem: read the checks beside this one."
+    ),
+    "pgd_not_stronger_than_standard": (
+        "The standard judge runs several attacks one after the other, at the same norm and eps, so "
+        "it should leave no more accuracy than PGD. Where it does, raise its steps."
+    ),
+    "apgd_not_stronger_than_standard": (
+        "The standard judge begins with APGD, at the same norm and eps, so it should leave no more "
+        "accuracy. Where it does, raise its steps to those of APGD."
+    ),
     "fgsm_near_apgd": (
         "One step of FGSM leaves far more accuracy than APGD, at the same norm and eps: its "
         "direction misses adversarial images that are there. Of a training against FGSM this is "
@@ -90,6 +127,51 @@ CHECK_MEANINGS = {
     ),
 }
 """check -> what a warning means and what to do."""
+
+
+SIGNS = {
+    "zero_gradients": (
+        "its gradient is exactly zero",
+        "look for rounding, thresholds or saturated units, and attack a smooth stand-in for them",
+    ),
+    "false_gradients": (
+        "its outputs do not follow its gradient",
+        "look for values cut to steps and for detach(), and attack a smooth stand-in for them",
+    ),
+    "saturated_logits": ("its logits are saturated", "divide them by a constant"),
+    "randomised_outputs": (
+        "its outputs differ from pass to pass",
+        "make it deterministic in eval mode",
+    ),
+    "black_box_not_stronger": (
+        "a black-box attack fools what those that follow the gradient do not",
+        "look for what hides the gradient",
+    ),
+    "others_not_stronger": (
+        "other attacks fool what the judge did not",
+        "look for what hides the gradient",
+    ),
+    "more_steps": ("more steps fool what the judge did not", "raise its steps and queries"),
+}
+"""Checks whose warning is a sign of gradient masking -> (what it is a sign by, what to do)."""
+
+
+def masked(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Why the accuracy under attack of a network is not to be believed, in a sentence that says
+    what to do; "" where nothing is known against it.
+
+    rows: of checks of that network, under its judge. Whoever calls a network robust, or says that
+    its robustness has risen, asks this first. Which checks are signs: ours.
+    """
+    warned = {row["check"] for row in rows if row["status"] == "warning"}
+    found = [pair for check, pair in SIGNS.items() if check in warned]
+    if not found:
+        return ""
+    signs, remedies = (list(dict.fromkeys(texts)) for texts in zip(*found, strict=True))
+    return (
+        f"Accuracy under attack is not to be believed, as {', and '.join(signs)}: "
+        f"{'; '.join(remedies)}."
+    )
 
 
 def row(check: str, ok: bool, detail: str) -> dict[str, str]:
@@ -192,16 +274,20 @@ def near_worst_case(
 
     correct: attack -> eps (as text) -> bool [n]. attacks: their settings. It is told from `masking`
     points of accuracy on, and of judges, which scores rest on, from half of them: with 5 points,
-    above the sampling error of some 500 images and below what an ill-set PGD misses. Of the others,
-    FGSM and attacks of unknown strength are not asked, as nothing is claimed of them. Ours.
+    above the sampling error of some 500 images and below what an ill-set PGD misses; of a method
+    made to judge from above `SHARE_LIMIT` on, as a sign of masking. Of the others, FGSM and attacks
+    of unknown strength are not asked, as nothing is claimed of them, and none where one made to
+    judge is among the attacks. Ours.
     """
     rows = []
-    for unit, names in by_unit({name: attacks[name] for name in correct}).items():
+    for where, names in by_unit({name: attacks[name] for name in correct}).items():
         worst = worst_case({name: correct[name] for name in names})
         for name in names:
             method = method_of(attacks[name]["method"])
             if name not in judges and (method.one_step or method.strength is None):
                 continue
+            if not method.judges and where in _judged_units(attacks):
+                continue  # no claim of robustness goes by it
             gaps = {
                 eps: 100 * int(np.count_nonzero(correct[name][eps] & ~hits)) / len(hits)
                 for eps, (over, hits) in worst.items()
@@ -211,15 +297,19 @@ def near_worst_case(
                 continue
             eps = max(gaps, key=gaps.__getitem__)
             over, hits = worst[eps]
+            detail = (
+                f"At most, accuracy is {100 * correct[name][eps].mean():.2f} % under {name} and "
+                f"{100 * hits.mean():.2f} % in the worst case over {', '.join(over)}, at {where} "
+                f"eps {eps}; told "
+            )
             limit, why = masking, ""
             if name in judges:
                 limit, why = masking / 2, ", as scores rest on it"
-            detail = (
-                f"At most, accuracy is {100 * correct[name][eps].mean():.2f} % under {name} and "
-                f"{100 * hits.mean():.2f} % in the worst case over {', '.join(over)}, at {unit} "
-                f"eps {eps}; told from {limit:g} points on{why}."
-            )
-            rows.append(row("near_worst_case", gaps[eps] < limit, detail) | {"attack": name})
+            check, ok, told = "near_worst_case", gaps[eps] < limit, f"from {limit:g} points on{why}"
+            if method.judges:
+                check, ok = "others_not_stronger", gaps[eps] <= 100 * SHARE_LIMIT
+                told = f"from above {SHARE_LIMIT:.0%} of the images"
+            rows.append(row(check, ok, f"{detail}{told}.") | {"attack": name})
     return rows
 
 
@@ -252,21 +342,32 @@ def attack_order(
         by_checkpoint.setdefault(checkpoint, {})[place["attack"]] = hits
     rows: list[dict[str, Any]] = []
     for checkpoint, by_attack in by_checkpoint.items():
-        alike = _alike(by_attack, attacks)
-        of_checkpoint = _order(alike)
+        of_checkpoint = _order(_alike(by_attack, attacks))
         if masking is not None:
+            asked = {
+                name: hits
+                for name, hits in by_attack.items()
+                if unit(attacks[name]) not in _judged_units(attacks)
+            }
             strongest = {
                 where: {method: np.min(hits, axis=0) for method, hits in by_method.items()}
-                for where, by_method in alike.items()
+                for where, by_method in _alike(asked, attacks).items()
             }
+            near = near_worst_case(by_attack, attacks=attacks, judges=judges, masking=masking)
             if flattered := fgsm_near_apgd(strongest, points=masking):
                 of_checkpoint.append(flattered)
-            of_checkpoint += near_worst_case(
-                by_attack, attacks=attacks, judges=judges, masking=masking
-            )
+                if flattered["status"] == "warning":  # which says the same
+                    one = {n for n in by_attack if method_of(attacks[n]["method"]).one_step}
+                    near = [row for row in near if row["attack"] not in one]
+            of_checkpoint += near
         for row in of_checkpoint:
             rows.append(dict(checkpoint) | row | {"attack": row.get("attack", "all")})
     return rows
+
+
+def _judged_units(attacks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Those in which an attack of a method made to judge measures eps."""
+    return {unit(attack) for attack in attacks.values() if method_of(attack["method"]).judges}
 
 
 def _alike(

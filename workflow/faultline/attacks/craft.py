@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.attacks.ascent import Ball, per_image, random_start
-from faultline.attacks.methods import Attack, AttackKeywords, method_of
+from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space, tokens_of
 from faultline.base import memory
 from faultline.base.errors import UserError
@@ -72,13 +72,15 @@ def craft(
     seed: int,
     batch_size: int = 500,
     progress: Callable[[int], object] | None = None,
+    after: Callable[[str, Tensor], object] | None = None,
     **keywords: Unpack[AttackKeywords],
 ) -> Tensor:
     """Adversarial images, of the shape, type and device of the images; the images at eps 0.
 
     Of tokens they are [n, t, 1 + c]: the tokens, and what is added to their embedding.
     attack: an `Attack`, or its settings as in the config with the keywords eps, bounds and so on of
-    `Attack.of`. progress: called with the number of images done since the last call.
+    `Attack.of`. progress: called with the number of images done since the last call. after: see
+    `Batch`; called batch by batch.
     batch_size: at most; large images go in smaller batches.
     UserError where the attack's settings are unknown, clash or make no sense, and for images that
     are no pixels within bounds or labels that are no classes of theirs.
@@ -104,14 +106,14 @@ def craft(
             part = slice(first, first + batch_size)
             of = space(network, images[part], bounds)
             zero = torch.zeros_like(of.points)
-            moved = method.perturb(
-                of.network,
-                of.points,
-                labels[part],
+            batch = Batch(
                 attack=attack,
-                ball=Ball(eps, attack.norm, of.bounds),
+                ball=Ball(eps, attack.norm, of.bounds, channels=of.channels),
                 start=zero if unit is None else eps * unit[part].to(zero),
+                seed=seed,
+                after=after,
             )
+            moved = method.perturb(of.network, of.points, labels[part], batch)
             adversarial.append(of.images(moved))
             if progress is not None:
                 progress(len(moved))
@@ -127,6 +129,7 @@ def attack_curve(
     seed: int,
     batch_size: int = 500,
     progress: Callable[[int], object] | None = None,
+    after: Callable[[str, Tensor], object] | None = None,
     say: Callable[[str], None] = print,
     **keywords: Unpack[AttackKeywords],
 ) -> tuple[dict[float, np.ndarray], Tensor]:
@@ -134,7 +137,8 @@ def attack_curve(
 
     The attack's `eps` is the one whose adversarial images are returned; it joins its `eps_grid`,
     and its entry is the correctness on these very images. Outputs that are not finite count as
-    misclassified, and how many there are is told by `say`. All else is as for `craft`.
+    misclassified, and how many there are is told by `say`. after is told of the attack's own eps
+    alone. All else is as for `craft`.
     """
     attack, correct = Attack.of(attack, **keywords), {}
     for eps in sorted({*attack.eps_grid, attack.eps}):
@@ -148,6 +152,7 @@ def attack_curve(
             seed=seed,
             batch_size=batch_size,
             progress=progress,
+            after=after if eps == attack.eps else None,
         )
         correct[eps] = _correct(network, crafted, labels, f"eps {eps:g}", say)
         if eps == attack.eps:

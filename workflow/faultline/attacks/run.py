@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
+from faultline.attacks.checks import masked
 from faultline.attacks.craft import attack_curve, craft, judge
 from faultline.attacks.methods import Attack, AttackKeywords
-from faultline.attacks.selfchecks import checks
+from faultline.attacks.selfchecks import Parts, checks, signs
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet, images_of, test_images
@@ -32,10 +33,12 @@ def attacked(
     """One attack of the config on the test images, over its eps grid; told in the log."""
     images, labels = test_images(dataset)
     of = Attack.of(attack, bounds=dataset.bounds, std=dataset.std)
+    parts = Parts()
     correct, adversarial = attack_curve(
-        network, images, labels, attack=of, seed=seed_of("attack", name, seed)
+        network, images, labels, attack=of, seed=seed_of("attack", name, seed), after=parts
     )
-    checked = checks(network, images, labels, attack=of, adversarial=adversarial, correct=correct)
+    found = {"adversarial": adversarial, "correct": correct, "parts": parts.of(len(images))}
+    checked = checks(network, images, labels, attack=of, **found)
     rows = []
     for eps, hits in correct.items():
         rows.append({"eps": eps, "correct": hits.sum(), "n": len(hits), "accuracy": hits.mean()})
@@ -66,6 +69,35 @@ def crafters(
         name: partial(craft, attack=Attack.of(attack, **common), seed=seed_of("attack", name, seed))
         for name, attack in attacks.items()
     }
+
+
+class Judged(NamedTuple):
+    """correct: image set -> bool [n], as `correct_under`; masked: why the accuracies under attack
+    are not to be believed, see `attacks.checks.masked`."""
+
+    correct: dict[str, np.ndarray]
+    masked: str
+
+
+def judged(
+    attacks: Mapping[str, Mapping[str, Any]], network: nn.Module, dataset: DataSet, *, seed: int
+) -> Judged:
+    """A network on the test images, clean and under each attack, crafted on it."""
+    images, labels = test_images(dataset)
+    parts = {name: Parts() for name in attacks}
+    craft = crafters(attacks, dataset, seed=seed, until_fooled=True)
+    told = {name: partial(of, after=parts[name]) for name, of in craft.items()}
+    correct, rows = judge(network, images, labels, attacks=told), []
+    for name, attack in attacks.items():
+        rows += signs(
+            network,
+            images,
+            labels,
+            attack=Attack.of(attack, bounds=dataset.bounds, std=dataset.std),
+            correct=correct[name],
+            parts=parts[name].of(len(images)),
+        )
+    return Judged(correct, masked(rows))
 
 
 def correct_under(

@@ -1,23 +1,47 @@
 """The self-checks of one attack on one network, which tell whether to believe it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Ball, input_gradient, l2_norm, logit_gradient
-from faultline.attacks.checks import accuracy_monotone, row
-from faultline.attacks.craft import pixel_units
-from faultline.attacks.methods import Attack, AttackKeywords, method_of
+from faultline.attacks.ascent import (
+    Ball,
+    input_gradient,
+    l2_norm,
+    logit_gradient,
+    logits_and_gradient,
+    margin_gradient,
+    per_image,
+    random_start,
+)
+from faultline.attacks.checks import SHARE_LIMIT, accuracy_monotone, row
+from faultline.attacks.craft import craft, pixel_units
+from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.data.splits import Bounds
-from faultline.networks.evaluation import difference, finite, predict, predicted, scale
+from faultline.networks.evaluation import (
+    difference,
+    evaluation,
+    finite,
+    predict,
+    predicted,
+    scale,
+)
 
-SHARE_LIMIT = 0.01
-"""Share of images without a usable gradient above which a check warns."""
+MOVES = (0.1, 0.01, 0.001)
+"""Shares of eps by which images are moved to see whether the network follows its gradient."""
+
+RETRIED = 200
+"""Images that the judge is tried on once more, with three times the steps."""
+
+FALSE_LIMIT = 0.1
+"""Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
+which on a check warns: docs/methods.md has that of honest networks."""
 
 
 def checks(
@@ -28,27 +52,24 @@ def checks(
     attack: Attack | Mapping[str, Any],
     adversarial: Tensor,
     correct: Mapping[float, np.ndarray],
+    parts: Mapping[str, np.ndarray] | None = None,
     batch_size: int = 500,
     **keywords: Unpack[AttackKeywords],
 ) -> list[dict[str, str]]:
     """The self-checks of one attack on one network: rows {check, status, detail}.
 
-    attack, keywords: as for `craft`. adversarial, correct: what `attack_curve` returned for it. The
-    meaning of each check is in `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack;
-    the limits are ours.
+    attack, keywords: as for `craft`. adversarial, correct: what `attack_curve` returned for it;
+    parts: of an attack that goes in turn, see `Parts`. The meaning of each check is in
+    `attacks.checks.CHECK_MEANINGS`. After Croce and Hein's AutoAttack; the limits are ours.
     """
     attack = Attack.of(attack, **keywords)
     batch_size = memory.batch_size(batch_size, images.shape[1:])
     first, targets = images[:batch_size], labels[:batch_size]
     of = space(network, first, attack.bounds)
-    unchanged = method_of(attack.method).perturb(
-        of.network,
-        of.points,
-        targets,
-        attack=attack,
-        ball=Ball(0.0, attack.norm, of.bounds),
-        start=torch.zeros_like(of.points),
-    )
+    few = replace(attack, steps=min(attack.steps, 5), queries=min(attack.queries, 5))
+    ball = Ball(0.0, attack.norm, of.bounds, channels=of.channels)
+    batch = Batch(attack=few, ball=ball, start=torch.zeros_like(of.points), seed=0)
+    unchanged = method_of(attack.method).perturb(of.network, of.points, targets, batch)
     moved = _count((unchanged != of.points).flatten(1).any(1))
     ends = space(network, images).points, space(network, adversarial).points
     logits = predict(network, images)
@@ -58,11 +79,69 @@ def checks(
         row("eps_zero_identity", moved == 0, f"At eps 0, {moved} of {len(first)} images changed."),
         _finite_outputs(logits, after),
         accuracy_monotone(correct),
-        _zero_gradients(network, images, labels, batch_size),
-        _saturated_logits(logits, labels),
         _softmax_outputs(logits),
-        _randomised_outputs(predict(network, first), predict(network, first)),
         _inside_ball(*ends, attack, of.bounds),
+        *signs(
+            network,
+            images,
+            labels,
+            attack=attack,
+            correct=correct[attack.eps],
+            parts=parts,
+            logits=logits,
+            batch_size=batch_size,
+        ),
+    ]
+
+
+class Parts:
+    """Which images stand after each part of an attack that goes in turn, from what `craft` tells
+    `after`."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Tensor]] = []
+
+    def __call__(self, part: str, stands: Tensor) -> None:
+        """What `craft` calls after each part of a batch; of parts of one name the last counts."""
+        if not self.batches or part == next(iter(self.batches[0])):
+            self.batches.append({})
+        self.batches[-1][part] = stands
+
+    def of(self, n: int) -> dict[str, np.ndarray]:
+        """Part -> bool [n]; batches before the last n images were given up for lack of memory."""
+        names = self.batches[0] if self.batches else ()
+        return {
+            name: torch.cat([batch[name] for batch in self.batches])[-n:].cpu().numpy()
+            for name in names
+        }
+
+
+def signs(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Attack,
+    correct: np.ndarray,
+    parts: Mapping[str, np.ndarray] | None = None,
+    logits: Tensor | None = None,
+    batch_size: int = 500,
+) -> list[dict[str, str]]:
+    """What tells a network whose gradient lies from one that is robust: rows as of `checks`, for
+    `attacks.checks.masked`.
+
+    correct: bool [n], under the attack at its own eps; parts: see `checks`. logits: of the images,
+    where they are known.
+    """
+    logits = predict(network, images) if logits is None else logits
+    batch_size = memory.batch_size(batch_size, images.shape[1:])
+    first, targets = images[:batch_size], labels[:batch_size]
+    return [
+        _zero_gradients(network, images, labels, batch_size),
+        _false_gradients(network, first, targets, attack),
+        _saturated_logits(logits, labels),
+        _randomised_outputs(predict(network, first), predict(network, first)),
+        *_of_judge(network, images, labels, attack, correct, parts or {}),
     ]
 
 
@@ -95,6 +174,73 @@ def _zero_gradients(
         f"{also}."
     )
     return row("zero_gradients", share <= SHARE_LIMIT, detail)
+
+
+def _false_gradients(
+    network: nn.Module, images: Tensor, labels: Tensor, attack: Attack
+) -> dict[str, str]:
+    """Whether the margin of the labels changes over small moves as its gradient says.
+
+    Moves are along the gradient, at random where that is zero. What the gradient leaves unexplained
+    shrinks with the move, by the curvature, unless the gradient is another function's: one cut to
+    steps, or a part of which is detached.
+    """
+    of = space(network, images, attack.bounds)
+    eps = attack.eps * pixel_units(attack.std, images) if attack.normalised_units else attack.eps
+    ball, left = Ball(eps, attack.norm, of.bounds), dict[float, float]()
+    # Convolutions that round to TF32, as on GPUs by default, would seem to be cut to steps.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with evaluation(of.network), torch.no_grad(), exact:
+        logits, gradient = logits_and_gradient(of.network, of.points, labels, margin_gradient)
+        rise = margin_gradient(logits, labels)
+        flat = (gradient == 0).flatten(1).all(1)
+        noise = random_start(gradient.shape, eps=1.0, norm="linf", seed=0).to(gradient)
+        way = ball.direction(noise.where(per_image(flat, noise), gradient))
+        for share in MOVES:
+            points = ball.clip(of.points + share * eps * way)
+            moved = ((of.network(points) - logits) * rise).nan_to_num(0.0, 0.0, 0.0).sum(1)
+            said = (gradient * (points - of.points)).nan_to_num(0.0, 0.0, 0.0).flatten(1).sum(1)
+            most = torch.maximum(moved.abs(), said.abs()).sum()
+            left[share] = float((moved - said).abs().sum() / most.clamp_min(1e-30))
+    share = min(left, key=left.__getitem__)
+    detail = (
+        f"Moved by {share:g} eps along its gradient, the network changes otherwise than the "
+        f"gradient says by {left[share]:.2%}; told from {FALSE_LIMIT:.0%} on."
+    )
+    return row("false_gradients", left[share] < FALSE_LIMIT, detail)
+
+
+def _of_judge(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    correct: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+) -> list[dict[str, str]]:
+    """Whether the judge has found what is there; nothing of attacks that are not made to judge."""
+    if not method_of(attack.method).judges or attack.eps == 0:
+        return []
+    rows = []
+    if parts:
+        caught = int((parts["apgd_t"] & ~parts["square"]).sum())
+        detail = (
+            f"Square fooled {caught} of {len(images)} images ({caught / len(images):.2%}) that "
+            f"APGD, targeted too, had left standing; told from above {SHARE_LIMIT:.0%}."
+        )
+        rows.append(row("black_box_not_stronger", caught / len(images) <= SHARE_LIMIT, detail))
+    tried = min(RETRIED, len(images))
+    stands = torch.as_tensor(correct[:tried], device=images.device)
+    images, labels, fooled = images[:tried][stands], labels[:tried][stands], 0
+    if len(images):
+        longer = replace(attack, method="apgd", steps=3 * attack.steps, until_fooled=True)
+        again = craft(network, images, labels, attack=longer, seed=1)
+        fooled = _count(predicted(predict(network, again)) != labels)
+    detail = (
+        f"APGD of {3 * attack.steps} steps from another start fooled {fooled} of the first {tried} "
+        f"images ({fooled / tried:.2%}), which had stood; told from above {SHARE_LIMIT:.0%}."
+    )
+    return [*rows, row("more_steps", fooled / tried <= SHARE_LIMIT, detail)]
 
 
 def _saturated_logits(logits: Tensor, labels: Tensor) -> dict[str, str]:

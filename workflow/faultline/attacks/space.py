@@ -57,12 +57,13 @@ def tokens_of(network: nn.Module) -> TokenNetwork | None:
 
 class Space(NamedTuple):
     """network: as a function of points. points: those of the images. bounds: theirs. images: points
-    -> images."""
+    -> images. channels: the axis of the values of points that share a position."""
 
     network: nn.Module
     points: Tensor
     bounds: Bounds
     images: Callable[[Tensor], Tensor]
+    channels: int = 1
 
 
 def space(network: nn.Module, images: Tensor, bounds: Bounds = None) -> Space:
@@ -74,4 +75,4 @@ def space(network: nn.Module, images: Tensor, bounds: Bounds = None) -> Space:
     if (of := tokens_of(network)) is None:
         return Space(network, images, bounds, lambda points: points)
     shifts = _Shifts(network, of, images)
-    return Space(shifts, shifts.points, None, shifts.inputs)
+    return Space(shifts, shifts.points, None, shifts.inputs, channels=2)

@@ -8,7 +8,7 @@ from pydantic import Field
 from faultline.attacks.methods import METHODS, method_of
 from faultline.base import plugins
 from faultline.base.errors import UserError, nearest
-from faultline.config.fields import CODE, Eps, Norm, OneOf, OnlyFor, Section
+from faultline.config.fields import CODE, Epochs, Eps, Inferred, Norm, OneOf, OnlyFor, Section
 from faultline.data.sources import Source
 
 
@@ -35,10 +35,18 @@ class Attack(Section):
     output attacks add (ours)."""
     eps_grid: list[Eps] = Field(default_factory=list)
     """Strengths of the robustness curve."""
-    steps: Annotated[int, OnlyFor("methods of several steps", _takes("steps"))] = Field(
-        20, ge=1, le=100_000
-    )
-    """pgd and apgd only."""
+    steps: Annotated[
+        Inferred[Annotated[int, Field(ge=1, le=100_000)]],
+        OnlyFor("methods of several steps", _takes("steps")),
+    ] = None
+    """Steps along the gradient, of apgd_t and standard for each class that is aimed at; 20 by
+    default."""
+    queries: Annotated[
+        Inferred[Annotated[int, Field(ge=1, le=1_000_000)]],
+        OnlyFor("methods that search without gradients", _takes("queries")),
+    ] = None
+    """Points tried at most without a gradient; of square 1,000 by default, of standard 100
+    (ours)."""
     step_size: Annotated[
         float | None, OnlyFor("method pgd or one of your own", _takes("step_size"))
     ] = Field(None, gt=0, le=100)
@@ -48,9 +56,17 @@ class Attack(Section):
         OnlyFor("a method of your own", _takes("options")),
     ] = Field(default_factory=dict)
     """Settings of a method of your own; it finds them in attack["options"]."""
+    epochs: Inferred[Epochs] = None
+    """At which checkpoints of a training its accuracy is measured; by default all, and of
+    method standard the last. Where another section names the attack does not depend on it."""
     normalised_units: bool = False
     """eps in units of the normalised input, without clipping. Only to repeat published
     numbers."""
+
+    @property
+    def judges(self) -> bool:
+        """Whether it is made to be the last word on robustness."""
+        return method_of(self.method).judges
 
 
 def check_attacks(attacks: dict[str, Attack], facts: dict[str, Source]) -> None:
@@ -76,6 +92,10 @@ def check_attacks(attacks: dict[str, Attack], facts: dict[str, Source]) -> None:
                 f"config key attacks.{name}.normalised_units: data set {tokens[0]} holds tokens, "
                 "which are not normalised; set it to false"
             )
+        for key, value in method_of(attack.method).takes.items():
+            if key in ("steps", "queries") and getattr(attack, key) is None:
+                setattr(attack, key, value)
+        attack.epochs = attack.epochs or ("last" if attack.judges else "all")
         if name == "clean":
             raise UserError(
                 "config key attacks.clean: this name means the unattacked images; rename the attack"

@@ -110,14 +110,23 @@ def in_short(rows: pd.DataFrame, *, policy: str, reference: str, level: float) -
 
 
 def helped(
-    comparison: pd.DataFrame, *, policy: str, reference: str, control: str, level: float, link: str
+    comparison: pd.DataFrame,
+    *,
+    policy: str,
+    reference: str,
+    control: str,
+    level: float,
+    link: str,
+    doubt: str = "",
 ) -> Cell:
     """Whether a policy did better than the reference and the control at the last epoch, as a cell:
     yes, no (worse than one of them) or cannot tell. comparison: of one data set, network and
-    training. Judged under the attack that leaves the reference least, among those that leave either
-    of the two anything."""
+    training; doubt: why their accuracy under attack is not to be believed. Judged under the attack
+    that leaves the reference least, among those that leave either of the two anything."""
     if not len(comparison):
         return page.NOT_RUN
+    if doubt:
+        return page.cell("not to be believed", small=doubt, link="checks", tone="no")
     rows = canvas.last_epoch(comparison)
     rows = rows[rows["policy"] == policy]
     whole = with_reference(rows)

@@ -132,8 +132,12 @@ class Plan:
 
     def attacks(self, names=None) -> dict[str, dict]:
         """Settings of some attacks, or of all."""
-        chosen = sorted(self.config.attacks if names is None else names)
-        return {name: with_code(self.config.attacks[name].dump(), "method") for name in chosen}
+        chosen, attacks = sorted(self.config.attacks if names is None else names), {}
+        for name in chosen:
+            settings = self.config.attacks[name].dump()
+            del settings["epochs"]
+            attacks[name] = with_code(settings, "method")
+        return attacks
 
     def together(self) -> list[dict]:
         """The checkpoints on which some attacks are evaluated together, in one job."""
@@ -142,8 +146,12 @@ class Plan:
 
     def attacked(self) -> list[dict]:
         """Checkpoints and attacks that are evaluated one by one."""
-        alone = {*self.config.attacks} - {*self.config.robustness.attacks}
-        return with_each(self.checkpoints(), "attack", sorted(alone))
+        return [
+            place | {"attack": name}
+            for name, attack in sorted(self.config.attacks.items())
+            if name not in self.config.robustness.attacks
+            for place in self.checkpoints(attack.epochs)
+        ]
 
     def transferred(self) -> list[str]:
         """Attacks whose images are crafted on the base network, stored, and reused on its ablated

@@ -87,7 +87,19 @@ class Config(Section):
     @property
     def usual_attacks(self) -> list[str]:
         """Those that other sections take where they name none."""
-        return self.ablation.attacks or [*self.attacks]
+        return self.ablation.attacks or self._cheap_attacks
+
+    @property
+    def judging_attacks(self) -> list[str]:
+        """Those that sections which claim robustness take where they name none: those of method
+        standard, if there are any."""
+        return [name for name, attack in self.attacks.items() if attack.judges] or (
+            self.usual_attacks
+        )
+
+    @property
+    def _cheap_attacks(self) -> list[str]:
+        return [name for name, of in self.attacks.items() if not of.judges] or [*self.attacks]
 
     @property
     def text(self) -> str:
@@ -151,7 +163,8 @@ def _check_sense(config: Config) -> None:
     for name, training in trainings.items():
         check_checkpoints(name, training, facts)
     check_attacks(attacks, facts)
-    chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=[*attacks])
+    cheap = config._cheap_attacks
+    chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
     chooses = bool(config.retraining.from_epochs)
     check_ablation(config.ablation, config.datasets, chooses=chooses)
     for study in STUDIES:

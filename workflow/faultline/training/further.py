@@ -7,20 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.run import correct_under
+from faultline.attacks.run import correct_under, judged
 from faultline.data.splits import DataSet
 from faultline.training.checkpoints import checkpoint, restore
 from faultline.training.epochs import make_optimizer, train_epochs
 
 
 class Further(NamedTuple):
-    """history: rows of `train_epochs`; correct: image set -> bool [n], of the test split;
+    """history: rows of `train_epochs`; correct, masked: see `Judged`, of the test split;
     checkpoint: of the network as it was judged; moved: see `interpolate`."""
 
     history: list[dict[str, Any]]
     correct: dict[str, np.ndarray]
     checkpoint: dict[str, Any]
     moved: float
+    masked: str
 
 
 def train_further(
@@ -68,9 +69,9 @@ def train_further(
         return float(np.mean([hits.mean() for hits in correct.values()]))
 
     moved = interpolate(network, before, shares=shares, accuracy=accuracy)
-    correct = correct_under(attacks, network, dataset, split="test", seed=seed)
+    correct, masked = judged(attacks, network, dataset, seed=seed)
     trained = checkpoint(network, optimizer, epoch=first + epochs, seed=seed)
-    return Further(history, correct, trained, moved)
+    return Further(history, correct, trained, moved, masked)
 
 
 def interpolate(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.attacks.checks import CHECK_MEANINGS
+from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import by_unit, worst_cases
 from faultline.data.sources import RANGED
@@ -38,10 +39,10 @@ def accuracy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]
         worst = _worst_texts(part, config.attack_settings)
         spread = "mean over seeds, lowest to highest in brackets" if len(clean) > 1 else "one seed"
         first, rest = (worst, texts) if worst else (texts, [])
+        said = f"{'; '.join([f'{page.span(clean)} clean', *first])} (epoch {part['epoch'].max()}, "
         yield (
             f"Accuracy, {run}",
-            f"{'; '.join([f'{page.span(clean)} clean', *first])} (epoch {part['epoch'].max()}, "
-            f"{spread}).",
+            f"{doubt(tables, part)} {said}{spread}).".strip(),
             f"{'; '.join(rest)}." if rest else "",
         )
 
@@ -76,7 +77,10 @@ def verdict(tables: dict, config: Config) -> dict:
         if len(at):
             cases.append((at["accuracy"], f"{name}, eps {eps:g}"))
     cells = {"clean": _spread(clean), "under the worst attack": ""}
-    if cases:
+    if cases and (why := doubt(tables, part)):
+        cell = page.cell("not to be believed", small=why, link="checks", tone="no")
+        cells["under the worst attack"] = cell
+    elif cases:
         cells["under the worst attack"] = _spread(*min(cases, key=lambda case: case[0].mean()))
     return cells
 
@@ -91,8 +95,9 @@ def _spread(values: pd.Series, where: str = "") -> page.Cell:
 def warnings(tables: dict, config: Config) -> dict:
     """How many self-checks gave a warning, and image sets at chance."""
     checks, base = tables["checks"], tables["base"]
-    count = int((checks["status"] == "warning").sum()) if len(checks) else 0
-    small = f"of {page.count(checks, 'check')}"
+    warned = checks[checks["status"] == "warning"] if len(checks) else checks
+    count = warned["check"].nunique() if len(warned) else 0
+    small = f"of {page.count(checks['check'].unique() if len(checks) else [], 'check')}"
     if len(base) and not (last := canvas.last_epoch(base))["above_chance"].all():
         names = page.listed(dict.fromkeys(last.loc[~last["above_chance"], "images"]))
         small += f"; at chance: {names}"
@@ -101,17 +106,21 @@ def warnings(tables: dict, config: Config) -> dict:
 
 
 def _check_sentence(checks: pd.DataFrame) -> str:
-    warnings = (checks["status"] == "warning").sum()
-    if not warnings:
+    warned = checks.loc[checks["status"] == "warning", "check"]
+    if not len(warned):
         return f"All {len(checks)} checks of the attacks passed."
-    return f"{warnings} of {len(checks)} checks of the attacks gave a warning."
+    times = [
+        f"{name} ({count} of {(checks['check'] == name).sum()} times)"
+        for name, count in warned.value_counts(sort=False).items()
+    ]
+    return f"A warning came from {page.listed(times)}."
 
 
 def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """For each norm without APGD, what stands for the strongest attack there."""
     attacks = config.attack_settings
     for unit, names in by_unit(attacks).items():
-        if any(attacks[name]["method"] == "apgd" for name in names):
+        if any(attacks[name]["method"] in ("apgd", "standard") for name in names):
             continue
         ranked, unranked = weakest_first({name: attacks[name] for name in names})
         strongest = f"nothing is known of how strong {page.listed(unranked)} are"
@@ -144,7 +153,8 @@ def under_attack(tables: dict, config: Config) -> page.Section:
         numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
         title = f"Accuracy at epoch {last['epoch'].max()}"
         table = page.table(title, numbers, source="accuracy.tsv")
-        return page.block(run, figures=[figure], tables=[table])
+        notes = [doubt(tables, last)]
+        return page.block(run, notes=notes, figures=[figure], tables=[table])
 
     return page.Section(
         "robustness",

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 class Use(Section):
-    """What each criterion picks is trained on while all else is frozen, and judged under
-    judged_under on all test images beside as many parameters of random layers."""
+    """What each criterion picks is trained on while all else is frozen, and judged on all test
+    images beside as many parameters of random layers."""
 
     recipes: Annotated[
         list[Annotated[str, OneOf([name for name in RECIPES if name != "at-fgsm"])]], UNIQUE
@@ -56,6 +56,9 @@ class Use(Section):
     interpolations: Some[Share] = [1]
     """Shares of the way from before to after; the one with the highest accuracy on validation
     images, mean of clean and under criteria.attack, is judged. 1 alone chooses nothing."""
+    judged_under: Inferred[Names] = None
+    """The attacks, re-crafted on each network; by default those of method standard, or
+    criteria.judged_under where there is none."""
 
 
 class Criteria(Section):
@@ -90,8 +93,8 @@ class Criteria(Section):
     permutations: Permutations = 9999
     """Random assignments of scores to units that predictions are compared with (ours)."""
     use: Use = Field(default_factory=Use)
-    """What each criterion picks is trained on while all else is frozen, and judged under
-    judged_under on all test images beside as many parameters of random layers."""
+    """What each criterion picks is trained on while all else is frozen, and judged on all test
+    images beside as many parameters of random layers."""
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
@@ -99,6 +102,8 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     section, attacks = config.criteria, config.attacks
     usual = config.usual_attacks
     chosen_attacks(section, "judged_under", attacks, where="criteria", default=usual)
+    under = [name for name, of in attacks.items() if of.judges] or section.judged_under or []
+    chosen_attacks(section.use, "judged_under", attacks, where="criteria.use", default=under)
     section.attack = section.attack or (config.ablation.attacks or sorted(attacks))[0]
     unfit = _unfit(config, facts)
     if "all" in section.methods:

@@ -176,4 +176,5 @@ def train_picked(
     )
     result = pd.DataFrame(counted(further.correct))
     result = result.assign(trained=trained, trainable=trainable, moved=further.moved)
+    result = result.assign(masked=further.masked)
     return TrainedPicks(result, further.correct)

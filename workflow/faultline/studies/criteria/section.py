@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from faultline.attacks.doubt import doubt
 from faultline.base.columns import RUN
+from faultline.base.comparison import CONTROL
 from faultline.report import canvas, page
 from faultline.report.comparison import summary
 from faultline.studies.criteria.agreement import FEWEST
@@ -149,6 +151,9 @@ def verdict(tables: dict[str, pd.DataFrame], config: Config) -> dict:
         if len(gains):
             text = f"{(gains > 0).sum()} better, {(gains < 0).sum()} worse"
         small = f"of {page.count(range(len(table)), 'comparison')} with random layers"
+        if doubted := sorted(set(table["doubt"]) - {""}):
+            text = text if len(gains) else "not to be believed"
+            small += f". {' '.join(doubted)}"
         cells["worth training?"] = page.cell(text, small=small, link="referee")
     return cells
 
@@ -286,12 +291,15 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator
         f"{page.n(tables['criteria_use'])}; q: Benjamini-Hochberg over {_compared(tables)} "
         "comparisons, with nothing and everything trained."
     )
+    for why, part in table[table["doubt"] != ""].groupby("doubt", sort=False):
+        text += f" {page.listed(dict.fromkeys(part['run']))}: {why}"
     yield "Is what criteria pick worth training?", text
 
 
 def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
-    """The referee's table at each run's last epoch, with `run` and `told`; of one seed the interval
-    and q of its images."""
+    """The referee's table at each run's last epoch, with `run`, `told` and `doubt`: why an accuracy
+    under attack is not to be believed, of which then nothing is told; of one seed the interval and
+    q of its images."""
     table = tables["referee"]
     if not len(table):
         return table
@@ -300,14 +308,30 @@ def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
     gains = dict(iter(tables["criteria_gains"].groupby([*PAIR, "recipe"])))
     keys = table[[*PAIR, "recipe"]].itertuples(index=False, name=None)
     rows, ends, said = zip(*(summary(gains[key], level=level) for key in keys), strict=True)
+    doubts = [_doubt(tables, row) for row in table.to_dict("records")]
     low, high = zip(*ends, strict=True)
     return table.assign(
         run=table[names].agg(" \u00b7 ".join, axis=1),
-        told=[text in ("better", "worse") for text in said],
+        told=[
+            text in ("better", "worse") and not why for text, why in zip(said, doubts, strict=True)
+        ],
+        doubt=doubts,
         gain_low=low,
         gain_high=high,
         gain_q=[row["q_value"] for row in rows],
     )
+
+
+def _doubt(tables: dict[str, pd.DataFrame], row: dict) -> str:
+    """`doubt` of a row of the referee's table."""
+    if row["images"] == "clean":
+        return ""
+    used = tables["criteria_use"]
+    keys = [*RUN, "epoch", "recipe"]
+    alike = (used[keys] == [row[key] for key in keys]).all(axis=1)
+    policy = used["criterion"].str.replace(r"^random-\d+$", CONTROL, regex=True)
+    made = used[alike & policy.isin([row["criterion"], CONTROL])]
+    return doubt(tables, pd.DataFrame([row]), made)
 
 
 def _some(rows: pd.DataFrame) -> str:

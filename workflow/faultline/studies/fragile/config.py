@@ -50,9 +50,12 @@ class Remedy(Section):
     strengths: Some[Share] = [0.25, 0.5, 0.75, 1.0]
     """Differences between the largest and the smallest gain to try on the validation split; the
     best one is judged on the test split. 0 (no change) may be among them (ours)."""
+    chosen_under: Inferred[Names] = None
+    """The attacks, re-crafted on each remedied network, by which the strength is chosen; by
+    default ablation.attacks."""
     judged_under: Inferred[Names] = None
-    """The attacks, re-crafted on each remedied network, for choosing and judging; by default
-    ablation.attacks."""
+    """The attacks, re-crafted on each remedied network, that judge it; by default those of method
+    standard, or ablation.attacks where there is none."""
     random_draws: Draws = 3
     """How often the same fragilities are dealt to the filters at random, as a control."""
 
@@ -65,7 +68,9 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     chosen_attacks(targeting, "attacks", config.attacks, where="targeting", default=usual)
     check_layers("remedy.layers", remedy.layers, config.networks)
     check_epochs("remedy.from_epochs", remedy.from_epochs, config.trainings)
-    chosen_attacks(remedy, "judged_under", config.attacks, where="remedy", default=usual)
+    chosen_attacks(remedy, "chosen_under", config.attacks, where="remedy", default=usual)
+    judges = config.judging_attacks
+    chosen_attacks(remedy, "judged_under", config.attacks, where="remedy", default=judges)
     _check_targeting(config)
     _check_gains(config)
 

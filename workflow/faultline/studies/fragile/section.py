@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
@@ -44,16 +45,19 @@ def remedy_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """Whether the remedy helped."""
     for run, part in page.runs(tables["remedy"]):
         part, level = canvas.last_epoch(part), 1 - config.scores.confidence
-        control = "gains dealt at random and tuned alike"
+        control, why = "gains dealt at random and tuned alike", doubt(tables, part)
+        part = believed(part, why)
         texts = compared_sets(part, "remedied", control=control, level=level, **COMPARED)
-        short = in_short(part, level=level, **COMPARED)
+        short = f"{why} {in_short(part, level=level, **COMPARED)}".strip()
         yield f"Remedy, {run}", short, " ".join(texts)
 
 
 def verdict(tables: dict, config: Config) -> dict:
     """Whether the remedy helped."""
     level, control = 1 - config.scores.confidence, "gains dealt at random"
-    cell = helped(tables["remedy"], control=control, level=level, link="remedy", **COMPARED)
+    rows = tables["remedy"]
+    why = doubt(tables, canvas.last_epoch(rows)) if len(rows) else ""
+    cell = helped(rows, control=control, level=level, link="remedy", doubt=why, **COMPARED)
     return {"did the remedy help?": cell}
 
 
@@ -348,6 +352,7 @@ def remedy(tables: dict, config: Config) -> page.Section:
                 page.block(
                     f"{run}, epoch {epoch}",
                     figures=[compared, curves],
+                    notes=[doubt(tables, of_epoch)],
                     tables=[_remedy_table(of_epoch), _gain_table(dealt)],
                 )
             )

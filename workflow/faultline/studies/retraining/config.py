@@ -33,7 +33,8 @@ class Retraining(Section):
     """Attack of the score, re-crafted unless ablation.target is base; by default the first of
     ablation.attacks."""
     judged_under: Inferred[Names] = None
-    """The attacks, re-crafted on each retrained network; by default ablation.attacks."""
+    """The attacks, re-crafted on each retrained network; by default those of method standard, or
+    ablation.attacks where there is none."""
     random_draws: Draws = 3
     """How often the control random draws other layers or bands to freeze."""
 
@@ -41,8 +42,8 @@ class Retraining(Section):
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
     """UserError where the section does not fit the rest of the config; completes it."""
     retraining = config.retraining
-    usual = config.usual_attacks
-    chosen_attacks(retraining, "judged_under", config.attacks, where="retraining", default=usual)
+    judges = config.judging_attacks
+    chosen_attacks(retraining, "judged_under", config.attacks, where="retraining", default=judges)
     attacks = config.ablation.attacks or []
     if not attacks and retraining.from_epochs and retraining.score != "S_clean":
         raise UserError(

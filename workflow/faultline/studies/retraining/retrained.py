@@ -67,6 +67,6 @@ def retrain(
         "fragile_frozen": sum(int((mask & fragile[name]).sum()) for name, mask in masks.items()),
     }
     print("weights and biases: " + ", ".join(f"{key} {n}" for key, n in counts.items()))
-    result = pd.DataFrame(counted(further.correct)).assign(**counts)
+    result = pd.DataFrame(counted(further.correct)).assign(**counts, masked=further.masked)
     history = pd.DataFrame(further.history)
     return Retrained(result, history, further.correct, further.checkpoint)

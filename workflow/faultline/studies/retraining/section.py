@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
 from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
@@ -31,8 +32,10 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
         part = canvas.last_epoch(part)
         of_run = page.of(shares, part)
         of_run = of_run[of_run["epoch"] == part["epoch"].max()]
+        why = doubt(tables, part, of_run)
+        part = believed(part, why)
         texts = compared_sets(part, "selective", control=CONTROL, level=level, **COMPARED)
-        short = in_short(part, level=level, **COMPARED)
+        short = f"{why} {in_short(part, level=level, **COMPARED)}".strip()
         start = (
             f"{page.epochs(config.retraining.epochs)} on from epoch {part['epoch'].max()}; "
             f"{config.scores.confidence:.0%} intervals in brackets. {_note(of_run)}"
@@ -46,7 +49,10 @@ def verdict(tables: dict, config: Config) -> dict:
     if len(shares):
         shares = canvas.last_epoch(shares)
     level, comparison = 1 - config.scores.confidence, tables["comparison"]
-    cell = helped(comparison, control=CONTROL, level=level, link="retraining", **COMPARED)
+    why = doubt(tables, canvas.last_epoch(comparison), shares) if len(comparison) else ""
+    cell = helped(
+        comparison, control=CONTROL, level=level, link="retraining", doubt=why, **COMPARED
+    )
     selective = shares.loc[shares["policy"] == "selective", "share"]
     if len(selective) and (selective == 0).all():
         small = "nothing was fragile, so nothing was frozen"
@@ -99,9 +105,8 @@ def section(tables: dict, config: Config) -> page.Section:
             whole = of_epoch[of_epoch["level"] == "all seeds"]
             heading = f"{run}, from epoch {epoch}"
             table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
-            blocks.append(
-                page.block(heading, figures=[figure], notes=[_note(here).strip()], tables=[table])
-            )
+            notes = [doubt(tables, of_epoch, here), _note(here).strip()]
+            blocks.append(page.block(heading, figures=[figure], notes=notes, tables=[table]))
     return page.Section(
         "retraining",
         "Retraining compared",

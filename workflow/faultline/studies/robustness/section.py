@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
 from faultline.attacks.worst import worst_cases
 from faultline.report import page
@@ -83,7 +84,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             _chosen_table(searched, part, config),
             _search_table(searched),
         ]
-        notes = [_masking_note(tables["checks"], part)]
+        notes = [*_doubts(tables, part).values(), _masking_note(tables["checks"], part)]
         blocks.append(page.block(place, figures=figures, notes=notes, tables=shown))
     return page.Section(
         "trainings",
@@ -103,11 +104,16 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
     """(heading, text) of what was found, for the top of the report."""
     level = 1 - config.scores.confidence
     for place, part, changes in _places(tables, config):
+        doubts = _doubts(tables, part)
         for attack in _judges(part, config):
             rows = changes[(changes["attack"] == attack) & (changes["eps"] == "rg_score")]
             if not len(rows):
                 continue
-            if rows["seeds"].max() < 2:
+            doubted = rows["training"].isin(doubts) | rows["base"].isin(doubts)
+            rows = rows[~doubted]
+            if not len(rows):
+                text = ""
+            elif rows["seeds"].max() < 2:
                 text = f"{len(rows)} regularised trainings, one seed, which says nothing of others."
             else:
                 sure = rows["q_value"] < level
@@ -120,10 +126,18 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
                     f"{_seeds(part)}).{_detectable_words(unsure)}{_floor_words(changes, attack)}"
                 )
                 text = text[0].upper() + text[1:]
+            text = " ".join(filter(None, [*doubts.values(), text]))
             yield f"Regularising layers, {place}, under {attack}", text
         rows = part[part["published"].notna()]
         if len(rows):
             yield f"Beside published numbers, {place}", _repeated(rows, changes, config)
+
+
+def _doubts(tables: dict, part: pd.DataFrame) -> dict[str, str]:
+    """Training -> that its accuracy under attack is not to be believed, and why: of those of which
+    it is not."""
+    doubts = {name: doubt(tables, rows) for name, rows in part.groupby("training", sort=False)}
+    return {name: f"{name}: {why}" for name, why in doubts.items() if why}
 
 
 def _compared(robust: pd.DataFrame) -> bool:

@@ -77,6 +77,24 @@ def test_strata_are_stored_where_there_are_any():
         assert back.design is back.strata and back.stands_for == {"stands_for": 330}
 
 
+def test_variants_drawn_anew_for_each_part_of_the_images_are_told_as_one():
+    # Seven images in two parts: 0, 2, 3 and 6 in the first
+    facts, part = example(7), np.array([0, 1, 0, 0, 1, 1, 0])
+    first, second = example(4, v=2, seed=1), example(3, v=2, seed=2)
+    whole = facts.dealt([first, second], part)
+    assert len(whole.variants["filter"]) == 5 and whole.part is part
+    assert np.array_equal(whole.correct["clean"][:3], facts.correct["clean"])
+    assert np.array_equal(whole.correct["clean"][3:][:, [0, 2, 3, 6]], first.correct["clean"])
+    assert np.array_equal(whole.correct["clean"][3:][:, [1, 4, 5]], second.correct["clean"])
+    assert whole.changed["pgd:l2"].tolist() == [7, 8, 9, 7 + 7, 8 + 8]
+    assert whole.nonfinite["clean"].tolist() == [0, 1, 2, 0, 2]
+    assert np.array_equal(whole.base["clean"], facts.base["clean"])
+    for back in (Facts.from_arrays(stored(whole.arrays())), Facts.concatenate([whole])):
+        assert_equal(back, whole)
+        assert np.array_equal(back.part, part)
+    assert facts.part is None and Facts.from_arrays(stored(facts.arrays())).part is None
+
+
 def test_concatenate_keeps_the_order_of_variants():
     parts = [example(13, v=v, seed=v) for v in (2, 1, 4)]
     whole = Facts.concatenate(parts)

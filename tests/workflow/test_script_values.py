@@ -3,7 +3,7 @@ them. All of one checkpoint, and of a training that leans on searches; see tests
 
 import copy
 import json
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from types import SimpleNamespace
 
@@ -236,12 +236,14 @@ def test_stored_images_are_those_that_ablated_networks_are_judged_on(run, name):
 # Ablations
 
 
-def swept(run, layers, make, *, split="validation", count=212, recrafted=("fgsm", "pgd")):
+def swept(run, layers, make, *, split="validation", count=212, recrafted=("fgsm", "pgd"), of=None):
     images, labels = images_of(run.dataset, split, count)
     sets = {"clean": images}
     if split == "validation":
         for name in ("fgsm", "pgd"):
             sets[f"{name} transfer"] = crafted(run.network, images, labels, name)
+    if of is not None:
+        sets, labels = {name: images[of] for name, images in sets.items()}, labels[of]
     known = layers_of(run.network)
     attacks = {name: crafter(name) for name in recrafted}
     variants = make({name: known[name] for name in layers})
@@ -254,16 +256,20 @@ def test_synaptic_filters_and_as_many_weights_at_random(run, layer):
     whole = layer == "all layers"
     limits = {"limits": (-0.2, 0.3)} if whole else {}
     seed = seed_of("digits", "small_conv", "standard", 6, 3, layer)
+    layers = LAYERS if whole else [layer]
 
-    def make(layers):
-        return [
-            *synaptic_variants(
-                layers, kinds=["pulse", "high_pass"], count=6, together=whole, **limits
-            ),
-            *random_variants(layers, draws=2, seed=seed, together=whole),
-        ]
+    def filters(layers):
+        kinds = ["pulse", "high_pass"]
+        return synaptic_variants(layers, kinds=kinds, count=6, together=whole, **limits)
 
-    facts, _ = swept(run, LAYERS if whole else [layer], make)
+    # 212 images in four parts, each with draws of its own
+    part = np.random.default_rng(seed).permutation(212) % 4
+    parts = []
+    for index in range(4):
+        own = {"draws": 2, "seed": seed_of("part", seed, index), "together": whole}
+        of = torch.as_tensor(part == index)
+        parts.append(swept(run, layers, partial(random_variants, **own), of=of)[0])
+    facts = swept(run, layers, filters)[0].dealt(parts, part)
     place = "global" if whole else f"layers/{layer}"
     same_arrays(run.here / place / "synaptic-filtering.npz", facts.arrays())
 

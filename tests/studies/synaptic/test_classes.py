@@ -10,11 +10,12 @@ from faultline.base.statistics import benjamini_hochberg
 from faultline.studies.synaptic.classes import (
     classify,
     classify_units,
+    images_needed,
     invariance,
     match_layers,
     most_common_class,
 )
-from faultline.studies.synaptic.scores import layer_scores
+from faultline.studies.synaptic.scores import filter_scores, layer_scores
 
 
 def scores(*rows, score="S_adv"):
@@ -122,6 +123,29 @@ def test_untouched_is_never_robust_from_facts_to_class():
 def test_a_score_without_a_limit_is_the_users_mistake():
     with pytest.raises(UserError, match=r"tau.*S_adv"):
         classify(scores((0, 0, 1.0, False)), tau={"S_clean": 0.1}, by=["score"])
+
+
+@pytest.mark.parametrize(("compared", "tau", "accuracy"), [(16, 0.01, 0.95), (12, 0.05, 0.5)])
+def test_images_needed_are_the_fewest_that_decide_a_unit_that_changes_nothing(
+    compared, tau, accuracy
+):
+    # 16 filters: ln(2 * 16 / .05) / ln 1.01 = 649.3 correct images, 683.5 at 95 %
+    given = {"accuracy": accuracy, "compared": compared, "confidence": 0.95}
+    n = int(images_needed(tau, **given))
+    assert n == {16: 684, 12: 254}[compared]
+    decided = []
+    for images in (n - 2, n):
+        base = np.arange(images) < images * accuracy
+        correct = {"clean": np.tile(base, (compared, 1))}
+        variants = {"filter": np.arange(compared), "changed_weights": np.full(compared, 9)}
+        facts = Facts(variants, {"clean": base}, correct, {"clean": np.full(compared, 9)})
+        table = filter_scores(facts, confidence=0.95)
+        classes = classify(table, tau={"S_clean": tau}, by=["score"])
+        assert set(classes["class"]) == {"robust"}
+        decided.append(set(classes["decided"]))
+    assert decided == [{False}, {True}]
+    assert images_needed(0.0, **given) == np.inf
+    assert images_needed([tau, tau], **given).tolist() == [n, n]
 
 
 def judged(**raters):

@@ -113,6 +113,37 @@ def test_filters_are_ranked_by_clean_score_and_cut_in_the_middle(tables):
     assert ranks == ranked[:2] + ranked[-2:]
 
 
+def test_filters_and_bands_have_no_class_where_there_are_too_few_images(tables):
+    # 40 images, n accuracies of all units: none is decided but where the interval is narrow
+    def of(table, **columns):
+        return {**tables, table: tables[table].assign(decided=False, **columns)}
+
+    few = of("filters", tau=0.01)
+    made = section.filter_rankings(few, make_config())
+    (note,) = made.blocks[0].notes
+    base = tables["base"][(tables["base"]["epoch"] == 3) & (tables["base"]["images"] == "clean")]
+    last = canvas.last_epoch(few["filters"])
+    compared = last[(last["score"] == "S_clean") & (last["class"] != "untouched")]["compared"].max()
+    least = np.log(2 * compared / 0.05) / np.log(1.01) / base["accuracy"].max()
+    said = int(note.split(" for S_clean")[0].split()[-1].replace(",", ""))
+    assert least <= said <= 1.2 * np.log(2 * 6 / 0.05) / np.log(1.01) / base["accuracy"].min()
+    assert note.startswith("Single filters need more images here: about ") and "S_adv (pgd)" in note
+    assert "40 are judged" in note and f"all {last['compared'].max()} at once" in note
+    svg = made.blocks[0].figures[0].svg
+    assert "too few images for a class" in svg and "robust, not decided" not in svg
+    enough = of("filters", tau=5.0)
+    assert not section.filter_rankings(enough, make_config()).blocks[0].notes
+    bands = section.band_splits(of("bands", tau=0.05), make_config()).blocks[0]
+    (note,) = bands.notes
+    assert (
+        note.startswith("Single bands need more images here: at least ") and "S_clean" not in note
+    )
+    assert "too few images for a class" in bands.figures[0].svg
+    assert not section.band_splits(of("bands", tau=5.0), make_config()).blocks[0].notes
+    never = section.filter_rankings(of("filters", tau=0.0), make_config()).blocks[0].notes
+    assert "more than any number for S_clean" in never[0]
+
+
 def test_units_are_called_what_they_are(tables):
     graph = pd.DataFrame({"dataset": "digits", "network": "small_conv"} | {"layer": ["conv1"]})
 

@@ -50,6 +50,8 @@ class Facts:
     chance:   the accuracy of the best guess without looking: the share of the commonest label.
     strata:   how the images were drawn, where they do not stand for equally many; n images of each
               set. Whatever is told of accuracies goes by `design`.
+    part:     int [n], into which of several parts each image was dealt, where variants that are
+              drawn at random are drawn anew for each of them (see `dealt`).
 
     An image set is "clean" or the name of an attack. n may differ between image sets in principle,
     but the rows of all sets of one sweep are the same images in the same order.
@@ -62,6 +64,7 @@ class Facts:
     nonfinite: dict[str, np.ndarray] = field(default_factory=dict)
     chance: float = 0.0
     strata: Strata | None = None
+    part: np.ndarray | None = None
 
     @property
     def design(self) -> Alike | Strata:
@@ -85,13 +88,16 @@ class Facts:
         if self.strata:
             arrays["strata:stratum"] = self.strata.stratum.astype(np.uint8)
             arrays["strata:sizes"] = self.strata.sizes
+        if self.part is not None:
+            arrays["part:"] = self.part.astype(np.uint8)
         counts = self.nonfinite.items()
         return arrays | {f"nonfinite:{images}": count for images, count in counts if count.any()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Facts":
         """The inverse of `arrays`; takes a mapping such as an opened .npz file."""
-        names = ("variant", "chance", "n", "base", "correct", "changed", "nonfinite", "strata")
+        names = ["variant", "chance", "n", "base", "correct", "changed", "nonfinite"]
+        names += ["strata", "part"]
         parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in names}
         for key in arrays:
             part, name = key.split(":", 1)
@@ -111,7 +117,29 @@ class Facts:
             nonfinite={i: parts["nonfinite"].get(i, 0 * count) for i, count in changed.items()},
             chance=float(parts["chance"][""]),
             strata=Strata(**parts["strata"]) if parts["strata"] else None,
+            part=parts["part"].get(""),
         )
+
+    def dealt(self, drawn: list["Facts"], part: np.ndarray) -> "Facts":
+        """These, and the variants of `drawn`: of each part of the images the facts of as many
+        variants, drawn anew, on the images of that part alone. Variant by variant they are told as
+        one; numbers of images are added up."""
+
+        def counts(name: str) -> dict[str, np.ndarray]:
+            return {
+                images: np.sum([getattr(of, name)[images] for of in drawn], axis=0)
+                for images in self.base
+            }
+
+        correct = {}
+        for images, hits in self.correct.items():
+            correct[images] = np.empty((len(drawn[0].correct[images]), hits.shape[1]), bool)
+            for index, of in enumerate(drawn):
+                correct[images][:, part == index] = of.correct[images]
+        whole = replace(
+            drawn[0], correct=correct, changed=counts("changed"), nonfinite=counts("nonfinite")
+        )
+        return replace(Facts.concatenate([self, whole]), part=part)
 
     @classmethod
     def concatenate(cls, parts: list["Facts"]) -> "Facts":

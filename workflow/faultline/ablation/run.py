@@ -41,6 +41,12 @@ class Base:
     memory: Callable[[], float]
     sample: dict[str, np.ndarray] | None = None
 
+    def of(self, chosen: np.ndarray) -> "Base":
+        """The same on some of the images, bool [n], as if these were all."""
+        where = torch.as_tensor(chosen, device=self.labels.device)
+        images = {name: images[where] for name, images in self.images.items()}
+        return replace(self, images=images, labels=self.labels[where], sample=None)
+
     def sweep(
         self,
         *,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from faultline.base.columns import CLASSES
 from faultline.base.errors import UserError
@@ -62,6 +63,24 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
         )
     table["tau"] = limit
     return table
+
+
+def images_needed(
+    tau: ArrayLike, *, accuracy: ArrayLike, compared: ArrayLike, confidence: float
+) -> np.ndarray:
+    """Of how many images on it can be decided at all that a unit is robust (ours).
+
+    So many it takes until the interval that holds for all `compared` units at once lies within
+    -tau to tau even for one whose removal changes nothing: by the exact interval of one ablation
+    (`paired_ratio_interval`), whose upper end is then (2 compared / (1 - confidence)) ^ (1 / k) - 1
+    of k correct images. accuracy: of the unablated network. Infinite where it or tau is 0. A unit
+    that changes images, or is compared with random removal, takes more.
+    """
+    tau, accuracy, compared = (np.asarray(x, float) for x in (tau, accuracy, compared))
+    with np.errstate(divide="ignore"):
+        correct = np.log(2 * compared / (1 - confidence)) / np.log1p(tau)
+        needed: np.ndarray = np.ceil(correct / accuracy)
+    return needed
 
 
 def invariance(

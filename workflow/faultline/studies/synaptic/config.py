@@ -29,8 +29,9 @@ class SynapticFiltering(Section):
     ablate_layers_resnet50_1."""
     random_draws: int = Field(3, ge=0, le=1000)
     """How often weights of the same layer are drawn at random and as many removed, for
-    scores.baseline random and to compare with (ours); at least 2, as one draw tells nothing of
-    their spread, or 0, which leaves it out."""
+    scores.baseline random and to compare with (ours), anew for each part of the images (of 50 or
+    more, ten at most); at least 2, as one draw tells nothing of their spread, or 0, which leaves
+    it out."""
     all_layers: bool = Field(True, alias="global")
     """Also sweep all layers at once, over one range."""
     global_range: Annotated[

@@ -30,6 +30,8 @@ MAX_SEEDS = 5
 
 UNDEFINED = "#e5e7eb"
 
+_UNCLASSED = "too few images for a class"
+
 
 @canvas.styled
 def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Figure:
@@ -220,7 +222,8 @@ def filter_ranking(
     """The filters of one layer at the last epoch, sorted by S_clean, with intervals.
 
     A row per seed, a panel for S_clean and for S_adv of each attack, in the same order along a row.
-    Filled: the class is decided; hollow: it is not. With more than `most` filters, the two ends.
+    Filled: the class is decided; hollow: it is not, and grey where there are fewer images than it
+    takes (column `needed`, if it is there). With more than `most` filters, the two ends.
     unit: what they are called.
     """
     table = canvas.last_epoch(filters)
@@ -272,7 +275,8 @@ def filter_ranking(
 def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
     """How each layer's weights split over the classes of their pulse bands, at the last epoch.
 
-    A bar per layer, a panel per seed; pale where the class of the band is not decided.
+    A bar per layer, a panel per seed; pale where the class of the band is not decided, and white
+    where there are fewer images than it takes (column `needed`, if it is there).
     """
     table = canvas.last_epoch(bands)
     table = table[(table["score"] == score) & (table["attack"] == attack)]
@@ -283,8 +287,10 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
     fig, panels = canvas.panels(
         canvas.split(table, "seed", seeds), size, room, columns=5, xlabel="share of weights (%)"
     )
+    table = table.assign(**{"class": table["class"].mask(_too_few(table), _UNCLASSED)})
     stack = [
         *(("fragile", True), ("fragile", False), ("undefined", True), ("untouched", True)),
+        (_UNCLASSED, False),
         *(("robust", False), ("robust", True), ("antifragile", False), ("antifragile", True)),
     ]
     for ax, (seed, part) in panels:
@@ -300,14 +306,14 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
                 share,
                 left=start,
                 height=0.78,
-                color=canvas.class_colour(name, decided),
-                edgecolor=GREY if name in ("untouched", "undefined") else "none",
+                color="white" if name == _UNCLASSED else canvas.class_colour(name, decided),
+                edgecolor=GREY if name in ("untouched", "undefined", _UNCLASSED) else "none",
                 linewidth=np.where(share > 0, 0.5, 0),
                 hatch="xxxx" if name == "undefined" else None,
             )
             for bar, layer, part_of, n in zip(bars, names, share, total, strict=True):
                 if part_of:
-                    sure = "" if decided else ", not decided"
+                    sure = "" if decided or name == _UNCLASSED else ", not decided"
                     tips(bar, [f"{layer}: {percent(part_of)} {name}{sure}, n = {n:,.0f} weights"])
             start += share
         ax.set_yticks(range(len(names)), names)
@@ -323,6 +329,8 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
     undefined = canvas.patch(canvas.class_colour("undefined", True), "undefined")
     undefined.set_hatch("xxxx")
     handles.append(undefined)
+    if (table["class"] == _UNCLASSED).any():
+        handles.append(canvas.patch("white", _UNCLASSED))
     canvas.legend(fig, handles, columns=4)
     return fig
 
@@ -445,23 +453,32 @@ def _score_title(score: str, attack: str) -> str:
     return score if attack == "none" else f"{score}\n{attack}"
 
 
-def _said(row: dict, kind: str = "") -> str:
+def _said(row: dict, kind: str = "", *, classed: bool = True) -> str:
     """A score with its interval, class and n; kind: what ends the names of its columns."""
     sure = "" if row[f"decided{kind}"] else ", not decided"
     interval = bracket(row[f"ci_low{kind}"], row[f"ci_high{kind}"])
     value, name = number(row[f"value{kind}"]), row[f"class{kind}"]
-    return f"{value} {interval}, {name}{sure}, n = {row['n']:,}"
+    name = f"{name}{sure}" if classed else _UNCLASSED
+    return f"{value} {interval}, {name}, n = {row['n']:,}"
+
+
+def _too_few(part: pd.DataFrame) -> pd.Series:
+    """Which rows have no class, as there are fewer images than `needed` to decide one."""
+    needed = part.get("needed", pd.Series(np.nan, part.index))
+    return ~part["decided"].astype(bool) & (needed > part["n"])
 
 
 def _points(ax, x, part: pd.DataFrame, unit: str) -> None:
+    few = _too_few(part)
     for name in CLASSES:
-        for decided in (True, False):
-            chosen = ((part["class"] == name) & (part["decided"] == decided)).to_numpy()
+        for decided, unasked in ((True, False), (False, False), (False, True)):
+            chosen = (part["class"] == name) & (part["decided"] == decided) & (few == unasked)
+            chosen = chosen.to_numpy()
             if not chosen.any():
                 continue
             rows = part[chosen]
             value = rows["value"].fillna(0).to_numpy(float)
-            colour = canvas.strong_colour(name)
+            colour = GREY if unasked else canvas.strong_colour(name)
             finite = rows["ci_low"].notna().to_numpy()
             for interval, width in (("family", 0.5), ("ci", 1.3)):
                 low, high = (
@@ -469,7 +486,7 @@ def _points(ax, x, part: pd.DataFrame, unit: str) -> None:
                 )
                 ax.vlines(x[chosen][finite], low, high, color=colour, lw=width, alpha=0.7)
             records = rows.reset_index().to_dict("records")
-            says = [f"{unit} {row['filter']}: {_said(row)}" for row in records]
+            says = [f"{unit} {row['filter']}: {_said(row, classed=not unasked)}" for row in records]
             if name in ("untouched", "undefined"):
                 marks(
                     ax, x[chosen], value, canvas.class_marker(name), says=says, ms=4, color=colour

@@ -53,6 +53,8 @@ NUMBERS = [
     *("value", "standard_error", "ci_low", "ci_high", "family_low", "family_high", "p_value")
 ]
 
+TINY = np.finfo(float).tiny
+
 SINGLE = ["lost", "gained", "accuracy_lost"]
 
 SCORED = ("filter", "normalised", "kept", "changed_weights")
@@ -233,12 +235,11 @@ def _sweeps(facts: Facts) -> dict[str, np.ndarray]:
 
 class _AtRandom(NamedTuple):
     """What is left where as many weights as each of V variants removes are removed at random:
-    weights [V, J] of the J shares that were tried (between them it is linear), the mean over draws
-    of each image's correctness [J, n], and the accuracy in each draw [draws, J]."""
+    weights [V, J] of the J shares that were tried (between them it is linear), and the correctness
+    of each image in each draw [J, draws, n]."""
 
     weights: np.ndarray
     correct: np.ndarray
-    accuracy: np.ndarray
 
 
 def _at_random(facts: Facts, images: str) -> _AtRandom:
@@ -249,14 +250,32 @@ def _at_random(facts: Facts, images: str) -> _AtRandom:
     )
     share = np.unique(variants["normalised"][drawn])
     tried = [np.flatnonzero(drawn & (variants["normalised"] == s)) for s in share]
-    correct = np.stack([facts.correct[images][v] for v in tried]).astype(float)  # [J, draws, n]
+    correct = np.stack([facts.correct[images][v] for v in tried]).astype(float)
     grid = np.concatenate([[0.0], [removed[v].mean() for v in tried]])
     weights = np.stack([np.interp(removed, grid, unit) for unit in np.eye(len(grid))], axis=1)
-    base = facts.base[images]
-    means = np.concatenate([base[None], correct.mean(1)])
-    whole = np.full((1, correct.shape[1]), facts.design.mean(base))
-    accuracy = np.concatenate([whole, facts.design.mean(correct)]).T
-    return _AtRandom(weights, means, accuracy)
+    whole = np.broadcast_to(facts.base[images], correct[:1].shape)
+    return _AtRandom(weights, np.concatenate([whole, correct]))
+
+
+class _Drawn(NamedTuple):
+    """Random draws that effects of F units are measured against.
+
+    weights [F, J], of J shares; moved [J, draws, n], what each image adds in each draw; part [n],
+    of the images that have draws in common.
+    """
+
+    weights: np.ndarray
+    moved: np.ndarray
+    part: np.ndarray
+
+    def variances(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """(what each share adds over draws [F, J]; what of it images vary over draws each by
+        itself [F]; the degrees of freedom of the former)."""
+        squares, (_, draws, _) = self.weights**2, self.moved.shape
+        inside = np.eye(self.part.max() + 1)[self.part]  # [n, parts]
+        over_draws = (self.moved @ inside).var(1, ddof=1).sum(1) / draws
+        by_itself = self.moved.var(1, ddof=1).sum(1) / draws
+        return squares * over_draws, squares @ by_itself, (draws - 1) * inside.shape[1]
 
 
 class _Effect(NamedTuple):
@@ -264,7 +283,7 @@ class _Effect(NamedTuple):
 
     value [F]; influence [F, n], of each image; moved [F, n], what the change of each image adds;
     unit: what one image that changes wholly adds, and its square; base [n], of the images over
-    their mean; drawn [F, J]: the variance that each of J sets of `draws` random draws adds.
+    their mean; drawn: the random draws, where there are several.
     """
 
     value: np.ndarray
@@ -272,34 +291,38 @@ class _Effect(NamedTuple):
     moved: np.ndarray
     unit: tuple[float, float]
     base: np.ndarray
-    drawn: np.ndarray
-    draws: int
+    drawn: _Drawn | None
     design: Alike | Strata
 
     def less(self, other: "_Effect") -> "_Effect":
-        """This less another one of the same images, which is taken to deviate less."""
+        """This less another one of the same images and draws, which is taken to deviate less."""
+        drawn = self.drawn
+        if drawn and other.drawn:
+            drawn = drawn._replace(moved=drawn.moved - other.drawn.moved)
         return _Effect(
             self.value - other.value,
             self.influence - other.influence,
             self.moved - other.moved,
             max(self.unit, other.unit),
             self.base,
-            self.drawn + other.drawn,
-            self.draws,
+            drawn,
             self.design,
         )
 
 
 def _effect(
-    change: np.ndarray, base: np.ndarray, drawn: np.ndarray, draws: int, design: Alike | Strata
+    change: np.ndarray, base: np.ndarray, design: Alike | Strata, drawn: _Drawn | None = None
 ) -> _Effect:
-    """change [F, n]: of each image's correctness; drawn [F, J]: variance of its mean. Working with
-    changes, not with accuracies, makes the effect of what changes nothing exactly zero."""
+    """change [F, n]: of each image's correctness; drawn: with the correctness of images for what
+    they add. Working with changes, not with accuracies, makes the effect of what changes nothing
+    exactly zero."""
     p0 = design.mean(base)
     value = design.mean(change) / p0
     influence = design.parts(change - value[:, None] * base, p0)
     moved, unit = design.parts(change, p0), design.unit(len(base), float(p0))
-    return _Effect(value, influence, moved, unit, base / p0, drawn / p0**2, draws, design)
+    if drawn:
+        drawn = drawn._replace(moved=design.parts(drawn.moved, p0))
+    return _Effect(value, influence, moved, unit, base / p0, drawn, design)
 
 
 class _Spread:
@@ -307,15 +330,21 @@ class _Spread:
 
     As in a score test, the variance is the one that holds if that value is true:
 
-        v(d) = v + d * lump * one_sided + 2 d c + d^2 w
+        v(d) = v + max(|d| * lump * one_sided, d s) + 2 d c + d^2 w
 
     v: over images, by the delta method, never zero as one image is taken to change beside those
     that did. lump: the effect of one changed image (the more others it stands for, the more it
     counts); where all changes go one way, another value means other numbers of such changes, which
-    vary by themselves (as Wilson's interval has it of a proportion). c, w: the denominator of the
-    ratio varies as well (Fieller). Random draws are few, so a margin over them, by Student's t with
-    degrees of freedom as Satterthwaite's, is added as squares. Degrees for both together would
-    promise too much: where the draws happen to agree, they would be many.
+    vary by themselves (as Wilson's interval has it of a proportion). s: beside random draws changes
+    go both ways, and this is blind; there it is the third over the second moment of the influences,
+    by which the variance changes with the mean where the distribution is tilted to another one
+    (Efron 1981), as that of a binomial does. c, w: the denominator of the ratio varies as well
+    (Fieller). Random draws are few, so a margin over them, by Student's t with degrees of freedom
+    as Satterthwaite's, is added as squares. Degrees for both together would promise too much: where
+    the draws happen to agree, they would be many. Draws differ alike in each part of the images, as
+    these are dealt at random, so their variances are pooled. What an image varies over draws by
+    itself is in both variances, and is taken from that over images, as errors clustered both ways
+    have it (Cameron, Gelbach & Miller 2011).
     """
 
     def __init__(self, effect: _Effect):
@@ -323,9 +352,15 @@ class _Spread:
         size, squares = np.abs(effect.moved).sum(1), (effect.moved**2).sum(1)
         total = np.abs(effect.moved.sum(1))
         lump = (unit_square + squares) / (unit + size)
-        self.variance = design.variance(effect.influence) + lump**2
-        self.drawn = effect.drawn.sum(1)
-        spread = (effect.drawn**2).sum(1) / max(effect.draws - 1, 1)
+        self.variance = design.variance(effect.influence)
+        self.drawn, spread, self.skew = np.zeros((3, len(lump)))
+        if effect.drawn:
+            self.skew = (effect.influence**3).sum(1)
+            self.skew = self.skew / np.maximum((effect.influence**2).sum(1), TINY)
+            drawn, by_itself, degrees = effect.drawn.variances()
+            self.variance = np.maximum(self.variance - by_itself, 0)
+            self.drawn, spread = drawn.sum(1), (drawn**2).sum(1) / degrees
+        self.variance = self.variance + lump**2
         self.degrees = self.drawn**2 / np.where(spread > 0, spread, np.nan)  # NaN: no draws
         self.linear = lump * (unit + total) / (unit + size)
         self.tilt = -2 * design.covariance(effect.influence, effect.base)
@@ -333,7 +368,7 @@ class _Spread:
 
     def p_value(self, distance: np.ndarray) -> np.ndarray:
         """Two-sided, of the true value that lies `distance` [F] above."""
-        variance = self.variance + np.abs(distance) * self.linear
+        variance = self.variance + np.maximum(np.abs(distance) * self.linear, distance * self.skew)
         variance = variance + distance * self.tilt + distance**2 * self.square
         low, high = 0 * variance, np.abs(distance) / np.sqrt(variance)
         for _ in range(60 * self.drawn.any()):  # bisection: the z whose margin is the distance
@@ -351,7 +386,7 @@ class _Spread:
         there."""
         z2 = normal_quantile(confidence) ** 2
         a = 1 - z2 * self.square
-        b = z2 * (self.linear + side * self.tilt)
+        b = z2 * (np.maximum(self.linear, side * self.skew) + side * self.tilt)
         c = z2 * self.variance + self._over_draws((1 - confidence) / 2)
         root = np.sqrt(b**2 + 4 * np.maximum(a, 0) * c)
         return np.where(a > 0, (b + root) / (2 * np.where(a > 0, a, 1)), np.inf)
@@ -391,14 +426,14 @@ def _score_table(
         offset = summed(1 - np.asarray(facts.variants["kept"], float))
 
     def effect(images):
-        correct, none = facts.correct[images].astype(float), np.zeros((len(filters), 1))
+        correct = facts.correct[images].astype(float)
         if baseline != RANDOM:
-            return _effect(summed(correct - base[images]), base[images], none, 1, facts.design)
-        weights, at_random, accuracy = _at_random(facts, images)
-        change, draws = summed(correct - weights @ at_random), len(accuracy)
-        variance = accuracy.var(0, ddof=1) / draws if draws > 1 else np.zeros(accuracy.shape[1])
-        drawn = summed(weights) ** 2 * variance
-        return _effect(change, base[images], drawn, draws, facts.design)
+            return _effect(summed(correct - base[images]), base[images], facts.design)
+        weights, at_random = _at_random(facts, images)
+        change = summed(correct - weights @ at_random.mean(1))
+        part = np.zeros(len(base[images]), int) if facts.part is None else facts.part
+        drawn = _Drawn(summed(weights), at_random, part) if at_random.shape[1] > 1 else None
+        return _effect(change, base[images], facts.design, drawn)
 
     def add(effect, images, attack, score):
         untouched = ~touched.astype(bool) | ~np.any([changed[i] for i in images], axis=0)

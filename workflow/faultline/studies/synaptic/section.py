@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from faultline.base.columns import CLASSES
+from faultline.base.columns import CLASSES, PLACE
 from faultline.base.columns import transfer as transferred
 from faultline.report import canvas, page
 from faultline.studies.synaptic import figures as draw
+from faultline.studies.synaptic.classes import images_needed
 from faultline.studies.synaptic.transfer import moves, pairs
 
 if TYPE_CHECKING:
@@ -391,13 +393,55 @@ def baselines(tables: dict, config: Config) -> page.Section:
     )
 
 
+def _with_needed(tables: dict, part: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Rows of filters or bands with a column `needed`: the images that it takes to decide any that
+    is robust. NaN where there is nothing to decide."""
+    images = part["attack"].where(part["score"] != "S_clean", "clean")
+    base = tables["base"].rename(columns={"accuracy": "base_accuracy"})
+    of = ["images", "base_accuracy", *PLACE]
+    part = part.assign(images=images).merge(base[of], "left", on=["images", *PLACE])
+    needed = images_needed(
+        part["tau"],
+        accuracy=part["base_accuracy"],
+        compared=part["compared"],
+        confidence=config.scores.confidence,
+    )
+    asked = ~part["class"].isin(["untouched", "undefined"]) & (part["score"] != "S_diff")
+    return part.assign(needed=np.where(asked, needed, np.nan))
+
+
+def _too_few(part: pd.DataFrame, what: str, *, least: str = "about") -> list[str]:
+    """What is said once where there are fewer images than it takes; part: as `_with_needed`."""
+    few = part[part["needed"] > part["n"]]
+    if not len(few):
+        return []
+    said = []
+    for _, rows in few.groupby(["score", "attack"], sort=False):
+        needed = rows["needed"].max()
+        count = f"{least} {_rounded(needed):,}" if np.isfinite(needed) else "more than any number"
+        score = rows["score"] + page.suffix(rows["attack"])
+        said.append(f"{count} for {score.iloc[0]}")
+    return [
+        f"{what} need more images here: {', '.join(said)}; {few['n'].max():,} are "
+        "judged: with fewer, not even one that changes nothing is decided as robust, as the "
+        f"interval for all {few['compared'].max()} at once is wider than tau. So those that are "
+        "not decided are shown without a class."
+    ]
+
+
+def _rounded(number: float) -> int:
+    """A whole number to two digits, upwards."""
+    step = 10 ** max(int(np.log10(number)) - 1, 0)
+    return int(np.ceil(number / step) * step)
+
+
 def filter_rankings(tables: dict, config: Config) -> page.Section:
     """Filters by what their removal costs."""
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
-        last = canvas.last_epoch(part)
+        last = _with_needed(tables, canvas.last_epoch(part), config)
         names = list(dict.fromkeys(last["layer"]))
-        notes, figures = [], []
+        notes, figures = _too_few(last, "Single filters"), []
         if len(names) > MAX_RANKED_LAYERS:
             notes.append(
                 f"The first {MAX_RANKED_LAYERS} of {len(names)} layers are shown; all are in "
@@ -448,6 +492,7 @@ def band_splits(tables: dict, config: Config) -> page.Section:
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
         if not len(chosen):
             return None
+        chosen = _with_needed(tables, chosen, config)
         if chosen["value"].isna().all():
             note = (
                 f"S_adv ({attack}) is undefined: the accuracy of the unablated network under it "
@@ -455,7 +500,7 @@ def band_splits(tables: dict, config: Config) -> page.Section:
             )
             return page.block(run, notes=[note])
         figure = page.figure(
-            draw.band_split(part, score="S_adv", attack=attack),
+            draw.band_split(chosen, score="S_adv", attack=attack),
             name=f"bands-{index}",
             alt=f"Share of each layer's weights by class of their pulse band, for {run}",
             caption=f"Weights by the class of their pulse band at epoch {last['epoch'].max()}, "
@@ -463,7 +508,8 @@ def band_splits(tables: dict, config: Config) -> page.Section:
             read="A bar is one layer, its parts the shares of its non-zero weights that lie in "
             "bands of each class; the few weights between two neighbouring bands are left out.",
         )
-        return page.block(run, figures=[figure])
+        notes = _too_few(chosen, "Single bands", least="at least")
+        return page.block(run, figures=[figure], notes=notes)
 
     return page.Section(
         "bands",

@@ -1,12 +1,27 @@
 """The sweeps of one checkpoint that scores come from: synaptic filters and nodal dropout."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from torch import nn
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.run import Base
-from faultline.ablation.variants import nodal_variants, random_variants, synaptic_variants
+from faultline.ablation.variants import (
+    Variant,
+    nodal_variants,
+    random_variants,
+    synaptic_variants,
+)
 from faultline.base.seeds import seed_of
 from faultline.studies.synaptic import ALL_LAYERS
+
+PART = 50
+"""Images that have random draws of their own, at least."""
+
+PARTS = 10
+"""At most, as each costs some time by itself."""
 
 
 def filtered(
@@ -22,17 +37,33 @@ def filtered(
     """Synaptic filters of a layer over its own range of `count` thresholds, or of ALL_LAYERS at
     once over one range (see `synaptic_variants`); and as many weights removed at random.
 
+    Draws differ more than images do, and cost as much by the image. So the images are dealt at
+    random into parts, and each part has draws of its own: as many images are judged, under several
+    times as many draws (ours).
+
     place: what names the checkpoint, which the random draws are seeded by, beside the layer.
     """
     together = layer == ALL_LAYERS
-    seed = seed_of(*place.values(), layer)
-    return base.sweep(
-        layers=None if together else [layer],
-        make=lambda layers: [
-            *synaptic_variants(layers, kinds=kinds, count=count, limits=limits, together=together),
-            *random_variants(layers, draws=random_draws, seed=seed, together=together),
-        ],
-    )
+    layers = None if together else [layer]
+    seed, n = seed_of(*place.values(), layer), len(base.labels)
+    parts = min(n // PART, PARTS) if random_draws else 1
+
+    def filters(layers: dict[str, nn.Module]) -> list[Variant]:
+        return synaptic_variants(layers, kinds=kinds, count=count, limits=limits, together=together)
+
+    def drawn(layers: dict[str, nn.Module], *, seed: int) -> list[Variant]:
+        return random_variants(layers, draws=random_draws, seed=seed, together=together)
+
+    if parts < 2:
+        return base.sweep(layers=layers, make=lambda of: [*filters(of), *drawn(of, seed=seed)])
+    part = np.random.default_rng(seed).permutation(n) % parts
+    of_parts = [
+        base.of(part == index).sweep(
+            layers=layers, make=partial(drawn, seed=seed_of("part", seed, index))
+        )
+        for index in range(parts)
+    ]
+    return base.sweep(layers=layers, make=filters).dealt(of_parts, part)
 
 
 def dropped(base: Base, layer: str, filters: range, *, at: str) -> Facts:

@@ -261,7 +261,7 @@ def main() -> None:
             of["test"] = 100
     if seeds := chosen.honest:
         return many(seeds)
-    print("| network | PGD, 10 steps | `standard` | signs | |\n|---|---|---|---|---|")
+    print("| network | PGD, 10 steps | `standard` | signs | refused |\n|---|---|---|---|---|")
     for name, make in PLANTED.items():
         print(line(name, make(), "digits"), flush=True)
     for data, network, recipe in HONEST:

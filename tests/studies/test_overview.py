@@ -29,7 +29,7 @@ def test_one_row_answers_for_a_network_on_a_data_set(tables):
     assert found["network"] == ("digits · small_conv", "epoch 3, 2 seeds")
     assert found["clean"] == ("90.0 %", "")
     assert found["under the worst attack"] == ("40.0 %", "pgd, eps 0.1")
-    assert found["warnings"] == ("0", "of 4 checks")
+    assert found["warnings"] == ("0", "of 1 check")
 
 
 def test_layers_count_where_they_are_decided_in_every_seed(tables):

@@ -23,7 +23,7 @@ def attacks(*names):
     common = {"norm": "linf", "normalised_units": False, "options": {}, "step_size": None}
     found = {}
     for name in names:
-        settings = {"steps": 20} | common | GIVEN["attacks"][name]
+        settings = common | GIVEN["attacks"][name]
         grid = [*map(float, settings["eps_grid"]), settings["eps"]]
         found[name] = settings | {"eps_grid": grid}
     return found
@@ -304,7 +304,7 @@ SETTINGS = {
     "perturbations": SURE,
     "criteria": {"top_share": 0.4, "permutations": 103, **SURE},
     "own": SURE,
-    "retraining": SURE,
+    "retraining": SURE | {"tests": []},
     "examples": {},
     "map": {"attack": "pgd"},
 }

@@ -598,7 +598,7 @@ def test_retraining_is_judged_on_test_images(run, policy):
     counts["fragile"] = sum(int(mask.sum()) for mask in fragile.values()) if masks else 0
     both = (int((mask & fragile[name]).sum()) for name, mask in masks.items())
     counts["fragile_frozen"] = sum(both)
-    result = pd.DataFrame(counted(correct)).assign(**counts)
+    result = pd.DataFrame(counted(correct)).assign(**counts, masked="")
     same_table(run.here / f"retraining/{policy}/result.tsv", result)
 
 
@@ -676,7 +676,7 @@ def test_what_a_criterion_picks_is_trained_and_judged_on_test_images(run, criter
     trainable = sum(p.numel() for layer in layers.values() for p in layer.parameters())
     trained = sum(int(mask.sum()) for mask in masks.values())
     result = pd.DataFrame(counted(correct))
-    result = result.assign(trained=trained, trainable=trainable, moved=share)
+    result = result.assign(trained=trained, trainable=trainable, moved=share, masked="")
     same_table(folder / "result.tsv", result)
 
 

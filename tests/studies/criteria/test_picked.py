@@ -216,5 +216,6 @@ def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
     assert all(np.array_equal(found.correct[k], hits) for k, hits in further.correct.items())
     trained = {"none": 0, "full": 271}.get(criterion, count(masks))
     columns = {"trained": trained, "trainable": 271, "moved": further.moved}
+    columns["masked"] = further.masked
     expected = pd.DataFrame(counted(further.correct)).assign(**columns)
     pd.testing.assert_frame_equal(found.result, expected)

@@ -52,7 +52,8 @@ class Remedy(Section):
     best one is judged on the test split. 0 (no change) may be among them (ours)."""
     chosen_under: Inferred[Names] = None
     """The attacks, re-crafted on each remedied network, by which the strength is chosen; by
-    default ablation.attacks."""
+    default those of judged_under but of method standard, or ablation.attacks where there is
+    none."""
     judged_under: Inferred[Names] = None
     """The attacks, re-crafted on each remedied network, that judge it; by default those of method
     standard, or ablation.attacks where there is none."""
@@ -68,9 +69,10 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     chosen_attacks(targeting, "attacks", config.attacks, where="targeting", default=usual)
     check_layers("remedy.layers", remedy.layers, config.networks)
     check_epochs("remedy.from_epochs", remedy.from_epochs, config.trainings)
-    chosen_attacks(remedy, "chosen_under", config.attacks, where="remedy", default=usual)
-    judges = config.judging_attacks
-    chosen_attacks(remedy, "judged_under", config.attacks, where="remedy", default=judges)
+    judges, attacks = config.judging_attacks, config.attacks
+    chosen_attacks(remedy, "judged_under", attacks, where="remedy", default=judges)
+    cheap = [name for name in remedy.judged_under or [] if not attacks[name].judges]
+    chosen_attacks(remedy, "chosen_under", attacks, where="remedy", default=cheap or usual)
     _check_targeting(config)
     _check_gains(config)
 

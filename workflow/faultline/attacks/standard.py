@@ -10,11 +10,17 @@ from faultline.attacks.ascent import TARGETED_DLR, Ball, apgd, margin
 from faultline.attacks.square import square
 from faultline.networks.evaluation import evaluation, predicted
 
-Part = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""One attack: (images [n, ...], labels [n], start) -> adversarial images."""
+Part = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""One attack: (images [n, ...], labels [n], start, most that was taken off the label's lead over a
+class so far [n]) -> adversarial images."""
 
 AIMS = 9
 """Classes that targeted APGD aims at: those of the largest logits beside the label's."""
+
+REACH = 1.5
+"""A class is aimed at where the label's lead over it is at most so many times what attacks before
+have taken off the lead over any class (ours). Of 85 images that targeted APGD fooled on five
+networks none asked for more than 1.38."""
 
 
 def apgd_t(
@@ -46,10 +52,10 @@ def standard(
     after: called with the name of a part, and which images [n] stand after it.
     """
 
-    def ascend(images: Tensor, labels: Tensor, start: Tensor) -> Tensor:
+    def ascend(images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
         return apgd(network, images, labels, ball=ball, steps=steps, start=start, until_fooled=True)
 
-    def search(images: Tensor, labels: Tensor, start: Tensor) -> Tensor:
+    def search(images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
         return square(network, images, labels, ball=ball, queries=queries, seed=seed)
 
     parts = [("apgd", ascend), *_targeted(network, ball=ball, steps=steps), ("square", search)]
@@ -57,24 +63,30 @@ def standard(
 
 
 def _targeted(network: nn.Module, *, ball: Ball, steps: int) -> list[tuple[str, Part]]:
-    """Targeted APGD at one class after the other, by rank among an image's logits."""
+    """Targeted APGD at one class after the other, by rank among an image's logits: at the first
+    always, at others where that is worth it, see `REACH`."""
 
-    def towards(rank: int, images: Tensor, labels: Tensor, start: Tensor) -> Tensor:
-        logits = _logits(network, images)
-        if rank >= logits.shape[1]:
+    def towards(rank: int, images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
+        leads = _leads(_logits(network, images), labels)
+        if rank >= leads.shape[1]:
             return images
-        others = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)
-        return apgd(
-            network,
-            images,
-            labels,
-            ball=ball,
-            steps=steps,
-            start=start.roll(rank, -1),  # of each class another
-            until_fooled=True,
-            objective=TARGETED_DLR,
-            aims=others[:, rank - 1],
-        )
+        others = leads.scatter(1, labels[:, None], torch.inf)
+        lead, aims = (values[:, rank - 1] for values in others.sort(1))
+        worth = (lead <= REACH * taken) | (rank == 1)
+        moved = images.clone()
+        if worth.any():
+            moved[worth] = apgd(
+                network,
+                images[worth],
+                labels[worth],
+                ball=ball,
+                steps=steps,
+                start=start[worth].roll(rank, -1),  # of each class another
+                until_fooled=True,
+                objective=TARGETED_DLR,
+                aims=aims[worth],
+            )
+        return moved
 
     return [("apgd_t", partial(towards, rank)) for rank in range(1, AIMS + 1)]
 
@@ -91,12 +103,15 @@ def _in_turn(
     """Each part on the images that are classified correctly after those before it."""
     adversarial = images.clone()
     logits = _logits(network, images)
-    lowest, standing = margin(logits, labels), predicted(logits) == labels
+    leads, standing = _leads(logits, labels), predicted(logits) == labels
+    lowest, taken = margin(logits, labels), torch.zeros_like(leads[:, 0])
     for name, part in parts:
         place = standing.nonzero()[:, 0]
         if len(place):
-            moved = part(images[place], labels[place], start[place])
+            moved = part(images[place], labels[place], start[place], taken[place])
             logits = _logits(network, moved)
+            off = (leads[place] - _leads(logits, labels[place])).nan_to_num(0.0, 0.0, 0.0)
+            taken[place] = torch.maximum(taken[place], off.amax(1))
             value, stands = margin(logits, labels[place]), predicted(logits) == labels[place]
             better = (value < lowest[place]) | ~stands
             adversarial[place[better]] = moved[better]
@@ -105,6 +120,11 @@ def _in_turn(
         if after is not None:
             after(name, standing.clone())
     return adversarial
+
+
+def _leads(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit less that of each class, [n, classes]."""
+    return logits.gather(1, labels[:, None]) - logits
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from faultline.attacks.craft import craft
 from faultline.base.statistics import paired_difference_interval
 from faultline.data.splits import prepare, test_images
 from faultline.networks.evaluation import predict
-from faultline.networks.registry import build
+from faultline.run.loading import build_network
 from faultline.studies.config import resolve
 from faultline.training.epochs import make_optimizer, train_epochs
 
@@ -79,7 +79,7 @@ def main() -> None:
     images, labels = (part[: chosen.images] for part in test_images(dataset))
     for name in config.networks:
         for training, settings in config.trainings.items():
-            network = build(name, dataset, seed=0)
+            network = build_network(name, dataset, seed=0, device=torch.device("cpu"))
             optimizer = make_optimizer(network, settings.dump())
             steps = train_epochs(
                 network, optimizer, dataset, settings=settings.dump(), seed=0, epochs=range(EPOCHS)

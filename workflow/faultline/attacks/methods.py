@@ -128,7 +128,7 @@ METHODS = {
     "apgd_t": Method(strength=None, perturb=_apgd_t, takes={"steps": 20}),
     "square": Method(strength=None, perturb=_square, takes={"queries": 1000}, random=False),
     "standard": Method(
-        strength=3, perturb=_standard, takes={"steps": 20, "queries": 100}, judges=True
+        strength=3, perturb=_standard, takes={"steps": 50, "queries": 100}, judges=True
     ),
 }
 

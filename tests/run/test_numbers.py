@@ -19,7 +19,6 @@ WIDE = yaml.safe_load(TINY)
 WIDE["datasets"]["digits"] |= {"mean": [0.5], "std": [0.5]}
 WIDE["synaptic_filtering"]["global_range"] = [-1, 1]
 WIDE["sustainability"]["noises"] = {"dust": {"kind": "gaussian", "strength": 0.1}}
-WIDE["attacks"]["square"] = {"method": "square", "eps": 0.1}
 WIDE["trainings"]["regularised"] = {
     "recipe": "at-trades-lr",
     "epochs": [1, 2],
@@ -39,7 +38,10 @@ MOONS = {
     "datasets": {"moons": {"test": 60}},
     "networks": ["lsa_moons"],
     "trainings": {"standard": {"epochs": [1]}},
-    "attacks": {"fgsm": {"method": "fgsm", "eps": 0.1}},
+    "attacks": {
+        "fgsm": {"method": "fgsm", "eps": 0.1},
+        "square": {"method": "square", "eps": 0.1},
+    },
     "retraining": {"from_epochs": []},
 }
 

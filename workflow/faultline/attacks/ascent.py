@@ -94,9 +94,9 @@ def _targeted_dlr(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     """Targeted difference of logits ratio, [n] (Croce & Hein 2020): the aim's logit less the
     label's, in units of the largest less the mean of the third and fourth. Of fewer than four
     classes the difference alone (ours)."""
-    off = logits.isfinite()
-    lowest = logits.where(off, torch.inf).amin(1, keepdim=True)
-    logits = logits.where(off, lowest.nan_to_num(0.0, 0.0, 0.0))
+    on = logits.isfinite()
+    lowest = logits.where(on, torch.inf).amin(1, keepdim=True)
+    logits = logits.where(on, lowest.nan_to_num(0.0, 0.0, 0.0))
     ahead = (logits.gather(1, aims[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
     if logits.shape[1] < 4:
         return ahead

@@ -245,7 +245,7 @@ class Attack:
                 f"attack: norm is {settings['norm']!r}; choose one of {', '.join(method.norms)} "
                 f"with method {name}"
             )
-        counts = dict.fromkeys(("steps", "queries"), 0)
+        counts = {"steps": settings.get("steps") or 0 if own else 0, "queries": 0}
         for key in () if own else counts.keys() & method.takes.keys():
             counts[key] = settings.get(key) or 0
             if settings.get(key) is None:
@@ -267,7 +267,8 @@ class Attack:
             method=str(name),
             bounds=None,
             norm=settings["norm"],
-            **(counts if not own else {"steps": settings.get("steps") or 0}),
+            steps=counts["steps"],
+            queries=counts["queries"],
             step_size=settings.get("step_size"),
             eps=settings.get("eps", 0.0),
             eps_grid=settings.get("eps_grid") or (),

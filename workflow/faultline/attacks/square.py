@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.ascent import Ball, margin, per_image
+from faultline.attacks.ascent import Ball, l2_norm, margin, per_image
 from faultline.base import pace
 from faultline.networks.evaluation import evaluation, predicted
 
@@ -123,7 +123,7 @@ class _Patches:
         for axis, side in enumerate(sides, start=1):
             signs = signs.repeat_interleave(side, axis).narrow(axis, 0, self.size[axis - 1])
         new = (signs * tiles)[None].to(inside)
-        return (self.ball.eps * new / _norm(new, all_channels=True)).expand_as(inside)
+        return (self.ball.eps * new / per_image(l2_norm(new), new)).expand_as(inside)
 
     def _moved(self, inside: Tensor, share: float) -> Tensor:
         """Of l2: what one window has is put, with what is left of eps, as a bump into another."""
@@ -133,7 +133,7 @@ class _Patches:
         both = torch.zeros(self.size, dtype=torch.bool)
         both[to] = both[source] = True
         both = both.to(inside.device)
-        unused = (self.ball.eps**2 - _norm(inside, all_channels=True) ** 2).clamp_min(0)
+        unused = (self.ball.eps**2 - per_image(l2_norm(inside), inside) ** 2).clamp_min(0)
         budget = (_norm(inside * both) ** 2 + unused / self.channels).sqrt()
         old = inside[to]
         tiny = torch.finfo(old.dtype).tiny
@@ -144,9 +144,9 @@ class _Patches:
         return new
 
 
-def _norm(inside: Tensor, *, all_channels: bool = False) -> Tensor:
-    """Of each channel [n, c, 1...] or image [n, 1, 1...]."""
-    axes = tuple(range(1 if all_channels else 2, inside.ndim))
+def _norm(inside: Tensor) -> Tensor:
+    """Of each channel, [n, c, 1...]."""
+    axes = tuple(range(2, inside.ndim))
     norm: Tensor = torch.linalg.vector_norm(inside, dim=axes, keepdim=True)
     return norm
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,21 @@ from faultline.attacks.ascent import TARGETED_DLR, Ball, apgd, margin
 from faultline.attacks.square import square
 from faultline.networks.evaluation import evaluation, predicted
 
-Part = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""One attack: (images [n, ...], labels [n], start, most that was taken off the label's lead over a
-class so far [n]) -> adversarial images."""
+
+class Standing(NamedTuple):
+    """Images [n, ...] that are still classified correctly, labels [n] and start of each; leads [n,
+    classes]: the label's logit less that of each class on the image as it is; taken [n]: the most
+    that was taken off a lead so far."""
+
+    images: Tensor
+    labels: Tensor
+    start: Tensor
+    leads: Tensor
+    taken: Tensor
+
+
+Part = Callable[[Standing], Tensor]
+"""One attack: what still stands -> adversarial images."""
 
 AIMS = 9
 """Classes that targeted APGD aims at: those of the largest logits beside the label's."""
@@ -52,11 +65,12 @@ def standard(
     after: called with the name of a part, and which images [n] stand after it.
     """
 
-    def ascend(images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
+    def ascend(of: Standing) -> Tensor:
+        images, labels, start, *_ = of
         return apgd(network, images, labels, ball=ball, steps=steps, start=start, until_fooled=True)
 
-    def search(images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
-        return square(network, images, labels, ball=ball, queries=queries, seed=seed)
+    def search(of: Standing) -> Tensor:
+        return square(network, of.images, of.labels, ball=ball, queries=queries, seed=seed)
 
     parts = [("apgd", ascend), *_targeted(network, ball=ball, steps=steps), ("square", search)]
     return _in_turn(network, images, labels, start=start, parts=parts, after=after)
@@ -66,22 +80,21 @@ def _targeted(network: nn.Module, *, ball: Ball, steps: int) -> list[tuple[str, 
     """Targeted APGD at one class after the other, by rank among an image's logits: at the first
     always, at others where that is worth it, see `REACH`."""
 
-    def towards(rank: int, images: Tensor, labels: Tensor, start: Tensor, taken: Tensor) -> Tensor:
-        leads = _leads(_logits(network, images), labels)
-        if rank >= leads.shape[1]:
-            return images
-        others = leads.scatter(1, labels[:, None], torch.inf)
+    def towards(rank: int, of: Standing) -> Tensor:
+        if rank >= of.leads.shape[1]:
+            return of.images
+        others = of.leads.scatter(1, of.labels[:, None], torch.inf)
         lead, aims = (values[:, rank - 1] for values in others.sort(1))
-        worth = (lead <= REACH * taken) | (rank == 1)
-        moved = images.clone()
+        worth = (lead <= REACH * of.taken) | (rank == 1)
+        moved = of.images.clone()
         if worth.any():
             moved[worth] = apgd(
                 network,
-                images[worth],
-                labels[worth],
+                of.images[worth],
+                of.labels[worth],
                 ball=ball,
                 steps=steps,
-                start=start[worth].roll(rank, -1),  # of each class another
+                start=of.start[worth].roll(rank, -1),  # of each class another
                 until_fooled=True,
                 objective=TARGETED_DLR,
                 aims=aims[worth],
@@ -108,7 +121,8 @@ def _in_turn(
     for name, part in parts:
         place = standing.nonzero()[:, 0]
         if len(place):
-            moved = part(images[place], labels[place], start[place], taken[place])
+            of = (images, labels, start, leads, taken)
+            moved = part(Standing(*(values[place] for values in of)))
             logits = _logits(network, moved)
             off = (leads[place] - _leads(logits, labels[place])).nan_to_num(0.0, 0.0, 0.0)
             taken[place] = torch.maximum(taken[place], off.amax(1))

@@ -90,12 +90,15 @@ class Config(Section):
         return self.ablation.attacks or self._cheap_attacks
 
     @property
+    def judges(self) -> list[str]:
+        """The attacks of method standard."""
+        return [name for name, attack in self.attacks.items() if attack.judges]
+
+    @property
     def judging_attacks(self) -> list[str]:
         """Those that sections which claim robustness take where they name none: those of method
         standard, if there are any."""
-        return [name for name, attack in self.attacks.items() if attack.judges] or (
-            self.usual_attacks
-        )
+        return self.judges or self.usual_attacks
 
     @property
     def _cheap_attacks(self) -> list[str]:

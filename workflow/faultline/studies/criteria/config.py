@@ -102,7 +102,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     section, attacks = config.criteria, config.attacks
     usual = config.usual_attacks
     chosen_attacks(section, "judged_under", attacks, where="criteria", default=usual)
-    under = [name for name, of in attacks.items() if of.judges] or section.judged_under or []
+    under = config.judges or section.judged_under or []
     chosen_attacks(section.use, "judged_under", attacks, where="criteria.use", default=under)
     section.attack = section.attack or (config.ablation.attacks or sorted(attacks))[0]
     unfit = _unfit(config, facts)

@@ -167,6 +167,19 @@ def test_policies_and_remedies(plan_of):
     plan = plan_of(retraining={"random_draws": 2}, remedy={"random_draws": 1})
     assert plan.policies() == ["regular", "selective", "fragile_only", "random-0", "random-1"]
     assert plan.remedies() == ["none", "fragile", "random-0"]
+    fixed = plan_of(retraining={"random_draws": 1, "tests": ["regular", "random"]})
+    assert fixed.policies() == ["regular", "selective", "random-0"]
+
+
+def test_an_attack_may_be_measured_at_no_checkpoint(plan_of):
+    judge = {"method": "standard", "eps": 0.1}
+    attacks = {"pgd": {"method": "pgd", "eps": 0.1}, "standard": judge}
+    measured = {place["attack"] for place in plan_of(attacks=attacks).attacked()}
+    assert measured == {"pgd", "standard"}
+    attacks["standard"] = judge | {"epochs": []}
+    plan = plan_of(attacks=attacks)
+    assert {place["attack"] for place in plan.attacked()} == {"pgd"}
+    assert plan.config.retraining.judged_under == ["standard"]
 
 
 def test_a_segment_depends_on_what_changes_it_alone(plan_of):

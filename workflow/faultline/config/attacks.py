@@ -95,7 +95,8 @@ def check_attacks(attacks: dict[str, Attack], facts: dict[str, Source]) -> None:
         for key, value in method_of(attack.method).takes.items():
             if key in ("steps", "queries") and getattr(attack, key) is None:
                 setattr(attack, key, value)
-        attack.epochs = attack.epochs or ("last" if attack.judges else "all")
+        if attack.epochs is None:
+            attack.epochs = "last" if attack.judges else "all"
         if name == "clean":
             raise UserError(
                 "config key attacks.clean: this name means the unattacked images; rename the attack"

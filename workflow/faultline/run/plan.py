@@ -268,9 +268,13 @@ class Plan:
     # Retraining and remedy
 
     def policies(self) -> list[str]:
-        """What retraining freezes, by name."""
-        draws = range(self.config.retraining.random_draws)
-        return ["regular", "selective", "fragile_only", *(f"random-{draw}" for draw in draws)]
+        """What retraining freezes, by name; where its tests are fixed, what these compare."""
+        retraining = self.config.retraining
+        compared = ["selective", *(retraining.tests or ["regular", "fragile_only", "random"])]
+        draws = [f"random-{draw}" for draw in range(retraining.random_draws)]
+        every = {name: [name] for name in ("regular", "selective", "fragile_only")}
+        every["random"] = draws
+        return [policy for name, of in every.items() if name in compared for policy in of]
 
     def remedies(self) -> list[str]:
         """Whose gains the remedy uses, by name."""

@@ -90,6 +90,7 @@ OWN_ABLATION = f"{RESULTS}/{results.OWN_ABLATION}"
 RETRAINING = f"{RESULTS}/{results.RETRAINING}"
 PICKED = f"{RESULTS}/{results.PICKED}"
 REMEDY = f"{RESULTS}/{results.REMEDY}"
+CANDIDATE = f"{RESULTS}/{results.CANDIDATE}"
 REPORT = f"{RESULTS}/report.html"
 TEMPLATE = ROOT / "workflow/faultline/report/report.html.j2"
 LOGS = f"{RESULTS}/logs/{results.CHECKPOINT}"
@@ -134,6 +135,7 @@ wildcard_constraints:
     attack="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
     recipe="[a-z-]+",
+    candidate="[A-Za-z_][A-Za-z0-9_]*",
     criterion="[A-Za-z_][A-Za-z0-9_]*(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
     ablation="[A-Za-z0-9_-]+",

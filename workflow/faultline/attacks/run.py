@@ -80,10 +80,11 @@ def crafters(
 
 class Judged(NamedTuple):
     """correct: image set -> bool [n], as `correct_under`; masked: why the accuracies under attack
-    are not to be believed, see `attacks.checks.masked`."""
+    are not to be believed, see `attacks.checks.masked`; adversarial: attack -> its images."""
 
     correct: dict[str, np.ndarray]
     masked: str
+    adversarial: dict[str, Tensor]
 
 
 def judged(
@@ -93,8 +94,11 @@ def judged(
     images, labels = test_images(dataset)
     parts = {name: Parts() for name in attacks}
     craft = crafters(attacks, dataset, seed=seed, until_fooled=True)
-    told = {name: partial(of, after=parts[name]) for name, of in craft.items()}
-    correct, rows = judge(network, images, labels, attacks=told), []
+    adversarial = {
+        name: of(network, images, labels, after=parts[name]) for name, of in craft.items()
+    }
+    stored = {name: lambda *_, of=of: of for name, of in adversarial.items()}
+    correct, rows = judge(network, images, labels, attacks=stored), []
     for name, attack in attacks.items():
         rows += signs(
             network,
@@ -104,7 +108,7 @@ def judged(
             correct=correct[name],
             parts=parts[name].of(len(images)),
         )
-    return Judged(correct, masked(rows))
+    return Judged(correct, masked(rows), adversarial)
 
 
 def correct_under(

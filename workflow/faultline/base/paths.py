@@ -25,6 +25,7 @@ OWN_ABLATION = f"{LAYER}/own/{{ablation}}.npz"
 RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 PICKED = f"{CHECKPOINT}/criteria/{{recipe}}/{{criterion}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
+CANDIDATE = f"{CHECKPOINT}/mended/{{candidate}}"
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -37,7 +38,17 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 _MOST_SPECIFIC_FIRST = [
     _compiled(pattern)
-    for pattern in (OWN_ABLATION, REMEDY, RETRAINING, PICKED, LAYER, ATTACK, CHECKPOINT, TUNING)
+    for pattern in (
+        OWN_ABLATION,
+        REMEDY,
+        CANDIDATE,
+        RETRAINING,
+        PICKED,
+        LAYER,
+        ATTACK,
+        CHECKPOINT,
+        TUNING,
+    )
 ]
 
 

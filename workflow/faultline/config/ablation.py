@@ -53,7 +53,7 @@ def check_ablation(ablation: Ablation, datasets: dict[str, Dataset], *, chooses:
                 check_enough(name, dataset.validation, ablation.images)
     elif chooses:
         raise UserError(
-            "config key ablation.split: selective retraining is judged on test images, so the "
-            "classes that it freezes by must not come from them; set it to validation, or "
+            "config key ablation.split: retraining and mending are judged on test images, so the "
+            "classes that say what is frozen must not come from them; set it to validation, or "
             "retraining.from_epochs to []"
         )

@@ -57,8 +57,8 @@ class Adversarial(Section):
     steps: Annotated[int, _takes("steps")] = Field(10, ge=1, le=100_000)
     """at-pgd, at-trades and at-apgd only."""
     step_size: Annotated[float | None, _takes("step_size")] = Field(None, gt=0, le=100)
-    """Length of a step as a share of eps; null means 2.5 / steps, and 1.25 for at-fast (not for
-    at-apgd, which finds its own)."""
+    """Length of a step as a share of eps; null means 2.5 / steps, 1.25 for at-fast and 1 for
+    at-nfgsm (not for at-apgd, which finds its own)."""
     beta: Annotated[float, _takes("beta")] = Field(6, ge=0, le=1_000_000)
     """Weight of the divergence in at-trades."""
 

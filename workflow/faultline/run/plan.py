@@ -270,7 +270,9 @@ class Plan:
     def policies(self) -> list[str]:
         """What retraining freezes, by name; where its tests are fixed, what these compare."""
         retraining = self.config.retraining
-        compared = ["selective", *(retraining.tests or ["regular", "fragile_only", "random"])]
+        compared: list[str] = ["selective", *retraining.tests]
+        if not retraining.tests:
+            compared += ["regular", "fragile_only", "random"]
         draws = [f"random-{draw}" for draw in range(retraining.random_draws)]
         every = {name: [name] for name in ("regular", "selective", "fragile_only")}
         every["random"] = draws

@@ -28,6 +28,7 @@ from faultline.config.unused import check_unused
 from faultline.networks import facts as network_facts
 from faultline.studies.criteria.config import Criteria
 from faultline.studies.fragile.config import Remedy, Targeting
+from faultline.studies.mending.config import Mending
 from faultline.studies.order import STUDIES
 from faultline.studies.own.config import OwnAblation
 from faultline.studies.perturbations.config import Perturbations
@@ -83,6 +84,7 @@ class Config(Section):
     scores: Scores = Field(default_factory=Scores)
     classes: Classes = Field(default_factory=Classes)
     retraining: Retraining = Field(default_factory=Retraining)
+    mending: Mending = Field(default_factory=Mending)
 
     @property
     def usual_attacks(self) -> list[str]:
@@ -168,7 +170,7 @@ def _check_sense(config: Config) -> None:
     check_attacks(attacks, facts)
     cheap = config._cheap_attacks
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
-    chooses = bool(config.retraining.from_epochs)
+    chooses = bool(config.retraining.from_epochs) or config.mending.by_class
     check_ablation(config.ablation, config.datasets, chooses=chooses)
     for study in STUDIES:
         module = f"faultline.studies.{study}.config"

@@ -14,6 +14,7 @@ STUDIES = (
     "accuracy",
     "synaptic",
     "retraining",
+    "mending",
     "fragile",
     "perturbations",
     "sustainability",
@@ -32,6 +33,7 @@ SECTIONS = (
     "synaptic.transfer",
     "robustness.section",
     "accuracy.under_attack",
+    "mending.section",
     "examples.section",
     "synaptic.threshold_curves",
     "synaptic.score_maps",
@@ -67,12 +69,14 @@ FINDINGS = {
     "criteria.findings": "criteria",
     "own.findings": "own",
     "retraining.findings": "retraining",
+    "mending.findings": "mending",
     "accuracy.not_asked_findings": "glance",
 }
 """Function, see `report.render.Findings` -> the section that shows what it finds."""
 
 VERDICTS = (
     "accuracy.verdict",
+    "mending.verdict",
     "synaptic.verdict",
     "retraining.verdict",
     "fragile.verdict",

@@ -21,6 +21,7 @@ from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.architectures import body_of, measure
 from faultline.networks.evaluation import predicted
+from faultline.training.course import Course
 from faultline.training.recipes import loss_of
 
 HISTORY = [
@@ -86,13 +87,15 @@ def train_epochs(
     epochs: range,
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
+    course: Course | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict[str, float]]:
     """Train in place, yielding one history row after each epoch.
 
     settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
-    that keep their value. regularised: probe -> gamma, for recipes with -lr. PyTorch's global
+    that keep their value. regularised: probe -> gamma, for recipes with -lr. course: of learning
+    rate, eps and average, in place of the settings' schedule. PyTorch's global
     generator is seeded anew for every epoch. Raises UserError when a loss is not finite, before it
     is learned from.
 
@@ -117,6 +120,8 @@ def train_epochs(
             if len(chosen) < 2 <= len(labels):
                 continue  # BatchNorm cannot normalise a single sample
             batch, target = dataset.pixels(images[chosen]), labels[chosen]
+            if course:
+                settings = course.before_step(optimizer)
             if settings["augmentation"]["shift"] or settings["augmentation"]["flip"]:
                 batch = augment(batch, settings["augmentation"], generator)
             loss, clean, adversarial, extra = loss_of(
@@ -141,6 +146,8 @@ def train_epochs(
                 )
             for parameter, mask, value in held:
                 parameter.data[mask] = value
+            if course:
+                course.after_step(network)
             loss_sum += loss_value * len(chosen)
             regulariser += math.nan if extra is None else extra.item() * len(chosen)
             correct += _hits(clean, target)

@@ -69,7 +69,7 @@ def train_further(
         return float(np.mean([hits.mean() for hits in correct.values()]))
 
     moved = interpolate(network, before, shares=shares, accuracy=accuracy)
-    correct, masked = judged(attacks, network, dataset, seed=seed)
+    correct, masked, _ = judged(attacks, network, dataset, seed=seed)
     trained = checkpoint(network, optimizer, epoch=first + epochs, seed=seed)
     return Further(history, correct, trained, moved, masked)
 
@@ -88,11 +88,7 @@ def interpolate(
     after = {name: value.clone() for name, value in network.state_dict().items()}
 
     def move(share: float) -> None:
-        mixed = {
-            name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
-            for name, value in after.items()
-        }
-        network.load_state_dict(mixed)
+        network.load_state_dict(mixed(before, after, share))
 
     best, most = shares[0], -np.inf
     for share in sorted(shares) if len(shares) > 1 else ():
@@ -101,3 +97,14 @@ def interpolate(
             best, most = share, at_share
     move(best)
     return best
+
+
+def mixed(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """The state of a network at a share of the way from one state to another; what is counted, as
+    by a BatchNorm, is as after."""
+    return {
+        name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
+        for name, value in after.items()
+    }

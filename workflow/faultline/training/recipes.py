@@ -5,6 +5,8 @@ standard    CE(f(x), y)
 at-fgsm     CE(f(x'), y), x' by FGSM (Goodfellow et al. 2015)
 at-pgd      the same, x' by PGD from a random start (Madry et al. 2018)
 at-fast     the same, x' by one step of 1.25 eps from a random start (Wong et al. 2020)
+at-nfgsm    the same, x' by one step of eps from noise of 2 eps, neither projected on the ball nor
+            clipped (N-FGSM, de Jorge et al. 2022)
 at-apgd     the same, x' by APGD of few steps (Croce & Hein 2020)
 at-trades   CE(f(x), y) + beta KL(f(x) || f(x')), x' maximises the KL (Zhang et al. 2019)
 

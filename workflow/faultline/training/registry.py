@@ -21,6 +21,9 @@ TRADES_START = 0.001
 FAST_STEP = 1.25
 """The step of at-fast, in eps."""
 
+NOISE = 2.0
+"""The noise that at-nfgsm steps from, in eps."""
+
 
 class Batch(NamedTuple):
     """What the images are crafted of: [n, ...] in pixel units and their labels [n], with the
@@ -69,6 +72,16 @@ def _fast(batch: Batch) -> Tensor:
     return _pgd(batch._replace(adversarial=how))
 
 
+def _noisy(batch: Batch) -> Tensor:
+    from faultline.attacks.ascent import input_gradient, random_start
+
+    network, images, labels, adversarial, ball, seed = batch
+    noise = random_start(images.shape, eps=NOISE, norm=ball.norm, seed=seed)
+    noisy = images + ball.eps * noise.to(images)
+    size = (adversarial["step_size"] or 1.0) * ball.eps
+    return noisy + size * ball.direction(input_gradient(network, noisy, labels))
+
+
 def _apgd(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import apgd
 
@@ -104,6 +117,7 @@ RECIPES = {
     "at-fgsm": Recipe(_fgsm, norms=("linf",)),
     "at-pgd": Recipe(_pgd, takes=("steps", "step_size")),
     "at-fast": Recipe(_fast, takes=("step_size",)),
+    "at-nfgsm": Recipe(_noisy, takes=("step_size",)),
     "at-trades": Recipe(_trades, takes=("steps", "step_size", "beta"), divergence=True),
     "at-apgd": Recipe(_apgd, takes=("steps",)),
 }

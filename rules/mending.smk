@@ -1,0 +1,97 @@
+from faultline.studies.mending.candidates import candidate, name_of
+
+MENDING = CONFIG.mending
+TO_MEND = PLAN.of_section("mending", "from_epochs")
+CANDIDATES = {name_of(name): name for name in MENDING.candidates}
+
+
+rule mend:
+    """One checkpoint mended by one candidate: its way, and the weights that validation images keep."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        classes=lambda w: [f"{CHECKPOINT}/classes/layers.tsv"]
+        * candidate(CANDIDATES[w.candidate]).by_class,
+    output:
+        path=f"{CANDIDATE}/path.tsv",
+        network=f"{CANDIDATE}/network.pt",
+    log:
+        f"{LOGS}/mend-{{candidate}}.log",
+    priority: CHAIN
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=480,
+        gpu=GPU,
+    params:
+        candidate=lambda w: CANDIDATES[w.candidate],
+        own=lambda w: with_code({"function": CANDIDATES[w.candidate]}, "function"),
+        settings=MENDING.dump("rates", "shares", "batch_size", "epochs", "clean_loss"),
+        training=lambda w: PLAN.segment_settings(w.training, w.network),
+        attack=next(iter(PLAN.attacks(MENDING.judged_under[:1]).values()), {}),
+        choice={"attack": CONFIG.scored_attack},
+        device=CONFIG.device,
+        code=code("mend"),
+    script:
+        "../workflow/mend.py"
+
+
+rule judge_mends:
+    """The mends of one checkpoint judged beside the network that was given; the one that validation
+    images chose is handed back, as mended.pt beside the note, where test images bear it out."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        networks=lambda w: fill(
+            f"{CANDIDATE}/network.pt", with_each([place(w)], "candidate", CANDIDATES)
+        ),
+        paths=lambda w: fill(f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)),
+    output:
+        note=f"{CHECKPOINT}/mended.md",
+        result=f"{CHECKPOINT}/mended/result.tsv",
+        bought=f"{CHECKPOINT}/mended/bought.tsv",
+        correct=f"{CHECKPOINT}/mended/correct.npz",
+    log:
+        f"{LOGS}/judge_mends.log",
+    priority: CHAIN
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=480,
+        gpu=GPU,
+    params:
+        names=[*CANDIDATES],
+        abouts={name: candidate(function).about for name, function in CANDIDATES.items()},
+        attacks=PLAN.attacks(MENDING.judged_under),
+        clean_loss=MENDING.clean_loss,
+        confidence=CONFIG.scores.confidence,
+        device=CONFIG.device,
+        code=code("judge_mends"),
+    script:
+        "../workflow/judge_mends.py"
+
+
+use rule tabulate_accuracy as tabulate_mending with:
+    """The tables that the study mending gives to the report."""
+    input:
+        path=fill(f"{CANDIDATE}/path.tsv", with_each(TO_MEND, "candidate", CANDIDATES)),
+        result=fill(f"{CHECKPOINT}/mended/result.tsv", TO_MEND),
+        bought=fill(f"{CHECKPOINT}/mended/bought.tsv", TO_MEND),
+        correct=fill(f"{CHECKPOINT}/mended/correct.npz", TO_MEND),
+    output:
+        **tables(
+            "mending",
+            **dict.fromkeys(("mends", "mending", "mending_paths", "mending_bought"), TO_MEND),
+        ),
+    log:
+        f"{RESULTS}/logs/tabulate_mending.log",
+    params:
+        study="mending",
+        settings={"confidence": CONFIG.scores.confidence},
+        code=code("tabulate_study", "faultline/studies/mending/tables"),
+
+
+BETWEEN += outputs(rules.mend, with_each(TO_MEND, "candidate", CANDIDATES))
+BETWEEN += outputs(rules.judge_mends, TO_MEND)

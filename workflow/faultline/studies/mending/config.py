@@ -1,0 +1,98 @@
+"""What mending asks of the config."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from faultline.base import plugins
+from faultline.base.errors import UserError
+from faultline.config.attacks import chosen_attacks
+from faultline.config.fields import (
+    CODE,
+    Count,
+    Epochs,
+    Inferred,
+    Names,
+    OneOf,
+    Section,
+    Share,
+    Some,
+)
+from faultline.config.sense import check_epochs
+from faultline.studies.mending.candidates import CANDIDATES, name_of
+from faultline.studies.mending.names import CHOSEN, GIVEN
+
+if TYPE_CHECKING:
+    from faultline.data.sources import Source
+    from faultline.studies.config import Config
+
+
+class Mending(Section):
+    """Mending - from each checkpoint other weights that hold under attack, chosen on validation
+    images and judged on test images against the network that was given."""
+
+    from_epochs: Epochs = Field(default_factory=list)
+    candidates: Annotated[
+        Literal["all"] | Some[Annotated[str, OneOf((*CANDIDATES,), own=True)]], CODE
+    ] = ["harden"]
+    """Ways to mend (docs/methods.md), or all that are built in; file.py:function is one of your
+    own, called with (network, dataset, settings)."""
+    epochs: Count = 10
+    """Length of the training of each candidate in epochs."""
+    rates: Some[Annotated[float, Field(gt=0, le=1000)]] = [0.003, 0.01]
+    """Learning rates (Adam) that each candidate is trained with; validation images choose."""
+    batch_size: int = Field(50, ge=2, le=1_000_000)
+    """Images per training step."""
+    shares: Some[Annotated[float, Field(gt=0, le=1)]] = [0.25, 0.5, 0.75, 1]
+    """Shares of the way from the given weights to the candidate's that are tried, statistics of
+    BatchNorm measured anew at each."""
+    clean_loss: Share = 0.05
+    """Largest loss of clean accuracy, as a share of images, that a mend may cost."""
+    judged_under: Inferred[Names] = None
+    """The attacks, crafted on each network and shown to all others too, that judge; by default
+    those of method standard, or ablation.attacks where there is none. The first is hardened
+    against, and in a quick form chooses."""
+
+    @property
+    def by_class(self) -> bool:
+        """Whether what is trained is chosen by the classes of layers."""
+        by_class = {name for name, of in CANDIDATES.items() if of.by_class}
+        chosen = CANDIDATES if self.candidates == "all" else self.candidates
+        return bool(self.from_epochs) and not by_class.isdisjoint(chosen)
+
+
+def check(config: "Config", facts: dict[str, "Source"]) -> None:
+    """UserError where the section does not fit the rest of the config; completes it."""
+    mending = config.mending
+    judges = config.judging_attacks
+    chosen_attacks(mending, "judged_under", config.attacks, where="mending", default=judges)
+    check_epochs("mending.from_epochs", mending.from_epochs, config.trainings)
+    if mending.candidates == "all":
+        mending.candidates = [*CANDIDATES]
+    names = [name_of(name) for name in mending.candidates]
+    for name, called in zip(mending.candidates, names, strict=True):
+        if plugins.is_own(name):
+            plugins.check("mending.candidates", name)
+        if names.count(called) > 1 or called in (GIVEN, CHOSEN):
+            raise UserError(
+                f"config key mending.candidates: {called!r} names two networks; rename a function"
+            )
+    if not mending.from_epochs:
+        return
+    if not mending.judged_under:
+        raise UserError("config key mending.judged_under: needs an attack; name one")
+    for name in mending.judged_under:
+        attack = config.attacks[name]
+        if attack.normalised_units or plugins.is_own(attack.method):
+            raise UserError(
+                f"config key mending.judged_under: {name} has "
+                + ("no pixel units" if attack.normalised_units else "a method of your own")
+                + "; name an attack to harden against with a built-in method and eps in pixels"
+            )
+        if not attack.eps:
+            raise UserError(f"config key mending.judged_under: {name} has eps 0; raise it")
+    if mending.by_class and config.synaptic_filtering.layers == "none":
+        raise UserError(
+            "config key mending.candidates: picked and selective go by the classes of layers, "
+            "which need synaptic_filtering.layers; choose layers, or leave them out"
+        )

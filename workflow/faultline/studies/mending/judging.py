@@ -1,0 +1,179 @@
+"""The network that was given and its mends, judged on test images; the one that is handed back."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from faultline.attacks.run import judged
+from faultline.base.comparison import compare
+from faultline.data.splits import DataSet, test_images
+from faultline.networks.architectures import body_of, measure
+from faultline.networks.evaluation import predict, predicted
+from faultline.studies.mending.mended import bought, chosen
+from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
+from faultline.studies.mending.note import Verdict, note
+
+
+class Judgement(NamedTuple):
+    """correct: network -> image set -> bool [n] of the test split, `WORST` among them: right under
+    each attack on the network itself and on each other one. masked: network -> why its accuracies
+    under attack are not to be believed, else ""."""
+
+    correct: dict[str, dict[str, np.ndarray]]
+    masked: dict[str, str]
+
+
+def judge_all(
+    network: nn.Module,
+    states: Mapping[str, Mapping[str, Tensor]],
+    dataset: DataSet,
+    *,
+    attacks: dict[str, dict[str, Any]],
+    seed: int,
+) -> Judgement:
+    """Judge a network under several states of its weights, by name, one after the other.
+
+    Adversarial images are crafted on each anew, and all are shown to all others too: a network
+    whose gradient lies is often fooled by what fools its neighbour.
+    """
+    _, labels = test_images(dataset)
+    correct: dict[str, dict[str, np.ndarray]] = {}
+    masked, adversarial = {}, {}
+    for name, state in states.items():
+        put(network, state)
+        of = judged(attacks, network, dataset, seed=seed)
+        correct[name], masked[name] = dict(of.correct), of.masked
+        adversarial[name] = of.adversarial
+        told = ", ".join(f"{key} {hits.mean():.4f}" for key, hits in of.correct.items())
+        print(f"{name}: {told} (n = {len(labels)}) {of.masked}".rstrip())
+    for name, state in states.items():
+        put(network, state)
+        stands = np.logical_and.reduce([correct[name][images] for images in correct[name]])
+        for other, crafted in adversarial.items():
+            for moved in crafted.values() if other != name else ():
+                stands &= (predicted(predict(network, moved)) == labels).cpu().numpy()
+        correct[name][WORST] = stands
+    return Judgement(correct, masked)
+
+
+def put(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives a network other weights."""
+    network.load_state_dict(state)
+    measure(network)
+
+
+def verdict_on(
+    candidate: str, judgement: Judgement, *, clean_loss: float, confidence: float
+) -> Verdict:
+    """Whether a mend keeps on test images what validation images promised."""
+    correct = judgement.correct
+    worst, clean = (
+        _difference(correct[candidate][images], correct[GIVEN][images], confidence)
+        for images in (WORST, "clean")
+    )
+    why = judgement.masked[candidate] or judgement.masked[GIVEN]
+    if not why and worst[1] <= 0:
+        why = "on test images no gain is told"
+    if not why and clean[2] < -clean_loss:
+        why = "on test images it loses more clean accuracy than mending.clean_loss allows"
+    return Verdict(not why, why, worst, clean)
+
+
+class Outcome(NamedTuple):
+    """correct: "network|image set" -> bool [n]; result: a row per network, with what was chosen and
+    what became of it; bought: see `bought`; weights: what is handed back, for the network's own
+    class, else None; note: the text beside it."""
+
+    correct: dict[str, np.ndarray]
+    result: pd.DataFrame
+    bought: pd.DataFrame
+    weights: dict[str, Tensor] | None
+    note: str
+
+
+def judge_mends(
+    network: nn.Module,
+    dataset: DataSet,
+    *,
+    states: Mapping[str, Mapping[str, Tensor]],
+    paths: Mapping[str, pd.DataFrame],
+    abouts: Mapping[str, str],
+    attacks: dict[str, dict[str, Any]],
+    clean_loss: float,
+    confidence: float,
+    name: str,
+    seed: int,
+) -> Outcome:
+    """Judge the network that was given and each candidate that came to something, and hand back the
+    one that validation images chose where test images bear it out.
+
+    states, paths: candidate -> its state and its path, see `mend_by`; abouts: candidate -> what it
+    is, in words; name: of the network.
+    """
+    given = {key: value.clone() for key, value in network.state_dict().items()}
+    tried = {key: state for key, state in states.items() if not paths[key]["best"].iloc[0]}
+    judgement = judge_all(network, {GIVEN: given} | tried, dataset, attacks=attacks, seed=seed)
+    candidate = chosen({key: paths[key] for key in tried}, clean_loss=clean_loss)
+    verdict, state = None, None
+    if candidate is not None:
+        verdict = verdict_on(candidate, judgement, clean_loss=clean_loss, confidence=confidence)
+        state = tried[candidate] if verdict.handed_back else None
+    rows = []
+    for key, correct in judgement.correct.items():
+        row: dict[str, Any] = {"candidate": key, "masked": judgement.masked[key]}
+        path = paths[key] if key in paths else next(iter(paths.values()))
+        best = path[path["best"]].iloc[0] if key != GIVEN else path.iloc[0]
+        row |= {column: best[column] for column in ("rate", "share")}
+        row["passes"] = path.groupby("rate")["passes"].first().sum() if key != GIVEN else 0
+        row |= {"chosen": key == candidate, "handed_back": key == candidate and state is not None}
+        row["why"] = verdict.why if verdict and key == candidate else ""
+        row |= {"clean": correct["clean"].mean(), "worst": correct[WORST].mean()}
+        rows.append(row | {"n": len(correct["clean"])})
+    table = bought(paths, BUDGETS)
+    normalise = getattr(network, "normalise", None)
+    moments = [getattr(normalise, key, None) for key in ("mean", "std")]
+    text = note(
+        verdict,
+        candidate=candidate,
+        about=abouts.get(candidate or "", ""),
+        network=name,
+        attacks=attacks,
+        n=rows[0]["n"],
+        confidence=confidence,
+        clean_loss=clean_loss,
+        bought=table,
+        moments=None
+        if moments[0] is None
+        else [part.flatten().tolist() for part in moments if part is not None],
+    )
+    print(text)
+    hits = {
+        f"{key}|{images}": of
+        for key, sets in judgement.correct.items()
+        for images, of in sets.items()
+    }
+    weights = None if state is None else plain_state(network, state)
+    return Outcome(hits, pd.DataFrame(rows), table, weights, text)
+
+
+def _difference(
+    hits: np.ndarray, reference: np.ndarray, confidence: float
+) -> tuple[float, float, float]:
+    pair: dict[Hashable, dict[str, np.ndarray]] = {0: {"mended": hits, "given": reference}}
+    row = compare(pair, reference="given", confidence=confidence).iloc[0]
+    return row["difference"], row["ci_low"], row["ci_high"]
+
+
+def plain_state(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the network proper, as its own class names it: without the normalisation
+    that stands before it."""
+    put(network, state)
+    return {
+        key: value.detach().cpu().clone().contiguous()
+        for key, value in body_of(network).state_dict().items()
+        if isinstance(value, torch.Tensor)
+    }

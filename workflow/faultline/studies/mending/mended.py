@@ -1,0 +1,169 @@
+"""One candidate: trained, tried at shares of its way, the best of these by validation images."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from torch import Tensor, nn
+
+from faultline.attacks.run import correct_under
+from faultline.base.errors import UserError
+from faultline.data.splits import DataSet
+from faultline.studies.mending.candidates import Task, candidate
+from faultline.studies.mending.cost import counted
+from faultline.training.finetuning import measure_statistics
+from faultline.training.further import mixed
+
+COLUMNS = ["rate", "share", "clean", "adversarial", "n", "passes", "note", "best"]
+
+QUICK_STEPS = 20
+"""Of APGD, which chooses in place of a judge."""
+
+
+class Mended(NamedTuple):
+    """path: a row per learning rate and share of the way, and a first one of the given network
+    (share 0): accuracy on clean and on adversarial validation images, n of them, passes of the
+    training, `best`: whether it is the one that is kept, and in `note` why a rate came to nothing.
+    weights: of the best, which are the given ones where all came to nothing."""
+
+    path: pd.DataFrame
+    weights: dict[str, Tensor]
+
+
+def mend_by(
+    name: str,
+    network: nn.Module,
+    dataset: DataSet,
+    *,
+    training: Mapping[str, Any],
+    attack: Mapping[str, Any],
+    rates: Sequence[float],
+    shares: Sequence[float],
+    batch_size: int,
+    epochs: int,
+    clean_loss: float,
+    fragile: Collection[str] | None,
+    seed: int,
+) -> Mended:
+    """Mend a network by a candidate, in place, once with each learning rate.
+
+    training: the settings of the network's own, whose augmentation and weight decay are kept.
+    attack: settings of the one to harden against, and in its quick form to choose by. The best of
+    all rates and shares has the highest accuracy on adversarial images among those that lose at
+    most `clean_loss` of clean accuracy, else the highest clean accuracy.
+    """
+    given = {key: value.clone() for key, value in network.state_dict().items()}
+    chosen_under = {"adversarial": quick(attack)}
+
+    def accuracies() -> dict[str, float]:
+        correct = correct_under(chosen_under, network, dataset, split="validation", seed=seed)
+        return {images: float(hits.mean()) for images, hits in correct.items()}
+
+    n = len(dataset.splits["validation"][1])
+    before = accuracies()
+    rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0}]
+    weights, best = given, 0
+    for rate in rates:
+        network.load_state_dict(given)
+        settings = _settings(training, attack, rate=rate, batch_size=batch_size)
+        task = Task(network.eval(), dataset, settings, epochs, seed, fragile)
+        try:
+            with counted(network) as passes:
+                candidate(name).mend(task)
+        except UserError as error:
+            print(f"{name}, rate {rate:g}: {error}")
+            rows.append({"rate": rate, "passes": passes.count, "note": str(error)})
+            continue
+        network.requires_grad_(True).eval()
+        after = {key: value.clone() for key, value in network.state_dict().items()}
+        for share in sorted(shares):
+            network.load_state_dict(mixed(given, after, share))
+            measure_statistics(network, dataset)
+            at = accuracies()
+            rows.append({"rate": rate, "share": share, "passes": passes.count} | at)
+            print(
+                f"{name}, rate {rate:g}, {share:g} of the way: {at['clean']:.4f} clean, "
+                f"{at['adversarial']:.4f} adversarial (n = {n}; given {before['clean']:.4f}, "
+                f"{before['adversarial']:.4f})"
+            )
+            floor = before["clean"] - clean_loss
+            if best == 0 or _rank(at, floor) > _rank(rows[best], floor):
+                best = len(rows) - 1
+                weights = {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    path = pd.DataFrame(rows, columns=COLUMNS).assign(n=n, best=False)
+    path.loc[best, "best"] = True
+    path["note"] = path["note"].fillna("")
+    return Mended(path, weights)
+
+
+def fragile_layers(classes: pd.DataFrame, *, attack: str) -> list[str]:
+    """The layers that are fragile by S_adv under an attack, by the mean of all synaptic filters,
+    decided; classes: those of the layers of one checkpoint."""
+    rows = classes[(classes["scope"] == "local") & (classes["filter"] == "combined")]
+    rows = rows[(rows["score"] == "S_adv") & (rows["attack"] == attack)]
+    return rows.loc[(rows["class"] == "fragile") & rows["decided"].astype(bool), "layer"].tolist()
+
+
+def within(clean: float, given: float, clean_loss: float) -> bool:
+    """Whether a clean accuracy is within the budget; of shares of images, so without rounding."""
+    return clean >= given - clean_loss - 1e-9
+
+
+def _rank(row: Mapping[str, float], floor: float) -> tuple[bool, float]:
+    inside = row["clean"] >= floor - 1e-9
+    return inside, row["adversarial"] if inside else row["clean"]
+
+
+def quick(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """A cheaper form of an attack that judges, for the many networks that are chosen among."""
+    if attack["method"] != "standard":
+        return dict(attack)
+    return {**attack, "method": "apgd", "steps": min(attack["steps"], QUICK_STEPS)}
+
+
+def _settings(
+    training: Mapping[str, Any], attack: Mapping[str, Any], *, rate: float, batch_size: int
+) -> dict[str, Any]:
+    adversarial = {"eps": attack["eps"], "norm": attack["norm"]}
+    adversarial |= {"steps": 10, "step_size": None, "beta": 6}
+    return {
+        **training,
+        "recipe": "standard",
+        "adversarial": adversarial,
+        "regularisation": None,
+        "optimizer": "adam",
+        "lr": rate,
+        "batch_size": batch_size,
+        "schedule": {"kind": "constant"},
+    }
+
+
+def chosen(paths: Mapping[str, pd.DataFrame], *, clean_loss: float) -> str | None:
+    """The candidate whose best is chosen by validation images; None where none of those within the
+    budget gains."""
+    found, most = None, -math.inf
+    for name, path in paths.items():
+        given, best = path.iloc[0], path[path["best"]].iloc[0]
+        gain = best["adversarial"] - given["adversarial"]
+        if within(best["clean"], given["clean"], clean_loss) and gain > max(most, 0):
+            found, most = name, gain
+    return found
+
+
+def bought(paths: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.DataFrame:
+    """What points of clean accuracy buy, on validation images: rows {budget, candidate, share,
+    clean, adversarial}; without a candidate where nothing gains."""
+    rows = []
+    for budget in budgets:
+        row: dict[str, Any] = {"budget": budget, "candidate": ""}
+        for name, path in paths.items():
+            given = path.iloc[0]
+            row = {**given[["share", "clean", "adversarial"]], **row}
+            tried = path[path["clean"] >= given["clean"] - budget - 1e-9]
+            best = tried.loc[tried["adversarial"].idxmax()]
+            if best["adversarial"] > row["adversarial"]:
+                row |= {"candidate": name, **best[["share", "clean", "adversarial"]]}
+        rows.append(row)
+    return pd.DataFrame(rows)

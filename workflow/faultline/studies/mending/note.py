@@ -1,0 +1,81 @@
+"""What stands beside mended weights: how to load them, what they gain and what that costs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+
+class Verdict(NamedTuple):
+    """What becomes of the mend that validation images chose: handed_back: whether it is; why: what
+    is against it, else "". worst, clean: accuracy less the given network's, with the interval over
+    test images, paired, in shares."""
+
+    handed_back: bool
+    why: str
+    worst: tuple[float, float, float]
+    clean: tuple[float, float, float]
+
+
+def note(
+    verdict: Verdict | None,
+    *,
+    candidate: str | None,
+    about: str,
+    network: str,
+    attacks: Mapping[str, Mapping[str, Any]],
+    n: int,
+    confidence: float,
+    clean_loss: float,
+    bought: pd.DataFrame,
+    moments: Sequence[Sequence[float]] | None,
+) -> str:
+    """The text of mended.md. moments: mean and std that images are normalised by before the
+    network proper; None where they are not."""
+    under = ", ".join(f"{name} (eps {of['eps']:g}, {of['norm']})" for name, of in attacks.items())
+    if verdict is None or not verdict.handed_back:
+        what = f"{candidate} was chosen, but {verdict.why}" if verdict else _nothing(bought)
+        lines = [
+            f"# {network} is not mended",
+            "",
+            f"Nothing tried mends this network within {100 * clean_loss:g} points of clean "
+            f"accuracy: {what}.",
+        ]
+        return "\n".join(lines) + "\n"
+    gain, loss = _points(verdict.worst), _points(verdict.clean)
+    lines = [
+        f"# {network}, mended by {candidate}",
+        "",
+        f"{gain} points under the worst of {under}, {loss} points on clean images: less the given "
+        f"network, paired over {n:,} test images that chose nothing, with {confidence:.0%} "
+        f"intervals. How: {about}.",
+        "",
+        "    import torch",
+        "    network = ...  # as it was built before",
+        '    network.load_state_dict(torch.load("mended.pt", weights_only=True))',
+        "",
+    ]
+    if moments:
+        mean, std = (", ".join(f"{value:.6g}" for value in part) for part in moments)
+        lines += [
+            f"It takes images from 0 to 1, normalised by mean [{mean}] and std [{std}].",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _nothing(bought: pd.DataFrame) -> str:
+    """What more clean accuracy would buy."""
+    gains = bought[bought["candidate"] != ""]
+    if not len(gains):
+        return "no candidate gains on validation images at any of the budgets that are looked at"
+    row = gains.iloc[0]
+    return (
+        f"with {100 * row['budget']:g} points {row['candidate']} would have "
+        f"{100 * row['adversarial']:.1f} % under attack on validation images"
+    )
+
+
+def _points(values: Sequence[float]) -> str:
+    middle, low, high = (f"{100 * value:+.1f}".replace("-", "\u2212") for value in values)
+    return f"{middle} [{low}, {high}]"

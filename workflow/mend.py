@@ -1,0 +1,26 @@
+"""One checkpoint mended by one candidate: its way, and the weights that validation images keep."""
+
+from faultline.run.job import job
+
+with job(snakemake, kept=True):
+    from faultline.base.files import load_table, save_table, save_tensors
+    from faultline.run.loading import opened
+    from faultline.studies.mending.mended import fragile_layers, mend_by
+
+    files, params, output = snakemake.input, snakemake.params, snakemake.output
+    dataset, network, state, _ = opened(snakemake)
+    path, weights = mend_by(
+        params.candidate,
+        network,
+        dataset,
+        **params.settings,
+        training=params.training,
+        attack=params.attack,
+        fragile=fragile_layers(load_table(*files.classes), **params.choice)
+        if files.classes
+        else None,
+        seed=state["seed"],
+    )
+    save_table(path, output.path)
+    facts = {"epoch": state["epoch"], "seed": state["seed"]}
+    save_tensors({"network": weights} | facts, output.network)

@@ -76,8 +76,8 @@ def _noisy(batch: Batch) -> Tensor:
     from faultline.attacks.ascent import input_gradient, random_start
 
     network, images, labels, adversarial, ball, seed = batch
-    noise = random_start(images.shape, eps=NOISE, norm=ball.norm, seed=seed)
-    noisy = images + ball.eps * noise.to(images)
+    noise = random_start(images.shape, eps=NOISE * ball.eps, norm=ball.norm, seed=seed)
+    noisy = images + noise.to(images)
     size = (adversarial["step_size"] or 1.0) * ball.eps
     return noisy + size * ball.direction(input_gradient(network, noisy, labels))
 

@@ -77,9 +77,11 @@ def verdict_on(
     )
     why = judgement.masked[candidate] or judgement.masked[GIVEN]
     if not why and worst[1] <= 0:
-        why = "on test images no gain is told"
+        why = "No gain is told on test images."
     if not why and clean[2] < -clean_loss:
-        why = "on test images it loses more clean accuracy than mending.clean_loss allows"
+        why = (
+            "It is told to lose more clean accuracy on test images than mending.clean_loss allows."
+        )
     return Verdict(not why, why, worst, clean)
 
 

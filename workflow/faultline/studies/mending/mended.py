@@ -62,7 +62,7 @@ def mend_by(
 
     n = len(dataset.splits["validation"][1])
     before = accuracies()
-    rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0}]
+    rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0, "note": ""}]
     weights, best = given, 0
     for rate in rates:
         network.load_state_dict(given)
@@ -81,7 +81,8 @@ def mend_by(
             network.load_state_dict(mixed(given, after, share))
             measure_statistics(network, dataset)
             at = accuracies()
-            rows.append({"rate": rate, "share": share, "passes": passes.count} | at)
+            of_training = {"rate": rate, "passes": passes.count, "note": ""}
+            rows.append(of_training | {"share": share} | at)
             print(
                 f"{name}, rate {rate:g}, {share:g} of the way: {at['clean']:.4f} clean, "
                 f"{at['adversarial']:.4f} adversarial (n = {n}; given {before['clean']:.4f}, "
@@ -94,7 +95,6 @@ def mend_by(
     network.load_state_dict(weights)
     path = pd.DataFrame(rows, columns=COLUMNS).assign(n=n, best=False)
     path.loc[best, "best"] = True
-    path["note"] = path["note"].fillna("")
     return Mended(path, weights)
 
 

@@ -34,7 +34,9 @@ def note(
     network proper; None where they are not."""
     under = ", ".join(f"{name} (eps {of['eps']:g}, {of['norm']})" for name, of in attacks.items())
     if verdict is None or not verdict.handed_back:
-        what = f"{candidate} was chosen, but {verdict.why}" if verdict else _nothing(bought)
+        what = _nothing(bought)
+        if verdict:
+            what = f"{candidate} was chosen, but is not handed back. {verdict.why}".rstrip(".")
         lines = [
             f"# {network} is not mended",
             "",

@@ -49,7 +49,9 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
             gain, clean = (_difference(rows, images, seed) for images in (WORST, "clean"))
             text = f"Seed {seed}, {row['candidate']}: {gain[0]} {gain[1]} points in the worst case"
             text += f", clean {clean[0]} {clean[1]}"
-            texts.append(f"{text}{'' if row['handed_back'] else '; ' + row['why']}.")
+            texts.append(
+                f"{text}.{'' if row['handed_back'] else ' Not handed back: ' + row['why']}"
+            )
         whole = rows[(rows["policy"] == CHOSEN) & (rows["level"] == "all seeds")]
         over = whole[(whole["images"] == WORST) & (whole["seeds"] > 1)]
         more = ""
@@ -188,13 +190,14 @@ def _rows_table(rows: pd.DataFrame) -> page.Table | None:
 
 
 def _bought_table(bought: pd.DataFrame) -> page.Table | None:
-    columns = {
-        **page.same("seed"),
-        "clean accuracy given up (points)": ("budget", lambda share: f"{100 * share:g}"),
-        "buys (validation)": ("adversarial", page.percent),
-        "by": "candidate",
-        "share of the way": "share",
-    }
-    return page.table(
-        "What clean accuracy buys", bought, columns, shown=True, source="mending_bought.tsv"
-    )
+    rows = []
+    for seed, part in bought.groupby("seed"):
+        row = {"seed": seed}
+        for _, at in part.iterrows():
+            by = at["candidate"] if isinstance(at["candidate"], str) and at["candidate"] else ""
+            row[f"{100 * at['budget']:g} point{'s' * (at['budget'] != 0.01)}"] = (
+                f"{page.percent(at['adversarial'])} ({by})" if by else "nothing"
+            )
+        rows.append(row)
+    title = "What so many points of clean accuracy buy (validation images)"
+    return page.table(title, pd.DataFrame(rows), shown=True, source="mending_bought.tsv")

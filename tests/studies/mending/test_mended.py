@@ -1,0 +1,150 @@
+"""Candidates of a mend: how each trains, what is tried of it, and what validation images choose."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from trainings import dataset_of, network_of, settings_of
+
+from faultline.attacks.run import correct_under
+from faultline.base.errors import UserError
+from faultline.networks.layers import layers
+from faultline.studies.mending.candidates import CANDIDATES, Task, candidate
+from faultline.studies.mending.cost import counted
+from faultline.studies.mending.mended import bought, chosen, fragile_layers, mend_by, quick
+
+ATTACK = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 2, "queries": 2}
+ATTACK |= {"normalised_units": False, "step_size": None}
+TRAINING = settings_of(adversarial=None, regularisation=None)
+HOW = {"training": TRAINING, "attack": ATTACK, "batch_size": 25, "epochs": 1, "seed": 0}
+HOW |= {"rates": [0.001, 0.01], "shares": [0.5, 1.0], "clean_loss": 0.1, "fragile": ["0"]}
+
+
+@pytest.fixture
+def given():
+    return network_of().eval()
+
+
+def trained(network, before):
+    """The layers whose weights are other ones."""
+    names = layers(network)
+    after = network.state_dict()
+    return {n for n in names if not torch.equal(after[f"{n}.weight"], before[f"{n}.weight"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    [
+        *((name, {"0", "5"}) for name in ("harden", "harden_pgd", "harden_trades")),
+        *(("first_layers", {"0"}), ("picked", {"0"}), ("selective", {"5"})),
+    ],
+)
+def test_a_candidate_trains_its_layers(given, name, moved):
+    before = copy.deepcopy(given.state_dict())
+    adversarial = {"eps": 0.1, "norm": "linf", "steps": 2, "step_size": None, "beta": 6}
+    settings = TRAINING | {"adversarial": adversarial}
+    candidate(name).mend(Task(given, dataset_of(), settings, epochs=1, seed=0, fragile=["0"]))
+    assert trained(given, before) == moved
+    assert not torch.equal(given[1].weight, before["1.weight"])  # normalisations always train
+    assert all(parameter.isfinite().all() for parameter in given.parameters())
+
+
+def test_every_rate_and_share_is_tried_and_the_best_is_kept(given):
+    dataset, before = dataset_of(), copy.deepcopy(given.state_dict())
+    path, weights = mend_by("harden", given, dataset, **HOW)
+    assert path["share"].tolist() == [0, 0.5, 1, 0.5, 1]
+    assert path["rate"].tolist()[1:] == [0.001, 0.001, 0.01, 0.01] and np.isnan(path["rate"][0])
+    assert (path["n"] == 20).all() and path["best"].sum() == 1
+    # an epoch of 50 images: the noisy step forth and back, the minimised forward and its backward,
+    # and the 20 validation images and those of the statistics
+    assert path["passes"].tolist() == [0, *[50 * 4 + 20 + 50] * 4]
+    inside = path[path["clean"] >= path["clean"][0] - 0.1 - 1e-9].iloc[1:]
+    if len(inside):
+        assert path.loc[path["best"], "adversarial"].item() == inside["adversarial"].max()
+    network = network_of()
+    network.load_state_dict(weights)
+    of = {"adversarial": quick(ATTACK)}
+    correct = correct_under(of, network.eval(), dataset, split="validation", seed=0)
+    best = path[path["best"]].iloc[0]
+    assert correct["clean"].mean() == best["clean"]
+    assert correct["adversarial"].mean() == best["adversarial"]
+    assert trained(network, before)
+
+
+def test_a_rate_that_comes_to_nothing_is_told_and_not_taken(given, tmp_path):
+    source = "from faultline import UserError\ndef mine(network, dataset, settings):\n"
+    source += "    if settings['lr'] > 0.005:\n        raise UserError('training diverged')\n"
+    source += "    network[5].bias.data[0] += 1\n"
+    (tmp_path / "my_mends.py").write_text(source)
+    path, _ = mend_by(f"{tmp_path}/my_mends.py:mine", given, dataset_of(), **HOW)
+    assert path["note"].tolist() == ["", "", "", "training diverged"]
+    assert path.loc[path["best"], "rate"].item() == 0.001
+
+
+def test_without_what_it_goes_by_a_candidate_leaves_the_network(given):
+    before = copy.deepcopy(given.state_dict())
+    path, weights = mend_by("picked", given, dataset_of(), **HOW | {"fragile": []})
+    assert path["best"].tolist() == [True, False, False]
+    assert path["note"][1] == "no layer is fragile by S_adv, decided on validation images"
+    assert all(torch.equal(value, before[key]) for key, value in weights.items())
+    task = Task(given, dataset_of(), TRAINING, epochs=1, seed=0)
+    with pytest.raises(UserError, match="have no classes"):
+        CANDIDATES["picked"].mend(task)
+
+
+def test_quick_is_the_first_part_of_the_judge_and_other_attacks_as_they_are():
+    assert quick(ATTACK | {"steps": 50}) == ATTACK | {"method": "apgd", "steps": 20}
+    pgd = {"method": "pgd", "eps": 0.1, "steps": 30}
+    assert quick(pgd) == pgd
+
+
+def test_passes_are_counted_forth_and_back(given):
+    images = torch.rand(4, 2, 6, 6)
+    with counted(given) as passes:
+        with torch.no_grad():
+            given(images)
+        given(images[:3]).sum().backward()
+    given(images)
+    assert passes.count == 4 + 3 + 3
+
+
+def path_of(*rows, best):
+    table = pd.DataFrame(rows, columns=["share", "clean", "adversarial"])
+    return table.assign(best=[index == best for index in range(len(table))])
+
+
+PATHS = {
+    "a": path_of((0, 0.9, 0.4), (0.5, 0.87, 0.6), (1, 0.8, 0.8), best=1),
+    "b": path_of((0, 0.9, 0.4), (1, 0.895, 0.5), best=1),
+}
+
+
+def test_the_highest_within_the_budget_is_chosen():
+    assert chosen(PATHS, clean_loss=0.05) == "a"
+    assert chosen({"b": PATHS["b"]}, clean_loss=0.005) == "b"
+    assert chosen(PATHS, clean_loss=0.001) is None
+    worse = path_of((0, 0.9, 0.4), (1, 0.9, 0.4), best=1)
+    assert chosen({"worse": worse}, clean_loss=0.5) is None
+
+
+def test_what_a_budget_buys():
+    table = bought(PATHS, (0.001, 0.01, 0.05, 0.1))
+    assert table["candidate"].tolist() == ["", "b", "a", "a"]
+    assert table["adversarial"].tolist() == [0.4, 0.5, 0.6, 0.8]
+    assert table["share"].tolist() == [0, 1, 0.5, 1]
+
+
+def test_fragile_layers_are_those_decided():
+    rows = [
+        ("a", "local", "combined", "S_adv", "fgsm", "fragile", True),
+        ("b", "local", "combined", "S_adv", "fgsm", "fragile", False),
+        ("c", "local", "combined", "S_adv", "fgsm", "robust", True),
+        ("d", "local", "pulse", "S_adv", "fgsm", "fragile", True),
+        ("e", "local", "combined", "S_clean", "none", "fragile", True),
+        ("f", "local", "combined", "S_adv", "pgd", "fragile", True),
+        ("all layers", "global", "combined", "S_adv", "fgsm", "fragile", True),
+    ]
+    columns = ["layer", "scope", "filter", "score", "attack", "class", "decided"]
+    assert fragile_layers(pd.DataFrame(rows, columns=columns), attack="fgsm") == ["a"]

@@ -46,7 +46,9 @@ rule judge_mends:
         networks=lambda w: fill(
             f"{CANDIDATE}/network.pt", with_each([place(w)], "candidate", CANDIDATES)
         ),
-        paths=lambda w: fill(f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)),
+        paths=lambda w: fill(
+            f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)
+        ),
     output:
         note=f"{CHECKPOINT}/mended.md",
         result=f"{CHECKPOINT}/mended/result.tsv",

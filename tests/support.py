@@ -63,6 +63,7 @@ nodal_dropout: {layers: first}
 perturbations: {layers: [conv1, fc], shares: [0.7], sigmas: [0.5], repeats: 2}
 retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
 remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
+mending: {from_epochs: [2], candidates: [harden, picked], epochs: 1, rates: [0.01], shares: [1]}
 sustainability: {epochs: [2], images: 30}
 criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30,
            use: {recipes: [at-pgd], methods: [fisher, depth], epochs: 1, random_draws: 1}}

@@ -65,6 +65,9 @@ classes:
 retraining:
   {from_epochs: [3], by: layer, filter: high_pass, score: S_diff, attack: pgd, epochs: 1,
    judged_under: [apgd, pgd], random_draws: 2}
+mending:
+  {from_epochs: [3], candidates: [picked, harden], epochs: 2, rates: [0.006, 0.012], batch_size: 35,
+   shares: [0.55, 1], clean_loss: 0.045, judged_under: [pgd, fgsm]}
 """.replace("OWN_CODE", str(OWN_CODE))
 
 PLACE = {"dataset": "digits", "network": "small_conv", "training": "standard"}
@@ -82,7 +85,7 @@ MADE = [
             *("classes/layers.tsv", "classes/filters.tsv", "classes/bands.tsv"),
             *("layers/conv1/own/halve.npz", "perturbations/curves.tsv", "sustainability/lists.tsv"),
             *("layers/conv2/removal.npz", "examples/lost.tsv", "targeting/filters.tsv"),
-            "remedy/random-1/result.tsv",
+            *("remedy/random-1/result.tsv", "mended.md"),
             *(f"retraining/{policy}/result.tsv" for policy in ("regular", "random-1")),
             *(f"criteria/standard/{name}/result.tsv" for name in ("random-1", "fisher")),
         )

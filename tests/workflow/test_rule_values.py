@@ -9,6 +9,8 @@ import yaml
 from support import RULES, STUDIES, Copy, copy_workflow
 from values import CHECKPOINT, CONFIG, CRITERIA, PLACE, POLICIES, jobs
 
+from faultline.studies.mending.candidates import CANDIDATES
+
 GIVEN = yaml.safe_load(CONFIG)
 DATA = "results/digits/data.pt"
 OPENED = {"data": DATA, "checkpoint": "checkpoint.pt"}
@@ -217,6 +219,34 @@ JOBS = [
         OPENED | {"chosen": [TUNED.format("lasting")], "errors": [ERRORS.format(6)], "classes": []},
         POLICY | {"choice": {}, "training": training("lasting")},
     ),
+    *(
+        (
+            "mend",
+            {"candidate": name},
+            OPENED | {"classes": ["classes/layers.tsv"] * (name == "picked")},
+            {
+                **{"candidate": name, "own": {"function": name}, "training": training("standard")},
+                **{"attack": attacks("pgd")["pgd"], "choice": {"attack": "pgd"}},
+                "settings": {"rates": [0.006, 0.012], "shares": [0.55, 1], "batch_size": 35}
+                | {"epochs": 2, "clean_loss": 0.045},
+            },
+        )
+        for name in ("picked", "harden")
+    ),
+    (
+        "judge_mends",
+        {},
+        OPENED
+        | {
+            "networks": ["mended/picked/network.pt", "mended/harden/network.pt"],
+            "paths": ["mended/picked/path.tsv", "mended/harden/path.tsv"],
+        },
+        {
+            **{"names": ["picked", "harden"], "attacks": attacks("fgsm", "pgd")},
+            **{"abouts": {name: CANDIDATES[name].about for name in ("picked", "harden")}},
+            **{"clean_loss": 0.045, "confidence": 0.9},
+        },
+    ),
     (
         "perturb_layer",
         {"layer": "fc"},
@@ -305,6 +335,7 @@ SETTINGS = {
     "criteria": {"top_share": 0.4, "permutations": 103, **SURE},
     "own": SURE,
     "retraining": SURE | {"tests": []},
+    "mending": SURE,
     "examples": {},
     "map": {"attack": "pgd"},
 }
@@ -349,6 +380,8 @@ SOURCES = {
     },
     "own": {"ablations": [("ablate_own", "facts")]},
     "retraining": {name: [("retrain", name)] for name in ("result", "correct")},
+    "mending": {"path": [("mend", "path")]}
+    | {name: [("judge_mends", name)] for name in ("result", "bought", "correct")},
     "examples": {name: [("craft_examples", name)] for name in ("examples", "lost")},
     "map": {
         **{name: [("map_network", name)] for name in ("graph", "norms")},
@@ -373,6 +406,7 @@ MORE = {
     "perturb_layer": {"layer": ["conv1", "conv2", "fc"]},
     "remedy": {"policy": ["fragile", "none", "random-0", "random-1"]},
     "retrain": {"policy": sorted(POLICIES)},
+    "mend": {"candidate": ["harden", "picked"]},
     "remove_units": {"layer": ["conv2", "fc"]},
     "train_picked": {"recipe": ["standard"], "criterion": sorted({*CRITERIA, "random-0"})},
 }
@@ -383,7 +417,7 @@ PLACES = {
     **dict.fromkeys(("list_vulnerable", "evaluate_robustness", "target_filters"), LAST),
     **dict.fromkeys(("choose_gains", "remedy", "retrain", "perturb_layer"), LAST),
     **dict.fromkeys(("score_perturbations", "judge_criteria", "gather_criteria"), LAST),
-    **dict.fromkeys(("remove_units", "train_picked", "ablate_own"), LAST),
+    **dict.fromkeys(("remove_units", "train_picked", "ablate_own", "mend", "judge_mends"), LAST),
     "craft_examples": [("standard", "5", "3")],
     "tune": [("hard", None, None), ("lasting", None, None)],
     **{rule: [(None, None, None)] for rule in ("prepare_data", "map_network")},

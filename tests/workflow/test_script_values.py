@@ -24,6 +24,7 @@ from faultline.attacks.selfchecks import checks
 from faultline.base.files import load_arrays, load_table
 from faultline.base.seeds import seed_of
 from faultline.data.splits import images_of, prepare
+from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers as layers_of
 from faultline.run.loading import build_network, load_dataset, load_network
 from faultline.studies.criteria.data import Data
@@ -34,6 +35,7 @@ from faultline.studies.criteria.removal import removal_variants
 from faultline.studies.examples.chosen import examples, lost_images
 from faultline.studies.fragile.remedy import feature_energy, gains, remedied
 from faultline.studies.fragile.targeting import targeting
+from faultline.studies.mending.mended import mend_by
 from faultline.studies.perturbations import scores as perturbed
 from faultline.studies.perturbations.variants import perturbation_variants
 from faultline.studies.retraining.frozen import freezable, frozen
@@ -57,6 +59,7 @@ STANDARD = {
     **{"momentum": 0.9, "weight_decay": 0, "schedule": CONSTANT, "adversarial": None},
     **{"augmentation": {"shift": 0, "flip": False}, "regularisation": None},
 }
+MENDS = ("picked", "harden")
 HARD = STANDARD | {"recipe": "at-pgd", "lr": 0.001, "batch_size": 30}
 HARD |= {"adversarial": {"eps": 0.07, "norm": "linf", "steps": 2, "step_size": None, "beta": 6}}
 LASTING = HARD | {"recipe": "at-pgd-lr", "batch_size": 50, "regularisation": {"at": "layer"}}
@@ -600,6 +603,64 @@ def test_retraining_is_judged_on_test_images(run, policy):
     counts["fragile_frozen"] = sum(both)
     result = pd.DataFrame(counted(correct)).assign(**counts, masked="")
     same_table(run.here / f"retraining/{policy}/result.tsv", result)
+
+
+# Mending
+
+
+@pytest.mark.parametrize("name", ["harden", "picked"])
+def test_a_mend_is_chosen_on_validation_images(run, name):
+    classes = load_table(run.here / "classes/layers.tsv")
+    assert {*classes["n"]} == {212}
+    rows = classes[(classes["score"] == "S_adv") & (classes["attack"] == "pgd")]
+    rows = rows[(rows["filter"] == "combined") & (rows["scope"] == "local") & rows["decided"]]
+    network = copy.deepcopy(run.network)
+    path, weights = mend_by(
+        *(name, network, run.dataset),
+        **{"training": STANDARD, "attack": {"normalised_units": False} | ATTACKS["pgd"]},
+        **{"rates": [0.006, 0.012], "shares": [0.55, 1], "batch_size": 35, "epochs": 2},
+        **{"clean_loss": 0.045, "seed": 6},
+        fragile=rows.loc[rows["class"] == "fragile", "layer"].tolist(),
+    )
+    same_table(run.here / f"mended/{name}/path.tsv", path)
+    stored = torch.load(run.here / f"mended/{name}/network.pt", weights_only=True)
+    assert_same_bits(dict(stored["network"]), weights)
+    assert (stored["seed"], stored["epoch"]) == (6, 3)
+
+
+def test_mends_are_judged_on_test_images_beside_the_given_network(run):
+    images, labels = images_of(run.dataset, "test")
+    paths = {name: load_table(run.here / f"mended/{name}/path.tsv") for name in MENDS}
+    tried = [name for name in MENDS if not paths[name]["best"].iloc[0]]
+    networks = {"given": run.network}
+    for name in tried:
+        stored = torch.load(run.here / f"mended/{name}/network.pt", weights_only=True)
+        networks[name] = copy.deepcopy(run.network)
+        networks[name].load_state_dict(stored["network"])
+    sets = {
+        name: {attack: crafted(network, images, labels, attack) for attack in ("fgsm", "pgd")}
+        for name, network in networks.items()
+    }
+    expected = {}
+    for name, network in networks.items():
+        right = {"clean": images} | sets[name]
+        right = {k: (predict(network, x).argmax(1) == labels).numpy() for k, x in right.items()}
+        every = [x for of in sets.values() for x in of.values()]
+        worst = [(predict(network, x).argmax(1) == labels).numpy() for x in every]
+        right["worst case"] = np.logical_and.reduce([right["clean"], *worst])
+        expected |= {f"{name}|{of}": hits for of, hits in right.items()}
+    same_arrays(run.here / "mended/correct.npz", pack(expected))
+    result = load_table(run.here / "mended/result.tsv").set_index("candidate")
+    assert [*result.index] == [*networks] and {*result["n"]} == {70}
+    for name in networks:
+        assert result.loc[name, "clean"] == expected[f"{name}|clean"].mean()
+        assert result.loc[name, "worst"] == expected[f"{name}|worst case"].mean()
+    handed_back = result.index[result["handed_back"]]
+    assert (run.here / "mended.pt").exists() == bool(len(handed_back))
+    for name in handed_back:
+        mended = torch.load(run.here / "mended.pt", weights_only=True)
+        assert_same_bits(mended, dict(networks[name].body.state_dict()))
+        assert f"mended by {name}" in (run.here / "mended.md").read_text(encoding="utf-8")
 
 
 # Criteria

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from faultline.base import memory, pace
 from faultline.base.seeds import seed_of
@@ -13,6 +12,8 @@ from faultline.data.splits import DataSet
 from faultline.networks.architectures import measure
 from faultline.training.course import Course
 from faultline.training.epochs import make_optimizer, train_epochs
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 STATISTICS_IMAGES = 1000
 """Training images that the statistics of BatchNorm are measured on."""
@@ -61,7 +62,7 @@ def measure_statistics(network: nn.Module, dataset: DataSet) -> int:
     """Gives BatchNorm the mean and variance of the first training images, all else in eval mode;
     the number of image passes that it took. A network without BatchNorm stays as it is."""
     measure(network)
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
     if not norms:
         return 0
     images = dataset.pixels(dataset.splits["train"][0][:STATISTICS_IMAGES])

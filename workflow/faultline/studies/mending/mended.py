@@ -166,4 +166,4 @@ def bought(paths: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.Da
             if best["adversarial"] > row["adversarial"]:
                 row |= {"candidate": name, **best[["share", "clean", "adversarial"]]}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["budget", "candidate", "share", "clean", "adversarial"])

@@ -13,7 +13,7 @@ from faultline.snake.records import earlier
 
 CLUSTER = [
     *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", "bash"),
-    *("--jobs", "1", "--cores", "1"),
+    *("--jobs", "1", "--cores", "1", "--seconds-between-status-checks", "1"),
 ]
 
 

@@ -1,6 +1,7 @@
 """A run whose jobs fail in part, and one that is stopped."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -17,6 +18,11 @@ CHECKPOINT = "results/digits/small_conv/standard/seed-0/epoch-2/checkpoint.pt"
 def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     checkpoint, page = (rerun.folder / path for path in (CHECKPOINT, "results/report.partial.html"))
     whole, made = checkpoint.read_bytes(), checkpoint.stat()
+    config = rerun.config()
+    config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
+    config["retraining"]["from_epochs"] = []
+    del config["criteria"]
+    rerun.configure(config)
 
     def put(content):
         """Behind Snakemake's back."""
@@ -28,7 +34,7 @@ def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     rerun.edit("config.yaml", "thresholds: 3", "thresholds: 4")
     done = rerun.snakemake("--cores", "2")
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "3 of 28 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
+    assert "3 of 20 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
     said = page.read_text(encoding="utf-8")
     assert "This run failed in part" in said and f"{CHECKPOINT}: 3000 bytes" in said
     assert "1 ablate_global, 2 ablate_layer" in said and "1 score" in said
@@ -79,10 +85,25 @@ def test_what_rests_on_a_table_that_is_there_in_part_is_made_of_that(tmp_path):
     assert 'id="trainings"' in said and "their jobs failed" not in said
 
 
+SLOW = """
+import time
+
+from torch import nn
+
+
+class Slow(nn.Flatten):
+    def forward(self, images):
+        time.sleep(0.1)
+        return super().forward(images)
+
+
+def slow(shape, classes):
+    return nn.Sequential(Slow(), nn.Linear(64, classes))
+"""
 LONG = """
 datasets:
   digits: {train: 100, validation: 50, test: 60}
-networks: [small_conv]
+networks: ["slow.py:slow"]
 trainings:
   standard: {batch_size: 50, epochs: [10000]}
 seeds: [0, 1]
@@ -93,7 +114,7 @@ nodal_dropout: {layers: none}
 targeting: {layers: none}
 retraining: {from_epochs: []}
 """
-SEEDS = [f"digits/small_conv/standard/seed-{seed}/epoch-10000" for seed in (0, 1)]
+SEEDS = [f"digits/slow/standard/seed-{seed}/epoch-10000" for seed in (0, 1)]
 
 
 def until(holds):
@@ -107,12 +128,13 @@ def over(process: psutil.Process) -> bool:
 
 @pytest.fixture
 def training(tmp_path):
-    """Begins a run in which two trainings go on for long, and waits until they have begun: the
-    copy, Snakemake, all processes that it started, and the file with what it says."""
+    """Begins a run in which two trainings go on for long, mostly asleep, and waits until they have
+    begun: the copy, Snakemake, all processes that it started, and the file with what it says."""
     begun = []
 
     def begin(**environment):
         copy, said = copy_workflow(tmp_path / "run", LONG), tmp_path / "said"
+        (copy.folder / "slow.py").write_text(SLOW, encoding="utf-8")
         with said.open("w") as file:
             process = copy.start("--cores", "2", said=file, **environment)
         begun.append(process)
@@ -137,8 +159,19 @@ def training(tmp_path):
     ],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
-def test_a_signal_ends_a_run_and_its_jobs_in_one_line(training, number, name, warm):
+def test_a_signal_ends_a_run_and_its_jobs_in_one_line(training, tmp_path, number, name, warm):
+    """And before it comes, the folder of its results is for this run alone."""
     copy, process, jobs, said = training(FAULTLINE_WARM=warm)
+    if number == signal.SIGINT:
+        other = copy_workflow(tmp_path / "other", f"results: {copy.folder}/results\n{LONG}")
+        shutil.copy(copy.folder / "slow.py", other.folder)
+        copy.run("--unlock")
+        for second in (copy, other):
+            done = second.snakemake("--cores", "1")
+            told = done.stdout.splitlines()[-1]
+            assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+            assert told.startswith("error: ") and f"in use by process {process.pid} on " in told
+        assert process.poll() is None
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait() == 1
     until(lambda: all(map(over, jobs)))
@@ -159,16 +192,3 @@ def test_the_jobs_of_a_killed_snakemake_end(training):
     until(lambda: all(map(over, jobs)))
     assert (copy.folder / "results/.lock").exists()
     copy.run("--unlock")
-
-
-@pytest.mark.slow
-def test_a_folder_of_results_is_for_one_run_at_a_time(training, tmp_path):
-    copy, process, *_ = training()
-    other = copy_workflow(tmp_path / "other", f"results: {copy.folder}/results\n{LONG}")
-    copy.run("--unlock")
-    for second in (copy, other):
-        done = second.snakemake("--cores", "1")
-        told = done.stdout.splitlines()[-1]
-        assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
-        assert told.startswith("error: ") and f"in use by process {process.pid} on " in told
-    assert process.poll() is None

@@ -122,28 +122,37 @@ def flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "damage", "reader"),
-    [
-        ("results/tables/history.tsv", without_last_row, "report"),
-        ("results/tables/layers.tsv", header, "report"),
+DAMAGED = {
+    "report": [("results/tables/history.tsv", without_last_row, "report")],
+    "header": [("results/tables/layers.tsv", header, "report")],
+    "several": [
         (f"{PLACE}/classes/bands.tsv", without_a_column, "tabulate_synaptic"),
         (f"{PLACE}/checkpoint.pt", flipped, "target_filters"),
         (f"{PLACE}/attacks/pgd/correct.npz", flipped, "tabulate_accuracy"),
+    ],
+    "exchanged": [
         ("results/digits/data.pt", f"{PLACE}/checkpoint.pt", "target_filters"),
         (f"{PLACE}/layers/fc/{SWEEP}", f"{PLACE}/global/{SWEEP}", "score"),
     ],
-)
-def test_what_was_damaged_is_refused_by_whoever_reads_it(rerun, file, damage, reader):
-    path = rerun.folder / file
-    whole = path.read_bytes()
-    other = damage(whole) if callable(damage) else (rerun.folder / damage).read_bytes()
-    assert other != whole
-    put(path, other)
-    done = rerun.snakemake("--cores", "1", "--forcerun", reader, "--until", reader)
+}
+"""What is damaged at once: files, how, and a rule that reads each."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=[*DAMAGED])
+def test_what_was_damaged_is_refused_by_whoever_reads_it(rerun, damaged):
+    files, readers = ([each[part] for each in damaged] for part in (0, 2))
+    whole = {file: (rerun.folder / file).read_bytes() for file in files}
+    for file, damage, _ in damaged:
+        by = (rerun.folder / damage).read_bytes() if isinstance(damage, str) else None
+        other = by or damage(whole[file])
+        assert other != whole[file]
+        put(rerun.folder / file, other)
+    done = rerun.snakemake("--cores", "2", "--forcerun", *readers, "--until", *readers)
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert re.search(rf"error: {re.escape(file)}: .*; delete it and run again\n", done.stdout)
-    path.unlink()
-    rerun.run("--cores", "2", "--", file)
-    assert path.read_bytes() == whole
+    for file in files:
+        assert re.search(rf"error: {re.escape(file)}: .*; delete it and run again\n", done.stdout)
+        (rerun.folder / file).unlink()
+    rerun.run("--cores", "2", "--", *files)
+    for file, content in whole.items():
+        assert (rerun.folder / file).read_bytes() == content, file

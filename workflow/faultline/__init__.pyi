@@ -18,6 +18,7 @@ from faultline.run.loading import build_network as build_network
 from faultline.run.loading import load_dataset as load_dataset
 from faultline.run.loading import load_network as load_network
 from faultline.studies.criteria.data import Score as Score
+from faultline.studies.mending.library import mend as mend
 from faultline.studies.own.scores import accuracy_changes as accuracy_changes
 from faultline.studies.perturbations.variants import perturbation_variants as perturbation_variants
 from faultline.studies.synaptic.classes import classify as classify

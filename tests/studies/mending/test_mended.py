@@ -13,6 +13,7 @@ from faultline.base.errors import UserError
 from faultline.networks.layers import layers
 from faultline.studies.mending.candidates import CANDIDATES, Task, candidate
 from faultline.studies.mending.cost import counted
+from faultline.studies.mending.library import mend
 from faultline.studies.mending.mended import bought, chosen, fragile_layers, mend_by, quick
 
 ATTACK = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 2, "queries": 2}
@@ -92,6 +93,21 @@ def test_without_what_it_goes_by_a_candidate_leaves_the_network(given):
     task = Task(given, dataset_of(), TRAINING, epochs=1, seed=0)
     with pytest.raises(UserError, match="have no classes"):
         CANDIDATES["picked"].mend(task)
+
+
+def test_in_one_call_the_given_network_stays_as_it_is(given):
+    before = copy.deepcopy(given.state_dict())
+    how = {"epochs": 1, "rates": [0.01], "shares": [1], "batch_size": 25}
+    attack = {"method": "pgd", "eps": 0.1, "steps": 2}
+    outcome = mend(given, dataset_of(), attack=attack, candidates=["harden"], **how)
+    assert outcome.result["candidate"][0] == "given" and "Sequential" in outcome.note
+    assert all(torch.equal(value, before[key]) for key, value in given.state_dict().items())
+    with pytest.raises(UserError, match="did you mean 'harden'"):
+        mend(given, dataset_of(), attack=attack, candidates=["harde"])
+    with pytest.raises(UserError, match="eps"):
+        mend(given, dataset_of(), attack={"method": "pgd"})
+    with pytest.raises(UserError, match="fragile"):
+        mend(given, dataset_of(), attack=attack, fragile=["6"])
 
 
 def test_quick_is_the_first_part_of_the_judge_and_other_attacks_as_they_are():

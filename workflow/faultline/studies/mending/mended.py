@@ -120,7 +120,8 @@ def quick(attack: Mapping[str, Any]) -> dict[str, Any]:
     """A cheaper form of an attack that judges, for the many networks that are chosen among."""
     if attack["method"] != "standard":
         return dict(attack)
-    return {**attack, "method": "apgd", "steps": min(attack["steps"], QUICK_STEPS)}
+    steps = min(attack.get("steps") or QUICK_STEPS, QUICK_STEPS)
+    return {**attack, "method": "apgd", "steps": steps}
 
 
 def _settings(

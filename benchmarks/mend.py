@@ -1,0 +1,107 @@
+"""What a mend reaches, beside adversarial training from scratch, for how many image passes.
+
+    pip install -e .    # once
+    python benchmarks/mend.py --networks small_resnet --seeds 0    # some twenty minutes on one core
+    python benchmarks/mend.py                                      # a night
+
+Fashion-MNIST of Debian's package dataset-fashion-mnist, eps 0.1. Each network learns plainly, then
+is mended by `harden` at several lengths (of these the accuracies under the judge on test images).
+Beside it the same network from fresh weights: PGD of 10 steps, and one noisy step, with averaged
+weights, each once with every learning rate and the best by validation images, as the mend. Passes:
+forwards and backwards of an image through the network, those of the best rate; in brackets those of
+all rates.
+"""
+
+import argparse
+from functools import partial
+
+import torch
+
+from faultline.attacks.run import correct_under
+from faultline.config.trainings import Training
+from faultline.data.splits import prepare
+from faultline.run.loading import build_network
+from faultline.studies.mending.cost import counted
+from faultline.studies.mending.mended import mend_by, quick
+from faultline.training.epochs import make_optimizer, train_epochs
+from faultline.training.finetuning import finetune
+
+JUDGE = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 50, "queries": 100}
+PLAIN = Training(epochs=[0]).dump()
+ADVERSARIAL = {"eps": 0.1, "norm": "linf", "steps": 10, "step_size": None, "beta": 6}
+LENGTHS = (1, 2, 5, 10)
+
+
+def quiet(*_):
+    pass
+
+
+def accuracies(network, dataset, attack, split):
+    correct = correct_under({"attack": attack}, network, dataset, split=split, seed=0)
+    return [100 * hits.mean() for hits in correct.values()]
+
+
+def told(what, network, dataset, passes, of_all):
+    clean, worst = accuracies(network, dataset, JUDGE, "test")
+    cost = f"{passes / 1000:9.0f} ({of_all / 1000:.0f})"
+    print(f"  {what:36} {clean:5.1f} {worst:5.1f} {cost}", flush=True)
+
+
+def main() -> None:
+    """Print a table for each network and seed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=["small_resnet", "small_vit", "resnet18"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--train", type=int, default=4000, help="training images")
+    parser.add_argument("--test", type=int, default=500, help="test images")
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.003, 0.01])
+    parser.add_argument("--scratch-epochs", type=int, default=10)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = "/usr/share/datasets/fashion-mnist"
+    sizes = {"train": chosen.train, "validation": 500, "test": chosen.test, "split_seed": 0}
+    dataset = prepare("fashion_mnist", folder=folder, **sizes)
+    for name in chosen.networks:
+        for seed in chosen.seeds:
+            build = partial(build_network, name, dataset, seed=seed, device=torch.device("cpu"))
+            print(f"{name}, seed {seed}: clean and worst case in %, thousand passes", flush=True)
+            given = build()
+            with counted(given) as passes:
+                settings = PLAIN | {"lr": 0.001, "batch_size": 50}
+                optimizer = make_optimizer(given, settings)
+                common = {"settings": settings, "seed": seed, "epochs": range(10), "say": quiet}
+                list(train_epochs(given, optimizer, dataset, **common))
+            told("given: standard, 10 epochs", given.eval(), dataset, passes.count, passes.count)
+            state = {key: value.clone() for key, value in given.state_dict().items()}
+            for epochs in LENGTHS:
+                network = build()
+                network.load_state_dict(state)
+                path, _ = mend_by(
+                    *("harden", network.eval(), dataset),
+                    **{"training": PLAIN, "attack": JUDGE, "rates": chosen.rates, "shares": [1]},
+                    **{"batch_size": 50, "epochs": epochs, "clean_loss": 1.0, "fragile": None},
+                    seed=seed,
+                )
+                best = path[path["best"]].iloc[0]["passes"]
+                told(f"harden, {epochs} epochs", network, dataset, best, path["passes"].sum())
+            for recipe in ("at-nfgsm", "at-pgd"):
+                tried = []
+                for rate in chosen.rates:
+                    network = build()
+                    settings = PLAIN | {"recipe": recipe, "adversarial": ADVERSARIAL, "lr": rate}
+                    settings |= {"batch_size": 50}
+                    with counted(network) as passes:
+                        how = {"epochs": chosen.scratch_epochs, "seed": seed, "say": quiet}
+                        finetune(network, dataset, settings=settings, **how)
+                    _, at = accuracies(network, dataset, quick(JUDGE), "validation")
+                    tried.append((at, passes.count, network))
+                _, count, network = max(tried, key=lambda one: one[0])
+                of_all = sum(one[1] for one in tried)
+                what = f"from scratch, {recipe}, {chosen.scratch_epochs} epochs"
+                told(what, network, dataset, count, of_all)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Mending in a script or a notebook: what the rules `mend` and `judge_mends` do, in one call."""
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from faultline.base.errors import UserError
+from faultline.base.inputs import check_count, one_of
+from faultline.config.trainings import Training
+from faultline.data.splits import DataSet
+from faultline.networks.layers import layers
+from faultline.studies.mending.candidates import CANDIDATES
+from faultline.studies.mending.config import Mending
+from faultline.studies.mending.judging import Outcome, judge_mends
+from faultline.studies.mending.mended import mend_by
+
+DEFAULTS = Mending()
+
+
+def mend(
+    network: nn.Module,
+    data: DataSet,
+    *,
+    attack: Mapping[str, Any],
+    clean_loss: float = DEFAULTS.clean_loss,
+    candidates: Sequence[str] = tuple(DEFAULTS.candidates),
+    epochs: int = DEFAULTS.epochs,
+    rates: Sequence[float] = tuple(DEFAULTS.rates),
+    shares: Sequence[float] = tuple(DEFAULTS.shares),
+    batch_size: int = DEFAULTS.batch_size,
+    fragile: Collection[str] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Outcome:
+    """Other weights of a network that hold under an attack, chosen on validation images of the data
+    and judged on test images against those that it has; the network stays as it is.
+
+    network: any module from images [n, ...] in pixel units to logits [n, classes]. attack: as in a
+    config, with method and eps. clean_loss: the largest loss of clean accuracy, a share. candidates
+    and so on: as the keys of the config's section mending; fragile: the layers that `picked` trains
+    and `selective` freezes. Of the result, `weights` is a state dict of the network, or None where
+    nothing is borne out, `result` a table of what was judged, and `note` says it in words.
+    UserError for settings that make no sense.
+    """
+    check_count(epochs, "epochs")
+    if not attack.get("eps"):
+        raise UserError("mend: attack: needs an eps above 0; add it")
+    for name in candidates:
+        one_of(name, CANDIDATES, "mend: candidates")
+    if fragile is not None:
+        for name in fragile:
+            one_of(name, layers(network), "mend: fragile")
+    settings = {"norm": "linf", "normalised_units": False, **attack}
+    training = Training(epochs=[0]).dump()
+    states, paths = {}, {}
+    for name in candidates:
+        mended = mend_by(
+            name,
+            copy.deepcopy(network),
+            data,
+            training=training,
+            attack=settings,
+            rates=rates,
+            shares=shares,
+            batch_size=batch_size,
+            epochs=epochs,
+            clean_loss=clean_loss,
+            fragile=fragile,
+            seed=seed,
+        )
+        states[name], paths[name] = mended.weights, mended.path
+    return judge_mends(
+        copy.deepcopy(network),
+        data,
+        states=states,
+        paths=paths,
+        abouts={name: CANDIDATES[name].about for name in candidates},
+        attacks={settings["method"]: settings},
+        clean_loss=clean_loss,
+        confidence=confidence,
+        name=type(network).__name__,
+        seed=seed,
+    )

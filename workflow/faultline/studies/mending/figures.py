@@ -21,7 +21,8 @@ def trade_off(
 
     mends, paths: rows of one checkpoint epoch. Large marks: the given network (diamond) and each
     mend on test images with their intervals, the chosen one ringed; thin: the way there on
-    validation images, under the quick attack; dotted: the budget, from the given network.
+    validation images, at the learning rate that is kept, under the quick attack; dotted: the
+    budget, from the given network.
     """
     seeds = sorted(mends["seed"].unique())[:MAX_SEEDS]
     names = [name for name in dict.fromkeys(mends["candidate"]) if name != GIVEN]
@@ -39,11 +40,10 @@ def trade_off(
         given = part[part["candidate"] == GIVEN].iloc[0]
         for name, colour in colours.items():
             way = paths[(paths["seed"] == seed) & (paths["candidate"] == name)]
-            start = way[way["share"] == 0]
-            for _, of_rate in way[way["share"] > 0].groupby("rate"):
-                line = pd.concat([start, of_rate]).sort_values("share")
-                points = 100 * line["clean"], 100 * line["adversarial"]
-                ax.plot(*points, color=colour, lw=0.7, marker=".", ms=3, alpha=0.55)
+            rate = way.loc[way["best"].astype(bool), "rate"].max()
+            line = way[(way["share"] == 0) | (way["rate"] == rate)].sort_values("share")
+            points = 100 * line["clean"], 100 * line["adversarial"]
+            ax.plot(*points, color=colour, lw=0.8, marker=".", ms=3, alpha=0.6)
         for _, row in part.iterrows():
             is_given = row["candidate"] == GIVEN
             colour = DARK if is_given else colours[row["candidate"]]

@@ -82,7 +82,7 @@ def section(tables: dict, config: Config) -> page.Section:
                 caption=f"Epoch {epoch}. Large marks: {page.n(part)}, with {confidence:.0%} "
                 "intervals, in the worst case of "
                 f"{page.listed(settings.judged_under)} on the network itself and on each other "
-                "one. Thin: the way from the given weights at each learning rate, "
+                "one. Thin: the way from the given weights at the learning rate that was kept, "
                 f"{page.images(paths, 'validation')}, under a quicker form of the attack"
                 + (f"; the first {draw.MAX_SEEDS} seeds." if many else "."),
                 read="Up is more robust, right is more accurate. Validation images choose the "

@@ -37,7 +37,7 @@ class Mending(Section):
     ] = ["harden"]
     """Ways to mend (docs/methods.md), or all that are built in; file.py:function is one of your
     own, called with (network, dataset, settings)."""
-    epochs: Count = 10
+    epochs: Count = 5
     """Length of the training of each candidate in epochs."""
     rates: Some[Annotated[float, Field(gt=0, le=1000)]] = [0.003, 0.01]
     """Learning rates (Adam) that each candidate is trained with; validation images choose."""

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from support import error_of
 
 from faultline.ablation.choosing import choose, expected_changes, margins
@@ -65,6 +66,40 @@ def test_data_and_network_and_back(stored):
     assert state["seed"] == 4
     with pytest.raises(UserError, match="does not fit its network"):
         load_network(folder / "checkpoint.pt", "small_resnet", again, device=CPU)
+
+
+OWN = """import torch
+def mine(shape, classes):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[1] * shape[2], classes))
+"""
+
+
+def test_a_file_of_a_run_is_opened_by_its_path(stored, tmp_path, monkeypatch):
+    folder, dataset, network = stored
+    epoch = folder / "results/digits/small_conv/standard/seed-4/epoch-0"
+    epoch.mkdir(parents=True)
+    (folder / "data.pt").rename(folder / "results/digits/data.pt")
+    (folder / "checkpoint.pt").rename(epoch / "checkpoint.pt")
+    images, _ = test_images(dataset)
+    loaded, state = load_network(epoch / "checkpoint.pt")
+    assert torch.equal(predict(loaded, images), predict(network, images)) and state["seed"] == 4
+    # a mend of a network of the user's own
+    monkeypatch.setattr(plugins, "NETWORKS", {})
+    (tmp_path / "my_networks.py").write_text(OWN)
+    function = {"function": f"{tmp_path}/my_networks.py:mine", "normalise": False}
+    config = folder / "results/config.resolved.yaml"
+    config.write_text(yaml.safe_dump({"own_networks": {"mine": function}}))
+    mend = folder / "results/digits/mine/standard/seed-4/epoch-0/mended/harden"
+    mend.mkdir(parents=True)
+    plugins.NETWORKS["mine"] = function
+    own = build_network("mine", dataset, seed=4, device=CPU)
+    plugins.NETWORKS.clear()
+    save_tensors({"network": own.state_dict(), "seed": 4, "epoch": 0}, mend / "network.pt")
+    loaded, _ = load_network(mend / "network.pt")
+    assert torch.equal(predict(loaded, images), predict(own, images))
+    save_tensors({"network": own.state_dict(), "seed": 4}, tmp_path / "elsewhere.pt")
+    with pytest.raises(UserError, match="in the results of no run"):
+        load_network(tmp_path / "elsewhere.pt")
 
 
 def test_seeds_and_names_give_different_networks(stored):

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import yaml
 
 from faultline.ablation.run import Base
 from faultline.base import plugins
 from faultline.base.columns import transfer
-from faultline.base.errors import printable
+from faultline.base.errors import UserError, printable
 from faultline.base.files import load_arrays, load_state_dict, load_tensors
+from faultline.base.paths import place_of
 from faultline.base.seeds import seed_of
 from faultline.data.describe import check_enough
 from faultline.data.splits import DataSet, images_of
@@ -23,6 +26,8 @@ from faultline.networks.registry import build
 from faultline.networks.weights import load_weights
 from faultline.run.job import free_memory, torch_device
 from faultline.training.checkpoints import restore
+
+CPU = torch.device("cpu")
 
 
 def load_dataset(path, device: torch.device) -> DataSet:
@@ -87,14 +92,46 @@ def chosen_settings(paths: Iterable[str]) -> dict[str, float]:
 
 
 def load_network(
-    path, name: str, dataset: DataSet, *, device: torch.device
+    path,
+    name: str | None = None,
+    dataset: DataSet | None = None,
+    *,
+    device: torch.device = CPU,
 ) -> tuple[Network, dict]:
-    """(network in eval mode, checkpoint) from a checkpoint file."""
+    """(network in eval mode, checkpoint) from a file of a run: a checkpoint, or network.pt of a
+    mend, a remedy or a retraining.
+
+    name, dataset: where they are left out, those of the run whose results the file lies in, be the
+    network built in or a function of the user's own. UserError where it lies in no results.
+    """
+    if name is None or dataset is None:
+        folder, of_run = _run_of(path)
+        name = name or of_run
+        dataset = dataset or load_dataset(folder / "data.pt", device)
     state = load_tensors(path, "a checkpoint", keys=("network", "seed"), device=device)
     network = build_network(name, dataset, seed=state["seed"], device=device)
     restore(network, None, state)
     measure(network)
     return network.eval(), state
+
+
+def _run_of(path) -> tuple[Path, str]:
+    """(folder of the data set in the results that a file lies in, name of its network); the run's
+    own networks are known from now on."""
+    file = Path(path).resolve()
+    with suppress(ValueError, KeyError):
+        place = place_of(str(file))
+        steps = (f"epoch-{place['epoch']}", f"seed-{place['seed']}")
+        of_epoch = next(p for p in file.parents if (p.name, p.parent.name) == steps)
+        network = of_epoch.parents[2]
+        config = network.parents[1] / "config.resolved.yaml"
+        if config.exists():
+            resolved = yaml.safe_load(config.read_text(encoding="utf-8"))
+            plugins.NETWORKS.update(resolved.get("own_networks") or {})
+        return network.parent, network.name
+    raise UserError(
+        f"{path}: lies in the results of no run; give the name of its network and its data set"
+    )
 
 
 def judging_images(

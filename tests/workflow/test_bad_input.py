@@ -479,7 +479,7 @@ def fashion_mnist(workflow, **settings) -> None:
     config = workflow.config()
     config["datasets"] = {"fashion_mnist": {"validation": 2, "test": 2} | settings}
     config["retraining"]["from_epochs"] = []
-    del config["criteria"]
+    del config["criteria"], config["mending"]
     workflow.configure(config)
 
 

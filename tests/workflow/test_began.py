@@ -103,7 +103,7 @@ def test_weights_that_another_run_made(rerun):
         "trainings": {"given": {"weights": {"small_conv": weights}, "epochs": [0]}},
         "retraining": {"from_epochs": []},
     }
-    for key in ("perturbations", "remedy", "sustainability", "criteria", "ablations"):
+    for key in ("perturbations", "remedy", "mending", "sustainability", "criteria", "ablations"):
         config.pop(key)
     rerun.configure(yaml.safe_dump(config))
     goal = "results/digits/small_conv/given/seed-0/epoch-0/attacks/fgsm/accuracy.tsv"

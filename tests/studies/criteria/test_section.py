@@ -162,6 +162,7 @@ def test_mistakes(given, said):
 
 def test_mistakes_that_are_about_other_sections(tmp_path):
     config = config_of(methods=["clat"])
+    del config["mending"]  # which cannot be in such units either
     config["attacks"]["pgd"]["normalised_units"] = True
     assert "clat is not defined in normalised units" in error_of(resolve, config)
     config["criteria"]["methods"] = ["all"]
@@ -169,6 +170,6 @@ def test_mistakes_that_are_about_other_sections(tmp_path):
     (tmp_path / "mine.py").write_text("def fisher(network, data):\n    return {}\n")
     config["criteria"]["methods"] = [f"{tmp_path}/mine.py:fisher"]
     assert "two criteria would be called fisher; rename" in error_of(resolve, config)
-    config = config_of() | {"retraining": {"from_epochs": []}}
+    config = config_of() | {"retraining": {"from_epochs": []}, "mending": {}}
     config["datasets"]["digits"]["validation"] = 50
     assert "50 images are too few for criteria" in error_of(resolve, config)

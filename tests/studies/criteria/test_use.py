@@ -179,6 +179,7 @@ def test_mistakes_that_are_about_other_sections(tmp_path):
         "config key criteria.epochs: at epoch 2 the cosine schedule of trainings.standard" in said
     )
     config = config_of()
+    del config["mending"]  # which cannot be in such units either
     config["attacks"]["pgd"]["normalised_units"] = True
     config["criteria"]["methods"] = ["fisher", "depth"]
     assert "criteria.attack is in normalised units" in error_of(resolve, config)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import ROOT, fenced
 from trainings import dataset_of, network_of, settings_of
 
 from faultline.attacks.run import correct_under
@@ -82,6 +83,15 @@ def test_a_rate_that_comes_to_nothing_is_told_and_not_taken(given, tmp_path):
     path, _ = mend_by(f"{tmp_path}/my_mends.py:mine", given, dataset_of(), **HOW)
     assert path["note"].tolist() == ["", "", "", "training diverged"]
     assert path.loc[path["best"], "rate"].item() == 0.001
+
+
+def test_the_candidate_of_the_docs_trains_the_last_layer(given, tmp_path):
+    page = (ROOT / "docs/own.md").read_text(encoding="utf-8")
+    ((_, source),) = [block for block in fenced(page) if "# my_mends.py" in block[1]]
+    (tmp_path / "my_mends.py").write_text(source)
+    before = copy.deepcopy(given.state_dict())
+    path, _ = mend_by(f"{tmp_path}/my_mends.py:last_layer", given, dataset_of(), **HOW)
+    assert path["note"].eq("").all() and trained(given, before) <= {"5"}
 
 
 def test_without_what_it_goes_by_a_candidate_leaves_the_network(given):

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from faultline.base import plugins
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.config.trainings import Training
 from faultline.data.splits import DataSet
 from faultline.networks.layers import layers
-from faultline.studies.mending.candidates import CANDIDATES
+from faultline.studies.mending.candidates import CANDIDATES, candidate, name_of
 from faultline.studies.mending.config import Mending
 from faultline.studies.mending.judging import Outcome, judge_mends
 from faultline.studies.mending.mended import mend_by
@@ -48,7 +49,8 @@ def mend(
     if not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")
     for name in candidates:
-        one_of(name, CANDIDATES, "mend: candidates")
+        if not plugins.is_own(name):
+            one_of(name, CANDIDATES, "mend: candidates")
     if fragile is not None:
         for name in fragile:
             one_of(name, layers(network), "mend: fragile")
@@ -70,13 +72,13 @@ def mend(
             fragile=fragile,
             seed=seed,
         )
-        states[name], paths[name] = mended.weights, mended.path
+        states[name_of(name)], paths[name_of(name)] = mended.weights, mended.path
     return judge_mends(
         copy.deepcopy(network),
         data,
         states=states,
         paths=paths,
-        abouts={name: CANDIDATES[name].about for name in candidates},
+        abouts={name_of(name): candidate(name).about for name in candidates},
         attacks={settings["method"]: settings},
         clean_loss=clean_loss,
         confidence=confidence,

@@ -134,6 +134,21 @@ def test_every_attack_and_its_checks(text, name):
     assert {row["check"]: row["status"] for row in found}["inside_ball"] == "warning"
 
 
+@pytest.mark.parametrize("method", ["apgd", "apgd_t", "square", "standard"])
+def test_tokens_that_still_stand_are_attacked_as_if_alone(text, method):
+    network, tokens, labels = text
+    attack = {"method": method, "norm": "linf", "steps": 4, "queries": 12}
+    given = {"attack": attack, "eps": 0.2, "bounds": None, "seed": 0, "until_fooled": True}
+    moved = craft(network, tokens, labels, **given)
+    stand = predict(network, moved).argmax(1) == labels
+    assert 5 < stand.sum() < 55  # some are left early, others to the end
+    alone = craft(network, tokens, labels, batch_size=1, **given)
+    assert torch.equal(predict(network, alone).argmax(1) == labels, stand)
+    # the sign of a gradient near zero is a matter of rounding
+    assert ((moved - alone).abs() > 1e-5).float().mean() < 0.005
+    assert torch.equal(moved[..., 0], tokens.float())
+
+
 def test_the_unit_is_that_of_the_weights_that_were_measured(text):
     network, tokens, labels = text
     unit = network.unit

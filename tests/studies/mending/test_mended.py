@@ -20,6 +20,9 @@ from faultline.studies.mending.mended import bought, chosen, fragile_layers, men
 ATTACK = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 2, "queries": 2}
 ATTACK |= {"normalised_units": False, "step_size": None}
 TRAINING = settings_of(adversarial=None, regularisation=None)
+HARDENING = TRAINING | {
+    "adversarial": {"eps": 0.1, "norm": "linf", "steps": 2, "step_size": None, "beta": 6}
+}
 HOW = {"training": TRAINING, "attack": ATTACK, "batch_size": 25, "epochs": 1, "seed": 0}
 HOW |= {"rates": [0.001, 0.01], "shares": [0.5, 1.0], "clean_loss": 0.1, "fragile": ["0"]}
 
@@ -45,12 +48,22 @@ def trained(network, before):
 )
 def test_a_candidate_trains_its_layers(given, name, moved):
     before = copy.deepcopy(given.state_dict())
-    adversarial = {"eps": 0.1, "norm": "linf", "steps": 2, "step_size": None, "beta": 6}
-    settings = TRAINING | {"adversarial": adversarial}
-    candidate(name).mend(Task(given, dataset_of(), settings, epochs=1, seed=0, fragile=["0"]))
+    candidate(name).mend(Task(given, dataset_of(), HARDENING, epochs=1, seed=0, fragile=["0"]))
     assert trained(given, before) == moved
     assert not torch.equal(given[1].weight, before["1.weight"])  # normalisations always train
     assert all(parameter.isfinite().all() for parameter in given.parameters())
+
+
+def test_a_parameter_that_layers_share_is_the_first_ones():
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3), torch.nn.Conv2d(2, 2, 3))
+    network.append(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 3)))
+    network[1].weight = network[0].weight
+    before = copy.deepcopy(network.state_dict())
+    task = Task(network, dataset_of(), HARDENING, epochs=1, seed=0, fragile=["1", "a norm"])
+    CANDIDATES["selective"].mend(task)
+    after = network.state_dict()
+    kept = {key for key in after if torch.equal(after[key], before[key])}
+    assert kept == {"1.bias"}
 
 
 def test_every_rate_and_share_is_tried_and_the_best_is_kept(given):

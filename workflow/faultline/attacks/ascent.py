@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from faultline.attacks.space import for_some
 from faultline.base import pace
 from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation, finite, predicted
@@ -291,6 +292,7 @@ def apgd(
                 left = ~result_fooled
                 if not left.any():
                     return adversarial
+                network = for_some(network, left)
                 place, images, labels, towards = (
                     place[left],
                     images[left],

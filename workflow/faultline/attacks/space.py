@@ -1,5 +1,6 @@
 """Where attacks work: on the images themselves, or on what is added to the embedding of tokens."""
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +27,12 @@ class _Shifts(nn.Module):
             self.tokens = inputs[..., None].to(of.embedding.weight.dtype)
             self.points = self.tokens.new_zeros(*inputs.shape, of.embedding.embedding_dim)
 
+    def of(self, keep: Tensor) -> "_Shifts":
+        """The same of some of the tokens, an index [m] or bool [n]."""
+        part = copy.copy(self)
+        part.tokens, part.points = self.tokens[keep], self.points[keep]
+        return part
+
     def inputs(self, points: Tensor) -> Tensor:
         """Tokens with what is added to their embedding, [n, t, 1 + c]."""
         return torch.cat([self.tokens, self.unit * points], dim=-1)
@@ -34,6 +41,12 @@ class _Shifts(nn.Module):
         """Logits [n, classes]."""
         logits: Tensor = self.network(self.inputs(points))
         return logits
+
+
+def for_some(network: nn.Module, keep: Tensor) -> nn.Module:
+    """A network of the points of some images as that of a part of them, an index [m] or bool [n]:
+    one of what is added to tokens goes by the tokens, each of the others is itself."""
+    return network.of(keep) if isinstance(network, _Shifts) else network
 
 
 class Forward(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.attacks.ascent import Ball, l2_norm, margin, per_image
+from faultline.attacks.space import for_some
 from faultline.base import pace
 from faultline.networks.evaluation import evaluation, predicted
 
@@ -44,6 +45,7 @@ def square(
             if fooled.any():
                 adversarial[place] = best
                 left = ~fooled
+                network = for_some(network, left)
                 place, images, labels = place[left], images[left], labels[left]
                 best, lowest = best[left], lowest[left]
             if not len(place):

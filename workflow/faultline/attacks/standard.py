@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.attacks.ascent import TARGETED_DLR, Ball, apgd, margin
+from faultline.attacks.space import for_some
 from faultline.attacks.square import square
 from faultline.networks.evaluation import evaluation, predicted
 
@@ -24,8 +25,8 @@ class Standing(NamedTuple):
     taken: Tensor
 
 
-Part = Callable[[Standing], Tensor]
-"""One attack: what still stands -> adversarial images."""
+Part = Callable[[nn.Module, Standing], Tensor]
+"""One attack: the network for what still stands, and this -> adversarial images."""
 
 AIMS = 9
 """Classes that targeted APGD aims at: those of the largest logits beside the label's."""
@@ -42,7 +43,7 @@ def apgd_t(
     """Targeted APGD on the difference of logits ratio (Croce & Hein 2020): an image is done with
     the first point at which it is misclassified; otherwise it becomes that of the smallest margin.
     """
-    parts = _targeted(network, ball=ball, steps=steps)
+    parts = _targeted(ball=ball, steps=steps)
     return _in_turn(network, images, labels, start=start, parts=parts)
 
 
@@ -65,22 +66,22 @@ def standard(
     after: called with the name of a part, and which images [n] stand after it.
     """
 
-    def ascend(of: Standing) -> Tensor:
+    def ascend(network: nn.Module, of: Standing) -> Tensor:
         images, labels, start, *_ = of
         return apgd(network, images, labels, ball=ball, steps=steps, start=start, until_fooled=True)
 
-    def search(of: Standing) -> Tensor:
+    def search(network: nn.Module, of: Standing) -> Tensor:
         return square(network, of.images, of.labels, ball=ball, queries=queries, seed=seed)
 
-    parts = [("apgd", ascend), *_targeted(network, ball=ball, steps=steps), ("square", search)]
+    parts = [("apgd", ascend), *_targeted(ball=ball, steps=steps), ("square", search)]
     return _in_turn(network, images, labels, start=start, parts=parts, after=after)
 
 
-def _targeted(network: nn.Module, *, ball: Ball, steps: int) -> list[tuple[str, Part]]:
+def _targeted(*, ball: Ball, steps: int) -> list[tuple[str, Part]]:
     """Targeted APGD at one class after the other, by rank among an image's logits: at the first
     always, at others where that is worth it, see `REACH`."""
 
-    def towards(rank: int, of: Standing) -> Tensor:
+    def towards(rank: int, network: nn.Module, of: Standing) -> Tensor:
         if rank >= of.leads.shape[1]:
             return of.images
         others = of.leads.scatter(1, of.labels[:, None], torch.inf)
@@ -89,7 +90,7 @@ def _targeted(network: nn.Module, *, ball: Ball, steps: int) -> list[tuple[str, 
         moved = of.images.clone()
         if worth.any():
             moved[worth] = apgd(
-                network,
+                for_some(network, worth),
                 of.images[worth],
                 of.labels[worth],
                 ball=ball,
@@ -121,9 +122,9 @@ def _in_turn(
     for name, part in parts:
         place = standing.nonzero()[:, 0]
         if len(place):
-            of = (images, labels, start, leads, taken)
-            moved = part(Standing(*(values[place] for values in of)))
-            logits = _logits(network, moved)
+            of, here = (images, labels, start, leads, taken), for_some(network, place)
+            moved = part(here, Standing(*(values[place] for values in of)))
+            logits = _logits(here, moved)
             off = (leads[place] - _leads(logits, labels[place])).nan_to_num(0.0, 0.0, 0.0)
             taken[place] = torch.maximum(taken[place], off.amax(1))
             value, stands = margin(logits, labels[place]), predicted(logits) == labels[place]

@@ -96,17 +96,18 @@ def _fragile(task: Task) -> Collection[str]:
 
 
 def _whole(network: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
-    """Masks that freeze all parameters of some layers."""
+    """Masks that freeze all parameters of some layers; one that layers share is the first one's."""
     import torch
 
     from faultline.networks.layers import layers
 
-    of = layers(network)
-    return {
-        f"{name}.{key}": torch.ones_like(parameter, dtype=torch.bool)
-        for name in names
-        for key, parameter in of[name].named_parameters()
-    }
+    masks, seen = {}, set()
+    for name, layer in layers(network).items():
+        for key, parameter in layer.named_parameters():
+            if name in names and id(parameter) not in seen:
+                masks[f"{name}.{key}"] = torch.ones_like(parameter, dtype=torch.bool)
+            seen.add(id(parameter))
+    return masks
 
 
 CANDIDATES = {

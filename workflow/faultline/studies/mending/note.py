@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from faultline.base.errors import some
+
 
 class Verdict(NamedTuple):
     """What becomes of the mend that validation images chose: handed_back: whether it is; why: what
@@ -58,11 +60,8 @@ def note(
         "",
     ]
     if moments:
-        mean, std = (", ".join(f"{value:.6g}" for value in part) for part in moments)
-        lines += [
-            f"It takes images from 0 to 1, normalised by mean [{mean}] and std [{std}].",
-            "",
-        ]
+        mean, std = (some([f"{value:.6g}" for value in part]) for part in moments)
+        lines += [f"What it takes is normalised by mean [{mean}] and std [{std}].", ""]
     return "\n".join(lines)
 
 

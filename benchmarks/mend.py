@@ -25,10 +25,11 @@ from faultline.studies.mending.cost import counted
 from faultline.studies.mending.mended import mend_by, quick
 from faultline.training.epochs import make_optimizer, train_epochs
 from faultline.training.finetuning import finetune
+from faultline.training.registry import adversarial_of
 
 JUDGE = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 50, "queries": 100}
 PLAIN = Training(epochs=[0]).dump()
-ADVERSARIAL = {"eps": 0.1, "norm": "linf", "steps": 10, "step_size": None, "beta": 6}
+ADVERSARIAL = adversarial_of(JUDGE)
 LENGTHS = (1, 2, 5, 10)
 
 

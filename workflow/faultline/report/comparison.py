@@ -13,6 +13,18 @@ from faultline.report.page import Cell, interval, percent, points, small
 
 ENDS, IMAGE_ENDS = ["ci_low", "ci_high"], ["image_ci_low", "image_ci_high"]
 
+SEED = ("level", "seed", lambda level, seed: "all" if level == "all seeds" else int(seed))
+"""The seed of a row of `compare`, in a table."""
+
+TESTED = {
+    "difference (points)": ("difference", page.points),
+    "interval": ("ci_low", "ci_high", page.interval),
+    "p": ("p_value", page.small),
+    "corrected": ("q_value", page.small),
+    "detectable": ("detectable", page.detectable),
+}
+"""Its difference and what tests say of it, as columns of a table; see `page.cells`."""
+
 
 def verdict(row: pd.Series, low: float, high: float, other: str, *, level: float) -> str:
     """What a row and its interval say, corrected for all rows of its kind (q_value below `level`);

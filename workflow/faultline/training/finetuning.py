@@ -27,18 +27,14 @@ def finetune(
     epochs: int,
     seed: int,
     frozen: dict[str, Tensor] | None = None,
-    regularised: Mapping[str, float] | None = None,
     say: Callable[[str], None] = print,
-) -> list[dict[str, float]]:
-    """Trains a network on, in place, until it is the average of its way; the rows of
-    `train_epochs`, which are of the network on the way.
-
-    settings, frozen, regularised: as for `train_epochs`.
-    """
+) -> None:
+    """Trains a network on, in place, until it is the average of its way; settings, frozen: as for
+    `train_epochs`."""
     batches = -(-len(dataset.splits["train"][1]) // settings["batch_size"])
     course = Course(settings, steps=epochs * batches)
     optimizer = make_optimizer(network, settings)
-    history = train_epochs(
+    training = train_epochs(
         network,
         optimizer,
         dataset,
@@ -46,16 +42,15 @@ def finetune(
         seed=seed_of("fine-tuning", seed),
         epochs=range(epochs),
         frozen=frozen,
-        regularised=regularised,
         course=course,
         say=say,
     )
-    rows = [*history]
+    for _ in training:
+        pass
     if course.average:
         network.load_state_dict(course.average)
     network.requires_grad_(True).eval()
     measure_statistics(network, dataset)
-    return rows
 
 
 def measure_statistics(network: nn.Module, dataset: DataSet) -> int:

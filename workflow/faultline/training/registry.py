@@ -127,6 +127,13 @@ REGULARISED = [f"{name}-lr" for name, recipe in RECIPES.items() if recipe.craft]
 """The same with the layers under `regularisation` regularised."""
 
 
+def adversarial_of(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under `adversarial` of a training against an attack of the config: its norm and
+    eps, 10 steps, and TRADES' beta of 6 (the defaults)."""
+    of = {"eps": attack["eps"], "norm": attack.get("norm", "linf")}
+    return of | {"steps": 10, "step_size": None, "beta": 6}
+
+
 def base_of(recipe: str) -> str:
     """The recipe without its regularisation."""
     return recipe.removesuffix("-lr")

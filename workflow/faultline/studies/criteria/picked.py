@@ -19,6 +19,7 @@ from faultline.networks.layers import filters, of_units
 from faultline.networks.layers import layers as layers_of
 from faultline.studies.criteria.data import unit_sums
 from faultline.training.further import train_further
+from faultline.training.registry import adversarial_of
 
 Order = dict[str, np.ndarray]
 """Layer -> its filters; both with what is picked first in front."""
@@ -101,11 +102,8 @@ def _pick_filters(name, layer, own, units, *, masks, left: int) -> None:
 
 def settings_of(training: Mapping, *, recipe: str, attack: Mapping) -> dict:
     """The settings of a training with another recipe. Where it has no adversarial settings of its
-    own, these are 10 steps in the norm and eps of an attack, and TRADES' beta of 6 (the defaults).
-    """
-    adversarial = {"eps": attack["eps"], "norm": attack.get("norm", "linf")}
-    adversarial |= {"steps": 10, "step_size": None, "beta": 6}
-    adversarial = training["adversarial"] or adversarial
+    own, these are `adversarial_of` an attack."""
+    adversarial = training["adversarial"] or adversarial_of(attack)
     return {**training, "recipe": recipe, "adversarial": adversarial, "regularisation": None}
 
 

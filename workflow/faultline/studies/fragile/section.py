@@ -11,7 +11,14 @@ import pandas as pd
 from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
+from faultline.report.comparison import (
+    SEED,
+    TESTED,
+    compared_sets,
+    helped,
+    in_short,
+    policy_comparison,
+)
 from faultline.studies.fragile import figures as draw
 
 if TYPE_CHECKING:
@@ -376,15 +383,11 @@ def _remedy_table(rows: pd.DataFrame) -> page.Table | None:
     """Less no change and, pair by pair in the same way, less the control."""
     columns = {
         **page.same("images", "policy"),
-        "seed": ("level", "seed", lambda level, seed: "all" if level == "all seeds" else int(seed)),
+        "seed": SEED,
         "accuracy": ("accuracy", page.percent),
         "less": ("reference", lambda name: "no change" if name == "none" else name),
         "its accuracy": ("reference_accuracy", page.percent),
-        "difference (points)": ("difference", page.points),
-        "interval": ("ci_low", "ci_high", page.interval),
-        "p": ("p_value", page.small),
-        "corrected": ("q_value", page.small),
-        "detectable": ("detectable", page.detectable),
+        **TESTED,
         **page.same("draws", "n"),
     }
     return page.table(

@@ -72,8 +72,7 @@ def _first_layers(task: Task) -> None:
     from faultline.networks.layers import layers
 
     names = [*layers(task.network)]
-    first = names[: max(round(FIRST * len(names)), 1)]
-    _harden(task, frozen=_whole(task.network, [name for name in names if name not in first]))
+    _harden(task, frozen=_whole(task.network, names[max(round(FIRST * len(names)), 1) :]))
 
 
 def _picked(task: Task) -> None:

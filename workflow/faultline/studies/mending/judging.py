@@ -52,7 +52,7 @@ def judge_all(
         print(f"{name}: {told} (n = {len(labels)}) {of.masked}".rstrip())
     for name, state in states.items():
         put(network, state)
-        stands = np.logical_and.reduce([correct[name][images] for images in correct[name]])
+        stands = np.logical_and.reduce([*correct[name].values()])
         for other, crafted in adversarial.items():
             for moved in crafted.values() if other != name else ():
                 stands &= (predicted(predict(network, moved)) == labels).cpu().numpy()

@@ -14,6 +14,7 @@ from faultline.studies.mending.candidates import Task, candidate
 from faultline.studies.mending.cost import counted
 from faultline.training.finetuning import measure_statistics
 from faultline.training.further import mixed
+from faultline.training.registry import adversarial_of
 
 COLUMNS = ["rate", "share", "clean", "adversarial", "n", "passes", "note", "best"]
 
@@ -62,6 +63,11 @@ def mend_by(
 
     n = len(dataset.splits["validation"][1])
     before = accuracies()
+
+    def rank(row: Mapping[str, float]) -> tuple[bool, float]:
+        inside = within(row["clean"], before["clean"], clean_loss)
+        return inside, row["adversarial"] if inside else row["clean"]
+
     rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0, "note": ""}]
     weights, best = given, 0
     for rate in rates:
@@ -88,8 +94,7 @@ def mend_by(
                 f"{at['adversarial']:.4f} adversarial (n = {n}; given {before['clean']:.4f}, "
                 f"{before['adversarial']:.4f})"
             )
-            floor = before["clean"] - clean_loss
-            if best == 0 or _rank(at, floor) > _rank(rows[best], floor):
+            if best == 0 or rank(at) > rank(rows[best]):
                 best = len(rows) - 1
                 weights = {key: value.clone() for key, value in network.state_dict().items()}
     network.load_state_dict(weights)
@@ -111,11 +116,6 @@ def within(clean: float, given: float, clean_loss: float) -> bool:
     return clean >= given - clean_loss - 1e-9
 
 
-def _rank(row: Mapping[str, float], floor: float) -> tuple[bool, float]:
-    inside = row["clean"] >= floor - 1e-9
-    return inside, row["adversarial"] if inside else row["clean"]
-
-
 def quick(attack: Mapping[str, Any]) -> dict[str, Any]:
     """A cheaper form of an attack that judges, for the many networks that are chosen among."""
     if attack["method"] != "standard":
@@ -127,12 +127,10 @@ def quick(attack: Mapping[str, Any]) -> dict[str, Any]:
 def _settings(
     training: Mapping[str, Any], attack: Mapping[str, Any], *, rate: float, batch_size: int
 ) -> dict[str, Any]:
-    adversarial = {"eps": attack["eps"], "norm": attack["norm"]}
-    adversarial |= {"steps": 10, "step_size": None, "beta": 6}
     return {
         **training,
         "recipe": "standard",
-        "adversarial": adversarial,
+        "adversarial": adversarial_of(attack),
         "regularisation": None,
         "optimizer": "adam",
         "lr": rate,
@@ -162,7 +160,7 @@ def bought(paths: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.Da
         for name, path in paths.items():
             given = path.iloc[0]
             row = {**given[["share", "clean", "adversarial"]], **row}
-            tried = path[path["clean"] >= given["clean"] - budget - 1e-9]
+            tried = path[[within(clean, given["clean"], budget) for clean in path["clean"]]]
             best = tried.loc[tried["adversarial"].idxmax()]
             if best["adversarial"] > row["adversarial"]:
                 row |= {"candidate": name, **best[["share", "clean", "adversarial"]]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from faultline.report import canvas, page
-from faultline.report.comparison import ENDS, IMAGE_ENDS
+from faultline.report.comparison import ENDS, IMAGE_ENDS, SEED, TESTED
 from faultline.studies.mending import figures as draw
 from faultline.studies.mending.names import CHOSEN, GIVEN, WORST
 
@@ -176,14 +176,10 @@ def _rows_table(rows: pd.DataFrame) -> page.Table | None:
     columns = {
         **page.same("images"),
         "candidate": "policy",
-        "seed": ("level", "seed", lambda level, seed: "all" if level == "all seeds" else int(seed)),
+        "seed": SEED,
         "accuracy": ("accuracy", page.percent),
         "given": ("reference_accuracy", page.percent),
-        "difference (points)": ("difference", page.points),
-        "interval": ("ci_low", "ci_high", page.interval),
-        "p": ("p_value", page.small),
-        "corrected": ("q_value", page.small),
-        "detectable": ("detectable", page.detectable),
+        **TESTED,
         **page.same("n"),
     }
     return page.table(f"Less the {GIVEN} network", rows, columns, source="mending.tsv")

@@ -17,7 +17,7 @@ for beside in ("report", "snake"):  # both know nothing but the ground floor
     MAY[beside] = {"base", beside}
     for floor in ("studies", "run", "compare"):
         MAY[floor] |= {beside}
-PUBLISHED = {"studies.synaptic.scores", "studies.synaptic.classes"}
+PUBLISHED = {f"studies.synaptic.{name}" for name in ("sweeps", "scores", "checkpoint", "classes")}
 """What other studies may use of one."""
 
 

@@ -255,8 +255,9 @@ JUDGED = {"judge_criteria": 1} | GATHERED
 REMOVED = {"remove_units": 2} | on("criteria")
 PERTURBATIONS_ON = {"score_perturbations": 1} | on("perturbations") | GATHERED
 RETRAINED = {"retrain": 4} | on("retraining")
-MENDED = {"mend": 2, "judge_mends": 1} | on("mending")
-BY_CLASS = {"retrain": 3, "mend": 1, "judge_mends": 1} | on("retraining", "mending")
+AGAIN = {"sweep_mended": 1} | on("mending")
+MENDED = {"mend": 2, "judge_mends": 1} | AGAIN
+BY_CLASS = {"retrain": 3, "mend": 1, "judge_mends": 1} | AGAIN | on("retraining")
 """`regular` retraining and the candidate `harden` need no classes."""
 CLASSES_ON = {"classify": 6} | BY_CLASS | on("synaptic", "fragile") | EXAMPLES
 CLASSES_OF = {
@@ -539,7 +540,8 @@ CHANGES = {
     "ablation/plugins.own_variants": OWN,
     "studies/retraining/frozen.frozen": RETRAINED,
     "studies/mending/mended.mend_by": MENDED,
-    "studies/mending/judging.verdict_on": {"judge_mends": 1} | on("mending"),
+    "studies/mending/judging.verdict_on": {"judge_mends": 1} | AGAIN,
+    "studies/mending/swept.swept": AGAIN,
     "studies/mending/tables.compared": on("mending"),
     "studies/mending/section.section": {"report": 1},
     # recipes train against it

@@ -45,8 +45,8 @@ def fault_map(
     says: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
     what they are called. alt: what the whole is, in words.
     """
-    score, epoch, seed = views.chosen
-    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], says, units)
+    score, weights, seed = views.chosen
+    drawn = _Drawn(views, views.views[score][weights][seed], views.scores[score], says, units)
     colours = ";".join(f"--{LETTERS[name]}:{CLASS_COLOURS[name]}" for name in CLASSES[:3])
     svg = "\n".join(drawn.part(part, f"{alt}, part {i}") for i, part in enumerate(parts, 1))
     data = views._asdict() | {"strip": STRIP_ORDER, "signs": SIGNS, "words": WORDS}
@@ -63,12 +63,12 @@ def fault_map(
 
 
 def _shown(views: Views) -> str:
-    score, epoch, number = views.chosen
+    score, weights, number = views.chosen
     seed = views.seeds[number]
     return (
-        f"{views.scores[score]} at epoch {views.epochs[epoch]}, "
+        f"{views.scores[score]}, {views.weights[weights]}, "
         + ("all seeds" if seed == "all" else f"seed {seed}")
-        + f": {views.views[score][epoch][number].n}"
+        + f": {views.views[score][weights][number].n}"
     )
 
 

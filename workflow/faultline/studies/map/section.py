@@ -9,6 +9,7 @@ import pandas as pd
 
 from faultline.base.columns import UNITS
 from faultline.report import page
+from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import fault_map
 from faultline.studies.map.layout import Node, layout
@@ -29,9 +30,11 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
             return None
+        mended = page.of(tables["mended_layers"], part)
         shown = views(
             part,
             page.of(tables["filters"], part),
+            mended,
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
             shown=_shown(part, config.scored_attack),
         )
@@ -54,7 +57,8 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             ),
             caption=f"{run}: {len(shown.layers)} layers, coloured by their class, the score in "
             f"numbers; a bar as wide as its box is {shown.scale / 1000:.2f}. "
-            f"{page.n(part, config.ablation.split)}.",
+            f"{page.n(part, config.ablation.split)}. "
+            + sentence(before_after(part, mended, attack=config.scored_attack)),
             read="The network as it is, traced from its code, runs downwards; activations, "
             "normalisation and pooling are left out. A box is a layer: its letter and colour are "
             "the class, a dashed box with a question mark is not decided, and the bar is the size "

@@ -48,6 +48,9 @@ class Mending(Section):
     BatchNorm measured anew at each."""
     clean_loss: Share = 0.05
     """Largest loss of clean accuracy, as a share of images, that a mend may cost."""
+    swept: bool = True
+    """Whether the layers of mended networks are swept as well, so that the fault map shows them
+    before and after; needs synaptic_filtering.layers."""
     judged_under: Inferred[Names] = None
     """The attacks, crafted on each network and shown to all others too, that judge; by default
     those of method standard, or ablation.attacks where there is none. The first is hardened

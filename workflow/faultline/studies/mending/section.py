@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from faultline.report import canvas, page
+from faultline.report.before_after import before_after, sentence
 from faultline.report.comparison import ENDS, IMAGE_ENDS, SEED, TESTED
 from faultline.studies.mending import figures as draw
 from faultline.studies.mending.names import CHOSEN, GIVEN, WORST
@@ -61,7 +62,8 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
                 f"Over {int(one['seeds'])} seeds {page.points(one['difference'])} "
                 f"{page.interval(*one[ENDS])} points (q {page.small(one['q_value'])})."
             )
-        yield f"Mending, {run}", " ".join(texts), more
+        swept = _swept(tables, mends, config)
+        yield f"Mending, {run}", " ".join([*texts, *filter(None, [sentence(swept)])]), more
 
 
 def section(tables: dict, config: Config) -> page.Section:
@@ -89,7 +91,8 @@ def section(tables: dict, config: Config) -> page.Section:
                 "highest point of a thin line right of the dotted one; large marks are on images "
                 "that chose nothing.",
             )
-            tables_of = [_mends_table(part), _rows_table(rows), _bought_table(bought)]
+            swept = _layers_table(_swept(tables, part, config))
+            tables_of = [_mends_table(part), _rows_table(rows), _bought_table(bought), swept]
             masked = dict.fromkeys(
                 f"{row['candidate']}: {row['masked']}"
                 for _, row in part.iterrows()
@@ -124,6 +127,14 @@ def section(tables: dict, config: Config) -> page.Section:
         blocks=blocks,
         needs="mending.from_epochs",
     )
+
+
+def _swept(tables: dict, mends: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The layers before and after these mends."""
+    given, mended = (page.of(tables[name], mends) for name in ("layers", "mended_layers"))
+    if len(mended):
+        mended = mended[mended["epoch"] == mends["epoch"].iloc[0]]
+    return before_after(given, mended, attack=config.scored_attack)
 
 
 def _at(table: pd.DataFrame, epoch: int) -> pd.DataFrame:
@@ -197,3 +208,16 @@ def _bought_table(bought: pd.DataFrame) -> page.Table | None:
         rows.append(row)
     title = "What so many points of clean accuracy buy (validation images)"
     return page.table(title, pd.DataFrame(rows), shown=True, source="mending_bought.tsv")
+
+
+def _layers_table(swept: pd.DataFrame) -> page.Table | None:
+    columns: dict = page.same("seed", "layer", "score", "attack")
+    for side, prefix in (("given", ""), ("mended", "mended_")):
+        columns |= {
+            side: (f"{prefix}value", page.number),
+            f"interval, {side}": (f"{prefix}ci_low", f"{prefix}ci_high", page.bracket),
+            f"class, {side}": f"{prefix}class",
+            f"decided, {side}": (f"{prefix}decided", page.yes),
+        }
+    title = "Layers before and after"
+    return page.table(title, swept, columns | {"n": "n"}, source="mended_layers.tsv")

@@ -6,13 +6,18 @@ CANDIDATES = {name_of(name): name for name in MENDING.candidates}
 SWEPT_AGAIN = with_layers(TO_MEND, FILTERING.layers) if MENDING.swept else []
 
 
+def classes_of(units, name):
+    """The classes of such units, where a candidate goes by them."""
+    return [f"{CHECKPOINT}/classes/{units}.tsv"] * (candidate(CANDIDATES[name]).by_class == units)
+
+
 rule mend:
     """One checkpoint mended by one candidate: its way, and the weights that validation images keep."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        classes=lambda w: [f"{CHECKPOINT}/classes/layers.tsv"]
-        * candidate(CANDIDATES[w.candidate]).by_class,
+        layers=lambda w: classes_of("layers", w.candidate),
+        filters=lambda w: classes_of("filters", w.candidate),
     output:
         path=f"{CANDIDATE}/path.tsv",
         network=f"{CANDIDATE}/network.pt",

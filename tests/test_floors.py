@@ -18,6 +18,8 @@ for beside in ("report", "snake"):  # both know nothing but the ground floor
     for floor in ("studies", "run", "compare"):
         MAY[floor] |= {beside}
 PUBLISHED = {f"studies.synaptic.{name}" for name in ("sweeps", "scores", "checkpoint", "classes")}
+PUBLISHED |= {f"studies.sustainability.{name}" for name in ("analysis", "lists")}
+PUBLISHED |= {"studies.fragile.remedy"}
 """What other studies may use of one."""
 
 

@@ -223,7 +223,7 @@ JOBS = [
         (
             "mend",
             {"candidate": name},
-            OPENED | {"classes": ["classes/layers.tsv"] * (name == "picked")},
+            OPENED | {"layers": ["classes/layers.tsv"] * (name == "picked"), "filters": []},
             {
                 **{"candidate": name, "own": {"function": name}, "training": training("standard")},
                 **{"attack": attacks("pgd")["pgd"], "choice": {"attack": "pgd"}},

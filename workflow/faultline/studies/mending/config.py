@@ -57,11 +57,11 @@ class Mending(Section):
     against, and in a quick form chooses."""
 
     @property
-    def by_class(self) -> bool:
-        """Whether what is trained is chosen by the classes of layers."""
-        by_class = {name for name, of in CANDIDATES.items() if of.by_class}
+    def by_class(self) -> set[str]:
+        """The units by whose classes candidates go."""
         chosen = CANDIDATES if self.candidates == "all" else self.candidates
-        return bool(self.from_epochs) and not by_class.isdisjoint(chosen)
+        units = {CANDIDATES[name].by_class for name in chosen if name in CANDIDATES}
+        return units - {""} if self.from_epochs else set()
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
@@ -94,8 +94,11 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             )
         if not attack.eps:
             raise UserError(f"config key mending.judged_under: {name} has eps 0; raise it")
-    if mending.by_class and config.synaptic_filtering.layers == "none":
-        raise UserError(
-            "config key mending.candidates: picked and selective go by the classes of layers, "
-            "which need synaptic_filtering.layers; choose layers, or leave them out"
-        )
+    swept = {"layers": "synaptic_filtering", "filters": "nodal_dropout"}
+    for units, section in swept.items():
+        if units in mending.by_class and getattr(config, section).layers == "none":
+            names = [name for name, of in CANDIDATES.items() if of.by_class == units]
+            raise UserError(
+                f"config key mending.candidates: by the classes of {units}, which need "
+                f"{section}.layers, go {' and '.join(names)}; choose layers, or leave these out"
+            )

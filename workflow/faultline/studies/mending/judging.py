@@ -130,7 +130,9 @@ def judge_mends(
         path = paths[key] if key in paths else next(iter(paths.values()))
         best = path[path["best"]].iloc[0] if key != GIVEN else path.iloc[0]
         row |= {column: best[column] for column in ("rate", "share")}
-        row["passes"] = path.groupby("rate")["passes"].first().sum() if key != GIVEN else 0
+        row["passes"] = (
+            path.groupby("rate", dropna=False)["passes"].max().sum() if key != GIVEN else 0
+        )
         row |= {"chosen": key == candidate, "handed_back": key == candidate and state is not None}
         row["why"] = verdict.why if verdict and key == candidate else ""
         row |= {"clean": correct["clean"].mean(), "worst": correct[WORST].mean()}

@@ -99,7 +99,9 @@ def section(tables: dict, config: Config) -> page.Section:
                 if isinstance(row["masked"], str) and row["masked"]
             )
             dropped = dict.fromkeys(
-                f"{row['candidate']}, rate {row['rate']:g}: {row['note']}."
+                row["candidate"]
+                + ("" if pd.isna(row["rate"]) else f", rate {row['rate']:g}")
+                + f": {row['note']}."
                 for _, row in paths.iterrows()
                 if isinstance(row["note"], str) and row["note"]
             )

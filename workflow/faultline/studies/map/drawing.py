@@ -39,11 +39,12 @@ def fault_map(
     says: Mapping[str, str],
     units: Mapping[str, tuple[int, str]],
     alt: str,
+    robust: str = "",
 ) -> Markup:
     """The map of one network, as an element to put into a page.
 
     says: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
-    what they are called. alt: what the whole is, in words.
+    what they are called. alt: what the whole is, in words. robust: what it means, in words.
     """
     score, weights, seed = views.chosen
     drawn = _Drawn(views, views.views[score][weights][seed], views.scores[score], says, units)
@@ -56,7 +57,7 @@ def fault_map(
     for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(mark, safe)
     return Markup(
-        f'<div class="faultmap" style="{colours}">\n{_key(parts)}\n'
+        f'<div class="faultmap" style="{colours}">\n{_key(parts, robust)}\n'
         f'<p class="shown">{escape(_shown(views))}</p>\n<div class="parts">\n{svg}\n</div>\n'
         f'<script type="application/json">{text}</script>\n</div>'
     )
@@ -72,11 +73,12 @@ def _shown(views: Views) -> str:
     )
 
 
-def _key(parts: Sequence[Part]) -> str:
+def _key(parts: Sequence[Part], robust: str) -> str:
     """What letters stand for, and the marks that are drawn."""
     joins = {box.kind for part in parts for box in part.boxes}
     keys = [
-        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
+        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> '
+        f"{name}{f': {robust}' * (name == 'robust' and bool(robust))}</li>"
         for name in CLASSES
     ]
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')

@@ -96,6 +96,7 @@ class Graph:
 
     def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
         self.network, self.traced = network, traced
+        self.device = traced.device
         self.layers = layers_of(network, norms=True)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
@@ -126,7 +127,7 @@ class Graph:
             return mask if alone else None
         if variant.key is None:
             return None
-        new = _replaced(variant, self.shapes)
+        new = _replaced(variant, self.shapes, self.device)
         if not all(value.abs().max() <= LARGE for value in new.values()):
             self.large[id(variant)] = variant
             return None
@@ -236,7 +237,8 @@ class Graph:
                 new = without(mask, self.layers[mask.layer])
                 changes["replaced"] = self.traced.placed(new)
             return changes
-        new = without(mask, self.layers[mask.layer]) if mask else replaced(variant)
+        own = mask and without(mask, self.layers[mask.layer])
+        new = replaced(variant, self.device) if own is None else own
         return {"replaced": self.traced.placed(new)}
 
     def _is_odd(self, layer: str) -> bool:
@@ -269,7 +271,7 @@ class Graph:
         """New elements [n, p] of filters whose weights are replaced."""
         chosen, module = list(change.filters), self.traced.modules[str(place.target)]
         own = {name: getattr(module, name) for name in ("weight", "bias")}
-        own |= self.traced.placed(replaced(variant))[place]
+        own |= self.traced.placed(replaced(variant, self.device))[place]
         rows = {name: None if value is None else value[chosen] for name, value in own.items()}
         value: Tensor = self.traced.call(place, batch.values.__getitem__, rows)
         return value.flatten(1)
@@ -281,9 +283,11 @@ def _shapes(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str, t
     return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
 
 
-def _replaced(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+def _replaced(
+    variant: Variant, shapes: dict[str, torch.Size], device: torch.device
+) -> dict[str, Tensor]:
     """What a variant replaces; UserError where that is no parameter of an ablated layer."""
-    new = replaced(variant)
+    new = replaced(variant, device)
     for name, value in new.items():
         if name not in shapes:
             one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
@@ -473,7 +477,7 @@ class Loop:
     @contextmanager
     def _applied(self, variant: Variant | None) -> Iterator[None]:
         """The variant's parameters in place of the base's, inside the block."""
-        new = _replaced(variant, self.shapes) if variant else {}
+        new = _replaced(variant, self.shapes, self.image.device) if variant else {}
         if variant and variant.mask:
             new = without(variant.mask, self.layers[variant.mask.layer])
         body = body_of(self.network)

@@ -56,9 +56,11 @@ class Variant:
     mask: Mask | None = None
 
 
-def replaced(variant: Variant) -> dict[str, Tensor]:
-    """What a variant puts in place of parameters; nothing where it has a mask."""
-    return variant.replace() if variant.replace else {}
+def replaced(variant: Variant, device: torch.device) -> dict[str, Tensor]:
+    """What a variant puts in place of parameters, on a device: it may have been made before the
+    network was moved there. Nothing where it has a mask."""
+    new = variant.replace() if variant.replace else {}
+    return {name: value.to(device, non_blocking=True) for name, value in new.items()}
 
 
 def check_mask(mask: Mask, units: int) -> None:

@@ -15,11 +15,26 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch.utils._pytree import tree_map_only
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-_setup_privateuseone_for_python_backend("pretend")
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 PRETEND = "pretend"
+
+
+class _Backend(_DummyBackendModule):
+    """What is drawn on it is drawn by the CPU's generator."""
+
+    def get_rng_state(self, device=None):
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state, device=None):
+        torch.set_rng_state(state)
+
+
+_setup_privateuseone_for_python_backend(PRETEND, backend_module=_Backend())
+
 aten = torch.ops.aten
 
 
@@ -121,8 +136,18 @@ _WAITING |= {aten.unique_dim.default, aten.unique_consecutive.default, aten.binc
 _WAITING |= {aten.repeat_interleave.Tensor, aten.is_nonzero.default, aten.item.default}
 
 
+class _Done:
+    operations = 0
+
+
+def operations() -> int:
+    """How many were done on the device in this process."""
+    return _Done.operations
+
+
 def _run(function, *args, **keywords):
     """An operation, where any of its tensors or its result is on the device."""
+    _Done.operations += 1
     here: list[Pretend] = []
     away: list[torch.Tensor] = []
     given = [_held(arg, here, away) for arg in args]

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sweeps import DEVICES, KINDS, REAL, WAYS, assert_as_naive, lively, naive, naive_logits, some_variants
+from sweeps import (
+    DEVICES,
+    KINDS,
+    REAL,
+    WAYS,
+    assert_as_naive,
+    lively,
+    naive,
+    naive_logits,
+    some_variants,
+)
 from torch import nn
 from trainings import quiet
 

@@ -309,7 +309,6 @@ class _Bytes:
 
     room: float | None = None
     used = 0
-    known: WeakValueDictionary[int, "_Bytes"] = WeakValueDictionary()
 
     def __init__(self, size):
         self.size = size
@@ -326,9 +325,13 @@ class _Bytes:
             return None
         storage = held.untyped_storage()
         place = storage.data_ptr()
-        if (found := cls.known.get(place)) is None:
-            found = cls.known[place] = cls(storage.nbytes())
+        if (found := _KNOWN.get(place)) is None:
+            found = _KNOWN[place] = cls(storage.nbytes())
         return found
+
+
+_KNOWN: WeakValueDictionary[int, _Bytes] = WeakValueDictionary()
+"""Where a storage lies -> it."""
 
 
 @contextmanager
@@ -339,4 +342,4 @@ def room(size):
         yield
     finally:
         _Bytes.room = None
-        _Bytes.known.clear()
+        _KNOWN.clear()

@@ -107,8 +107,10 @@ PLANTED = {
         *("ablation.variants", "/ 2, device=weight.device", "/ 2"),
         bands,
     ),
-    "NumPy without cpu()": ("ablation.engines", ".cpu().numpy().tobytes()", ".numpy().tobytes()")
-    + (digest,),
+    "NumPy without cpu()": (
+        *("ablation.engines", ".cpu().numpy().tobytes()", ".numpy().tobytes()"),
+        digest,
+    ),
     "noise of NumPy left behind": (
         *("studies.perturbations.kinds", "(noise * scale).to(value)", "(noise * scale)"),
         perturb,
@@ -134,7 +136,7 @@ def test_a_fault_that_is_planted_in_the_library_is_found(fault):
 
 def images_left_behind(device, folder):
     network, *_ = given(device)
-    _, images, labels = given("cpu")
+    _, images, _ = given("cpu")
     network(images)
 
 
@@ -170,8 +172,8 @@ def state_of_an_optimizer(device, folder):
     network = network_of().to(device)
     optimizer = make_optimizer(network, settings)
     restore(network, None, state)
-    for parameter, of in zip(network.parameters(), state["optimizer"]["state"].values()):
-        optimizer.state[parameter] = of
+    for number, parameter in enumerate(network.parameters()):
+        optimizer.state[parameter] = state["optimizer"]["state"][number]
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
 

@@ -11,6 +11,7 @@ device, which torch allows from Python.
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from weakref import WeakValueDictionary
 
 import torch
@@ -308,12 +309,14 @@ class _Bytes:
     """Those of one storage, as long as any tensor of the device uses it."""
 
     room: float | None = None
-    used = 0
+    used = most = 0
 
     def __init__(self, size):
         self.size = size
         _Bytes.used += size
-        if _Bytes.used > _Bytes.room:
+        _Bytes.most = max(_Bytes.most, _Bytes.used)
+        # backward passes have a thread of their own, in which torch takes no such error
+        if _Bytes.used > _Bytes.room and current_thread() is main_thread():
             raise torch.OutOfMemoryError(f"{_Bytes.used} of {_Bytes.room:.0f} bytes")
 
     def __del__(self):
@@ -337,9 +340,14 @@ _KNOWN: WeakValueDictionary[int, _Bytes] = WeakValueDictionary()
 @contextmanager
 def room(size):
     """In the block the device has room for so many bytes beside what lies there before."""
-    _Bytes.room, _Bytes.used = size, 0
+    _Bytes.room, _Bytes.used, _Bytes.most = size, 0, 0
     try:
         yield
     finally:
         _Bytes.room = None
         _KNOWN.clear()
+
+
+def most_used() -> int:
+    """Bytes on the device at once, in the block `room` so far."""
+    return _Bytes.most

@@ -377,7 +377,7 @@ def test_only_the_images_that_a_neuron_over_tokens_changes_are_followed(time_fir
     assert 0 < active.sum(0).min() <= active.sum(0).max() < 30
     with torch.no_grad():
         evaluate = graph.fixed(images)
-        followed = [evaluate(variant)[0] for variant in variants]
+        followed = [rows for rows, _ in evaluate(variants)]
     for rows, mine in zip(followed, active.T, strict=True):
         assert rows is None if time_first else torch.equal(rows, mine.nonzero().flatten())
     found = active_images(network, "first", images, at="activation")

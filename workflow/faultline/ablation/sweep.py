@@ -33,7 +33,7 @@ from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
-from faultline.networks.evaluation import NOT_FINITE, difference, finite, predict, scale
+from faultline.networks.evaluation import NOT_FINITE, difference, exact, finite, predict, scale
 from faultline.networks.layers import filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import REMOVE, plain, plain_layer, preserved
@@ -44,6 +44,7 @@ TOLERANCE = 1e-5
 
 @halving
 @torch.inference_mode(False)
+@exact()
 def sweep(
     network: nn.Module,
     variants: Iterable[Variant],
@@ -333,6 +334,7 @@ def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Mod
 
 
 @halving
+@exact()
 def active_images(
     network: nn.Module,
     layer: str,

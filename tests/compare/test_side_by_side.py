@@ -3,9 +3,7 @@
 import html.parser
 import os
 import re
-import runpy
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from faultline.ablation.facts import pack
 from faultline.base.columns import PLACE
 from faultline.base.files import save_arrays, save_table, save_tensors, save_text
 from faultline.base.statistics import paired_difference_interval
+from faultline.command.__main__ import main
 from faultline.compare import differences, listing, side_by_side
 from faultline.compare.finished import COSTS, finished, runs_below
 from faultline.report.render import load_look
@@ -378,17 +377,16 @@ EVIL = "=HYPERLINK(1)\x1b[2J\nerror: x"
 
 
 def test_names_in_copied_results_neither_move_a_terminal_nor_compute_in_a_spreadsheet(
-    pair, tmp_path, monkeypatch, capsys
+    pair, tmp_path, capsys
 ):
-    monkeypatch.setattr("sys.path", [str(ROOT / "workflow"), *sys.path])
-    compare = runpy.run_path(str(ROOT / "workflow/compare.py"))["main"]
     evil = write_run(tmp_path / "runs/e\x1b[2Jvil", hits=make_hits(3, (0.4, 0.6)))
     attacks = {EVIL if name == "pgd" else name: of for name, of in evil.config["attacks"].items()}
     config = evil.config | {"attacks": attacks, EVIL: EVIL}
     save_text(yaml.safe_dump(config), evil.folder / "config.resolved.yaml")
     save_table(evil.table("accuracy").replace("pgd", EVIL), evil.folder / "tables/accuracy.tsv")
-    compare([str(pair[0].folder), str(evil.folder)], tmp_path / "two.html")
-    compare([str(tmp_path / "runs")], tmp_path / "all.html")
+    two = [str(pair[0].folder), str(evil.folder)]
+    main(["compare", *two, "--out", str(tmp_path / "two.html")])
+    main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "all.html")])
     said = capsys.readouterr().out
     assert r"\x1b[2J\nerror: x" in said and "\x1b" not in said and "\nerror" not in said
     tables = [*tmp_path.glob("two/*.tsv"), *tmp_path.glob("all/*.tsv")]

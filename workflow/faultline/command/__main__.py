@@ -8,9 +8,9 @@ import argparse
 import sys
 
 from faultline.base.errors import UserError
-from faultline.command import compare, kept, run
+from faultline.command import compare, kept, run, samples
 
-SUBCOMMANDS = {"run": run, "compare": compare, "kept": kept}
+SUBCOMMANDS = {"run": run, "compare": compare, "compare-samples": samples, "kept": kept}
 
 
 def main(words: list[str] | None = None) -> None:

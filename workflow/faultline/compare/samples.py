@@ -90,7 +90,7 @@ def _read(file: Path) -> Iterable[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         said = str(error).partition("\n")[0]
         raise UserError(f"{file}: cannot be read as {file.suffix}: {said}") from None
-    return table.to_dict("records")  # type: ignore[return-value]
+    return table.to_dict("records")
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,15 @@ import argparse
 import sys
 
 from faultline.base.errors import UserError
-from faultline.command import compare, kept, run, samples
+from faultline.command import compare, export, kept, run, samples
 
-SUBCOMMANDS = {"run": run, "compare": compare, "compare-samples": samples, "kept": kept}
+SUBCOMMANDS = {
+    "run": run,
+    "compare": compare,
+    "compare-samples": samples,
+    "export": export,
+    "kept": kept,
+}
 
 
 def main(words: list[str] | None = None) -> None:

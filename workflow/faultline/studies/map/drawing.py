@@ -37,12 +37,18 @@ def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str) -> Markup:
     """`fault_map` of a network; nodes: of `ablation.graph.graph_table`."""
     rows = nodes.to_dict("records")
     return fault_map(
-        layout([Node(row["node"], row["kind"], _sources(row)) for row in rows]),
+        parts_of(nodes),
         shown,
         says={row["node"]: _said(row) for row in rows},
         units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
         alt=alt,
     )
+
+
+def parts_of(nodes: pd.DataFrame) -> list[Part]:
+    """`layout` of a network; nodes: of `ablation.graph.graph_table`."""
+    rows = nodes.to_dict("records")
+    return layout([Node(row["node"], row["kind"], _sources(row)) for row in rows])
 
 
 def _units(row: dict) -> str:

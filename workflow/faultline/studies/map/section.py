@@ -12,7 +12,7 @@ from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import map_of
 from faultline.studies.map.measures import CONTROLS
-from faultline.studies.map.views import views
+from faultline.studies.map.views import first_view, views
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
@@ -34,7 +34,7 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             page.of(tables["filters"], part),
             mended,
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=_shown(part, config.scored_attack),
+            shown=first_view(part, config.scored_attack),
         )
         notes = []
         if not nodes["traced"].all():
@@ -63,12 +63,6 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
 
     blocks = page.by_run(layers, block)
     return page.Section("map", "Fault map", blocks=blocks, needs="synaptic_filtering.layers")
-
-
-def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
-    """Score and attack of the first view: S_adv under the scored attack if there is any."""
-    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
-    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
 
 
 def methods(tables: dict, config: Config) -> page.Section:

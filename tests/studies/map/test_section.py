@@ -83,7 +83,7 @@ def make_page(tables: dict, config: Config) -> str:
         what=lambda *_: "",
         verdict=lambda *_: None,
         findings=[(findings, "methods")],
-        sections=[fault_maps, methods],
+        chapters={"Fault map": [fault_maps], "Appendix": [methods]},
         described=dict.fromkeys(tables, ""),
         config=config,
         resolved=config.text,
@@ -264,7 +264,7 @@ def test_the_script_draws_what_python_draws(monkeypatch, tmp_path):
     tables["layers"].loc[undefined, "class"] = "undefined"
     tables["mended_layers"] = tables["layers"].query("epoch == 3 and seed == 0").assign(value=0.01)
     page = make_page(tables, make_config())
-    assert "after the mend: none" in page
+    assert "After the mend, by S_adv (pgd)" in page
     made = "".join(f'<template data-view="{key}">{text}</template>' for key, text in drawn.items())
     dom = opened(page.replace("</body>", f"{made}{SWITCH}</body>"), tmp_path)
     assert re.search(r'data-found="(.*?)"', dom)[1] == "27 views, wrong: "

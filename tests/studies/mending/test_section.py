@@ -101,11 +101,15 @@ def test_what_became_of_fragile_layers_is_told(config):
         [layers_of([0], after), layers_of([1], after | {"conv1": fragile, "conv3": fragile})]
     )
     text = said(findings(tables, config))
-    assert "conv1 (1 of 2 seeds) ceased to be fragile" in text
-    assert "conv3 (1 of 2 seeds) became fragile" in text
-    assert "conv1 (1 of 2 seeds), conv2 stayed fragile; 2 of 8 not decided" in text
+    assert (
+        "After the mend, by S_adv (pgd): conv1 (1 of 2 seeds) ceased to be fragile; "
+        "conv1 (1 of 2 seeds), conv2 stayed fragile; conv3 (1 of 2 seeds) became fragile." in text
+    )
     shown = section(tables, config).blocks[0].tables[-1]
     assert shown.title == "Layers before and after" and len(shown.rows) == 8
     tables["mended_layers"] = layers_of([0], {"conv3": robust})
     text = said(findings(tables, config))
-    assert "after the mend: none is fragile, before or after." in text
+    assert "conv1" not in text and "no layer is fragile, nor was." in text
+    tables["mended_layers"] = layers_of([0], {"conv1": ("robust", False), "fc": fragile})
+    text = said(findings(tables, config))
+    assert "conv1 no longer decided; fc fragile now, not decided before." in text

@@ -1,4 +1,4 @@
-"""set two finished runs side by side, or list all below a folder; second less first"""
+"""set two finished runs side by side, or list all below a folder; second minus first"""
 
 import argparse
 from pathlib import Path

@@ -39,7 +39,9 @@ def main(given: argparse.Namespace) -> None:
     first, second = _names(*paths)
     print(in_text(written(table, (first, second), confidence=given.confidence)))
     print(f"\n{first}: {printable(paths[0])}\n{second}: {printable(paths[1])}")
-    print(f"Differences are {second} less {first}, in points, paired by id; p is McNemar's, exact,")
+    print(
+        f"Differences are {second} minus {first}, in points, paired by id; p is McNemar's, exact,"
+    )
     print("corrected over the tasks; what would have been told, with 80 % power.")
     if left_out := table["left_out"].sum():
         print(f"Left out, as one file lacks them: {left_out} samples.")

@@ -49,8 +49,10 @@ def opened(run: Finished) -> tuple[Tables, Config]:
 
 def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The parts of a table by data set, network and training, each named as a file may be."""
-    for name, part in page.runs(table):
-        yield re.sub(r"[^\w.-]+", "-", name), part
+    several = len(table) and len(table["training"].unique()) > 1
+    for _, part in page.runs(table):
+        names = part.iloc[0][RUN if several else RUN[:2]]
+        yield re.sub(r"[^\w.-]+", "-", "-".join(map(str, names))), part
 
 
 def maps(tables: Tables, config: Config, width: float) -> Drawn:
@@ -77,12 +79,13 @@ def maps(tables: Tables, config: Config, width: float) -> Drawn:
 
 
 def robustness(tables: Tables, config: Config, width: float) -> Drawn:
-    """Accuracy over eps, a panel per attack."""
+    """Accuracy over eps at the last epoch, a line per attack."""
     norms = {name: settings.norm for name, settings in config.attacks.items()}
     worst = worst_cases(config.attack_settings)
     norms |= {name: norms[names[0]] for name, names in worst.items()}
     for name, part in _runs(tables["accuracy"]):
-        yield f"robustness-{name}", narrowed(robustness_curves(part, norms=norms), width=width)
+        drawn = robustness_curves(canvas.last_epoch(part), norms=norms, worst=worst)
+        yield f"robustness-{name}", narrowed(drawn, width=width)
 
 
 def mending(tables: Tables, config: Config, width: float) -> Drawn:

@@ -29,7 +29,7 @@ MAX_VALUES = 40  # characters of two values that are told beside their key
 DESCRIBED = {
     "config": "keys of the config that differ, and versions of packages",
     "accuracy": "accuracies of both runs, side by side",
-    "differences": "accuracy of the second run less the first, with intervals",
+    "differences": "accuracy of the second run minus the first, with intervals",
     "layers": "classes of layers that changed",
     "filters": "classes of filters that changed",
     "classes": "layers and filters in each pair of classes",
@@ -109,7 +109,7 @@ def compared_page(
         template,
         title=f"faultline: {names[0]} and {names[1]}",
         what=f"Two runs side by side: {names[0]} (ended {first.ended()}) and {names[1]} (ended "
-        f"{second.ended()}, UTC). Differences are {names[1]} less {names[0]}. Checkpoints are "
+        f"{second.ended()}, UTC). Differences are {names[1]} minus {names[0]}. Checkpoints are "
         "matched by data set, network, training, seed and epoch, and judged under attacks of the "
         "same name and eps.",
         verdict=verdict,
@@ -154,7 +154,7 @@ def _verdict(tables: dict[str, pd.DataFrame], both: tuple[Finished, Finished]) -
         return None
     return page.verdict(
         rows,
-        read="Accuracy of the second run less the first, in points, mean over seeds, with the "
+        read="Accuracy of the second run minus the first, in points, mean over seeds, with the "
         "interval over seeds, of one seed over images; better and worse only where the corrected "
         "q-value tells the runs apart. Worst: the attack at its eps that leaves the first run "
         "least. Fragile layers: decided in every seed, as each run's report says, at its own last "
@@ -377,8 +377,8 @@ def _figures(part: pd.DataFrame, names: tuple[str, str], name: str) -> list[page
             reference=_short(names[0]),
         ),
         name=f"differences-{name}",
-        alt=f"Accuracy of {names[1]} less that of {names[0]}, with intervals",
-        caption=f"Accuracy of {names[1]} less that of {names[0]}. {page.n(part)}; dot: one seed "
+        alt=f"Accuracy of {names[1]} minus that of {names[0]}, with intervals",
+        caption=f"Accuracy of {names[1]} minus that of {names[0]}. {page.n(part)}; dot: one seed "
         f"with its interval over images ({how}); diamond: mean over seeds with its t interval (an "
         "arrow where it leaves the axis).",
         read=f"Right of the line {names[1]} is better. An interval that reaches over the line does "

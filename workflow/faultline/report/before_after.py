@@ -30,25 +30,24 @@ def before_after(given: pd.DataFrame, mended: pd.DataFrame, *, attack: str) -> p
 
 
 def sentence(rows: pd.DataFrame) -> str:
-    """What became of the layers that were fragile, and which became so; of those that are decided
-    before and after alone. "" without rows."""
+    """What became of the layers that were fragile, and which are so now; of classes that are
+    decided. "" without rows."""
     if not len(rows):
         return ""
-    decided = rows[rows["decided"].astype(bool) & rows["mended_decided"].astype(bool)]
-    before, after = (decided[name] == "fragile" for name in ("class", "mended_class"))
+    was, now = (rows[name] == "fragile" for name in ("class", "mended_class"))
+    sure, still_sure = (rows[name].astype(bool) for name in ("decided", "mended_decided"))
+    before, after = was & sure, now & still_sure
     groups = {
-        "ceased to be fragile": decided[before & ~after],
-        "became fragile": decided[~before & after],
-        "stayed fragile": decided[before & after],
+        "ceased to be fragile": before & ~now & still_sure,
+        "stayed fragile": before & after,
+        "no longer decided": before & ~still_sure,
+        "became fragile": after & ~was & sure,
+        "fragile now, not decided before": after & ~sure,
     }
-    told = [f"{_named(part, rows)} {what}" for what, part in groups.items()]
-    if not (before | after).any():
-        told = ["none is fragile, before or after"]
+    told = [f"{_named(rows[where], rows)} {what}" for what, where in groups.items() if where.any()]
     first = rows.iloc[0]
     score = first["score"] + ("" if first["attack"] == "none" else f" ({first['attack']})")
-    left = len(rows) - len(decided)
-    more = f"; {left} of {len(rows)} not decided on both sides" if left else ""
-    return f"Layers by {score} after the mend: {'; '.join(told)}{more}."
+    return f"After the mend, by {score}: {'; '.join(told) or 'no layer is fragile, nor was'}."
 
 
 def _named(part: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -59,4 +58,4 @@ def _named(part: pd.DataFrame, rows: pd.DataFrame) -> str:
         for name in rows["layer"].unique()
         if counts[name]
     )
-    return page.listed(names) or "none"
+    return page.listed(names)

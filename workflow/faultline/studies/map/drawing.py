@@ -33,7 +33,7 @@ JOIN_WORDS = (
 )
 
 
-def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str) -> Markup:
+def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str, robust: str = "") -> Markup:
     """`fault_map` of a network; nodes: of `ablation.graph.graph_table`."""
     rows = nodes.to_dict("records")
     return fault_map(
@@ -42,6 +42,7 @@ def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str) -> Markup:
         says={row["node"]: _said(row) for row in rows},
         units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
         alt=alt,
+        robust=robust,
     )
 
 
@@ -76,11 +77,12 @@ def fault_map(
     says: Mapping[str, str],
     units: Mapping[str, tuple[int, str]],
     alt: str,
+    robust: str = "",
 ) -> Markup:
     """The map of one network, as an element to put into a page.
 
     says: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
-    what they are called. alt: what the whole is, in words.
+    what they are called. alt: what the whole is, in words. robust: what it means, in words.
     """
     score, weights, seed = views.chosen
     drawn = _Drawn(views, views.views[score][weights][seed], views.scores[score], says, units)
@@ -93,7 +95,7 @@ def fault_map(
     for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(mark, safe)
     return Markup(
-        f'<div class="faultmap" style="{colours}">\n{_key(parts)}\n'
+        f'<div class="faultmap" style="{colours}">\n{_key(parts, robust)}\n'
         f'<p class="shown">{escape(_shown(views))}</p>\n<div class="parts">\n{svg}\n</div>\n'
         f'<script type="application/json">{text}</script>\n</div>'
     )
@@ -109,11 +111,12 @@ def _shown(views: Views) -> str:
     )
 
 
-def _key(parts: Sequence[Part]) -> str:
+def _key(parts: Sequence[Part], robust: str) -> str:
     """What letters stand for, and the marks that are drawn."""
     joins = {box.kind for part in parts for box in part.boxes}
     keys = [
-        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
+        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> '
+        f"{name}{f': {robust}' * (name == 'robust' and bool(robust))}</li>"
         for name in CLASSES
     ]
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')

@@ -17,6 +17,16 @@ from faultline.studies.map.views import first_view, views
 if TYPE_CHECKING:
     from faultline.studies.config import Config
 
+ROBUST = {
+    "random": "no worse than losing as many weights at random",
+    "kept_fraction": "no worse than the share of weights that is kept",
+    "unfiltered": "no worse than losing none",
+}
+"""What that class says, by what scores are compared with; but for tau."""
+
+FEW = 3
+"""Of fewer methods than these there is little to compare."""
+
 
 def fault_maps(tables: dict, config: Config) -> page.Section:
     """The network drawn as it is, its layers in their classes."""
@@ -46,7 +56,12 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             notes.append("Single seeds are left out here, as the page would grow too large.")
         figure = page.Figure(
             f"figure-map-{index}",
-            map_of(nodes, shown, alt=f"Fault map of {run}"),
+            map_of(
+                nodes,
+                shown,
+                alt=f"Fault map of {run}",
+                robust=ROBUST[config.scores.baseline],
+            ),
             caption=f"{run}: {len(shown.layers)} layers, coloured by their class, the score in "
             f"numbers; a bar as wide as its box is {shown.scale / 1000:.2f}. "
             f"{page.n(part, config.ablation.split)}. "
@@ -63,6 +78,12 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
 
     blocks = page.by_run(layers, block)
     return page.Section("map", "Fault map", blocks=blocks, needs="synaptic_filtering.layers")
+
+
+def _methods(measures: pd.DataFrame) -> set[str]:
+    """The methods that rank layers, all scores as one; without the controls."""
+    names = {*measures["measure"]} - {*CONTROLS} if len(measures) else set()
+    return {"scores" if name.startswith("S_") else name.partition(" (")[0] for name in names}
 
 
 def methods(tables: dict, config: Config) -> page.Section:
@@ -128,6 +149,7 @@ def methods(tables: dict, config: Config) -> page.Section:
         "no random sample, so a star is about this network only.",
         blocks=page.by_run(tables["layer_measures"], block),
         needs="synaptic_filtering.layers",
+        folded=len(_methods(tables["layer_measures"])) < FEW,
     )
 
 

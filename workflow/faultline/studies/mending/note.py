@@ -55,7 +55,7 @@ def note(
     lines = [
         f"# {network}, mended by {candidate}",
         "",
-        f"{gain} points under the worst of {under}, {loss} points on clean images: less the given "
+        f"{gain} points under the worst of {under}, {loss} points on clean images: minus the given "
         f"network, paired over {n:,} test images that chose nothing, with {confidence:.0%} "
         f"intervals. How: {about}.",
         *(

@@ -29,7 +29,7 @@ def verdict(tables: dict, config: Config) -> dict:
         why = next(filter(None, mends["why"].fillna("")), "no candidate gains within the budget")
         some = f"{len(kept)} of {seeds}" if len(kept) else "no"
         return {"mended?": page.cell(some, small=why, link="mending", tone="no")}
-    gain, clean = (_difference(rows, images) for images in (WORST, "clean"))
+    gain, clean = (difference(rows, images) for images in (WORST, "clean"))
     by = page.listed(dict.fromkeys(kept["candidate"]))
     small = f"{gain[1]} under the worst attack, clean {clean[0]} {clean[1]}, by {by}: mended.pt"
     return {"mended?": page.cell(f"{gain[0]} points", small=small, link="mending", tone="yes")}
@@ -47,7 +47,7 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
                 texts.append(f"Seed {seed}: {_nothing(part, tables, config)}")
                 continue
             row = chosen.iloc[0]
-            gain, clean = (_difference(rows, images, seed) for images in (WORST, "clean"))
+            gain, clean = (difference(rows, images, seed) for images in (WORST, "clean"))
             text = f"Seed {seed}, {row['candidate']}: {gain[0]} {gain[1]} points in the worst case"
             text += f", clean {clean[0]} {clean[1]}"
             texts.append(
@@ -143,8 +143,8 @@ def _at(table: pd.DataFrame, epoch: int) -> pd.DataFrame:
     return table[table["epoch"] == epoch]
 
 
-def _difference(rows: pd.DataFrame, images: str, seed: int | None = None) -> tuple[str, str]:
-    """(points, interval over test images) of the chosen mend less the given network: of a seed, or
+def difference(rows: pd.DataFrame, images: str, seed: int | None = None) -> tuple[str, str]:
+    """(points, interval over test images) of the chosen mend minus the given network: of a seed, or
     of the mean of these very networks."""
     rows = rows[(rows["policy"] == CHOSEN) & (rows["images"] == images)]
     if seed is None:
@@ -195,7 +195,7 @@ def _rows_table(rows: pd.DataFrame) -> page.Table | None:
         **TESTED,
         **page.same("n"),
     }
-    return page.table(f"Less the {GIVEN} network", rows, columns, source="mending.tsv")
+    return page.table(f"Minus the {GIVEN} network", rows, columns, source="mending.tsv")
 
 
 def _bought_table(bought: pd.DataFrame) -> page.Table | None:

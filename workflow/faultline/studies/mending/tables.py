@@ -13,7 +13,7 @@ from faultline.studies.mending.names import CHOSEN, GIVEN
 
 TABLES = {
     "mends": "the given network and each mend on test images; what was chosen and handed back",
-    "mending": "mends less the given network, paired, with intervals",
+    "mending": "mends minus the given network, paired, with intervals",
     "mending_paths": "accuracy on validation images at every learning rate and share of the way",
     "mending_bought": "what points of clean accuracy buy, on validation images",
     "mended_layers": "scores and classes of the layers of mended networks (combined)",

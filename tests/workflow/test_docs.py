@@ -83,7 +83,7 @@ def test_tutorial(tutorial):
     assert row["ci_low"] < row["difference"] < row["ci_high"] < 0
     assert "bits 2 in second" in (copy.folder / "results/tutorial/report.html").read_text("utf-8")
 
-    rules = set(re.findall(r"^(\w+) +\d+$", said[-1].split("Job stats:")[1], flags=re.MULTILINE))
+    rules = set(re.findall(r"^(\w+) +\d+$", said[-1], flags=re.MULTILINE))
     assert {"attack", "ablate_own", "report"} < rules and "train" not in rules
 
 

@@ -255,7 +255,7 @@ def test_the_script_draws_what_python_draws(monkeypatch, tmp_path):
                     drawn[f"{s},{e},{d}"] = fault_map(parts, one, **said)
         return fault_map(parts, views, **said)
 
-    monkeypatch.setattr("faultline.studies.map.section.fault_map", every_view)
+    monkeypatch.setattr("faultline.studies.map.drawing.fault_map", every_view)
     tables = make_tables()
     tables["layers"].loc[tables["layers"]["layer"] == "fc", "class"] = "untouched"
     undefined = (tables["layers"]["layer"] == "layer1.conv1") & (tables["layers"]["seed"] == 1)

@@ -7,12 +7,13 @@ stays.
 import json
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from markupsafe import Markup, escape
 
 from faultline.base.columns import CLASSES, UNITS
 from faultline.report.canvas import CLASS_COLOURS, CLASS_SYMBOLS, shortened
 from faultline.report.page import minus
-from faultline.studies.map.layout import Box, Frame, Part
+from faultline.studies.map.layout import Box, Frame, Node, Part, layout
 from faultline.studies.map.views import LETTERS, STRIP_ORDER, View, Views
 
 CHIP, PAD = 20, 4
@@ -30,6 +31,43 @@ JOIN_WORDS = (
     ("multiply", "\u00d7", "product"),
     ("concat", "\u2225", "concatenation"),
 )
+
+
+def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str, robust: str = "") -> Markup:
+    """`fault_map` of a network; nodes: of `ablation.graph.graph_table`."""
+    rows = nodes.to_dict("records")
+    return fault_map(
+        parts_of(nodes),
+        shown,
+        says={row["node"]: _said(row) for row in rows},
+        units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
+        alt=alt,
+        robust=robust,
+    )
+
+
+def parts_of(nodes: pd.DataFrame) -> list[Part]:
+    """`layout` of a network; nodes: of `ablation.graph.graph_table`."""
+    rows = nodes.to_dict("records")
+    return layout([Node(row["node"], row["kind"], _sources(row)) for row in rows])
+
+
+def _units(row: dict) -> str:
+    return f"{UNITS[row['kind']]}s"
+
+
+def _sources(row: dict) -> tuple[str, ...]:
+    return tuple(filter(None, row["sources"].split(",")))
+
+
+def _said(row: dict) -> str:
+    shape = row["shape"].replace("x", "\u00d7")
+    if row["layer"]:
+        return (
+            f"{row['node']}: {row['kind']}, {row['filters']:,} {_units(row)}, {row['weights']:,} "
+            f"weights, output {shape}"
+        )
+    return f"{row['node']}: {shape}"
 
 
 def fault_map(

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from faultline.base.columns import UNITS
 from faultline.report import page
 from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
-from faultline.studies.map.drawing import fault_map
-from faultline.studies.map.layout import Node, layout
+from faultline.studies.map.drawing import map_of
 from faultline.studies.map.measures import CONTROLS
-from faultline.studies.map.views import views
+from faultline.studies.map.views import first_view, views
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
@@ -46,9 +44,9 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             page.of(tables["filters"], part),
             mended,
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=_shown(part, config.scored_attack),
+            shown=first_view(part, config.scored_attack),
         )
-        rows, notes = nodes.to_dict("records"), []
+        notes = []
         if not nodes["traced"].all():
             notes.append(
                 "This network cannot be traced (why not is in the log of map_network), so its "
@@ -58,11 +56,9 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             notes.append("Single seeds are left out here, as the page would grow too large.")
         figure = page.Figure(
             f"figure-map-{index}",
-            fault_map(
-                layout([Node(row["node"], row["kind"], _sources(row)) for row in rows]),
+            map_of(
+                nodes,
                 shown,
-                says={row["node"]: _said(row) for row in rows},
-                units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
                 alt=f"Fault map of {run}",
                 robust=ROBUST[config.scores.baseline],
             ),
@@ -82,30 +78,6 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
 
     blocks = page.by_run(layers, block)
     return page.Section("map", "Fault map", blocks=blocks, needs="synaptic_filtering.layers")
-
-
-def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
-    """Score and attack of the first view: S_adv under the scored attack if there is any."""
-    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
-    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
-
-
-def _units(row: dict) -> str:
-    return f"{UNITS[row['kind']]}s"
-
-
-def _sources(row: dict) -> tuple[str, ...]:
-    return tuple(filter(None, row["sources"].split(",")))
-
-
-def _said(row: dict) -> str:
-    shape = row["shape"].replace("x", "\u00d7")
-    if row["layer"]:
-        return (
-            f"{row['node']}: {row['kind']}, {row['filters']:,} {_units(row)}, {row['weights']:,} "
-            f"weights, output {shape}"
-        )
-    return f"{row['node']}: {shape}"
 
 
 def _methods(measures: pd.DataFrame) -> set[str]:

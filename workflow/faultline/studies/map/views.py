@@ -92,6 +92,12 @@ def views(
     )
 
 
+def first_view(part: pd.DataFrame, attack: str) -> tuple[str, str]:
+    """Score and attack of the first view: S_adv under the scored attack if there is any."""
+    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
+    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
+
+
 def _weights(table: pd.DataFrame) -> list[str]:
     """What the weights are called that a table tells of, in their order."""
     return [f"epoch {epoch}" for epoch in sorted(table["epoch"].unique())] if len(table) else []

@@ -19,6 +19,7 @@ from faultline.base.files import load_tensors, save_tensors
 from faultline.data.splits import DataSet
 from faultline.networks.architectures import TokenNetwork
 from faultline.networks.evaluation import predict
+from faultline.studies.analysis import analyse
 from faultline.studies.mending.library import mend
 from faultline.training.checkpoints import checkpoint, restore
 from faultline.training.epochs import make_optimizer, train_epochs
@@ -138,6 +139,20 @@ def test_what_lies_elsewhere_is_told_in_one_line():
     said = error_of(sweep, network, variants, {"clean": images}, labels, **sweeping)
     assert said == f"image set 'clean': {hint}"
     assert error_of(mend, network, dataset, attack=attack) == f"data: {hint}"
+    assert error_of(analyse, network, images, labels) == f"images: {hint}"
+
+
+@pytest.mark.parametrize("device", OTHERS)
+def test_an_analysis(device):
+    network, (images, labels) = network_of().eval(), dataset_of().splits["validation"]
+    images = images.float() / 16
+    given = {"attack": {"method": "fgsm", "eps": 0.1}, "thresholds": 3, "random_draws": 2}
+    expected = analyse(network, images, labels, **given)
+    found = analyse(network.to(device), images.to(device), labels.to(device), **given)
+    assert [*found.layers["layer"]] == [*expected.layers["layer"]] and found.map
+    if device == PRETEND:
+        assert found.layers.equals(expected.layers)
+        assert found.map == expected.map
 
 
 @pytest.mark.parametrize("device", OTHERS)

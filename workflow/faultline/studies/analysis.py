@@ -17,7 +17,7 @@ from faultline.ablation.run import Base
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.data.splits import Bounds, DataSet
-from faultline.networks.inputs import class_numbers
+from faultline.networks.inputs import check_device, class_numbers
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.reach import IMAGES, used
 from faultline.studies.map.drawing import map_of
@@ -82,6 +82,7 @@ def analyse(
     config. UserError where network, images, labels and settings do not fit.
     """
     labels = class_numbers(labels, len(images))
+    check_device(network, {"images": images, "labels": labels})
     there = layers_of(network)
     for name in layers or ():
         one_of(name, there, "analyse: layers")

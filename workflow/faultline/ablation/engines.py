@@ -6,16 +6,17 @@ is followed only as far as it changes anything, and what cannot change is not co
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from faultline.ablation.propagation import Batch, Propagation
+from faultline.ablation.propagation import ALMOST_ALL, Batch, Change, Propagation, Rows
 from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Mask, Variant, is_behind, replaced, without
 from faultline.attacks.space import Forward
@@ -42,12 +43,19 @@ DOMINANT = 1e3
 """Removed filters that give values beyond this share of what the others give are not taken from a
 sum that holds both, as the difference of two large numbers: what comes after them is run anew."""
 
+AHEAD = 32
+"""Changed filters that are begun with before any of them goes on: a GPU then waits once for all."""
+
+JOINED = 64
+"""Images up to which a CPU computes those of several variants as one batch (ours); a GPU does so up
+to its whole batch."""
+
 Attack = Callable[..., Tensor]
 """(network, images, labels, *, batch_size) -> images [n, ...], attacked."""
 
-Evaluate = Callable[[Variant | None], tuple[Tensor | None, Tensor | None]]
-"""Variant, None for the network itself, -> (rows, logits): the images [n] of a batch that it may
-change, None for all; their logits, None where it changes none."""
+Evaluate = Callable[[Sequence[Variant | None]], Iterator[tuple[Rows, Tensor | None]]]
+"""Variants, None for the network itself, -> (rows, logits) of each: the images [n] of a batch that
+it may change, None for all; their logits, None where it changes none."""
 
 Recraft = Callable[[Variant | None], tuple[Tensor, Tensor | None]]
 """Variant -> (logits on images attacked anew for it, logits on the clean images); the latter are
@@ -86,7 +94,7 @@ def engine_of(
 
 def logits_by(evaluate: Evaluate, variant: Variant | None) -> Tensor:
     """Logits [n, classes] of the network itself, or of a variant that changes all images."""
-    _, logits = evaluate(variant)
+    ((_, logits),) = evaluate([variant])
     assert logits is not None
     return logits
 
@@ -96,6 +104,7 @@ class Graph:
 
     def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
         self.network, self.traced = network, traced
+        self.device = traced.device
         self.layers = layers_of(network, norms=True)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
@@ -104,12 +113,18 @@ class Graph:
         self.plain: Loop | None = None  # evaluates these
         self.changes: dict[int, Mask | None] = {}
         self.reads: set[fx.Node] = set()
+        self.room = max(bytes_of(value, 2) for value in traced.example.values())
+        self.sizes: dict[int, int] = {}  # bytes of an image's share of what a variant begins
+        self.indices: dict[tuple[int, ...], Tensor] = {}
         for variant in variants:
             change = self.changes[id(variant)] = self._change(variant)
             if change is None or not change.filters:
                 continue
             propagation = self._propagation(change)
-            self.reads |= propagation.plan(change.filters).reads
+            plan = propagation.plan(change.filters)
+            self.reads |= plan.reads
+            whole = [(traced.example[node][0], edge) for node, edge in plan.edge.items()]
+            self.sizes[id(variant)] = sum(len(e.where) * v.element_size() for v, e in whole)
             self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
 
     def _propagation(self, mask: Mask) -> Propagation:
@@ -126,7 +141,7 @@ class Graph:
             return mask if alone else None
         if variant.key is None:
             return None
-        new = _replaced(variant, self.shapes)
+        new = _replaced(variant, self.shapes, self.device)
         if not all(value.abs().max() <= LARGE for value in new.values()):
             self.large[id(variant)] = variant
             return None
@@ -156,10 +171,11 @@ class Graph:
         if with_gradients:
             return max(3 * sum(sizes.values()), plain)
         kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
-        return 2 * kept + max(2 * sum(most), plain)
+        begun = max([self.room, *self.sizes.values()]) if self.sizes else 0
+        return 2 * (kept + begun) + max(2 * sum(most), plain)
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
+    def fixed(self, images: Tensor, batch_size: int = JOINED) -> Evaluate:
+        """Evaluates variants on these images; batch_size: how many may be run at once."""
         traced = self.traced
         boundary, peaks = traced.start(images), _Peaks(self.propagations, traced)
         values = traced.run(
@@ -171,28 +187,77 @@ class Graph:
         batch = Batch(boundary | values)
         plain = self.plain.fixed(images) if self.plain else None
 
-        def evaluate(variant: Variant | None) -> tuple[Tensor | None, Tensor | None]:
+        most = min(batch_size, JOINED) if self.device.type == "cpu" else batch_size
+        every = torch.arange(len(images), device=self.device)
+
+        def begun(variant: Variant | None) -> _Begun | None:
+            """What a variant changes in part; None where it does not, or is run as a whole."""
+            change = self.changes[id(variant)] if variant else None
+            if not variant or not change or not change.filters or peaks.dominated(change):
+                return None
+            new = partial(self._fill, change)
+            if not variant.mask:
+                new = partial(self._recomputed, variant, change, batch)
+            propagation = self._propagation(change)
+            first = propagation.start(change.filters, batch, new=new)
+            return _Begun(variant, propagation, first, every) if first else None
+
+        def alone(variant: Variant | None) -> tuple[Rows, Tensor | None]:
+            """Of a variant that changes nothing in part."""
             if variant is None:
                 return None, values[traced.result]
             if plain and id(variant) in self.large:
-                return plain(variant)
+                (found,) = plain([variant])
+                return found
             change = self.changes[id(variant)]
-            if change is not None and not change.filters:
+            if change and not (change.filters and peaks.dominated(change)):
                 return None, None
-            if change is None or peaks.dominated(change):
-                return None, traced.finish(boundary, **self._changes(variant))
-            propagation = self._propagation(change)
-            if variant.mask:
-                return propagation.run(
-                    change.filters,
-                    batch,
-                    new=partial(self._fill, change),
-                    mask=partial(self._mask, change),
-                )
-            new = partial(self._recomputed, variant, change, batch)
-            return propagation.run(change.filters, batch, new=new)
+            return None, traced.finish(boundary, **self._changes(variant))
+
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[Rows, Tensor | None]]:
+            for some in self._ahead(variants):
+                left = deque(zip(some, _with_rows([*map(begun, some)]), strict=True))
+                while left:
+                    variant, own = left.popleft()
+                    if own is None:
+                        yield alone(variant)
+                        continue
+                    together = [own]
+                    while left and own.joins(left[0][1], together, most):
+                        together += filter(None, [left.popleft()[1]])
+                    yield from self._finished(together, batch, every)
 
         return evaluate
+
+    def _ahead(self, variants: Sequence[Variant | None]) -> Iterator[list[Variant | None]]:
+        """Variants that are begun at once: no more than `AHEAD`, and no more of each image than its
+        largest value takes."""
+        some: list[Variant | None] = []
+        taken = 0
+        for variant in variants:
+            own = self.sizes.get(id(variant), 0)
+            if some and (len(some) == AHEAD or taken + own > self.room):
+                yield some
+                some, taken = [], 0
+            some.append(variant)
+            taken += own
+        yield some
+
+    def _finished(
+        self, together: Sequence["_Begun"], batch: Batch, every: Tensor
+    ) -> Iterator[tuple[Rows, Tensor | None]]:
+        """(rows, logits) of each of some variants that join, or of one."""
+        variant, propagation, *_ = together[0]
+        if not len(together[0].rows):
+            yield None, None
+            return
+        pairs: list[tuple[Change, Rows]] = [(own.change, own.rows) for own in together]
+        if together[0].rows is every and len(together) == 1:
+            pairs = [(together[0].change, None)]
+        mask = partial(self._mask, variant.mask) if variant.mask else None
+        logits = propagation.finish(pairs, batch, mask=mask)
+        for own, part in zip(together, logits.split([len(o.rows) for o in together]), strict=True):
+            yield None if own.rows is every else own.rows, part
 
     def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
         """Evaluates variants on these clean images, attacked anew for each."""
@@ -236,7 +301,8 @@ class Graph:
                 new = without(mask, self.layers[mask.layer])
                 changes["replaced"] = self.traced.placed(new)
             return changes
-        new = without(mask, self.layers[mask.layer]) if mask else replaced(variant)
+        own = mask and without(mask, self.layers[mask.layer])
+        new = replaced(variant, self.device) if own is None else own
         return {"replaced": self.traced.placed(new)}
 
     def _is_odd(self, layer: str) -> bool:
@@ -257,19 +323,25 @@ class Graph:
         """A copy of a layer's output with filters removed."""
         value = value.clone()
         by_filter = value.movedim(self.traced.axis(mask.layer), -1)
-        by_filter[..., list(mask.filters)] = self._silence(mask)
+        by_filter[..., self._index(mask.filters)] = self._silence(mask)
         return value
 
     def _silence(self, mask: Mask) -> Tensor:
         """What removed filters give instead, [filters]."""
-        silent = self.traced.silent(mask.layer)[list(mask.filters)]
+        silent = self.traced.silent(mask.layer)[self._index(mask.filters)]
         return silent if mask.at == "weights" else torch.zeros_like(silent)
+
+    def _index(self, filters: tuple[int, ...]) -> Tensor:
+        """Some filters as an index on the device."""
+        if filters not in self.indices:
+            self.indices[filters] = torch.tensor(filters).to(self.device, non_blocking=True)
+        return self.indices[filters]
 
     def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place: fx.Node) -> Tensor:
         """New elements [n, p] of filters whose weights are replaced."""
-        chosen, module = list(change.filters), self.traced.modules[str(place.target)]
+        chosen, module = self._index(change.filters), self.traced.modules[str(place.target)]
         own = {name: getattr(module, name) for name in ("weight", "bias")}
-        own |= self.traced.placed(replaced(variant))[place]
+        own |= self.traced.placed(replaced(variant, self.device))[place]
         rows = {name: None if value is None else value[chosen] for name, value in own.items()}
         value: Tensor = self.traced.call(place, batch.values.__getitem__, rows)
         return value.flatten(1)
@@ -281,9 +353,11 @@ def _shapes(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str, t
     return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
 
 
-def _replaced(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+def _replaced(
+    variant: Variant, shapes: dict[str, torch.Size], device: torch.device
+) -> dict[str, Tensor]:
     """What a variant replaces; UserError where that is no parameter of an ablated layer."""
-    new = replaced(variant)
+    new = replaced(variant, device)
     for name, value in new.items():
         if name not in shapes:
             one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
@@ -293,6 +367,44 @@ def _replaced(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tens
                 f"{list(shapes[name])}"
             )
     return new
+
+
+class _Begun(NamedTuple):
+    """A variant with what it changes in part, and the images of the batch that this reaches."""
+
+    variant: Variant
+    propagation: Propagation
+    change: Change
+    rows: Tensor
+
+    def joins(self, other: "_Begun | None", together: "list[_Begun]", most: int) -> bool:
+        """Whether another one is computed in one batch with those that are together already."""
+        return (
+            other is not None
+            and other.propagation is self.propagation
+            and self.change.plan.joins
+            and len(self.rows) > 0 < len(other.rows)
+            and sum(len(own.rows) for own in [*together, other]) <= most
+            and self.change.plan.like(other.change.plan)
+        )
+
+
+def _with_rows(begun: Sequence[_Begun | None]) -> list[_Begun | None]:
+    """The same with the images that each reaches: all of them where these are almost all. Here a
+    GPU waits, once."""
+    changed = [own.change.changed for own in begun if own]
+    if not changed:
+        return [*begun]
+    reached = [each.nonzero().flatten() for each in torch.stack(changed).cpu()]
+    there = torch.cat(reached).to(changed[0].device, non_blocking=True)
+    rows = iter(there.split([*map(len, reached)]))
+
+    def with_rows(own: _Begun) -> _Begun:
+        part, every = next(rows), own.rows
+        few = own.change.plan.apart and len(part) <= ALMOST_ALL * len(every)
+        return own._replace(rows=part) if few or not len(part) else own
+
+    return [own and with_rows(own) for own in begun]
 
 
 class _Peaks:
@@ -322,7 +434,7 @@ class _Peaks:
         """Whether these filters give values that are not finite, or `DOMINANT` over the others."""
         key = change.layer, change.at
         if key not in self.listed:
-            each = self.peaks[key].nan_to_num(torch.inf, torch.inf)
+            each = self.peaks[key].nan_to_num(torch.inf, torch.inf).cpu()
             self.listed[key] = each.tolist(), each.argsort(descending=True).tolist()
         (peaks, largest_first), chosen = self.listed[key], {*change.filters}
         own = max(peaks[unit] for unit in chosen)
@@ -449,12 +561,14 @@ class Loop:
             hook.remove()
         return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
+    def fixed(self, images: Tensor, batch_size: int = 0) -> Evaluate:
+        """Evaluates variants on these images, one by one."""
 
-        def evaluate(variant: Variant | None) -> tuple[None, Tensor]:
-            with self._applied(variant):
-                return None, self.network(images.clone())
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[None, Tensor]]:
+            for variant in variants:
+                with self._applied(variant):
+                    logits = self.network(images.clone())
+                yield None, logits
 
         return evaluate
 
@@ -473,7 +587,7 @@ class Loop:
     @contextmanager
     def _applied(self, variant: Variant | None) -> Iterator[None]:
         """The variant's parameters in place of the base's, inside the block."""
-        new = _replaced(variant, self.shapes) if variant else {}
+        new = _replaced(variant, self.shapes, self.image.device) if variant else {}
         if variant and variant.mask:
             new = without(variant.mask, self.layers[variant.mask.layer])
         body = body_of(self.network)

@@ -11,6 +11,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.config.trainings import Training
 from faultline.data.splits import DataSet
+from faultline.networks.inputs import check_device
 from faultline.networks.layers import layers
 from faultline.studies.mending.candidates import CANDIDATES, candidate, name_of
 from faultline.studies.mending.config import Mending
@@ -48,6 +49,7 @@ def mend(
     UserError for settings that make no sense.
     """
     check_count(epochs, "epochs")
+    check_device(network, {"data": data.splits["train"][0]})
     if not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")
     for name in candidates:

@@ -13,22 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.ablation.engines import (
-    CHECKED,
-    NO_ACTIVATION,
-    Attack,
-    Graph,
-    Loop,
-    bytes_of,
-    check_fresh,
-    engine_of,
-    fitting,
-    logits_by,
-)
+from faultline.ablation.engines import CHECKED, Engine, engine_of, fitting
 from faultline.ablation.facts import Facts
 from faultline.ablation.inputs import checked_images, checked_variants
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, is_behind
+from faultline.ablation.whole import NO_ACTIVATION, Attack, Loop, bytes_of, check_fresh, logits_by
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
@@ -88,7 +78,7 @@ def sweep(
 
 def _recrafted(
     outcomes: "_Outcomes",
-    engine: Graph | Loop,
+    engine: Engine,
     clean: Tensor,
     attacks: dict[str, Attack],
     batch_size: int,
@@ -117,7 +107,7 @@ def _recrafted(
 
 def _fixed(
     outcomes: "_Outcomes",
-    engine: Graph | Loop,
+    engine: Engine,
     name: str,
     images: Tensor,
     seen: set[int | None],

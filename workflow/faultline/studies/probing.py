@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.base.errors import UserError
@@ -19,6 +19,7 @@ from faultline.networks.layers import kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import preserved
 from faultline.networks.probes import probes
+from faultline.networks.symbolic import Tracer
 from faultline.studies.fragile.remedy import carrier
 
 
@@ -30,7 +31,7 @@ def abilities(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict
     """
     graph, no_gain = None, {}
     with suppress(Exception), preserved(network):  # each layer tells why it has none
-        graph = fx.symbolic_trace(network).graph
+        graph = Tracer().trace(network)
     for layer in layers:
         try:
             carrier(network, layer, graph=graph)

@@ -35,6 +35,7 @@ from faultline.networks.layers import TRANSPOSED, filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.networks.plain import copied, preserved
+from faultline.networks.symbolic import Tracer
 from faultline.studies.fragile.targeting import feature_maps, hooked_maps, unit_axis
 
 
@@ -92,7 +93,7 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
         refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
         with preserved(network):
-            graph = graph or fx.symbolic_trace(network).graph
+            graph = graph or Tracer().trace(network)
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())

@@ -57,8 +57,13 @@ def engine_of(
     ablated: Sequence[str],
     images: Tensor,
     say: Callable[[str], None],
+    *,
+    crafted: bool = False,
 ) -> "Engine":
-    """What evaluates variants of a network on images like these, [n, ...], n >= 1."""
+    """What evaluates variants of a network on images like these, [n, ...], n >= 1.
+
+    crafted: whether attacks craft images anew; only a graph has shortcuts for these.
+    """
     few = images[:CHECKED]
     loop = partial(Loop, network, variants, ablated, few[:1])
     resumed = partial(Resumed, network, variants, ablated, few)
@@ -80,7 +85,10 @@ def engine_of(
     if traced.keeping:
         check_fresh(network, ablated, images)
     graph = partial(Graph, network, traced, variants)
-    return Engine([graph, partial(graph, parts=False), resumed, loop], say)
+    graphs = [graph, partial(graph, parts=False)]
+    if not crafted and traced.is_inside_whole():
+        return Engine([resumed, *graphs, loop], say)
+    return Engine([*graphs, resumed, loop], say)
 
 
 class Engine:

@@ -173,6 +173,11 @@ class Traced:
                 live.add(node)
         return live
 
+    def is_inside_whole(self) -> bool:
+        """Whether all ablated layers lie in modules that torch.fx cannot trace."""
+        every = (node for nodes in self.nodes.values() for node in nodes)
+        return all(str(node.target) in self.whole for node in every)
+
     def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, Replaced]:
         """Node -> what it takes in place of parameters.
 

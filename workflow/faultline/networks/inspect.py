@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import plugins
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
+from faultline.networks.architectures import Network
 from faultline.networks.facts import KINDS, Fit, NetworkFacts
+from faultline.networks.forms import WRAP, Form, form_of
 from faultline.networks.layers import filters, kind, layers
 from faultline.networks.plain import preserved
-from faultline.networks.plugins import kind_of
 from faultline.networks.reach import IMAGES, Reach, batches, reach
 from faultline.networks.registry import REGISTRY, entry_of
 
@@ -74,6 +75,7 @@ def probe(
     also: (network in eval mode, its layers in use, inputs) -> further facts.
     """
     rows: dict[Fit, list[Row]] = {}
+    forms: set[Form] = set()
     further: NetworkFacts = {}
     for fit in fits:
         shape, classes, *vocabulary = fit
@@ -86,15 +88,14 @@ def probe(
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad(), preserved(body):
                 body.train(mode == "training")
-                logits = body(_noise(2, shape, *vocabulary))
-            if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
-                got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
-                raise UserError(
-                    f"{function}: for 2 inputs of {_size(shape)} it gives {got} in {mode} mode; "
-                    f"expected logits [2, {classes}], one per class"
-                )
+                try:
+                    form = form_of(body, _noise(2, shape, *vocabulary), classes=classes)
+                except UserError as error:
+                    raise UserError(f"{function}: in {mode} mode {error}") from None
+            forms.add(form)
+        network = Network(nn.Identity(), body, form)
         with plugins.told(function):
-            explored_there = explored(body, shape, *vocabulary)
+            explored_there = explored(network, shape, *vocabulary)
         in_use = explored_there.layers
         rows[fit] = [
             [name, kind(layer), filters(layer)]
@@ -105,8 +106,12 @@ def probe(
             further = coverage(body, explored_there)
             if also:
                 names = [name for name in layers(body, norms=True) if name in in_use]
-                further |= also(body, names, _noise(2, shape, *vocabulary))
+                further |= also(network, names, _noise(2, shape, *vocabulary))
+    if len(forms) > 1:
+        ways = some([form.words() or "as they are" for form in forms])
+        raise UserError(f"{function}: its two modes give its logits in two ways ({ways}): {WRAP}")
     return {
+        "form": form.words(),
         "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
         "layers": _in_common(function, rows),

@@ -37,6 +37,8 @@ def _parts(name: str, targeting: Targeting, norms: bool) -> list[str]:
         noise = f"not reached by {facts['tried']} {what}s of noise"
         how = noise if facts["tried"] else "on no path to the logits"
         parts.append(f"{how}: {_named(unused)}")
+    if form := facts.get("form"):
+        parts.append(form)
     if not targeting.at and (reasons := hidden_activations(name, targeting.layers)):
         parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")
     return parts

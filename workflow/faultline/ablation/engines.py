@@ -32,7 +32,7 @@ from faultline.ablation.whole import (
 )
 from faultline.attacks.space import Forward
 from faultline.base.errors import first_line
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import every_layer
 
 Outcome = TypeVar("Outcome")
 
@@ -164,7 +164,7 @@ class Graph:
         parts: bool = True,
     ):
         self.network, self.traced, self.parts = network, traced, parts
-        self.layers = layers_of(network, norms=True)
+        self.layers = every_layer(network)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
         self.shapes = shapes_of(self.layers, traced.layers)

@@ -24,8 +24,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
 from faultline.networks.evaluation import NOT_FINITE, difference, finite, predict, scale
-from faultline.networks.layers import filters, kind
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import REMOVE, plain, plain_layer, preserved
 
 TOLERANCE = 1e-5
@@ -302,7 +301,7 @@ class _Judge:
 def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Module:
     """`plain` of a network; UserError where weights of layers to be ablated are no parameters."""
     original, network = network, plain(network)
-    layers = layers_of(network, norms=True)
+    layers = every_layer(network)
     for name in ablated:
         if name in layers:
             plain_layer(name, layers[name])
@@ -347,7 +346,7 @@ def active_images(
         outputs = partial(_hooked_outputs, loop, layer)
     with torch.no_grad():
         if not shown:
-            module = layers_of(network, norms=True)[layer]
+            module = every_layer(network)[layer]
             masks = [Mask(layer, (unit,), at) for unit in range(filters(module))]
             removed = [Variant({"filter": mask.filters[0]}, mask, mask=mask) for mask in masks]
             labels = torch.zeros(len(images), dtype=torch.long, device=images.device)

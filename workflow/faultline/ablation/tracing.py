@@ -21,7 +21,7 @@ from faultline.ablation.variants import is_behind
 from faultline.base.errors import UserError, first_line, some
 from faultline.networks.architectures import body_of, path_of_body
 from faultline.networks.evaluation import evaluation, finite, scale
-from faultline.networks.layers import filters, kind, own_weight
+from faultline.networks.layers import every_layer, filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
@@ -142,7 +142,7 @@ class Traced:
                     read.setdefault(id(parameter), []).append((node, name))
             elif node.op == "get_attr" and node.users:
                 read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
-        layers, reach_logits = layers_of(network, norms=True), self._live()
+        layers, reach_logits = every_layer(network), self._live()
         self.nodes: dict[str, list[fx.Node]] = {}
         self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
         self.direct: set[str] = set()

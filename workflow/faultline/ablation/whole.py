@@ -17,10 +17,8 @@ from faultline.ablation.tracing import Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Variant, is_behind, replaced, without
 from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
-from faultline.networks.architectures import body_of
 from faultline.networks.evaluation import evaluation, scale
-from faultline.networks.layers import layers as layers_of
-from faultline.networks.layers import own_weight
+from faultline.networks.layers import every_layer, own_weight, parameter_of
 from faultline.networks.plain import copied, forget, preserved
 from faultline.networks.reach import reached
 
@@ -86,7 +84,7 @@ class Loop:
         image: Tensor,
     ):
         self.network = copied(network).requires_grad_(False)
-        self.layers = layers_of(self.network, norms=True)
+        self.layers = every_layer(self.network)
         for layer in ablated:
             if layer not in self.layers:
                 raise UserError(
@@ -138,8 +136,7 @@ class Loop:
         new = replaced_in(variant, self.shapes) if variant else {}
         if variant and variant.mask:
             new = without(variant.mask, self.layers[variant.mask.layer])
-        body = body_of(self.network)
-        kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in new]
+        kept = [(p, p.data) for p in (parameter_of(self.network, name) for name in new)]
         try:
             for (parameter, _), value in zip(kept, new.values(), strict=True):
                 parameter.data = value
@@ -172,7 +169,7 @@ class Resumed(Loop):
         other = {
             name: 1.5 * parameter.detach().flatten().roll(1).view_as(parameter) + 0.01
             for name in self.shapes
-            for parameter in [body_of(self.network).get_parameter(name)]
+            for parameter in [parameter_of(self.network, name)]
         }
         changed = Variant({}, 1, replace=lambda: other)
         with torch.no_grad():

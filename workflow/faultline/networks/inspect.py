@@ -17,7 +17,7 @@ from faultline.base.errors import UserError, some
 from faultline.networks.architectures import Network
 from faultline.networks.facts import KINDS, Fit, NetworkFacts
 from faultline.networks.forms import WRAP, Form, form_of
-from faultline.networks.layers import filters, kind, layers
+from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import preserved
 from faultline.networks.reach import IMAGES, Reach, batches, reach
 from faultline.networks.registry import REGISTRY, entry_of
@@ -41,7 +41,7 @@ def catalogue() -> dict[str, NetworkFacts]:
         shape = (3, entry.min_size, entry.min_size) if entry.input == "image" else (entry.min_size,)
         counts = [entry.classes] * 2 if entry.classes else [2, 3]
         with torch.device("meta"):
-            one, other = (layers(entry.build(shape, c).eval(), norms=True) for c in counts)
+            one, other = (every_layer(entry.build(shape, c).eval()) for c in counts)
         rows = [
             [
                 path,
@@ -99,13 +99,13 @@ def probe(
         in_use = explored_there.layers
         rows[fit] = [
             [name, kind(layer), filters(layer)]
-            for name, layer in layers(body, norms=True).items()
+            for name, layer in every_layer(body).items()
             if name in in_use
         ]
         if not further:  # of one data set, which differs from others in its first and last layer
             further = coverage(body, explored_there)
             if also:
-                names = [name for name in layers(body, norms=True) if name in in_use]
+                names = [name for name in every_layer(body) if name in in_use]
                 further |= also(network, names, _noise(2, shape, *vocabulary))
     if len(forms) > 1:
         ways = some([form.words() or "as they are" for form in forms])
@@ -182,12 +182,12 @@ def coverage(body: nn.Module, reached: Reach) -> NetworkFacts:
     input tried means that none can reach them. A parameter of a module that has others in it, such
     as a class token, is told by its own name.
     """
-    own_layers, in_use = layers(body, norms=True), reached.layers
+    own_layers, in_use = every_layer(body), reached.layers
     rows: list[Row] = []
     counted = {
         id(parameter)
         for name, layer in own_layers.items()
-        if name in in_use and kind(layer) != "norm"
+        if name in in_use and kind(layer) not in ("norm", "parameter")
         for parameter in layer.parameters()
     }
     touched = reached.parameters
@@ -201,6 +201,8 @@ def coverage(body: nn.Module, reached: Reach) -> NetworkFacts:
         counted.update(new)
 
     for name, layer in own_layers.items():
+        if kind(layer) == "parameter":
+            continue
         of = type(layer).__name__
         note(name, of, [*layer.parameters()], "norm" if name in in_use else "unused")
     for path, module in body.named_modules():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import memory
-from faultline.networks.layers import layers
+from faultline.networks.layers import every_layer
 from faultline.networks.plain import preserved
 from faultline.networks.symbolic import Tracer
 
@@ -29,7 +29,7 @@ class Reach:
     """
 
     def __init__(self, network: nn.Module):
-        self.network, self.every = network, layers(network, norms=True)
+        self.network, self.every = network, every_layer(network)
         self.called: set[str] = set()
         self.parameters: set[int] = set()
         self.inputs, self.routes = 0, True

@@ -192,8 +192,11 @@ def is_for(training: Training, network: str) -> bool:
 WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar")
 """Endings of files of weights."""
 
-OF_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-OF_FOLDER += ("pytorch_model.bin.index.json",)
+OF_FOLDER = [
+    f"{name}{index}"
+    for name in ("model.safetensors", "pytorch_model.bin")
+    for index in ("", ".index.json")
+]
 """What the weights are called in a folder of Hugging Face."""
 
 

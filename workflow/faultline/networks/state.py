@@ -98,7 +98,7 @@ def _pruned(weight: Tensor, mask: Tensor) -> Tensor:
 def _normalised(size: Tensor, direction: Tensor) -> Tensor:
     """g v / |v|, over all axes but those that g has (Salimans & Kingma 2016)."""
     axes = [axis for axis in range(direction.dim()) if size.dim() == 0 or size.shape[axis] == 1]
-    norm = torch.linalg.vector_norm(direction, dim=axes, keepdim=bool(size.dim()))
+    norm: Tensor = torch.linalg.vector_norm(direction, dim=axes, keepdim=bool(size.dim()))
     return size * direction / norm
 
 

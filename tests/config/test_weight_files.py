@@ -7,7 +7,7 @@ from faultline.config.trainings import Training, check_weights
 
 
 def check(file) -> str:
-    training = Training(weights={"net": str(file)})
+    training = Training.model_validate({"epochs": [0], "weights": {"net": str(file)}})
     return error_of(check_weights, {"given": training}, ["net"], results="results")
 
 
@@ -30,5 +30,5 @@ def test_a_folder_of_hugging_face(name, tmp_path):
 def test_files_of_weights(name, tmp_path):
     assert f"no such file: {tmp_path / name}" in check(tmp_path / name)
     (tmp_path / name).touch()
-    given = Training(weights={"net": str(tmp_path / name)})
+    given = Training.model_validate({"epochs": [0], "weights": {"net": str(tmp_path / name)}})
     check_weights({"given": given}, ["net"], results="results")

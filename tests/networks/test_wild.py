@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from support import ROOT, fenced
 from sweeps import naive_logits
 from torch import nn
 
 from faultline.ablation.sweep import logits_of
 from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
-from faultline.networks.inspect import coverage
+from faultline.networks.inspect import coverage, probe
 from faultline.networks.layers import Bare, by_rows, every_layer, filters, kind, layers, of_units
 from faultline.networks.reach import reach
 from faultline.networks.registry import classifier
@@ -183,3 +184,12 @@ def test_a_unit_of_a_conv1d_is_a_column():
         for name, belongs in of_units(layer, [1]).items():
             layer.get_parameter(name)[belongs] = 0
     assert torch.equal(layer(x), before * torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("name", ["xcit", "vit", "lit", "normalised"])
+def test_the_networks_of_the_page(name, tmp_path):
+    page = (ROOT / "docs/own.md").read_text(encoding="utf-8")
+    (code,) = [text for _, text in fenced(page) if text.startswith("# my_models.py")]
+    (tmp_path / "my_models.py").write_text(code, encoding="utf-8")
+    facts = probe(f"{tmp_path}/my_models.py:{name}", [((3, 32, 32), 4)])
+    assert facts["layers"] and ("logits" in facts["form"]) == (name == "vit")

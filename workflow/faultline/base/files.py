@@ -138,10 +138,12 @@ def load_tensors(
     device: str | torch.device = "cpu",
     remedy: str = _ANEW,
     sums: bool = False,
+    mapped: bool = False,
 ) -> dict[str, Any]:
     """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
     others, and `remedy` what to do where it does not, for the error. sums: hold each part against
-    the checksum that the file states, at which torch does not look.
+    the checksum that the file states, at which torch does not look. mapped: on a CPU, read each
+    tensor from the file when it is looked at, so that the others take no memory.
 
     Raises UserError when the file is missing, truncated, damaged, carries anything but data, or
     lacks a key.
@@ -153,7 +155,10 @@ def load_tensors(
     if sums and (part := _wrong_part(path)):
         raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        mapped = mapped and torch.device(device).type == "cpu"
+        content: dict[str, Any] = torch.load(
+            path, map_location=device, weights_only=True, mmap=mapped or None
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:

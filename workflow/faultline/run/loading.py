@@ -31,9 +31,9 @@ CPU = torch.device("cpu")
 
 
 def load_dataset(path, device: torch.device) -> DataSet:
-    """A prepared data set, resident on the device."""
-    keys = ("classes", "train_images", "test_labels")
-    return DataSet.from_tensors(load_tensors(path, "a prepared data set", keys=keys, device=device))
+    """A prepared data set, resident on a GPU; on a CPU what is looked at is read from the file."""
+    keys, what = ("classes", "train_images", "test_labels"), "a prepared data set"
+    return DataSet.from_tensors(load_tensors(path, what, keys=keys, device=device, mapped=True))
 
 
 def stored_attacks(

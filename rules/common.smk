@@ -118,7 +118,10 @@ CHAIN = 1
 # What of the networks is not looked at, and what of the data must be known; told by a dry run here,
 # else when it is known what to run.
 COVERAGE = cautions.notes(PLAN) | coverage.notes(
-    CONFIG.networks, targeting=CONFIG.targeting, norms=CONFIG.ablation.norms
+    CONFIG.networks,
+    targeting=CONFIG.targeting,
+    norms=CONFIG.ablation.norms,
+    parameters=CONFIG.ablation.parameters,
 )
 if RUN.workflow.dry:
     RUN.tell(COVERAGE)

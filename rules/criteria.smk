@@ -22,7 +22,7 @@ rule judge_criteria:
         runtime=240,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        layers=lambda w: select_layers(w.network, REFEREE.layers, called=True),
         methods=REFEREE.methods,
         own=[with_code({"function": method}, "function") for method in REFEREE.methods],
         weights_key=lambda w: PLAN.weights_key(
@@ -55,7 +55,7 @@ rule gather_criteria:
         mem_mb=memory(1000),
         runtime=60,
     params:
-        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        layers=lambda w: select_layers(w.network, REFEREE.layers, called=True),
         attack=REFEREE.attack,
         code=code("gather_criteria"),
     script:
@@ -114,7 +114,7 @@ rule train_picked:
     params:
         **USE.dump("share", "epochs", "interpolations"),
         training=lambda w: PLAN.segment_settings(w.training, w.network),
-        layers=lambda w: select_layers(w.network, REFEREE.layers),
+        layers=lambda w: select_layers(w.network, REFEREE.layers, called=True),
         lowest=lambda w: w.criterion in USE.lowest,
         images=REFEREE.images,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),

@@ -20,7 +20,7 @@ rule target_filters:
         runtime=60,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, TARGET.layers),
+        layers=lambda w: select_layers(w.network, TARGET.layers, called=True),
         attacks=TARGET.attacks,
         images=CONFIG.ablation.images,
         split=CONFIG.ablation.split,
@@ -48,7 +48,7 @@ rule choose_gains:
         runtime=240,
         gpu=GPU,
     params:
-        layers=lambda w: select_layers(w.network, MEND.layers),
+        layers=lambda w: select_layers(w.network, MEND.layers, called=True),
         at=CONFIG.nodal_dropout.at,
         policies=[policy for policy in PLAN.remedies() if policy != "none"],
         strengths=MEND.strengths,

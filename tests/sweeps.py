@@ -12,7 +12,7 @@ from trainings import quiet
 from faultline.ablation.sweep import logits_of, sweep
 from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
 from faultline.networks.architectures import Network
-from faultline.networks.layers import layers, of_units
+from faultline.networks.layers import every_layer, layers, of_units, parameter_of
 
 REAL = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 DEVICES = [*REAL, PRETEND]
@@ -59,18 +59,17 @@ def naive(network, variant, *, place=None):
     replaced = dict(variant.replace()) if variant.replace else {}
     silenced = variant.mask and variant.mask.at == "activation" and place
     if variant.mask and not silenced:
-        layer = layers(network, norms=True)[variant.mask.layer]
+        layer = every_layer(network)[variant.mask.layer]
         belongs = of_units(layer, variant.mask.filters)
         for name, parameter in layer.named_parameters():
             if name in belongs:
                 value = parameter.detach().masked_fill(belongs[name], 0)
                 replaced[f"{variant.mask.layer}.{name}"] = value
-    changed = {id(body.get_parameter(name)) for name in replaced}
+    changed = {id(parameter_of(network, name)) for name in replaced}
     kept = [p for p in body.parameters() if id(p) not in changed]
     copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
     for name, value in replaced.items():
-        inner = copied.body if isinstance(copied, Network) else copied
-        inner.get_parameter(name).data = value.clone()
+        parameter_of(copied, name).data = value.clone()
     if silenced:
         axis = -1 if place.startswith("-1:") else 1
         hook = partial(_silenced, axis, list(variant.mask.filters))
@@ -86,7 +85,7 @@ def _silenced(axis, filters, module, inputs, output):
 
 def some_variants(network, layer, *, count=4, filters=(0, 1), places=True):
     """Every kind of variant of one layer."""
-    chosen = {layer: layers(network)[layer]}
+    chosen = {layer: every_layer(network)[layer]}
     variants = synaptic_variants(chosen, kinds=KINDS, count=count)
     variants += nodal_variants(layer, chosen[layer], filters=filters, at="weights")
     if places:

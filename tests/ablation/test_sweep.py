@@ -602,9 +602,9 @@ def test_recrafting_never_runs_more_images_at_once_than_a_batch(monkeypatch):
     seen = []
 
     class Spied(Traced):
-        def start(self, images):
+        def start(self, images, *also):
             seen.append(len(images))
-            return super().start(images)
+            return super().start(images, *also)
 
     monkeypatch.setattr("faultline.ablation.engines.Traced", Spied)
     sweep(

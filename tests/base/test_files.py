@@ -5,6 +5,7 @@ import pickle
 import random
 import resource
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -354,3 +355,16 @@ def test_a_spreadsheet_computes_nothing_of_a_table():
     ]
     assert found["mixed"].tolist() == ["'=a", *table["mixed"][1:]]
     pd.testing.assert_frame_equal(found[["text", "number"]], table[["text", "number"]])
+
+
+def test_tensors_are_read_where_they_lie(tmp_path):
+    given = {"a": torch.arange(5000), "b": torch.rand(3, 4), "name": "x"}
+    save_tensors(given, tmp_path / "t.pt")
+    read = load_tensors(tmp_path / "t.pt", "tensors", mapped=True)
+    mappings = Path("/proc/self/maps")
+    if mappings.is_file():
+        assert str(tmp_path / "t.pt") in mappings.read_text(encoding="utf-8")
+    save_tensors({"a": torch.zeros(5000)}, tmp_path / "t.pt")  # a new file in its place
+    assert read["name"] == "x" and all(torch.equal(read[key], given[key]) for key in "ab")
+    read["a"] += 1
+    assert torch.equal(load_tensors(tmp_path / "t.pt", "tensors")["a"], torch.zeros(5000))

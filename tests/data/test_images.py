@@ -1,6 +1,7 @@
 """The user's own images: folders and arrays, against torchvision and NumPy."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -278,10 +279,6 @@ def test_the_name_of_a_file_is_one_line_of_the_log(tmp_path, capsys):
 def make_odd(root: Path, change: str) -> None:
     if change == "renamed":
         (root / "test/bee").rename(root / "test/bea")
-    elif change == "lacking":
-        for file in (root / "test/cat").iterdir():
-            file.unlink()
-        (root / "test/cat").rmdir()
     elif change == "empty":
         for file in (root / "test/cat").iterdir():
             file.unlink()
@@ -293,11 +290,20 @@ def make_odd(root: Path, change: str) -> None:
         (root / "all/ant").rename(root / "train/ant")
 
 
+def test_a_class_without_test_images_is_told_of(tmp_path, capsys):
+    root = write_folder(tmp_path)
+    shutil.rmtree(root / "test/bee")
+    data = folder(tmp_path)
+    assert data.classes == 3 and {*data.splits["test"][1].tolist()} == {0, 2}
+    for pixels, labels in data.splits.values():
+        assert torch.equal(pixels.amin((1, 2, 3)), 10 * labels)
+    assert "test: no image of bee, so nothing is judged on these" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
         ("renamed", ["/test: ", "bea, bee"]),
-        ("lacking", ["/test: ", "(cat in one"]),
         ("empty", ["/test/cat: ", "no image", "0 files"]),
         ("flat", ["config key datasets.mine.folder", "/train"]),
         ("one", ["/train: 1 class folders", "at least two"]),
@@ -351,6 +357,41 @@ def test_layouts(shape, expected, axis, compressed, tmp_path):
     for images, labels in data.splits.values():
         assert images.is_contiguous()
         assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((6, 8, 8), 0), ((8, 8, 6), 2)])
+def test_more_than_four_channels_of_square_images(shape, axis, tmp_path):
+    content = arrays(shape=shape)
+    data = npz(tmp_path, content)
+    stored = torch.cat([images for images, _ in data.splits.values()])
+    given = np.moveaxis(content["train_images"], axis + 1, 1)
+    assert {image.numpy().tobytes() for image in stored} == {image.tobytes() for image in given}
+    for odd in ((6, 8, 9), (8, 9, 6), (6, 6, 6)):
+        assert "do not show which axis" in error_of(npz, tmp_path, arrays(shape=odd))
+
+
+def test_sixteen_bits_are_shares_of_the_range(tmp_path):
+    content = arrays() | {"train_images": noise(12, 8, 8).astype(np.uint16) * 257}
+    data = npz(tmp_path, content)
+    stored = torch.cat([images for images, _ in data.splits.values()])
+    known = {(image / 255).astype(np.float32).tobytes() for image in noise(12, 8, 8)}
+    assert data.levels is None and {image[0].numpy().tobytes() for image in stored} <= known
+
+
+def test_arrays_as_keras_and_medmnist_call_them(tmp_path):
+    given = arrays(test_images=noise(6, 8, 8, seed=1), test_labels=np.arange(6) % 3)
+    expected = npz(tmp_path, given, test=None)
+    names = {"images": "x", "labels": "y"}
+    keras = {f"{names[k.partition('_')[2]]}_{k.partition('_')[0]}": v for k, v in given.items()}
+    column = {key: v[:, None] if key.endswith("labels") else v for key, v in given.items()}
+    for content in (keras, column):
+        found = npz(tmp_path, content, test=None)
+        for split, parts in expected.splits.items():
+            assert all(torch.equal(*pair) for pair in zip(found.splits[split], parts, strict=True))
+    features = {key: v.reshape(len(v), -1) / 255 if "x" in key else v for key, v in keras.items()}
+    assert npz(tmp_path, features, test=None).splits["train"][0].shape == (9, 64)
+    two = given | {"train_labels": np.zeros((12, 2), int)}
+    assert "train_labels is int64 [12, 2]" in error_of(npz, tmp_path, two)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -399,6 +399,25 @@ def test_nothing_is_downloaded_where_the_files_are(tmp_path):
 # --- CIFAR-10 ---
 
 
+@pytest.mark.parametrize("inner", ["", "cifar-100-python"])
+def test_cifar100_by_its_hundred_classes(inner, tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(240, 3072), dtype=np.uint8)
+    labels = np.arange(240) % 100
+    (tmp_path / inner).mkdir(exist_ok=True)
+    for name, part in (("train", slice(200)), ("test", slice(200, 240))):
+        content = {"data": images[part], "fine_labels": labels[part].tolist()}
+        content |= {"coarse_labels": (labels[part] // 5).tolist()}
+        (tmp_path / inner / name).write_bytes(pickle.dumps(content, protocol=2))
+    data = prepare("cifar100", folder=tmp_path, validation=100, split_seed=0)
+    assert data.classes == 100 and [len(x) for x, _ in data.splits.values()] == [100, 100, 40]
+    of = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    for stored, numbers in data.splits.values():
+        assert [of[image.numpy().tobytes()] for image in stored] == numbers.tolist()
+    (tmp_path / inner / "test").write_bytes(b"text")
+    message = error_of("cifar100", folder=tmp_path, validation=100)
+    assert "is no CIFAR-100 batch" in message
+
+
 def test_cifar10_layouts(tmp_path):
     settings = {"validation": 10, "split_seed": 0}
     folders = [

@@ -8,6 +8,7 @@ from torch import nn
 
 from faultline.networks import facts, inspect
 from faultline.networks.reach import reach
+from faultline.networks.selection import count_filters, probed_layers, select_layers
 
 SMALL = ((1, 8, 8), 10)
 HERE = f"{OWN_NETWORKS}:"
@@ -31,8 +32,11 @@ def test_parameters_that_belong_to_no_layer():
 def test_kinds_of_layers_of_the_users_own():
     found = inspect.probe(f"{HERE}Patches", [SMALL])["layers"]
     assert found == [
+        ["token", "parameter", 1],
         ["patch", "conv", 8],
+        ["heads.scale", "parameter", 1],
         ["heads.attention", "attention", 2],
+        ["mix.matrix", "parameter", 1],
         ["norm", "norm", 8],
         ["head", "linear", 10],
     ]
@@ -73,13 +77,30 @@ def test_what_gives_no_gradient_is_not_called_unused():
 def test_normalisations_are_layers_where_they_are_asked_for():
     known = facts.networks()["small_conv"]["layers"]
     try:
-        facts.see_norms(True)
+        facts.see(norms=True)
         more = facts.networks()["small_conv"]["layers"]
     finally:
-        facts.see_norms(False)
+        facts.see()
     assert (
         [row for row in more if row[1] != "norm"]
         == known
         == [*facts.networks()["small_conv"]["layers"]]
     )
     assert [row[0] for row in more if row[1] == "norm"] == ["bn1", "bn2", "bn3"]
+
+
+def test_bare_parameters_are_layers_where_they_are_asked_for(monkeypatch):
+    found = inspect.probe(f"{HERE}Patches", [SMALL])
+    monkeypatch.setitem(facts._own, "patches", found)
+    facts._listed.cache_clear()
+    called = ["patch", "heads.attention", "head"]
+    assert select_layers("patches", "all") == called
+    try:
+        facts.see(parameters=True)
+        more = ["token", "patch", "heads.scale", "heads.attention", "mix.matrix", "head"]
+        assert select_layers("patches", "all") == more
+        assert select_layers("patches", "all", called=True) == called == probed_layers("patches")
+        assert count_filters("patches", "token", 10) == 1
+    finally:
+        facts.see()
+        facts._listed.cache_clear()

@@ -1,5 +1,6 @@
 """The user's weights: what is read, what fits, what is refused."""
 
+import json
 import pickle
 import random
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support import Code, error_of
+from torch import nn
+from torch.nn.utils import prune
 
 from faultline.base.errors import UserError
 from faultline.base.files import load_state_dict, save_tensors
@@ -339,7 +342,10 @@ def changed(change: str) -> dict:
     [
         (
             "other classes",
-            ["2 of another shape (fc.weight 7x128, expected 3x128, fc.bias 7, expected 3)"],
+            [
+                "2 of another shape (fc.weight 7x128, expected 3x128, fc.bias 7, expected 3)",
+                "they tell 7 classes apart, the network 3: give those of 3 classes",
+            ],
         ),
         ("other network", ["missing (bn1.weight, bn1.bias, bn1.running_mean, ...)", "unknown ("]),
         ("lacking", ["1 missing (fc.bias)"]),
@@ -354,6 +360,123 @@ def test_weights_that_do_not_fit(change, parts):
     assert message.startswith("file.pt, for small_conv: the weights do not fit: ")
     assert all(part in message for part in parts), message
     assert same(before, net.state_dict())
+
+
+def before(prefix: str):
+    return lambda state: {prefix + name: tensor for name, tensor in state.items()}
+
+
+def robustbench(state: dict) -> dict:
+    moments = {"mu": torch.full((1, 3, 1, 1), 0.5), "sigma": torch.full((1, 3, 1, 1), 0.25)}
+    return before("module.")(state) | moments
+
+
+def sequential(state: dict) -> dict:
+    return before("1.")(state) | {"0.mean": torch.full((3,), 0.5), "0.std": torch.full((3,), 0.25)}
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (before("_orig_mod."), ["stripped '_orig_mod.' of the names"]),
+        (before("model."), ["stripped 'model.' of the names"]),
+        (before("net.backbone."), ["stripped 'net.backbone.' of the names"]),
+        (before("module._orig_mod.model."), ["stripped 'module._orig_mod.model.' of the names"]),
+        (before("1."), ["stripped '1.' of the names"]),
+        (robustbench, ["stripped", "took mu as the mean", "took sigma as the std"]),
+        (sequential, ["stripped '1.'", "took 0.mean as the mean", "took 0.std as the std"]),
+    ],
+)
+def test_what_stands_before_the_names(made, words, capsys):
+    given, net = network(seed=5), network()
+    did = load_weights(net, made(given.body.state_dict()), origin="file")
+    assert len(did) == len(words) and all(map(str.startswith, did, words))
+    assert same(net.body.state_dict(), given.body.state_dict())
+    moments = (net.normalise.mean.unique().tolist(), net.normalise.std.unique().tolist())
+    assert moments == (([0.5], [0.25]) if len(words) > 1 else ([0.0], [1.0]))
+
+
+class Around(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Wrapped("conv", "fc")
+
+
+def test_weights_of_a_part_of_the_network():
+    given, net = Wrapped("conv", "fc"), Network(torch.nn.Identity(), Around())
+    assert load_weights(net, given.state_dict(), origin="f") == ["put 'net.' before the names"]
+    assert same(net.body.net.state_dict(), given.state_dict())
+
+
+def test_two_networks_in_one_state_dict_are_not_guessed():
+    state = network(seed=5).body.state_dict()
+    both = before("student.")(state) | before("teacher.")(state)
+    message = error_of(load_weights, network(), both, origin="file")
+    assert message.startswith("file: holds several such networks, under student. and teacher.")
+
+
+def test_what_else_a_file_holds_is_named():
+    state = before("model.")(network(seed=5).body.state_dict())
+    message = error_of(load_weights, network(), state | {"loss.w": torch.ones(3)}, origin="f")
+    assert "1 unknown (loss.w)" in message
+    state["model.fc_.bias"] = state.pop("model.fc.bias")
+    message = error_of(load_weights, network(), state, origin="f")
+    assert (
+        "1 missing (fc.bias); 1 unknown (fc_.bias)" in message and "near: fc_.bias for" in message
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda m: prune.l1_unstructured(m, "weight", 0.5), "pruned"),
+        (nn.utils.weight_norm, "normalised"),
+        (lambda m: nn.utils.weight_norm(m, dim=1), "normalised"),
+        (lambda m: nn.utils.weight_norm(m, dim=None), "normalised"),
+        (nn.utils.spectral_norm, "spectrally normalised"),
+        (nn.utils.parametrizations.weight_norm, "normalised"),
+        (nn.utils.parametrizations.spectral_norm, "spectrally normalised"),
+    ],
+)
+@pytest.mark.parametrize("layer", ["conv2", "fc"])
+@pytest.mark.parametrize("prefix", ["", "module.model."])
+def test_weights_that_torch_makes_of_others(make, what, layer, prefix):
+    given, net, images = network(seed=5), network(), torch.rand(2, 3, 32, 32)
+    made = make(given.body.get_submodule(layer))
+    made.train()(torch.rand(2, *((16, 8, 8) if layer == "conv2" else (128,))))
+    given.eval()
+    did = load_weights(net, before(prefix)(given.body.state_dict()), origin="file")
+    assert did[0] == f"folded 1 {what} weights"
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), given(images), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_in_shards(tmp_path):
+    half = {"fc.weight": STATE["fc.weight"]}, {"fc.bias": STATE["fc.bias"]}
+    for form, save in (("safetensors", save_file), ("bin", torch.save)):
+        names = [f"model-{n}.{form}" for n in (1, 2)]
+        for name, part in zip(names, half, strict=True):
+            save(part, tmp_path / name)
+        index = tmp_path / f"model.{form}.index.json"
+        keys = [*half[0], *half[1]]
+        index.write_text(json.dumps({"weight_map": dict(zip(keys, names, strict=True))}))
+        assert same(load_state_dict(index), STATE)
+        (tmp_path / names[0]).unlink()
+        assert f"names {names[0]}, which is not beside it" in error_of(load_state_dict, index)
+        index.write_text(json.dumps({"weight_map": {"a": "../model-2.bin"}}))
+        assert "not beside it" in error_of(load_state_dict, index)
+        index.write_text("[]")
+        assert "expected the index" in error_of(load_state_dict, index)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_code_and_whole_numbers_are_told_from_weights(tmp_path):
+    torch.jit.save(torch.jit.trace(nn.Linear(3, 2), torch.rand(1, 3)), tmp_path / "w.pt")
+    message = error_of(load_state_dict, tmp_path / "w.pt")
+    assert "is TorchScript" in message and "torch.jit.load(FILE).state_dict()" in message
+    state = network().body.state_dict() | {"fc.zero_point": torch.tensor(0)}
+    assert "are quantised (fc.zero_point)" in error_of(load_weights, network(), state, origin="f")
 
 
 def replaced(name: str, tensor) -> dict:

@@ -13,17 +13,17 @@ LAYERS = [["first", "conv", 4], ["norm", "norm", 4], ["last", "linear", 10]]
 def said(monkeypatch):
     """What is said of a network with these facts."""
 
-    def tell(*, norms=False, at=None, **found):
+    def tell(*, norms=False, parameters=False, at=None, **found):
         whole = {"input": "image", "min_size": 1, "layers": LAYERS, "parameters": 10_000}
         monkeypatch.setattr(facts, "_own", {"mine": whole | {"unseen": [], "tried": 0, **found}})
-        facts.see_norms(norms)
+        facts.see(norms=norms, parameters=parameters)
         facts._listed.cache_clear()
         targeting = {"layers": "first"} | ({"at": at} if at else {})
         networks, targeting = ["small_conv", "mine"], Targeting.model_validate(targeting)
-        return notes(networks, targeting=targeting, norms=norms).get("mine")
+        return notes(networks, targeting=targeting, norms=norms, parameters=parameters).get("mine")
 
     yield tell
-    facts.see_norms(False)
+    facts.see()
     facts._listed.cache_clear()
 
 
@@ -40,8 +40,9 @@ def test_what_is_not_seen_is_named_with_the_largest_first(said):
     unseen = [row(f"p{size}", "Parameter", size) for size in (7, 3000, 12, 90, 1)]
     assert said(unseen=unseen) == (
         "68 % of its parameters are in layers that can be ablated; not: p3000 (Parameter, 3,000), "
-        "p90 (Parameter, 90), p12 (Parameter, 12) and 2 more"
+        "p90 (Parameter, 90), p12 (Parameter, 12) and 2 more (ablation.parameters: true adds these)"
     )
+    assert said(unseen=unseen, parameters=True) is None
     assert said(unseen=[row("all", "Mix", 9950)]).startswith("0.5 % of its parameters")
 
 
@@ -52,7 +53,7 @@ def test_normalisations_in_a_few_words_and_as_layers(said):
     )
     assert said(unseen=unseen, norms=True) is None
     found = said(unseen=[*unseen, row("mix", "Mix", 90)])
-    assert found.endswith("ablated; not: mix (Mix, 90), 2 normalisations")
+    assert found.endswith("(ablation.parameters: true adds these), 2 normalisations")
 
 
 def test_what_is_not_used_is_named_however_small(said):

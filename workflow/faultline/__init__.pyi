@@ -14,6 +14,7 @@ from faultline.data.splits import prepare as prepare
 from faultline.data.splits import test_images as test_images
 from faultline.networks.layers import layers as layers
 from faultline.networks.registry import build as build
+from faultline.networks.registry import classifier as classifier
 from faultline.run.loading import build_network as build_network
 from faultline.run.loading import load_dataset as load_dataset
 from faultline.run.loading import load_network as load_network

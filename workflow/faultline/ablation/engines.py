@@ -1,4 +1,5 @@
-"""What evaluates variants: the graph of a network, or, where it has none, the network itself.
+"""What evaluates variants: the graph of a network, or, where it has none or that fails, the network
+itself, see `whole`.
 
 What does not depend on the ablated layers is computed once per batch of images, a removed filter
 is followed only as far as it changes anything, and what cannot change is not computed at all.
@@ -8,7 +9,6 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -17,17 +17,23 @@ import torch
 from torch import Tensor, fx, nn
 
 from faultline.ablation.propagation import ALMOST_ALL, Batch, Change, Propagation, Rows
-from faultline.ablation.tracing import CONVOLUTIONS, Traced, Untraceable, holds_tensor, unread
-from faultline.ablation.variants import Mask, Variant, is_behind, replaced, without
+from faultline.ablation.tracing import CONVOLUTIONS, PASSED_ON, Traced, Untraceable
+from faultline.ablation.variants import Mask, Variant, replaced, without
+from faultline.ablation.whole import (
+    Attack,
+    Evaluate,
+    Loop,
+    Recraft,
+    Resumed,
+    bytes_of,
+    check_fresh,
+    logits_by,
+    replaced_in,
+    shapes_of,
+)
 from faultline.attacks.space import Forward
-from faultline.base.errors import UserError
-from faultline.base.inputs import one_of
-from faultline.networks.architectures import body_of
-from faultline.networks.evaluation import evaluation
-from faultline.networks.layers import layers as layers_of
-from faultline.networks.layers import own_weight
-from faultline.networks.plain import copied, forget, preserved
-from faultline.networks.reach import reached
+from faultline.base.errors import first_line
+from faultline.networks.layers import every_layer
 
 CHECKED = 32
 """Images on which the trace of a network is compared with the network."""
@@ -50,17 +56,6 @@ JOINED = 64
 """Images up to which a CPU computes those of several variants as one batch (ours); a GPU does so up
 to its whole batch."""
 
-Attack = Callable[..., Tensor]
-"""(network, images, labels, *, batch_size) -> images [n, ...], attacked."""
-
-Evaluate = Callable[[Sequence[Variant | None]], Iterator[tuple[Rows, Tensor | None]]]
-"""Variants, None for the network itself, -> (rows, logits) of each: the images [n] of a batch that
-it may change, None for all; their logits, None where it changes none."""
-
-Recraft = Callable[[Variant | None], tuple[Tensor, Tensor | None]]
-"""Variant -> (logits on images attacked anew for it, logits on the clean images); the latter are
-those from which the attack took gradients, None where it took none there."""
-
 
 def engine_of(
     network: nn.Module,
@@ -68,49 +63,134 @@ def engine_of(
     ablated: Sequence[str],
     images: Tensor,
     say: Callable[[str], None],
-) -> "Graph | Loop":
-    """What evaluates variants of a network on images like these, [n, ...], n >= 1."""
+    *,
+    crafted: bool = False,
+) -> "Engine":
+    """What evaluates variants of a network on images like these, [n, ...], n >= 1.
+
+    crafted: whether attacks craft images anew; only a graph has shortcuts for these.
+    """
+    few = images[:CHECKED]
+    loop = partial(Loop, network, variants, ablated, few[:1])
+    resumed = partial(Resumed, network, variants, ablated, few)
     try:
-        traced = Traced(network, ablated, images[:CHECKED])
-        graph = Graph(network, traced, variants)
-        if traced.keeping:
-            check_fresh(network, ablated, images)
-        if graph.large:
-            graph.plain = Loop(network, [*graph.large.values()], ablated, images[:1])
-        return graph
+        traced = Traced(network, ablated, few)
     except Untraceable as reason:
-        engine = Loop(network, variants, ablated, images[:1])
+        engine = Engine([resumed, loop], say)
         check_fresh(network, ablated, images)
         began = time.monotonic()
-        with torch.no_grad(), preserved(engine.network):
-            engine.network(images[:CHECKED].clone())
-        rate = len(images[:CHECKED]) / (time.monotonic() - began)
+        with torch.no_grad():
+            logits_by(engine.fixed(few), None)
+        rate = len(few) / (time.monotonic() - began)
+        part = "what follows its layers" if isinstance(engine.way, Resumed) else "all of it"
         say(
-            f"this network gets no shortcuts: {reason}. Each variant runs the whole network, at "
-            f"about {rate:.0f} images/s"
+            f"this network gets no shortcuts of a graph: {reason}. Each variant runs {part}; the "
+            f"whole runs at about {rate:.0f} images/s"
         )
         return engine
+    if traced.keeping:
+        check_fresh(network, ablated, images)
+    graph = partial(Graph, network, traced, variants)
+    graphs = [graph, partial(graph, parts=False)]
+    if not crafted and traced.is_inside_whole():
+        return Engine([resumed, *graphs, loop], say)
+    return Engine([*graphs, resumed, loop], say)
 
 
-def logits_by(evaluate: Evaluate, variant: Variant | None) -> Tensor:
-    """Logits [n, classes] of the network itself, or of a variant that changes all images."""
-    ((_, logits),) = evaluate([variant])
-    assert logits is not None
-    return logits
+class Engine:
+    """Ways to evaluate variants, the best first: where one fails, that is said, and the next one
+    goes on from there."""
+
+    def __init__(self, ways: list["Callable[[], Graph | Loop]"], say: Callable[[str], None]):
+        self.ways, self.say = ways, say
+        self.way = self._next()
+
+    def _next(self) -> "Graph | Loop":
+        while True:
+            make = self.ways.pop(0)
+            try:
+                return make()
+            except PASSED_ON:
+                raise
+            except Exception as error:
+                self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Says that a way fails, if another is left."""
+        if not self.ways:
+            raise error
+        if not isinstance(error, Untraceable):
+            self.say(
+                f"a shortcut fails here ({type(error).__name__}: {first_line(error)}), so more of "
+                "the network is run for each variant; the results are the same"
+            )
+
+    def bytes_per_image(self, with_gradients: bool) -> int:
+        """What one image of a batch takes at most."""
+        return self.way.bytes_per_image(with_gradients)
+
+    def fixed(self, images: Tensor, batch_size: int = JOINED) -> Evaluate:
+        """Evaluates variants on these images; batch_size: how many may be run at once."""
+        begun: dict[Graph | Loop, Evaluate] = {}
+
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[Rows, Tensor | None]]:
+            left = [*variants]
+            while left:
+                try:
+                    if self.way not in begun:
+                        begun.clear()
+                        begun[self.way] = self.way.fixed(images, batch_size)
+                    for found in begun[self.way]([*left]):
+                        del left[0]
+                        yield found
+                except PASSED_ON:
+                    raise
+                except Exception as error:
+                    self._go_on(error)
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
+        """Evaluates variants on these clean images, attacked anew for each."""
+        begun: dict[Graph | Loop, Recraft] = {}
+
+        def evaluate(variant: Variant | None) -> tuple[Tensor, Tensor | None]:
+            while True:
+                try:
+                    if self.way not in begun:
+                        begun.clear()
+                        begun[self.way] = self.way.recrafted(images, labels, attack, batch_size)
+                    return begun[self.way](variant)
+                except PASSED_ON:
+                    raise
+                except Exception as error:
+                    self._go_on(error)
+
+        return evaluate
+
+    def _go_on(self, error: Exception) -> None:
+        self._tell(error)
+        self.way = self._next()
 
 
 class Graph:
     """Evaluates variants of a traced network."""
 
-    def __init__(self, network: nn.Module, traced: Traced, variants: Sequence[Variant]):
-        self.network, self.traced = network, traced
+    def __init__(
+        self,
+        network: nn.Module,
+        traced: Traced,
+        variants: Sequence[Variant],
+        *,
+        parts: bool = True,
+    ):
+        self.network, self.traced, self.parts = network, traced, parts
         self.device = traced.device
-        self.layers = layers_of(network, norms=True)
+        self.layers = every_layer(network)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
-        self.shapes = _shapes(self.layers, traced.layers)
+        self.shapes = shapes_of(self.layers, traced.layers)
         self.odd: dict[str, bool] = {}
-        self.plain: Loop | None = None  # evaluates these
         self.changes: dict[int, Mask | None] = {}
         self.reads: set[fx.Node] = set()
         self.room = max(bytes_of(value, 2) for value in traced.example.values())
@@ -126,6 +206,9 @@ class Graph:
             whole = [(traced.example[node][0], edge) for node, edge in plan.edge.items()]
             self.sizes[id(variant)] = sum(len(e.where) * v.element_size() for v, e in whole)
             self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
+        self.plain: Loop | None = None  # evaluates what is large
+        if self.large:
+            self.plain = Loop(network, [*self.large.values()], [*traced.layers], traced.images[:1])
 
     def _propagation(self, mask: Mask) -> Propagation:
         key = mask.layer, mask.at
@@ -138,15 +221,17 @@ class Graph:
         if mask := variant.mask:
             places = self.traced.places(mask.layer, mask.at)
             alone = mask.layer in self.traced.direct and self.traced.apart.issuperset(places)
-            return mask if alone else None
+            return mask if alone and self.parts else None
         if variant.key is None:
             return None
-        new = _replaced(variant, self.shapes, self.device)
+        new = replaced_in(variant, self.shapes, self.device)
         if not all(value.abs().max() <= LARGE for value in new.values()):
             self.large[id(variant)] = variant
             return None
         (layer, *others) = {name.rpartition(".")[0] for name in new}
         if others or layer not in self.traced.direct or len(self.traced.nodes[layer]) > 1:
+            return None
+        if not self.parts:
             return None
         module = self.layers[layer]
         rows = isinstance(module, (nn.Linear, *CONVOLUTIONS))
@@ -177,7 +262,7 @@ class Graph:
     def fixed(self, images: Tensor, batch_size: int = JOINED) -> Evaluate:
         """Evaluates variants on these images; batch_size: how many may be run at once."""
         traced = self.traced
-        boundary, peaks = traced.start(images), _Peaks(self.propagations, traced)
+        boundary, peaks = traced.start(images, self.reads), _Peaks(self.propagations, traced)
         values = traced.run(
             traced.after,
             boundary,
@@ -347,28 +432,6 @@ class Graph:
         return value.flatten(1)
 
 
-def _shapes(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str, torch.Size]:
-    """Of the parameters of ablated layers, by their full names."""
-    own = {layer: layers[layer].named_parameters() for layer in ablated}
-    return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
-
-
-def _replaced(
-    variant: Variant, shapes: dict[str, torch.Size], device: torch.device
-) -> dict[str, Tensor]:
-    """What a variant replaces; UserError where that is no parameter of an ablated layer."""
-    new = replaced(variant, device)
-    for name, value in new.items():
-        if name not in shapes:
-            one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
-        if value.shape != shapes[name]:
-            raise UserError(
-                f"variants: {variant.columns} replaces {name} by {list(value.shape)}; expected "
-                f"{list(shapes[name])}"
-            )
-    return new
-
-
 class _Begun(NamedTuple):
     """A variant with what it changes in part, and the images of the batch that this reaches."""
 
@@ -447,13 +510,6 @@ def fitting(batch_size: int, memory: float | None, each: int) -> int:
     return batch_size if memory is None else max(1, min(batch_size, int(memory / each)))
 
 
-def bytes_of(value: Any, images: int) -> int:
-    """Of one image's share of what is the value of so many."""
-    if isinstance(value, tuple | list):
-        return sum(bytes_of(part, images) for part in value)
-    return value.nbytes // images if holds_tensor(value) else 0
-
-
 class _Starts:
     """What comes before the ablated layers, for attacks that begin at the same images each time.
 
@@ -517,114 +573,3 @@ class _Again(torch.autograd.Function):
             [v for v, _ in pairs], ctx.leaf, [g for _, g in pairs], retain_graph=True
         )
         return gradient, None, *[None] * len(gradients)
-
-
-NO_ACTIVATION = (
-    "a network that cannot be traced does not show where its activations are; "
-    'remove filters at "weights" (config key nodal_dropout: at)'
-)
-
-
-class Loop:
-    """Evaluates variants of a network without a graph: all of it, for each variant."""
-
-    def __init__(
-        self,
-        network: nn.Module,
-        variants: Sequence[Variant],
-        ablated: Sequence[str],
-        image: Tensor,
-    ):
-        self.network = copied(network).requires_grad_(False)
-        self.layers = layers_of(self.network, norms=True)
-        for layer in ablated:
-            if layer not in self.layers:
-                raise UserError(
-                    f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
-                )
-        if any(v.mask and is_behind(self.layers[v.mask.layer], v.mask.at) for v in variants):
-            raise UserError(NO_ACTIVATION)
-        self.shapes = _shapes(self.layers, ablated)
-        self.image = image
-
-    def bytes_per_image(self, with_gradients: bool) -> int:
-        """What one image of a batch takes, by the outputs of the modules: no more is known."""
-        sizes = [self.image.nbytes]
-
-        def weigh(_: nn.Module, __: Any, output: Any) -> None:
-            sizes.append(bytes_of(output, 1))
-
-        hooks = [module.register_forward_hook(weigh) for module in self.network.modules()]
-        with torch.no_grad(), preserved(self.network):
-            self.network(self.image.clone())
-        for hook in hooks:
-            hook.remove()
-        return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
-
-    def fixed(self, images: Tensor, batch_size: int = 0) -> Evaluate:
-        """Evaluates variants on these images, one by one."""
-
-        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[None, Tensor]]:
-            for variant in variants:
-                with self._applied(variant):
-                    logits = self.network(images.clone())
-                yield None, logits
-
-        return evaluate
-
-    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
-        """Evaluates variants on these clean images, attacked anew for each."""
-
-        def evaluate(variant: Variant | None) -> tuple[Tensor, None]:
-            with self._applied(variant):
-                with torch.enable_grad():
-                    adversarial = attack(self.network, images, labels)
-                parts = adversarial.split(batch_size)
-                return torch.cat([self.network(part.clone()) for part in parts]), None
-
-        return evaluate
-
-    @contextmanager
-    def _applied(self, variant: Variant | None) -> Iterator[None]:
-        """The variant's parameters in place of the base's, inside the block."""
-        new = _replaced(variant, self.shapes, self.image.device) if variant else {}
-        if variant and variant.mask:
-            new = without(variant.mask, self.layers[variant.mask.layer])
-        body = body_of(self.network)
-        kept = [(body.get_parameter(name), body.get_parameter(name).data) for name in new]
-        try:
-            for (parameter, _), value in zip(kept, new.values(), strict=True):
-                parameter.data = value
-            forget(self.network)  # what it made of other weights
-            with preserved(self.network):
-                yield
-        finally:
-            for parameter, data in kept:
-                parameter.data = data
-
-
-def check_fresh(network: nn.Module, ablated: Sequence[str], images: Tensor) -> None:
-    """UserError where a network keeps what it made of its weights, so that others would not do in
-    their place what they do in a new network."""
-    fresh, other = (Loop(network, [], ablated, images[:1]) for _ in range(2))
-    layers = fresh.layers
-    weight_of = {name: own_weight(layers[name]) for name in ablated}
-    new = {f"{name}.{w}": 1 - layers[name].get_parameter(w) for name, w in weight_of.items()}
-    variant = Variant({}, 1, replace=lambda: new)
-    with torch.no_grad():
-        expected, again = (logits_by(fresh.fixed(images[:2]), variant) for _ in range(2))
-    with evaluation(other.network):
-        read = reached(other.network, images[:2].clone())
-    for name, weight in weight_of.items():
-        own = dict(other.layers[name].named_parameters())
-        if not read.isdisjoint(map(id, own.values())) and id(own[weight]) not in read:
-            raise UserError(unread(name, weight))
-    with torch.no_grad():
-        evaluate = other.fixed(images[:2])
-        _, later = (logits_by(evaluate, each) for each in (None, variant))
-    same = partial(torch.allclose, rtol=1e-4, atol=1e-5, equal_nan=True)
-    if same(expected, again) and not same(expected, later):
-        raise UserError(
-            "the network keeps what it makes of its weights where it is not seen, so others would "
-            "have no effect; keep it as an attribute of a module, or let train() forget it"
-        )

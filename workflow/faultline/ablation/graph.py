@@ -17,6 +17,7 @@ from faultline.networks.layers import kind as kind_of
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import preserved
 from faultline.networks.probes import output
+from faultline.networks.symbolic import Tracer
 
 JOINS = {"add": "add", "iadd": "add", "mul": "multiply", "imul": "multiply"}
 JOINS |= dict.fromkeys(("cat", "concat", "concatenate", "stack"), "concat")
@@ -80,7 +81,7 @@ def weight_norms(network: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Layers stay whole, those of the user's own kinds too; not embeddings that attacks add to."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:

@@ -9,8 +9,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.networks.evaluation import predict
 from faultline.networks.inputs import check_classes, check_device, check_images, class_numbers
-from faultline.networks.layers import filters
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import every_layer, filters
 
 
 def checked_variants(
@@ -21,7 +20,7 @@ def checked_variants(
     variants = list(variants)
     if not variants:
         raise UserError("variants: there are none; give at least one")
-    layers, first = layers_of(network, norms=True), variants[0]
+    layers, first = every_layer(network), variants[0]
     units: dict[str, int] = {}
     for variant in variants:
         if not isinstance(variant, Variant):

@@ -377,6 +377,10 @@ class Propagation:
 
             tensors = {s for s in node.all_input_nodes if isinstance(example[s], Tensor)}
             split = source.all_input_nodes
+            others = tensors - self.traced.shared - {source}
+            if not all(example[other].is_floating_point() for other in others):
+                self._sources[node, source] = None  # an index of each image's own
+                return None
             moved = self.traced.call(node, positions)
             apart = len(moved) == len(example[node]) and bool((moved == moved[:1]).all())
             self._sources[node, source] = moved[0].flatten().long() if apart else None

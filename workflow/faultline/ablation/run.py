@@ -18,6 +18,7 @@ from faultline.base.sampling import Strata
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.evaluation import predict
+from faultline.networks.layers import every_layer
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.reach import used
 
@@ -64,7 +65,7 @@ class Base:
         if layers is None:
             in_use = used(network, self.images["clean"])
             layers = [name for name in layers_of(network) if name in in_use]
-        every = layers_of(network, norms=True)
+        every = every_layer(network)
         chosen = {name: every[name] for name in layers}
         facts: Facts = sweep(
             network,

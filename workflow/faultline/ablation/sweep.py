@@ -13,29 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.ablation.engines import (
-    CHECKED,
-    NO_ACTIVATION,
-    Attack,
-    Graph,
-    Loop,
-    bytes_of,
-    check_fresh,
-    engine_of,
-    fitting,
-    logits_by,
-)
+from faultline.ablation.engines import CHECKED, Engine, engine_of, fitting
 from faultline.ablation.facts import Facts
 from faultline.ablation.inputs import checked_images, checked_variants
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, is_behind
+from faultline.ablation.whole import NO_ACTIVATION, Attack, Loop, bytes_of, check_fresh, logits_by
 from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
 from faultline.networks.evaluation import NOT_FINITE, difference, exact, finite, predict, scale
-from faultline.networks.layers import filters, kind
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import REMOVE, plain, plain_layer, preserved
 
 TOLERANCE = 1e-5
@@ -75,7 +64,8 @@ def sweep(
     labels = checked_images(network, image_sets, labels, attacks=crafted, tops=tops)
     network = _ready(network, ablated, next(iter(image_sets.values())))
     variants = checked_variants(variants, network, ablated)
-    engine = engine_of(network, variants, ablated, next(iter(image_sets.values())), say)
+    images = next(iter(image_sets.values()))
+    engine = engine_of(network, variants, ablated, images, say, crafted=bool(crafted))
     batch_size = fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
     outcomes = _Outcomes([*image_sets, *crafted], variants, labels, tops=tops, say=say)
     seen: set[int | None] = set()
@@ -89,7 +79,7 @@ def sweep(
 
 def _recrafted(
     outcomes: "_Outcomes",
-    engine: Graph | Loop,
+    engine: Engine,
     clean: Tensor,
     attacks: dict[str, Attack],
     batch_size: int,
@@ -119,7 +109,7 @@ def _recrafted(
 
 def _fixed(
     outcomes: "_Outcomes",
-    engine: Graph | Loop,
+    engine: Engine,
     name: str,
     images: Tensor,
     seen: set[int | None],
@@ -322,7 +312,7 @@ class _Judge:
 def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Module:
     """`plain` of a network; UserError where weights of layers to be ablated are no parameters."""
     original, network = network, plain(network)
-    layers = layers_of(network, norms=True)
+    layers = every_layer(network)
     for name in ablated:
         if name in layers:
             plain_layer(name, layers[name])
@@ -368,7 +358,7 @@ def active_images(
         outputs = partial(_hooked_outputs, loop, layer)
     with torch.no_grad():
         if not shown:
-            module = layers_of(network, norms=True)[layer]
+            module = every_layer(network)[layer]
             masks = [Mask(layer, (unit,), at) for unit in range(filters(module))]
             removed = [Variant({"filter": mask.filters[0]}, mask, mask=mask) for mask in masks]
             labels = torch.zeros(len(images), dtype=torch.long, device=images.device)

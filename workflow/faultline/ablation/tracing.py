@@ -8,7 +8,7 @@ reads the same pixel many times (torchvision's AlexNet and VGG on small images) 
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -21,11 +21,12 @@ from faultline.ablation.variants import is_behind
 from faultline.base.errors import UserError, first_line, some
 from faultline.networks.architectures import body_of, path_of_body
 from faultline.networks.evaluation import evaluation, finite, scale
-from faultline.networks.layers import filters, kind, own_weight
+from faultline.networks.layers import every_layer, filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.networks.plain import copied, forget, preserved
+from faultline.networks.symbolic import Tracer
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -49,6 +50,9 @@ Replaced = Mapping[str, Tensor | None]
 
 Module = TypeVar("Module", bound=nn.Module)
 
+PASSED_ON = (UserError, MemoryError, torch.OutOfMemoryError)
+"""Errors that no other way of evaluating a network helps against."""
+
 
 class Untraceable(Exception):
     """The network has no graph that gives its logits; the message says why."""
@@ -69,6 +73,16 @@ class Traced:
     """
 
     def __init__(self, network: nn.Module, ablated: Sequence[str], images: Tensor):
+        self.images = images
+        try:
+            self._make(network, ablated, images)
+        except (Untraceable, *PASSED_ON):
+            raise
+        except Exception as error:
+            kind, reason = type(error).__name__, first_line(error)
+            raise Untraceable(f"its graph cannot be made ({kind}: {reason})") from None
+
+    def _make(self, network: nn.Module, ablated: Sequence[str], images: Tensor) -> None:
         network_copy = copied(network).requires_grad_(False)
         tracer = _Tracer()
         try:
@@ -129,7 +143,7 @@ class Traced:
                     read.setdefault(id(parameter), []).append((node, name))
             elif node.op == "get_attr" and node.users:
                 read.setdefault(id(_attribute(self.attributes, node.target)), []).append((node, ""))
-        layers, reach_logits = layers_of(network, norms=True), self._live()
+        layers, reach_logits = every_layer(network), self._live()
         self.nodes: dict[str, list[fx.Node]] = {}
         self.reads: dict[str, list[tuple[fx.Node, str]]] = {}
         self.direct: set[str] = set()
@@ -160,6 +174,11 @@ class Traced:
                 live.add(node)
         return live
 
+    def is_inside_whole(self) -> bool:
+        """Whether all ablated layers lie in modules that torch.fx cannot trace."""
+        every = (node for nodes in self.nodes.values() for node in nodes)
+        return all(str(node.target) in self.whole for node in every)
+
     def placed(self, replaced: dict[str, Tensor]) -> dict[fx.Node, Replaced]:
         """Node -> what it takes in place of parameters.
 
@@ -184,11 +203,15 @@ class Traced:
         zeros = cast(Tensor, module.weight).new_zeros(filters(module))
         return self._silent.get(self.prefix + layer, zeros)
 
-    def start(self, images: Tensor) -> dict[fx.Node, Any]:
-        """Values at the boundary: all that the ablated layers and what follows take from before."""
+    def start(self, images: Tensor, also: Container[fx.Node] = ()) -> dict[fx.Node, Any]:
+        """Values at the boundary: all that the ablated layers and what follows take from before.
+
+        also: further nodes, of which those before the boundary are kept.
+        """
         if self.laid_out and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.run(self.before, {}, keep=self.boundary, images=images)
+        keep = dict.fromkeys([*self.boundary, *(node for node in self.before if node in also)])
+        return self.run(self.before, {}, keep=keep, images=images)
 
     def finish(self, boundary: dict[fx.Node, Any], **changes: Any) -> Tensor:
         """Logits from the boundary on; `changes` as in `run`."""
@@ -417,7 +440,7 @@ class Traced:
         return is_one and self.example[node].dim() == 2 and before[0].dim() == 4
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Modules of torch.nn stay whole, and those that cannot be traced: the innermost ones.
 
     whole: paths of the latter.

@@ -17,9 +17,9 @@ from faultline.ablation.synaptic import SYNAPTIC_FILTERS
 from faultline.base.errors import UserError, some
 from faultline.base.inputs import check_count, one_of
 from faultline.base.seeds import seed_of
+from faultline.networks.layers import by_rows, of_units, weights
 from faultline.networks.layers import filters as filters_of
 from faultline.networks.layers import kind as kind_of
-from faultline.networks.layers import of_units, weights
 from faultline.networks.plain import plain_layer
 
 PLACES = ("weights", "activation")
@@ -282,7 +282,7 @@ def nodal_variants(
 def _nonzero(layer: nn.Module, units: list[int]) -> list[int]:
     """How many parameters of each of some units are not 0."""
     parameters = dict(layer.named_parameters())
-    if kind_of(layer) in ("conv", "linear") and not getattr(layer, "transposed", False):
+    if by_rows(layer):
         parts = ([p[unit] for p in parameters.values()] for unit in units)
     else:
         owned = (of_units(layer, [unit]).items() for unit in units)

@@ -41,6 +41,7 @@ UNITS = {
     "embedding": "column",
     "recurrent": "hidden unit",
     "norm": "channel",
+    "parameter": "parameter",
 }
 """Kind of layer -> what one unit of it is called."""
 

@@ -6,6 +6,7 @@ import errno
 import glob
 import hashlib
 import io
+import json
 import os
 import re
 import stat
@@ -137,10 +138,12 @@ def load_tensors(
     device: str | torch.device = "cpu",
     remedy: str = _ANEW,
     sums: bool = False,
+    mapped: bool = False,
 ) -> dict[str, Any]:
     """Read what `save_tensors` wrote. `what` says what the file should hold, with `keys` among
     others, and `remedy` what to do where it does not, for the error. sums: hold each part against
-    the checksum that the file states, at which torch does not look.
+    the checksum that the file states, at which torch does not look. mapped: on a CPU, read each
+    tensor from the file when it is looked at, so that the others take no memory.
 
     Raises UserError when the file is missing, truncated, damaged, carries anything but data, or
     lacks a key.
@@ -152,7 +155,10 @@ def load_tensors(
     if sums and (part := _wrong_part(path)):
         raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        mapped = mapped and torch.device(device).type == "cpu"
+        content: dict[str, Any] = torch.load(
+            path, map_location=device, weights_only=True, mmap=mapped or None
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -185,18 +191,7 @@ def load_state_dict(path: Location, key: str | None = None) -> dict[str, torch.T
     Raises UserError when it is anything else, or holds several and key is None.
     """
     what, remedy = "a state dict", "save the network's state_dict() alone"
-    if Path(path).suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            content = load_file(path)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path}: cannot be read, expected {what} ({error}); {remedy}"
-            ) from None
-    else:
-        content = load_tensors(path, what, remedy=remedy, sums=True)
+    content = _weights(path, what, remedy)
 
     def asked(name: str) -> str:
         return f"weights: {{NETWORK: {{file: {path}, key: {name}}}}}"
@@ -228,6 +223,50 @@ def load_state_dict(path: Location, key: str | None = None) -> dict[str, torch.T
     if names and all(name.startswith("module.") for name in names):
         return {name.removeprefix("module."): state[name] for name in names}
     return state
+
+
+def _weights(path: Location, what: str, remedy: str) -> dict[str, Any]:
+    """What a file of weights holds, or all that the index of one in shards names."""
+    if str(path).endswith(".index.json"):
+        folder, content = Path(path).parent, dict[str, Any]()
+        try:
+            index = json.loads(Path(path).read_text(encoding="utf-8"))
+            shards = {*map(str, index["weight_map"].values())}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise UserError(
+                f"{path}: cannot be read, expected the index of {what} in shards; {remedy}"
+            ) from None
+        for shard in sorted(shards):
+            if Path(shard).name != shard or not (folder / shard).is_file():
+                raise UserError(f"{path}: names {shard}, which is not beside it; add that file")
+            content |= _weights(folder / shard, what, remedy)
+        return content
+    if Path(path).suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read, expected {what} ({error}); {remedy}"
+            ) from None
+    if _is_torchscript(path):
+        raise UserError(
+            f"{path}: is TorchScript, which is code, expected {what}; save its weights alone: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
+    return load_tensors(path, what, remedy=remedy, sums=True)
+
+
+def _is_torchscript(path: Location) -> bool:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(name.endswith("/constants.pkl") for name in file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 def _state_dicts(

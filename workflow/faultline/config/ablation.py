@@ -35,6 +35,11 @@ class Ablation(Section):
     norms: bool = False
     """Whether normalisations with scale and shift are layers, too, with a channel for a filter;
     such layers are then among all (ours)."""
+    parameters: bool = False
+    """Whether parameters that are in no layer, such as class tokens, positions and layer scales, or
+    those of modules of the user's own, are layers, too, each of one unit; such layers are then
+    among all, but where outputs of layers are looked at (targeting, remedy, criteria,
+    sustainability) and where layers are frozen (ours)."""
 
 
 def check_ablation(ablation: Ablation, datasets: dict[str, Dataset], *, chooses: bool) -> None:

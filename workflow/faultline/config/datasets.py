@@ -9,7 +9,8 @@ from faultline.config.fields import ON_DISK, Absent, Images, Inferred, OneOf, Se
 from faultline.data.describe import ENOUGH, describe
 from faultline.data.sources import SOURCE_NAMES, Source
 
-_FILES = only_for("source", "fashion_mnist", "mnist", "cifar10", "tiny_imagenet", "image_folder")
+_DOWNLOADED = ("fashion_mnist", "mnist", "cifar10", "cifar100")
+_FILES = only_for("source", *_DOWNLOADED, "tiny_imagenet", "image_folder")
 
 
 class Dataset(Section):
@@ -24,9 +25,10 @@ class Dataset(Section):
     the test split, as with ImageNet."""
     file: Annotated[str | None, ON_DISK, only_for("source", "npz")] = None
     """The .npz file with train_images and train_labels, perhaps also test_ and validation_ (or
-    val_, valid_), which without test_ is the test split (npz only). Images are uint8 or floats
-    in 0..1, [n, h, w], [n, c, h, w] or [n, h, w, c]; the channels are the axis of 4 or fewer,
-    the first where both are. In place of images it may hold signals, numbers [n, c, t];
+    val_, valid_), which without test_ is the test split, or x_train and y_train, as keras calls
+    them (npz only). Images are uint8, uint16 or floats in 0..1, [n, h, w], [n, c, h, w] or
+    [n, h, w, c]; the channels are the axis of 4 or fewer, the first where both are, and of more
+    the one beside equal sides. In place of images it may hold signals, numbers [n, c, t];
     features, numbers [n, d]; or tokens, whole numbers [n, t]."""
     size: int | None = Field(None, ge=1, le=4096)
     """Images are made size x size. Those of image_folder by resizing the shorter side and
@@ -45,7 +47,7 @@ class Dataset(Section):
     weights that expect it; null computes it from the train split."""
     std: list[Annotated[float, Field(ge=1e-30, le=1e30)]] | None = Field(None, min_length=1)
     """The standard deviation that goes with mean."""
-    download: Annotated[bool, only_for("source", "fashion_mnist", "mnist", "cifar10")] = False
+    download: Annotated[bool, only_for("source", *_DOWNLOADED)] = False
     """Let torchvision download the files into the folder where they are missing."""
     train: Images | None = None
     """Number of training samples; null takes all that are left."""

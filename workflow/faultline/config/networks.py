@@ -46,6 +46,12 @@ def check_own_networks(
                     f"config key networks: {short(name)!r} would be the name of a folder; give the "
                     "network another in own_networks, of letters, digits, '-' and '_'"
                 )
+            if name in builtin:
+                mine_too = "give yours another name, in own_networks"
+                remedy = f"write {name}" if plugins.of_torchvision(network) else mine_too
+                raise UserError(
+                    f"config key networks: {network}: a built-in network is called {name}; {remedy}"
+                )
             if mine.setdefault(name, OwnNetwork(function=network)).function != network:
                 raise UserError(
                     f"config key networks: two networks would be called {name}; name one in "

@@ -189,6 +189,17 @@ def is_for(training: Training, network: str) -> bool:
     return not training.weights or network in training.weights
 
 
+WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar")
+"""Endings of files of weights."""
+
+OF_FOLDER = [
+    f"{name}{index}"
+    for name in ("model.safetensors", "pytorch_model.bin")
+    for index in ("", ".index.json")
+]
+"""What the weights are called in a folder of Hugging Face."""
+
+
 def check_weights(trainings: dict[str, Training], networks: list[str], *, results: str) -> None:
     """UserError where given weights are of no network or lie nowhere, or a network has no
     training. results: the folder of the run, which writes weights of its own."""
@@ -200,8 +211,16 @@ def check_weights(trainings: dict[str, Training], networks: list[str], *, result
                 hint = nearest(network, networks)
                 raise UserError(f"{key}: the network is not under networks; {hint}")
             path = Path(file).expanduser()
-            if path.suffix not in (".pt", ".pth", ".safetensors"):
-                raise UserError(f"{key}: {file!r} is no .pt, .pth or .safetensors file; name one")
+            if path.is_dir():
+                there = [each for each in OF_FOLDER if (path / each).is_file()]
+                hint = f"name {path / there[0]}" if there else "name a file of weights in it"
+                raise UserError(f"{key}: {file} is a folder; {hint}")
+            if path.suffix not in WEIGHTS and not file.endswith(".index.json"):
+                raise UserError(
+                    f"{key}: {file!r} is no file of PyTorch weights ({', '.join(WEIGHTS)}, or the "
+                    ".index.json of shards); load the network in PyTorch, and give what "
+                    "torch.save(network.state_dict(), 'weights.pt') writes"
+                )
             if not path.is_file():
                 raise UserError(f"{key}: no such file: {file}; name a state dict")
             if is_checkpoint(path, results):

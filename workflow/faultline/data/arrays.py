@@ -16,7 +16,7 @@ from faultline.data.decode import Pool, array_pool, in_one_line
 from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
 
 EXPECTED = {
-    "images": "uint8 or float [n, height, width], [n, channels, height, width] or "
+    "images": "uint8, uint16 or float [n, height, width], [n, channels, height, width] or "
     "[n, height, width, channels]",
     "signals": "numbers [n, channels, steps]",
     "features": "numbers [n, features]",
@@ -76,16 +76,19 @@ class _Content(NamedTuple):
     """What a .npz file holds of use, by its headers.
 
     what: one of `EXPECTED`. called: split -> how the names of its arrays begin. shapes: split ->
-    the shape of its array of samples.
+    the shape of its array of samples. keras: whether these are called x_train and y_train.
     """
 
     path: Path
     what: str
     called: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
+    keras: bool
 
     def keys(self, split: str) -> tuple[str, str]:
         """The names of the arrays of samples and of labels."""
+        if self.keras:
+            return f"x_{self.called[split]}", f"y_{self.called[split]}"
         return f"{self.called[split]}_{self.what}", f"{self.called[split]}_labels"
 
 
@@ -100,6 +103,8 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
         headers = _headers(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+    if keras := "x_train" in headers and "train_labels" not in headers:
+        headers = {_of_keras(key, headers["x_train"][0]): of for key, of in headers.items()}
     kinds = [what for what in EXPECTED if f"train_{what}" in headers]
     if len(kinds) > 1:
         raise UserError(
@@ -112,9 +117,9 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
         if f"{each}_{what}" in headers or f"{each}_labels" in headers
     ]
     called = named_splits(["train", *sets], origin=str(path), form="{}_" + what)
-    content = _Content(path, what, called, {})
+    content = _Content(path, what, called, {}, keras)
     for split in called:
-        keys = content.keys(split)
+        keys = content._replace(keras=False).keys(split)
         if missing := [key for key in keys if key not in headers]:
             raise UserError(
                 f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
@@ -126,7 +131,7 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
             raise UserError(
                 f"{path}: {keys[0]} is {dtype} {list(shape)}, expected {EXPECTED[what]}"
             )
-        if label_dtype.kind not in "iu" or len(label_shape) != 1:
+        if label_dtype.kind not in "iu" or len(label_shape) != 1 + (label_shape[1:] == (1,)):
             raise UserError(
                 f"{path}: {keys[1]} is {label_dtype} {list(label_shape)}, expected whole numbers "
                 "[n], the class of each image from 0"
@@ -146,26 +151,38 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     return content
 
 
+def _of_keras(key: str, shape: tuple[int, ...]) -> str:
+    """What an array that keras calls x_train or y_train is called here; shape: that of x_train."""
+    letter, _, split = key.partition("_")
+    what = {"x": "images" if len(shape) > 2 else "features", "y": "labels"}.get(letter)
+    return f"{split}_{what}" if what and split else key
+
+
 def _fits(what: str, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Whether an array of this name may be of this type and shape."""
     if min(shape[1:], default=0) < 1:
         return False
     if what == "images":
-        return (dtype == np.uint8 or dtype.kind == "f") and len(shape) in (3, 4)
+        return (dtype in (np.uint8, np.uint16) or dtype.kind == "f") and len(shape) in (3, 4)
     kinds = "iu" if what == "tokens" else "iuf"
     return len(shape) == (3 if what == "signals" else 2) and dtype.kind in kinds
 
 
 def _channel_axis(path: Path, shape: tuple[int, ...]) -> int | None:
-    """Which axis of images [n, ...] holds the channels: the one of 4 or fewer, the first of two."""
+    """Which axis of images [n, ...] holds the channels: the one of 4 or fewer, the first of two;
+    of more channels the one beside two sides that are equal."""
     if len(shape) == 3:
         return None
     for axis in (1, 3):
         if shape[axis] <= 4:
             return axis
+    square = [axis for axis, sides in ((1, shape[2:]), (3, shape[1:3])) if sides[0] == sides[1]]
+    if len(square) == 1:
+        return square[0]
     raise UserError(
-        f"{path}: images of shape {list(shape[1:])} have no axis of 1 to 4 channels; expected "
-        "[n, channels, height, width] or [n, height, width, channels]"
+        f"{path}: images of shape {list(shape[1:])} do not show which axis holds the channels; "
+        "expected [n, channels, height, width] or [n, height, width, channels], of 1 to 4 channels "
+        "or of square images"
     )
 
 
@@ -187,7 +204,8 @@ def describe_arrays(dataset: Mapping[str, Any], *, name: str) -> Source:
             for key, _ in keys.values()
             for tokens in _arrays(path, key)
         )
-    labels = dict(zip(keys, _arrays(path, *(key for _, key in keys.values())), strict=True))
+    of_splits = [labels.ravel() for labels in _arrays(path, *(key for _, key in keys.values()))]
+    labels = dict(zip(keys, of_splits, strict=True))
     classes = dataset["classes"] or int(max(each.max() for each in labels.values())) + 1
     for split, of_split in labels.items():
         if of_split.min() < 0 or of_split.max() >= classes:
@@ -236,8 +254,8 @@ def _check_numbered(labels: list[np.ndarray], *, path: Path, name: str) -> None:
 
 
 def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
-    """Pool of each split of a .npz file: images uint8 [n, c, h, w], or float32 in 0..1; signals and
-    features float64 [n, ...] as they are; tokens int32 [n, t]."""
+    """Pool of each split of a .npz file: images uint8 [n, c, h, w], or float32 in 0..1, of uint16
+    as shares of 65535; signals and features float64 [n, ...] as they are; tokens int32 [n, t]."""
     content = _content(dataset, name=name)
     path, what, shapes = content.path, content.what, content.shapes
     axis, pools = _channel_axis(path, shapes["train"]) if what == "images" else None, {}
@@ -249,10 +267,13 @@ def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
     for split in shapes:
         key, key_of_labels = content.keys(split)
         images, labels = _arrays(path, key, key_of_labels)
+        labels = labels.ravel()
         if what != "images":
             pools[split] = array_pool(_numbers(path, key, images), labels)
             continue
-        if images.dtype != np.uint8:
+        if images.dtype == np.uint16:
+            images = images.astype(np.float32) / 65535
+        elif images.dtype != np.uint8:
             images = images.astype(np.float32)
             low, high = images.min(), images.max()
             if not (low >= 0 and high <= 1):  # NaN is in no range

@@ -53,11 +53,12 @@ def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
                 f"{place}: {len(names)} class folders; expected at least two, each with the images "
                 "of one class"
             )
-        if odd := sorted({*names} ^ {path.name for path in by_split["train"]}):
-            more = f" and {len(odd) - 3} more" * (len(odd) > 3)
+        learned = {path.name for path in by_split["train"]}
+        if not names or (odd := sorted({*names} - learned)):
+            odd = sorted({*names} ^ learned)
             raise UserError(
                 f"{place}: its classes differ from those of {root / 'train'} "
-                f"({', '.join(odd[:3])}{more} in one of them only); give both the same folders"
+                f"({some(odd, 3)} in one of them only); give both the same folders"
             )
     return by_split
 
@@ -101,10 +102,13 @@ def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str
     suffixes = Image.registered_extensions()
     # PIL hands PostScript to a program that executes it
     formats = sorted(Image.OPEN.keys() - {"EPS"})
+    number = {place.name: label for label, place in enumerate(splits["train"])}
     pools = {}
     for split, classes in splits.items():
         paths, labels, others = [], [], []
-        for label, place in enumerate(classes):
+        if lacking := sorted(number.keys() - {place.name for place in classes}):
+            print(f"{split}: no image of {some(lacking)}, so nothing is judged on these")
+        for place in classes:
             files = sorted(path for path in place.rglob("*") if path.is_file())
             images = [path for path in files if suffixes.get(path.suffix.lower()) in formats]
             if not images:
@@ -114,7 +118,7 @@ def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str
                 )
             others += sorted(set(files) - set(images))
             paths += images
-            labels += [label] * len(images)
+            labels += [number[place.name]] * len(images)
         print(f"{split}: {len(paths)} images of {len(classes)} classes, of {place.parent}")
         if others:
             print(f"{split}: {len(others)} other files left out, such as {printable(others[0])}")

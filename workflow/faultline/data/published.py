@@ -47,6 +47,10 @@ _MD5 = {
         "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
         "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
     },
+    "cifar100": {
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    },
 }
 
 
@@ -70,7 +74,8 @@ def published_pools(settings: DataSettings, *, threads: int, name: str) -> dict[
     else:
         files = _files(source, folder, download=settings.download, name=name)
         print(f"{source}: read from {files[0].parent}")
-        pools = _cifar10(files) if source == "cifar10" else _idx_pools(source, files)
+        is_cifar = source in ("cifar10", "cifar100")
+        pools = _cifar(files, source) if is_cifar else _idx_pools(source, files)
     return dict(zip(("train", "test"), pools, strict=True))
 
 
@@ -104,6 +109,8 @@ def _files(source: str, folder: Path, *, download: bool, name: str) -> list[Path
             *((folder / "cifar-10-batches-py", pickles), (folder, pickles)),
             *((folder / "cifar-10-batches-bin", binaries), (folder, binaries)),
         ]
+    elif source == "cifar100":
+        layouts = [(folder / "cifar-100-python", names), (folder, names)]
     else:
         torchvisions = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST"}[source]
         layouts = [(folder, names), (folder / torchvisions / "raw", names)]
@@ -142,6 +149,7 @@ def _download(source: str, folder: Path, *, name: str) -> None:
             "fashion_mnist": datasets.FashionMNIST,
             "mnist": datasets.MNIST,
             "cifar10": datasets.CIFAR10,
+            "cifar100": datasets.CIFAR100,
         }[source]
         fetch(folder, train=False, download=True)  # fetches all files, loads only the test images
     except Exception as error:  # whatever it is, it means that there are no files
@@ -277,16 +285,21 @@ class _Unpickler(pickle.Unpickler):
         return _STAND_INS[wanted]
 
 
-def _cifar10(files: list[Path]) -> list[Pool]:
+def _cifar(files: list[Path], source: str) -> list[Pool]:
+    """Of CIFAR-10, or of CIFAR-100 by its 100 classes; the last file holds the test images."""
+
     def join(batches: list[Path]) -> Pool:
-        images, labels = zip(*map(_cifar10_batch, batches), strict=True)
+        images, labels = zip(*(_cifar_batch(path, source) for path in batches), strict=True)
         return array_pool(np.concatenate(images), np.concatenate(labels))
 
-    return [join(files[:5]), join(files[5:])]
+    return [join(files[:-1]), join(files[-1:])]
 
 
-def _cifar10_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, 3, 32, 32] and labels [n] of one file of the python or binary version."""
+def _cifar_batch(path: Path, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [n, 3, 32, 32] and labels [n] of one file of the python version, or of the
+    binary one of CIFAR-10."""
+    facts = SOURCES[source]
+    ten = source == "cifar10"
     data = _read(path)
     try:
         if ".bin" in path.suffixes:
@@ -296,7 +309,7 @@ def _cifar10_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             images, labels = rows[:, 1:], rows[:, 0]
         else:
             batch = _Unpickler(io.BytesIO(data), encoding="latin1").load()
-            images, labels = batch["data"].uint8(), batch["labels"]
+            images, labels = batch["data"].uint8(), batch["labels" if ten else "fine_labels"]
             if images.ndim != 2 or images.shape[1] != 3072 or not len(images):
                 raise ValueError(f"its data are {images.shape}, expected n x 3072")
             if len(labels) != len(images) or {type(label) for label in labels} != {int}:
@@ -304,10 +317,12 @@ def _cifar10_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             labels = np.array(labels)
     except Exception as error:  # a broken pickle can raise anything
         raise UserError(
-            f"{path}: is no CIFAR-10 batch ({in_one_line(error)}); get the file anew"
+            f"{path}: is no {'CIFAR-10' if ten else 'CIFAR-100'} batch ({in_one_line(error)}); get "
+            "the file anew"
         ) from error
-    _check_labels(path, labels, classes=10)
-    _check(path, data, images=len(images), official=10000, source="cifar10")
+    _check_labels(path, labels, classes=facts.classes)
+    official = facts.train if path.name.startswith("train") else facts.test  # of a file
+    _check(path, data, images=len(images), official=official, source=source)
     return images.reshape(-1, 3, 32, 32), labels
 
 

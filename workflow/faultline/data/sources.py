@@ -55,8 +55,9 @@ class DataSettings:
         The test split does not depend on the size of the others. Images that are skipped as
         undecodable are not made up for.
     split_seed: of the order in which images are dealt out.
-    folder: where the files of fashion_mnist, mnist, cifar10 and tiny_imagenet are. Files of other
-        than the official number of images are read too, but only official ones have a checksum.
+    folder: where the files of fashion_mnist, mnist, cifar10, cifar100 and tiny_imagenet are. Files
+        of other than the official number of images are read too, but only official ones have a
+        checksum.
         Of image_folder: the folder that holds train/, and perhaps test/ and validation/ (val/,
         valid/), which is the test set where there is no test/.
     file: of npz. classes: of npz; None counts them.
@@ -95,6 +96,7 @@ SOURCES = {
     "fashion_mnist": Source((1, 28, 28), 10, PIXELS, True, 60000, 10000),
     "mnist": Source((1, 28, 28), 10, PIXELS, True, 60000, 10000),
     "cifar10": Source((3, 32, 32), 10, PIXELS, True, 50000, 10000),
+    "cifar100": Source((3, 32, 32), 100, PIXELS, True, 50000, 10000),
     # The published test images carry no labels, so `val` is the test set, as is usual.
     "tiny_imagenet": Source((3, 64, 64), 200, PIXELS, True, 100000, 10000),
     "moons": Source((2,), 2, None, False, None, None),

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
+from faultline.networks.forms import Form
 from faultline.networks.vision import load_torchvision
 
 
@@ -38,17 +39,20 @@ class Normalise(nn.Module):
 
 
 class Network(nn.Module):
-    """Normalisation, then the network proper: raw inputs [n, *shape] to logits [n, classes]."""
+    """Normalisation, then the network proper: raw inputs [n, *shape] to logits [n, classes].
 
-    def __init__(self, normalise: nn.Module, body: nn.Module):
+    form: how the network proper is called, and what of its output are the logits.
+    """
+
+    def __init__(self, normalise: nn.Module, body: nn.Module, form: Form = Form()):  # noqa: B008
         super().__init__()
         self.normalise = normalise
         self.body = body
+        self.form = form
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits [n, classes]."""
-        logits: Tensor = self.body(self.normalise(x))
-        return logits
+        return self.form(self.body, self.normalise(x))
 
 
 def body_of(network: nn.Module) -> nn.Module:
@@ -87,8 +91,8 @@ class TokenNetwork(Network):
     the embedding leaves it.
     """
 
-    def __init__(self, body: nn.Module):
-        super().__init__(nn.Identity(), body)
+    def __init__(self, body: nn.Module, form: Form = Form()):  # noqa: B008
+        super().__init__(nn.Identity(), body, form)
         of = type(self.embedding)
         self.embedding.__class__ = type(
             of.__name__, (Shifted,) if of is nn.Embedding else (Shifted, of), {}
@@ -110,8 +114,7 @@ class TokenNetwork(Network):
         embedding, shifted = self.embedding, isinstance(x, fx.Proxy) or x.is_floating_point()
         embedding.shifts = [x[..., 1:]] if shifted else []
         try:
-            logits: Tensor = self.body(x[..., 0].long() if shifted else x)
-            return logits
+            return self.form(self.body, x[..., 0].long() if shifted else x)
         finally:
             embedding.shifts = None
 

@@ -70,8 +70,8 @@ def check_logits(logits: object, n: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != n:
         got = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UserError(
-            f"the network gives {got} for {n} images; expected logits [{n}, classes]: put it into "
-            "a module whose forward returns these"
+            f"the network gives {got} for {n} images; expected logits [{n}, classes]: give "
+            "faultline.classifier(network, images), or a module whose forward returns these"
         )
     return logits
 

@@ -48,7 +48,7 @@ def registry() -> dict[str, NetworkFacts]:
 
 
 _own: dict[str, NetworkFacts] = {}
-_norms: bool = False
+_unseen: frozenset[str] = frozenset({"norm", "parameter"})
 
 
 def add(name: str, facts: NetworkFacts) -> None:
@@ -57,10 +57,10 @@ def add(name: str, facts: NetworkFacts) -> None:
     _listed.cache_clear()
 
 
-def see_norms(wanted: bool) -> None:
-    """Whether normalisations are layers to `networks`."""
-    global _norms
-    _norms = wanted
+def see(*, norms: bool = False, parameters: bool = False) -> None:
+    """Whether normalisations, and parameters that are in no layer, are layers to `networks`."""
+    global _unseen
+    _unseen = frozenset(["norm"] * (not norms) + ["parameter"] * (not parameters))
 
 
 def networks() -> dict[str, NetworkFacts]:
@@ -70,13 +70,13 @@ def networks() -> dict[str, NetworkFacts]:
     faultline.networks`; kind is one of `layers.UNITS`, filters is "classes" for the output layer.
     Of the user's own also what `inspect.coverage` and `probing.abilities` tell.
     """
-    return _listed(_norms)
+    return _listed(_unseen)
 
 
 @functools.cache
-def _listed(norms: bool) -> dict[str, NetworkFacts]:
+def _listed(unseen: frozenset[str]) -> dict[str, NetworkFacts]:
     return {
-        name: facts | {"layers": [row for row in facts["layers"] if norms or row[1] != "norm"]}
+        name: facts | {"layers": [row for row in facts["layers"] if row[1] not in unseen]}
         for name, facts in (registry() | _own).items()
     }
 

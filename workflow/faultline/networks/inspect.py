@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from faultline.base import plugins
-from faultline.base.errors import UserError
+from faultline.base.errors import UserError, some
+from faultline.networks.architectures import Network
 from faultline.networks.facts import KINDS, Fit, NetworkFacts
-from faultline.networks.layers import filters, kind, layers
+from faultline.networks.forms import WRAP, Form, form_of
+from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import preserved
-from faultline.networks.plugins import kind_of
 from faultline.networks.reach import IMAGES, Reach, batches, reach
 from faultline.networks.registry import REGISTRY, entry_of
 
@@ -40,7 +41,7 @@ def catalogue() -> dict[str, NetworkFacts]:
         shape = (3, entry.min_size, entry.min_size) if entry.input == "image" else (entry.min_size,)
         counts = [entry.classes] * 2 if entry.classes else [2, 3]
         with torch.device("meta"):
-            one, other = (layers(entry.build(shape, c).eval(), norms=True) for c in counts)
+            one, other = (every_layer(entry.build(shape, c).eval()) for c in counts)
         rows = [
             [
                 path,
@@ -74,6 +75,7 @@ def probe(
     also: (network in eval mode, its layers in use, inputs) -> further facts.
     """
     rows: dict[Fit, list[Row]] = {}
+    forms: set[Form] = set()
     further: NetworkFacts = {}
     for fit in fits:
         shape, classes, *vocabulary = fit
@@ -86,27 +88,30 @@ def probe(
         for mode in ("training", "eval"):
             with plugins.told(function), torch.no_grad(), preserved(body):
                 body.train(mode == "training")
-                logits = body(_noise(2, shape, *vocabulary))
-            if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
-                got = list(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
-                raise UserError(
-                    f"{function}: for 2 inputs of {_size(shape)} it gives {got} in {mode} mode; "
-                    f"expected logits [2, {classes}], one per class"
-                )
+                try:
+                    form = form_of(body, _noise(2, shape, *vocabulary), classes=classes)
+                except UserError as error:
+                    raise UserError(f"{function}: in {mode} mode {error}") from None
+            forms.add(form)
+        network = Network(nn.Identity(), body, form)
         with plugins.told(function):
-            explored_there = explored(body, shape, *vocabulary)
+            explored_there = explored(network, shape, *vocabulary)
         in_use = explored_there.layers
         rows[fit] = [
             [name, kind(layer), filters(layer)]
-            for name, layer in layers(body, norms=True).items()
+            for name, layer in every_layer(body).items()
             if name in in_use
         ]
         if not further:  # of one data set, which differs from others in its first and last layer
             further = coverage(body, explored_there)
             if also:
-                names = [name for name in layers(body, norms=True) if name in in_use]
-                further |= also(body, names, _noise(2, shape, *vocabulary))
+                names = [name for name in every_layer(body) if name in in_use]
+                further |= also(network, names, _noise(2, shape, *vocabulary))
+    if len(forms) > 1:
+        ways = some([form.words() or "as they are" for form in forms])
+        raise UserError(f"{function}: its two modes give its logits in two ways ({ways}): {WRAP}")
     return {
+        "form": form.words(),
         "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
         "layers": _in_common(function, rows),
@@ -177,12 +182,12 @@ def coverage(body: nn.Module, reached: Reach) -> NetworkFacts:
     input tried means that none can reach them. A parameter of a module that has others in it, such
     as a class token, is told by its own name.
     """
-    own_layers, in_use = layers(body, norms=True), reached.layers
+    own_layers, in_use = every_layer(body), reached.layers
     rows: list[Row] = []
     counted = {
         id(parameter)
         for name, layer in own_layers.items()
-        if name in in_use and kind(layer) != "norm"
+        if name in in_use and kind(layer) not in ("norm", "parameter")
         for parameter in layer.parameters()
     }
     touched = reached.parameters
@@ -196,6 +201,8 @@ def coverage(body: nn.Module, reached: Reach) -> NetworkFacts:
         counted.update(new)
 
     for name, layer in own_layers.items():
+        if kind(layer) == "parameter":
+            continue
         of = type(layer).__name__
         note(name, of, [*layer.parameters()], "norm" if name in in_use else "unused")
     for path, module in body.named_modules():

@@ -1,7 +1,7 @@
 """The layers of a network, their kinds, and what of their parameters belongs to each unit.
 
 A unit is what can be removed of a layer: a filter, a neuron, an attention head, a column of an
-embedding, a hidden unit of a recurrent layer, a channel of a normalisation.
+embedding, a hidden unit of a recurrent layer, a channel of a normalisation, a bare parameter.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,23 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
+
+class Bare(nn.Module):
+    """A parameter that a module holds by itself, such as a class token or a layer scale, seen as a
+    layer of one unit. It has no call of its own."""
+
+    def __init__(self, value: nn.Parameter):
+        super().__init__()
+        self.value = value
+
+
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED),
     "linear": (nn.Linear,),
     "attention": (nn.MultiheadAttention,),
     "embedding": (nn.Embedding, nn.EmbeddingBag),
     "recurrent": _RECURRENT,
+    "parameter": (Bare,),
     "norm": (
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm),
         *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.RMSNorm),
@@ -39,7 +50,20 @@ _COUNTS = {
 def kind(module: nn.Module) -> str | None:
     """The kind of a layer, one of `base.columns.UNITS`; None for a module that is no layer."""
     of = next((name for name, types in _KINDS.items() if isinstance(module, types)), None)
+    of = "linear" if is_conv1d(module) else of
     return None if of == "norm" and next(module.parameters(), None) is None else of
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is transformers' Conv1D, a linear layer whose weight is [inputs, outputs]."""
+    names = ((kind.__module__, kind.__name__) for kind in type(module).__mro__)
+    return ("transformers.pytorch_utils", "Conv1D") in names
+
+
+def by_rows(layer: nn.Module) -> bool:
+    """Whether each parameter of a layer has one row for each of its units."""
+    turned = isinstance(layer, TRANSPOSED) or is_conv1d(layer)
+    return kind(layer) in ("conv", "linear") and not turned
 
 
 def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
@@ -59,6 +83,33 @@ def layers(network: nn.Module, *, norms: bool = False) -> dict[str, nn.Module]:
     return by_path
 
 
+def every_layer(network: nn.Module) -> dict[str, nn.Module]:
+    """`layers`, with normalisations, and the parameters that belong to none of them, each by its
+    path (see `Bare`), in the order of definition."""
+    own = layers(network, norms=True)
+    seen = {id(parameter) for layer in own.values() for parameter in layer.parameters()}
+    by_path: dict[str, nn.Module] = {}
+    for path, module in body_of(network).named_modules():
+        if path in own:
+            by_path[path] = own[path]
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                by_path[f"{path}.{name}".lstrip(".")] = Bare(parameter)
+    return by_path
+
+
+def parameter_of(network: nn.Module, name: str) -> nn.Parameter:
+    """The parameter of a network proper that a layer calls "<layer>.<its name in it>"."""
+    path, _, last = name.rpartition(".")
+    try:
+        return body_of(network).get_parameter(name)
+    except AttributeError:
+        if last != "value":
+            raise
+        return body_of(network).get_parameter(path)
+
+
 def filters(layer: nn.Module) -> int:
     """How many units a layer has.
 
@@ -66,6 +117,10 @@ def filters(layer: nn.Module) -> int:
     one.
     """
     of = kind(layer)
+    if isinstance(layer, Bare):
+        return 1
+    if is_conv1d(layer):
+        return len(layer.get_parameter("bias"))
     if isinstance(layer, _RECURRENT):
         return layer.hidden_size * len(_passes(layer))
     return int(getattr(layer, _COUNTS[of])) if of in _COUNTS else next(layer.parameters()).numel()
@@ -82,7 +137,7 @@ def weights(layer: nn.Module) -> dict[str, Tensor]:
 
 def own_weight(layer: nn.Module) -> str:
     """The name that torch gives to the weight of a layer, one of them where there are several."""
-    names = {"attention": "out_proj.weight", "recurrent": "weight_hh_l0"}
+    names = {"attention": "out_proj.weight", "recurrent": "weight_hh_l0", "parameter": "value"}
     return (
         "weight_hh" if isinstance(layer, nn.RNNCellBase) else names.get(kind(layer) or "", "weight")
     )
@@ -100,8 +155,13 @@ def of_units(layer: nn.Module, units: Iterable[int]) -> dict[str, Tensor]:
         _mark_heads(layer, units, masks)
     elif isinstance(layer, _RECURRENT):
         _mark_hidden(layer, units, masks)
+    elif isinstance(layer, Bare):
+        masks["value"][...] = bool(units)
     elif of == "embedding":
         masks["weight"][:, units] = True
+    elif is_conv1d(layer):
+        for mask in masks.values():
+            mask[..., units] = True
     elif isinstance(layer, TRANSPOSED):  # its weight is [inputs, outputs / groups, ...]
         inputs, outputs = (c // layer.groups for c in (layer.in_channels, layer.out_channels))
         for unit in units:

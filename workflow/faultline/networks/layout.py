@@ -17,5 +17,7 @@ def lay_out(network: nn.Module) -> bool:
     depthwise = any(1 < c.in_channels == c.groups for c in convolutions)
     width = mean([c.out_channels for c in convolutions] or [NARROW])
     if faster := depthwise or width < NARROW:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return faster

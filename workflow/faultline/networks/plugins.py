@@ -9,8 +9,10 @@ from torch import nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.networks.forms import bare
 from faultline.networks.layers import layers
 from faultline.networks.plain import REMOVE, forget, has_weights
+from faultline.networks.vision import load_torchvision
 
 
 def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -19,13 +21,17 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     The function is called with (shape, classes) where it takes them, else without arguments. Raises
     UserError where it fails, returns no module, or a module whose layers cannot be ablated.
     """
-    make = plugins.load(function)
+    make = _loaded(function)
     with plugins.told(function):
         body = make(*_arguments(function, make, shape, classes))
     if not isinstance(body, nn.Module):
         raise UserError(
             f"{function} returned {kind_of(body)}; expected a network, a torch.nn.Module"
         )
+    try:
+        body = bare(body)
+    except UserError as error:
+        raise UserError(f"{function}: {error}") from None
     own_layers = layers(body)
     if not own_layers:
         raise UserError(
@@ -48,6 +54,16 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
             module.inplace = False  # type: ignore[assignment]  # so that the output of a layer can be kept by a hook
     forget(body)  # what it has made of its first weights
     return body
+
+
+def _loaded(function: str) -> Callable[..., Any]:
+    try:
+        return plugins.load(function)
+    except UserError as error:
+        if "torchvision::" not in str(error):
+            raise
+    load_torchvision()  # as torchvision alone does not import beside a CPU build of torch
+    return plugins.load(function)
 
 
 def _arguments(

@@ -6,11 +6,12 @@ Where a network sends inputs different ways, by what they are, each input shows 
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from faultline.base import memory
-from faultline.networks.layers import layers
+from faultline.networks.layers import every_layer
 from faultline.networks.plain import preserved
+from faultline.networks.symbolic import Tracer
 
 IMAGES = 256
 """At most so many show what a network uses (ours)."""
@@ -28,7 +29,7 @@ class Reach:
     """
 
     def __init__(self, network: nn.Module):
-        self.network, self.every = network, layers(network, norms=True)
+        self.network, self.every = network, every_layer(network)
         self.called: set[str] = set()
         self.parameters: set[int] = set()
         self.inputs, self.routes = 0, True
@@ -75,7 +76,7 @@ class Reach:
 def _traces(network: nn.Module) -> bool:
     try:
         with preserved(network):
-            fx.symbolic_trace(network)
+            Tracer().trace(network)
     except Exception:
         return False
     return True

@@ -27,6 +27,8 @@ from faultline.networks.architectures import (
     small_resnet,
     wide_resnet,
 )
+from faultline.networks.forms import Form, bare, form_of
+from faultline.networks.plain import preserved
 from faultline.networks.plugins import build as build_own
 from faultline.networks.vision import load_torchvision
 
@@ -87,10 +89,42 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body = entry.build(shape, classes)
+        form = _form(name, body, shape, classes, tokens=mean is None)
         if mean is None or std is None:
-            return TokenNetwork(body).eval()
+            return TokenNetwork(body, form).eval()
         normalise = Normalise(mean, std, shape=shape) if entry.normalise else nn.Identity()
-        return Network(normalise, body).eval()
+        return Network(normalise, body, form).eval()
+
+
+def _form(
+    name: str, body: nn.Module, shape: tuple[int, ...], classes: int, *, tokens: bool
+) -> Form:
+    """How a network is called; the usual form where it does not run, as its next call tells."""
+    if name not in plugins.NETWORKS:
+        return Form()
+    inputs = torch.zeros(2, *shape, dtype=torch.long if tokens else torch.float32)
+    try:
+        with preserved(body), torch.no_grad():
+            return form_of(body.eval(), inputs, classes=classes)
+    except UserError as error:
+        raise UserError(f"{plugins.NETWORKS[name]['function']}: {error}") from None
+    except Exception:
+        return Form()
+
+
+def classifier(network: nn.Module, images: torch.Tensor) -> Network:
+    """A network of anyone's as one that gives logits [n, classes] for inputs like `images`, as the
+    functions of this library expect; its layers keep their names.
+
+    Of a dict, or of what transformers give, the logits are taken, or the first tensor of their
+    shape, as of a tuple; one logit z becomes [0, z]; an input that is taken by name alone is given
+    so. What parallel training or torch.compile put around it is left out, and weights become
+    float32. UserError, which says what to write, where that is not enough.
+    """
+    network = bare(network)
+    with preserved(network), torch.no_grad():
+        form = form_of(network.eval(), images[:2].clone())
+    return Network(nn.Identity(), network, form).eval()
 
 
 def entry_of(function: str, *, normalise: bool = True) -> Entry:

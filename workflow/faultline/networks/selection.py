@@ -15,12 +15,15 @@ def has_probe(network: str, probe: str) -> bool:
 
 def probed_layers(network: str) -> list[str]:
     """Layers whose outputs are probes; those of normalisations are not."""
-    return [name for name, kind, _ in networks()[network]["layers"] if kind != "norm"]
-
-
-def select_layers(network: str, wanted: str | Sequence[str]) -> list[str]:
-    """Names of the layers of `network` that a `layers` key chooses, in their order."""
     rows = networks()[network]["layers"]
+    return [name for name, kind, _ in rows if kind not in ("norm", "parameter")]
+
+
+def select_layers(network: str, wanted: str | Sequence[str], *, called: bool = False) -> list[str]:
+    """Names of the layers of `network` that a `layers` key chooses, in their order; called: only of
+    those that are modules, which have outputs."""
+    rows = networks()[network]["layers"]
+    rows = [row for row in rows if not (called and row[1] == "parameter")]
     if wanted == "none":
         return []
     if wanted == "all":
@@ -34,7 +37,9 @@ def select_layers(network: str, wanted: str | Sequence[str]) -> list[str]:
 def hidden_activations(network: str, wanted: str | Sequence[str]) -> list[str]:
     """Why it is not seen where the activations of layers are that a `layers` key chooses."""
     hidden = networks()[network].get("hidden", {})
-    return [hidden[layer] for layer in select_layers(network, wanted) if layer in hidden]
+    return [
+        hidden[layer] for layer in select_layers(network, wanted, called=True) if layer in hidden
+    ]
 
 
 def count_filters(network: str, layer: str, classes: int) -> int:

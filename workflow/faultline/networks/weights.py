@@ -1,47 +1,60 @@
 """A user's weights, put into a network."""
 
+import difflib
+
 import torch
 from torch import Tensor
 
 from faultline.base.errors import UserError, some
 from faultline.networks.architectures import Network
+from faultline.networks.layers import layers
+from faultline.networks.state import State, is_quantised, placed
 
 
 def load_weights(
     network: Network, state: dict[str, Tensor], *, origin: str, moments_key: str | None = None
-) -> None:
+) -> list[str]:
     """Put a user's weights into a network; `origin` says where they are from, for the error.
 
-    state: named as in `network.body`, or all of them with "body."; counts of batches may be
-    lacking. With "normalise.mean" and "normalise.std", as in our checkpoints, these replace the
-    network's, and where other values are in the config, that is told. moments_key: the key of the
-    config that the network's are from; None: they are the training split's.
+    state: named as in `network.body`, with whatever stands before all of these names, or all of
+    them with "body."; counts of batches may be lacking. What was done to fit them is returned, in
+    words, see `state.placed`. With "normalise.mean" and "normalise.std", as in our checkpoints,
+    these replace the network's, and where other values are in the config, that is told.
+    moments_key: the key of the config that the network's are from; None: they are the training
+    split's.
     Raises UserError, which names the first few names and shapes that do not fit, or a tensor whose
     values cannot be used.
     """
     own = network.state_dict()
-    new = _placed(state, own)
+    if name := is_quantised(state):
+        raise UserError(
+            f"{origin}: the weights are quantised ({name}); give those that were quantised, in "
+            "floating point"
+        )
+    try:
+        new, words = placed(state, own)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from None
     optional = [n for n in own if n.startswith("normalise.") or n.endswith(".num_batches_tracked")]
     misfits = {
         "missing": [n for n in own if n not in new and n not in optional],
         "unknown": [n for n in new if n not in own],
-        "of another shape": [
-            f"{n} {_by(tensor)}, expected {_by(own[n])}"
-            for n, tensor in new.items()
-            if n in own and tensor.shape != own[n].shape
-        ],
+        "of another shape": [n for n, t in new.items() if n in own and t.shape != own[n].shape],
     }
+
+    def told(name: str) -> str:
+        fits = name not in own or name not in new
+        shapes = "" if fits else f" {_by(new[name])}, expected {_by(own[name])}"
+        return name.removeprefix("body.") + shapes
+
     odd = [
-        f"{len(names)} {what} ({', '.join(n.removeprefix('body.') for n in names[:3])}"
-        f"{', ...' * (len(names) > 3)})"
+        f"{len(names)} {what} ({', '.join(map(told, names[:3]))}{', ...' * (len(names) > 3)})"
         for what, names in misfits.items()
         if names
     ]
     if odd:
-        raise UserError(
-            f"{origin}: the weights do not fit: {'; '.join(odd)}; give those of the same network, "
-            "for as many classes and channels as the data set has"
-        )
+        remedy = _remedy(network, misfits, new, own)
+        raise UserError(f"{origin}: the weights do not fit: {'; '.join(odd)}; {remedy}")
     for name, tensor in new.items():
         if why := _unusable(name, tensor, own[name]):
             raise UserError(
@@ -67,20 +80,29 @@ def load_weights(
             f"{_values(own, others)}, {whose}"
         )
     network.load_state_dict(own | new)
+    return words
 
 
-def _placed(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A user's tensors under the names of a network's own."""
-    if any(n.startswith("body.") and n in own and f"body.{n}" not in own for n in state):
-        return state
-    prefix = "body."
-    # of a network that is one "module", whose prefix was dropped as that of parallel training
-    if not any(f"body.{n}" in own for n in state) and any(f"body.module.{n}" in own for n in state):
-        prefix = "body.module."
-    return {
-        name if name in own and f"{prefix}{name}" not in own else f"{prefix}{name}": tensor
-        for name, tensor in state.items()
-    }
+def _remedy(network: Network, misfits: dict[str, list[str]], new: State, own: State) -> str:
+    """What to do about tensors that do not fit, as far as it can be told from which these are."""
+    layer = [*layers(network)][-1]
+    head = {f"body.{layer}.{name}" for name in ("weight", "bias")}
+    odd = {name for names in misfits.values() for name in names}
+    of = f"body.{layer}.weight"
+    if odd <= head and of in odd and of in new and new[of].shape[1:] == own[of].shape[1:]:
+        there, here = len(new[of]), len(own[of])
+        return (
+            f"they tell {there} classes apart, the network {here}: give those of {here} classes, "
+            f"or a function that makes the network for {there} and takes {here} of its logits"
+        )
+    close = [
+        f"{unknown.removeprefix('body.')} for {missing.removeprefix('body.')}"
+        for missing in misfits["missing"][:3]
+        for unknown in difflib.get_close_matches(missing, misfits["unknown"], n=1, cutoff=0.7)
+    ]
+    near = f" (near: {', '.join(close)})" * bool(close)
+    same = "give those of the same network, for as many classes and channels as the data set has"
+    return same + near
 
 
 def _values(state: dict[str, Tensor], names: list[str]) -> str:

@@ -12,16 +12,21 @@ NAMED = 3
 """So many parts are named, the largest ones."""
 
 
-def notes(names: list[str], *, targeting: Targeting, norms: bool) -> dict[str, str]:
+def notes(
+    names: list[str], *, targeting: Targeting, norms: bool, parameters: bool
+) -> dict[str, str]:
     """Network -> what to know of it; only of those of which there is something. Of the built-in
     networks, less than 2 % of the parameters are in no layer, and these are of normalisations."""
-    texts = {name: printable("; ".join(_parts(name, targeting, norms))) for name in names}
+    texts = {
+        name: printable("; ".join(_parts(name, targeting, norms, parameters))) for name in names
+    }
     return {name: text for name, text in texts.items() if text}
 
 
-def _parts(name: str, targeting: Targeting, norms: bool) -> list[str]:
+def _parts(name: str, targeting: Targeting, norms: bool, parameters: bool) -> list[str]:
     facts = networks()[name]
-    rest = [row for row in facts.get("unseen", []) if not (row[3] == "norm" and norms)]
+    seen = [*["norm"] * norms, *[""] * parameters]
+    rest = [row for row in facts.get("unseen", []) if row[3] not in seen]
     share = 1 - sum(row[2] for row in rest) / max(facts.get("parameters", 1), 1)
     unused = [row for row in rest if row[3] == "unused"]
     other = [row for row in rest if not row[3]]
@@ -29,7 +34,8 @@ def _parts(name: str, targeting: Targeting, norms: bool) -> list[str]:
     if share < ENOUGH:
         parts = [f"{_percent(share)} of its parameters are in layers that can be ablated"]
         unseen = sum(row[3] == "norm" for row in rest)
-        missing = [_named(other)] * bool(other) + [f"{unseen} normalisations"] * bool(unseen)
+        bare = [f"{_named(other)} (ablation.parameters: true adds these)"] * bool(other)
+        missing = [*bare, *[f"{unseen} normalisations"] * bool(unseen)]
         if missing:
             parts.append(f"not: {', '.join(missing)}")
     if unused:
@@ -37,6 +43,8 @@ def _parts(name: str, targeting: Targeting, norms: bool) -> list[str]:
         noise = f"not reached by {facts['tried']} {what}s of noise"
         how = noise if facts["tried"] else "on no path to the logits"
         parts.append(f"{how}: {_named(unused)}")
+    if form := facts.get("form"):
+        parts.append(form)
     if not targeting.at and (reasons := hidden_activations(name, targeting.layers)):
         parts.append(f"{reasons[0]}, so targeting reads the outputs of its layers")
     return parts

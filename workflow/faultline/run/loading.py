@@ -31,9 +31,9 @@ CPU = torch.device("cpu")
 
 
 def load_dataset(path, device: torch.device) -> DataSet:
-    """A prepared data set, resident on the device."""
-    keys = ("classes", "train_images", "test_labels")
-    return DataSet.from_tensors(load_tensors(path, "a prepared data set", keys=keys, device=device))
+    """A prepared data set, resident on a GPU; on a CPU what is looked at is read from the file."""
+    keys, what = ("classes", "train_images", "test_labels"), "a prepared data set"
+    return DataSet.from_tensors(load_tensors(path, what, keys=keys, device=device, mapped=True))
 
 
 def stored_attacks(
@@ -72,14 +72,15 @@ def starting_network(job, dataset: DataSet, *, seed: int, device: torch.device) 
     name = job.wildcards.network
     network = build_network(name, dataset, seed=seed, device=device)
     for path in job.input.weights:
-        load_weights(
+        words = load_weights(
             network,
             load_state_dict(path, job.params.weights_key),
             origin=f"{path}, for {name}",
             moments_key=dataset.moments_key,
         )
         under = f", under {job.params.weights_key}" if job.params.weights_key else ""
-        print(f"starting from the weights in {printable(path)}{under}")
+        did = f" ({'; '.join(words)})" * bool(words)
+        print(f"starting from the weights in {printable(path)}{under}{did}")
     return network
 
 

@@ -158,7 +158,7 @@ def resolve(given: dict, *, alone: bool = True) -> Config:
 def _check_sense(config: Config) -> None:
     networks, attacks, trainings = config.networks, config.attacks, config.trainings
     facts = {name: check_dataset(name, part) for name, part in config.datasets.items()}
-    network_facts.see_norms(config.ablation.norms)
+    network_facts.see(norms=config.ablation.norms, parameters=config.ablation.parameters)
     folder = Path(config.results) / ".networks"
     check_own_networks(networks, config.own_networks, facts, folder=folder, prober=PROBER)
     for network in networks:

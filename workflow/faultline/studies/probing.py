@@ -10,15 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from faultline.ablation.tracing import Traced, Untraceable
 from faultline.base.errors import UserError
 from faultline.networks import inspect
-from faultline.networks.layers import kind
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import every_layer, kind
 from faultline.networks.plain import preserved
 from faultline.networks.probes import probes
+from faultline.networks.symbolic import Tracer
 from faultline.studies.fragile.remedy import carrier
 
 
@@ -30,7 +30,7 @@ def abilities(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict
     """
     graph, no_gain = None, {}
     with suppress(Exception), preserved(network):  # each layer tells why it has none
-        graph = fx.symbolic_trace(network).graph
+        graph = Tracer().trace(network)
     for layer in layers:
         try:
             carrier(network, layer, graph=graph)
@@ -45,8 +45,9 @@ def abilities(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict
 
 def _hidden(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[str, str]:
     """Heads and hidden units have their activations inside, so these are never hidden."""
-    modules, hidden = layers_of(network, norms=True), {}
-    outside = [name for name in layers if kind(modules[name]) not in ("attention", "recurrent")]
+    modules, hidden = every_layer(network), {}
+    inside = ("attention", "recurrent", "parameter")
+    outside = [name for name in layers if kind(modules[name]) not in inside]
     traceable = [name for name in layers if kind(modules[name]) != "norm"]
     try:
         traced = Traced(network, traceable, inputs)

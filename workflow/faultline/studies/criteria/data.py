@@ -17,8 +17,7 @@ from faultline.base import memory
 from faultline.base.memory import halving
 from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation
-from faultline.networks.layers import filters, kind, of_units
-from faultline.networks.layers import layers as layers_of
+from faultline.networks.layers import by_rows, every_layer, filters, of_units
 from faultline.networks.plain import preserved
 from faultline.networks.probes import some_only, watch
 
@@ -61,7 +60,7 @@ class Data:
 
     def modules(self, network: nn.Module) -> dict[str, nn.Module]:
         """The layers to be scored, by name, as a network has them."""
-        layers = layers_of(network, norms=True)
+        layers = every_layer(network)
         return {name: layers[name] for name in self.layers}
 
 
@@ -157,7 +156,7 @@ def unit_sums(layer: nn.Module, values: Mapping[str, Tensor]) -> Tensor:
     """
     values = {name: value.detach().double() for name, value in values.items()}
     sums = next(iter(values.values())).new_zeros(filters(layer))
-    if kind(layer) in ("conv", "linear") and not getattr(layer, "transposed", False):
+    if by_rows(layer):
         return sum((value.reshape(len(value), -1).sum(1) for value in values.values()), sums)
     for unit in range(len(sums)):
         for name, mask in of_units(layer, [unit]).items():

@@ -89,6 +89,6 @@ def _check_targeting(config: "Config") -> None:
 def _check_gains(config: "Config") -> None:
     for network in config.networks:
         refused = networks()[network].get("no_gain", {})
-        for layer in select_layers(network, config.remedy.layers):
+        for layer in select_layers(network, config.remedy.layers, called=True):
             if layer in refused:
                 raise UserError(f"{refused[layer]} (network {network})")

@@ -31,10 +31,11 @@ from faultline.attacks.craft import judge
 from faultline.base.errors import UserError, some
 from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
-from faultline.networks.layers import TRANSPOSED, filters, kind
+from faultline.networks.layers import TRANSPOSED, every_layer, filters, is_conv1d, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
 from faultline.networks.plain import copied, preserved
+from faultline.networks.symbolic import Tracer
 from faultline.studies.fragile.targeting import feature_maps, hooked_maps, unit_axis
 
 
@@ -74,7 +75,7 @@ class Carrier(NamedTuple):
 def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) -> Carrier:
     """Where the gains of a layer act; graph: of the network, if it is traced already. UserError
     with the reason where they cannot."""
-    by_name = layers_of(network, norms=True)
+    by_name = every_layer(network)
     if layer not in by_name:
         there = some(layers_of(network))
         raise UserError(f"layer {layer!r} is not in the network; there are: {there}")
@@ -92,7 +93,7 @@ def carrier(network: nn.Module, layer: str, *, graph: fx.Graph | None = None) ->
         refuse("it normalises its rows itself (max_norm), which would undo them")
     try:
         with preserved(network):
-            graph = graph or fx.symbolic_trace(network).graph
+            graph = graph or Tracer().trace(network)
     except Exception:
         refuse("this network cannot be traced, so what follows the layer is not known")
     modules = dict(network.named_modules())
@@ -184,6 +185,8 @@ def _scale(module: nn.Module, factors: Tensor) -> None:
         rows = factors.reshape(module.groups, -1)
         rows = rows.repeat_interleave(module.in_channels // module.groups, 0)
         scaled[module.weight] = rows.reshape(*rows.shape, *[1] * (module.weight.dim() - 2))
+    if is_conv1d(module):
+        scaled[cast(Tensor, module.weight)] = factors
     for parameter, factor in scaled.items():
         parameter.data.mul_(factor.to(parameter))
 
@@ -198,7 +201,7 @@ def nodal_fragility(
     memory: float | None = None,
 ) -> Tensor:
     """d_i: the accuracy that the network loses without filter i of a layer, float64 [filters]."""
-    module = layers_of(network, norms=True)[layer]
+    module = every_layer(network)[layer]
     variants = list(nodal_variants(layer, module, filters=range(filters(module)), at=at))
     facts = sweep(network, variants, {"clean": images}, labels, ablated=[layer], memory=memory)
     return torch.from_numpy(facts.base["clean"].mean() - facts.correct["clean"].mean(1))
@@ -219,7 +222,7 @@ def feature_energy(
     last one that gains scale exactly.
     """
     carriers = {layer: carrier(network, layer) for layer in layers}
-    modules = layers_of(network, norms=True)
+    modules = every_layer(network)
     sums = dict.fromkeys(layers, torch.zeros((), dtype=torch.double))
     behind = [layer for layer in layers if carriers[layer].passed_on]
     before = {

@@ -21,7 +21,7 @@ from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.data.splits import Bounds
 from faultline.networks.evaluation import evaluation
-from faultline.networks.layers import filters, kind
+from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.plain import copied
 from faultline.networks.probes import by_image, output, some_only
@@ -42,7 +42,7 @@ def feature_maps(
     eval mode meanwhile and keeps no hook. UserError for a layer that is not there or does not give
     what its units give, and for a network that does not show where its activations are.
     """
-    modules, layers = layers_of(network, norms=True), list(layers)
+    modules, layers = every_layer(network), list(layers)
     if missing := [layer for layer in layers if layer not in modules]:
         there = some(layers_of(network))
         raise UserError(f"layer {missing[0]!r} is not in the network; there are: {there}")
@@ -310,7 +310,7 @@ def kernels(network: nn.Module, layers: Iterable[str]) -> pd.DataFrame:
 
     Columns: layer, filter, channel, row, column, weight.
     """
-    modules, tables = layers_of(network, norms=True), []
+    modules, tables = every_layer(network), []
     for layer in layers:
         module = modules[layer]
         if isinstance(module, nn.Conv2d) and module.weight.shape[1] <= 3:

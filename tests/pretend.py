@@ -314,9 +314,10 @@ class _Bytes:
     def __init__(self, size):
         self.size = size
         _Bytes.used += size
+        if current_thread() is not main_thread():
+            return  # a backward pass, in whose thread torch takes no such error
         _Bytes.most = max(_Bytes.most, _Bytes.used)
-        # backward passes have a thread of their own, in which torch takes no such error
-        if _Bytes.used > _Bytes.room and current_thread() is main_thread():
+        if _Bytes.used > _Bytes.room:
             raise torch.OutOfMemoryError(f"{_Bytes.used} of {_Bytes.room:.0f} bytes")
 
     def __del__(self):
@@ -349,5 +350,5 @@ def room(size):
 
 
 def most_used() -> int:
-    """Bytes on the device at once, in the block `room` so far."""
+    """Bytes on the device at once, in the block `room` so far; backward passes aside."""
     return _Bytes.most

@@ -5,12 +5,11 @@ import ast
 import os
 import pickle
 import re
-import runpy
-import traceback
 from types import SimpleNamespace
 
-import pretend
 import pytest
+from pretend import PRETEND
+from scripts import Scripts
 from snakemake.iocontainers import Namedlist
 from support import ROOT
 
@@ -32,7 +31,7 @@ def run(finished, tmp_path_factory):
         text = script.read_text(encoding="utf-8")
         (told,) = re.findall(r"snakemake = pickle\.loads\((b.*?)\);from snakemake", text)
         jobs[script.name.split(".")[1]] = of(pickle.loads(ast.literal_eval(told)))
-    return copy.folder, jobs | others(jobs)
+    return copy.folder, jobs | others(jobs), Scripts()
 
 
 def of(job, **changed):
@@ -63,30 +62,14 @@ def others(jobs):
     }
 
 
-def ran(script, job, folder, device) -> int:
-    """The exit status of a script, in a copy of this process: 2 where it left the device alone."""
-    if process := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    code = 1
-    try:
-        os.chdir(folder)
-        job.params.device = device
-        runpy.run_path(str(ROOT / f"workflow/{script}.py"), init_globals={"snakemake": job})
-        code = 0 if device == "cpu" or pretend.operations() else 2
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_makes_the_same_on_the_device(run, script):
-    folder, jobs = run
+    folder, jobs, scripts = run
     job, log = jobs[script], folder / jobs[script].log[0]
     files = [folder / path for path in job.output]
     if not files[0].exists():
-        assert ran(script, job, folder, "cpu") == 0, log.read_text("utf-8")
+        assert scripts.run(script, job, folder, "cpu") == 0, log.read_text("utf-8")
     expected = [file.read_bytes() for file in files]
-    assert ran(script, job, folder, pretend.PRETEND) == 0, log.read_text("utf-8")
+    assert scripts.run(script, job, folder, PRETEND) == 0, log.read_text("utf-8")
     for file, content in zip(files, expected, strict=True):
         assert file.read_bytes() == content, file

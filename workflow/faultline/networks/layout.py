@@ -19,5 +19,5 @@ def lay_out(network: nn.Module) -> bool:
     if faster := depthwise or width < NARROW:
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.dim() == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return faster

@@ -332,7 +332,7 @@ class Timed(list):
     """Variants that know how long a sweep was busy with them: what it does for each, over all."""
 
     planned = 0.0
-    begun = ended = None
+    begun = ended = 0.0
 
     def __iter__(self):
         began = time.process_time()
@@ -340,12 +340,13 @@ class Timed(list):
         self.planned += time.process_time() - began
 
     def __getitem__(self, index):
-        self.ended = time.process_time()
-        self.begun = self.begun or self.ended
+        if index:  # the first one is looked at before anything runs
+            self.ended = time.process_time()
+            self.begun = self.begun or self.ended
         return super().__getitem__(index)
 
     def each(self) -> float:
-        return (self.planned + self.ended - self.begun) / len(self)
+        return self.planned / len(self) + (self.ended - self.begun) / max(len(self) - 1, 1)
 
 
 def operations(network, images, names) -> dict[str, tuple[int, int, int]]:

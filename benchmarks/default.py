@@ -25,11 +25,12 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(config: Path, cores: int) -> tuple[float, float, pd.DataFrame]:
+def run(config: Path, cores: int, device: str) -> tuple[float, float, pd.DataFrame]:
     """(seconds by the clock, CPU seconds beside the jobs', what each job took) of one run."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-        command += ["--configfile", config.resolve(), "--cores", str(cores), "--quiet", "all"]
+        command += ["--configfile", config.resolve(), "--cores", str(cores), "--quiet"]
+        command += ["--config", f"device={device}", "--", "all"]
         before, start = _cpu_seconds(), time.monotonic()
         subprocess.run(list(map(str, command)), check=True)
         seconds = time.monotonic() - start
@@ -48,6 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--config", type=Path, default=ROOT / "config.yaml")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--repetitions", type=int, default=1)
     chosen = parser.parse_args()
     print(
@@ -57,7 +59,7 @@ def main() -> None:
     )
     took, bounds = [], []
     for _ in range(chosen.repetitions):
-        seconds, beside, jobs = run(chosen.config, chosen.cores)
+        seconds, beside, jobs = run(chosen.config, chosen.cores, chosen.device)
         rules = jobs.groupby("rule")["cpu_seconds"].agg(["size", "sum", "max"])
         work = rules["sum"].sum()
         took.append(seconds)

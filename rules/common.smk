@@ -37,6 +37,7 @@ from faultline.run.plan import (
     with_code,
     with_each,
     with_each_layer,
+    with_layers,
 )
 from faultline.run.targets import one_of, outputs, several
 from faultline.networks.selection import select_layers

@@ -3,6 +3,12 @@ from faultline.studies.mending.candidates import candidate, name_of
 MENDING = CONFIG.mending
 TO_MEND = PLAN.of_section("mending", "from_epochs")
 CANDIDATES = {name_of(name): name for name in MENDING.candidates}
+SWEPT_AGAIN = with_layers(TO_MEND, FILTERING.layers) if MENDING.swept else []
+
+
+def classes_of(units, name):
+    """The classes of such units, where a candidate goes by them."""
+    return [f"{CHECKPOINT}/classes/{units}.tsv"] * (candidate(CANDIDATES[name]).by_class == units)
 
 
 rule mend:
@@ -10,8 +16,8 @@ rule mend:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        classes=lambda w: [f"{CHECKPOINT}/classes/layers.tsv"]
-        * candidate(CANDIDATES[w.candidate]).by_class,
+        layers=lambda w: classes_of("layers", w.candidate),
+        filters=lambda w: classes_of("filters", w.candidate),
     output:
         path=f"{CANDIDATE}/path.tsv",
         network=f"{CANDIDATE}/network.pt",
@@ -37,15 +43,18 @@ rule mend:
         "../workflow/mend.py"
 
 
+def mended_networks(wildcards):
+    """The weights that each candidate made of a checkpoint."""
+    return fill(f"{CANDIDATE}/network.pt", with_each([place(wildcards)], "candidate", CANDIDATES))
+
+
 rule judge_mends:
     """The mends of one checkpoint judged beside the network that was given; the one that validation
     images chose is handed back, as mended.pt beside the note, where test images bear it out."""
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        networks=lambda w: fill(
-            f"{CANDIDATE}/network.pt", with_each([place(w)], "candidate", CANDIDATES)
-        ),
+        networks=mended_networks,
         paths=lambda w: fill(
             f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)
         ),
@@ -75,6 +84,41 @@ rule judge_mends:
         "../workflow/judge_mends.py"
 
 
+rule sweep_mended:
+    """The layers of one checkpoint swept again with the weights that mended it, if any did."""
+    input:
+        data=DATA,
+        checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        result=f"{CHECKPOINT}/mended/result.tsv",
+        networks=mended_networks,
+        chosen=chosen_images,
+        adversarial=[],
+    output:
+        layers=f"{CHECKPOINT}/mended/layers.tsv",
+    log:
+        f"{LOGS}/sweep_mended.log",
+    conda:
+        "../envs/faultline.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=480,
+        gpu=GPU,
+    params:
+        names=[*CANDIDATES],
+        sets=PLAN.image_sets() | {"transferred": []},
+        settings=lambda w: {
+            "layers": PLAN.filtered_layers(w.network),
+            "stored": PLAN.attacks(PLAN.transferred()),
+            "scores": CONFIG.scores.dump("baseline", "integration", "confidence"),
+            "tau": ordered(CONFIG.classes.tau.layers.dump()),
+            **FILTERING.dump("filters", "thresholds", "random_draws"),
+        },
+        device=CONFIG.device,
+        code=code("sweep_mended"),
+    script:
+        "../workflow/sweep_mended.py"
+
+
 use rule tabulate_accuracy as tabulate_mending with:
     """The tables that the study mending gives to the report."""
     input:
@@ -82,10 +126,12 @@ use rule tabulate_accuracy as tabulate_mending with:
         result=fill(f"{CHECKPOINT}/mended/result.tsv", TO_MEND),
         bought=fill(f"{CHECKPOINT}/mended/bought.tsv", TO_MEND),
         correct=fill(f"{CHECKPOINT}/mended/correct.npz", TO_MEND),
+        layers=fill(f"{CHECKPOINT}/mended/layers.tsv", SWEPT_AGAIN),
     output:
         **tables(
             "mending",
             **dict.fromkeys(("mends", "mending", "mending_paths", "mending_bought"), TO_MEND),
+            mended_layers=SWEPT_AGAIN,
         ),
     log:
         f"{RESULTS}/logs/tabulate_mending.log",
@@ -97,3 +143,4 @@ use rule tabulate_accuracy as tabulate_mending with:
 
 BETWEEN += outputs(rules.mend, with_each(TO_MEND, "candidate", CANDIDATES))
 BETWEEN += outputs(rules.judge_mends, TO_MEND)
+BETWEEN += outputs(rules.sweep_mended, SWEPT_AGAIN)

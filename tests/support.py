@@ -139,6 +139,12 @@ class Copy:
         # elsewhere Python would look for what has been imported already
         return ran(*run) if "PYTHONPATH" in run[-1] else snakemakes().run(*run)
 
+    def faultline(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """The command `faultline`, as it is where this copy is the clone that was installed."""
+        path = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), "workflow"])
+        command = [sys.executable, "-m", "faultline.command", *arguments]
+        return ran(command, self.folder, self.environment(**environment | {"PYTHONPATH": path}))
+
     def start(
         self, *arguments: str, said=subprocess.DEVNULL, **environment: str
     ) -> subprocess.Popen:
@@ -186,7 +192,7 @@ class Copy:
         Each has its rule, its wildcards, lists of paths under input, output and log, and mem_mb
         where its inputs are there.
         """
-        said = self.run("-n", *arguments, **environment)
+        said = self.run("-n", "-p", *arguments, **environment)
         jobs = []
         for line in said.splitlines():
             if found := re.fullmatch(r"(?:local)?rule (\w+):", line):

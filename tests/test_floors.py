@@ -11,13 +11,15 @@ import pytest
 from faultline.base.fingerprint import PACKAGE
 
 FLOORS = ["base", "networks", "data", "attacks", "training", "ablation", "config", "studies"]
-FLOORS += ["run", "compare"]
+FLOORS += ["run", "compare", "command"]
 MAY = {floor: {*FLOORS[: place + 1]} for place, floor in enumerate(FLOORS)}
 for beside in ("report", "snake"):  # both know nothing but the ground floor
     MAY[beside] = {"base", beside}
-    for floor in ("studies", "run", "compare"):
+    for floor in ("studies", "run", "compare", "command"):
         MAY[floor] |= {beside}
-PUBLISHED = {"studies.synaptic.scores", "studies.synaptic.classes"}
+PUBLISHED = {f"studies.synaptic.{name}" for name in ("sweeps", "scores", "checkpoint", "classes")}
+PUBLISHED |= {f"studies.sustainability.{name}" for name in ("analysis", "lists")}
+PUBLISHED |= {"studies.fragile.remedy"}
 """What other studies may use of one."""
 
 

@@ -85,7 +85,7 @@ MADE = [
             *("classes/layers.tsv", "classes/filters.tsv", "classes/bands.tsv"),
             *("layers/conv1/own/halve.npz", "perturbations/curves.tsv", "sustainability/lists.tsv"),
             *("layers/conv2/removal.npz", "examples/lost.tsv", "targeting/filters.tsv"),
-            *("remedy/random-1/result.tsv", "mended.md"),
+            *("remedy/random-1/result.tsv", "mended/layers.tsv"),
             *(f"retraining/{policy}/result.tsv" for policy in ("regular", "random-1")),
             *(f"criteria/standard/{name}/result.tsv" for name in ("random-1", "fisher")),
         )

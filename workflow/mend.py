@@ -5,7 +5,7 @@ from faultline.run.job import job
 with job(snakemake, kept=True):
     from faultline.base.files import load_table, save_table, save_tensors
     from faultline.run.loading import opened
-    from faultline.studies.mending.mended import fragile_layers, mend_by
+    from faultline.studies.mending.mended import antifragile_filters, fragile_layers, mend_by
 
     files, params, output = snakemake.input, snakemake.params, snakemake.output
     dataset, network, state, _ = opened(snakemake)
@@ -16,8 +16,11 @@ with job(snakemake, kept=True):
         **params.settings,
         training=params.training,
         attack=params.attack,
-        fragile=fragile_layers(load_table(*files.classes), **params.choice)
-        if files.classes
+        fragile=fragile_layers(load_table(*files.layers), **params.choice)
+        if files.layers
+        else None,
+        antifragile=antifragile_filters(load_table(*files.filters), **params.choice)
+        if files.filters
         else None,
         seed=state["seed"],
     )

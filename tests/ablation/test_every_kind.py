@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sweeps import KINDS, assert_as_naive, lively, naive, some_variants
+from sweeps import KINDS, REAL, assert_as_naive, lively, naive, some_variants
 from torch import nn
 from trainings import quiet
 
@@ -94,7 +94,7 @@ class Odd(nn.Module):
         self.hidden = nn.Linear(8, 8)
 
     def forward(self, x, *_, need_weights):
-        weights = torch.ones(len(x), x.shape[1], 1)
+        weights = torch.ones(len(x), x.shape[1], 1, device=x.device)
         x = self.inside(x.sub_(x.mean(1, keepdim=True))).mul_(weights).flip(1)
         for _ in range(x.shape[1] - 15):
             x = self.hidden(x).relu_()
@@ -377,7 +377,7 @@ def test_only_the_images_that_a_neuron_over_tokens_changes_are_followed(time_fir
     assert 0 < active.sum(0).min() <= active.sum(0).max() < 30
     with torch.no_grad():
         evaluate = graph.fixed(images)
-        followed = [evaluate(variant)[0] for variant in variants]
+        followed = [rows for rows, _ in evaluate(variants)]
     for rows, mine in zip(followed, active.T, strict=True):
         assert rows is None if time_first else torch.equal(rows, mine.nonzero().flatten())
     found = active_images(network, "first", images, at="activation")
@@ -477,4 +477,5 @@ def test_networks_of_torchvision_as_the_naive_implementation(name):
         for at in ["weights", *["activation"] * bool(place)]:
             variants += nodal_variants(layer, chosen[layer], filters=[1], at=at)
         variants = [Variant({"n": i}, v.key, v.replace, v.mask) for i, v in enumerate(variants)]
-        assert_as_naive(network, variants, images, labels, ablated=[layer], place=place, ways=[{}])
+        given = {"ablated": [layer], "place": place, "ways": [{}], "devices": REAL}
+        assert_as_naive(network, variants, images, labels, **given)

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sweeps import KINDS, WAYS, assert_as_naive, lively, naive, naive_logits, some_variants
+from sweeps import (
+    DEVICES,
+    KINDS,
+    REAL,
+    WAYS,
+    assert_as_naive,
+    lively,
+    naive,
+    naive_logits,
+    some_variants,
+)
 from torch import nn
 from trainings import quiet
 
@@ -128,6 +138,7 @@ def test_every_network_as_the_naive_implementation(name, size, n, places):
         at = f"body.{activation}"
         # batches and memory are the engine's, which the small networks hold in every way
         given = {"ablated": [layer], "place": at, "ways": WAYS if small else WAYS[1:2]}
+        given["devices"] = DEVICES if small else REAL
         facts = assert_as_naive(network, variants, images, labels, **given)
         assert facts.base["clean"].mean() > 0.8
         hits += facts.correct["clean"].sum() / facts.correct["clean"].size
@@ -138,6 +149,7 @@ def test_every_network_as_the_naive_implementation(name, size, n, places):
         layers(network), kinds=KINDS, count=4 if small else 2, together=True
     )
     given = {"ablated": list(layers(network)), "ways": WAYS if small else WAYS[1:2]}
+    given["devices"] = DEVICES if small else REAL
     facts = assert_as_naive(network, everything, images, labels, **given)
     assert facts.variants["filter"].tolist() == [v.columns["filter"] for v in everything]
     assert not network.training

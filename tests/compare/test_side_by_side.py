@@ -3,9 +3,7 @@
 import html.parser
 import os
 import re
-import runpy
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,9 +17,11 @@ from faultline.ablation.facts import pack
 from faultline.base.columns import PLACE
 from faultline.base.files import save_arrays, save_table, save_tensors, save_text
 from faultline.base.statistics import paired_difference_interval
+from faultline.command.__main__ import main
 from faultline.compare import differences, listing, side_by_side
 from faultline.compare.finished import COSTS, finished, runs_below
 from faultline.report.render import load_look
+from faultline.studies.synaptic.section import verdict
 
 LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
 PAIR = {
@@ -201,7 +201,7 @@ def test_seeds_and_attacks_of_one_run_alone_are_listed(pair, tmp_path):
     ]
     said = " ".join(page_of(first, second).said)
     assert "Of the same name, but set differently: attacks.pgd.eps." in said
-    assert "a: seed 0; attack fgsm, worst case." in said
+    assert "a alone has seed 0, attack fgsm, worst case." in said
 
 
 def test_runs_without_common_parts_still_differ_in_their_configs(pair, tmp_path):
@@ -291,9 +291,10 @@ def test_the_page_of_two_runs(pair):
     assert "under the worst attack" in said and "worst case, eps 0.1" in said
     assert "faultline: a and b" in said and "Paired: the test images are the same" in said
     (words,) = [text for text in page.said if "paired image by image" in text]
-    assert words.startswith("Epoch 3, n = 40 test images, 2 seeds, paired image by image: ")
-    for images in ("clean", "fgsm, eps 0.1", "pgd, eps 0.1", "worst case, eps 0.1"):
-        assert re.search(rf"{images}: two seeds cannot tell this", words)  # n = 40
+    assert words.startswith("At epoch 3 (n = 40 test images, 2 seeds, paired image by image) ")
+    assert "two seeds cannot tell this on clean images" in words  # n = 40
+    for images in ("fgsm, eps 0.1", "pgd, eps 0.1", "worst case, eps 0.1"):
+        assert f"two seeds cannot tell this under {images}" in words
     assert "5 and 5 CPU seconds (1.00 times). The work of 1 and 0 jobs was kept" in said
     assert "nan" not in said.lower().split()
     terminal = side_by_side.in_words(*pair, side_by_side.compared_tables(*pair))
@@ -304,8 +305,30 @@ def test_a_run_and_itself(pair, tmp_path):
     hits = make_hits(0, (0.4, 0.6))
     second = write_run(tmp_path / "again", hits=hits)
     first = write_run(tmp_path / "once", hits=hits)
-    said = " ".join(page_of(first, second).said)
-    assert "right about the same images" in said and "The configs are the same" in said
+    page = page_of(first, second)
+    said, sets = " ".join(page.said), "on clean images, under fgsm, eps 0.1, under pgd, eps 0.1"
+    assert "both runs have the same accuracy, on clean images" in said
+    assert f"Not drawn, as both runs have the same accuracy: {sets}" in said and not page.figures
+    assert "The configs are the same" in said
+
+
+def test_where_no_class_changed_a_line_says_so_and_counts_are_those_of_the_report(pair, tmp_path):
+    first, changed = pair
+    again = finished(shutil.copytree(first.folder, tmp_path / "again"))
+    page = page_of(first, again)
+    said, layers = " ".join(page.said), first.table("layers")
+    assert "No class changed by S_" in said and not page.figures
+    judged = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
+    assert f"None of {len(judged):,} (each score, seed and checkpoint) changed." in said
+    config = make_config(**PAIR)
+    cells = [verdict({"layers": run.table("layers")}, config) for run in (first, changed)]
+    counts = [listing.fragile(run.table("layers"), run.config) for run in (first, changed)]
+    for cell, of in zip(cells, counts, strict=True):
+        assert cell["fragile layers"].text == str(of["fragile"])
+        assert cell["fragile layers"].small.startswith(f"of {of['layers']} by {of['score']}")
+    assert f"{counts[0]['fragile']} of {counts[0]['layers']} to 0 of" in " ".join(
+        page_of(first, changed).said
+    )
 
 
 def test_all_runs_newest_first(pair, tmp_path):
@@ -378,17 +401,16 @@ EVIL = "=HYPERLINK(1)\x1b[2J\nerror: x"
 
 
 def test_names_in_copied_results_neither_move_a_terminal_nor_compute_in_a_spreadsheet(
-    pair, tmp_path, monkeypatch, capsys
+    pair, tmp_path, capsys
 ):
-    monkeypatch.setattr("sys.path", [str(ROOT / "workflow"), *sys.path])
-    compare = runpy.run_path(str(ROOT / "workflow/compare.py"))["main"]
     evil = write_run(tmp_path / "runs/e\x1b[2Jvil", hits=make_hits(3, (0.4, 0.6)))
     attacks = {EVIL if name == "pgd" else name: of for name, of in evil.config["attacks"].items()}
     config = evil.config | {"attacks": attacks, EVIL: EVIL}
     save_text(yaml.safe_dump(config), evil.folder / "config.resolved.yaml")
     save_table(evil.table("accuracy").replace("pgd", EVIL), evil.folder / "tables/accuracy.tsv")
-    compare([str(pair[0].folder), str(evil.folder)], tmp_path / "two.html")
-    compare([str(tmp_path / "runs")], tmp_path / "all.html")
+    two = [str(pair[0].folder), str(evil.folder)]
+    main(["compare", *two, "--out", str(tmp_path / "two.html")])
+    main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "all.html")])
     said = capsys.readouterr().out
     assert r"\x1b[2J\nerror: x" in said and "\x1b" not in said and "\nerror" not in said
     tables = [*tmp_path.glob("two/*.tsv"), *tmp_path.glob("all/*.tsv")]

@@ -220,7 +220,7 @@ def test_the_dark_page_is_dark_and_its_figures_lie_on_light(browser, path):
 def test_print_opens_everything_and_cuts_nothing(browser, path):
     browser.open(path, width=PRINTED, media="print", dark=True)
     assert browser.run("document.querySelectorAll('details:not([open])').length") > 5
-    every = "[...document.querySelectorAll('table, pre')]"
+    every = "[...document.querySelectorAll('table, pre')].filter((e) => !e.closest('.folded'))"
     assert browser.run(f"{every}.every((element) => element.checkVisibility())")
     wide = "[...document.querySelectorAll('.wide, pre, svg, body')]"
     cut = f"e.scrollWidth > Math.min({PRINTED}, e.clientWidth + 1)"
@@ -231,7 +231,23 @@ def test_print_opens_everything_and_cuts_nothing(browser, path):
         ".map((text) => parseFloat(getComputedStyle(text).fontSize)))"
     )
     assert smallest >= 8  # CSS pixels: 6 points
+    folded = "[...document.querySelectorAll('.folded .blocks')]"
+    assert not browser.run(f"{folded}.some((element) => element.checkVisibility())")
     assert browser.pdf().startswith(b"%PDF")
+
+
+def test_what_is_folded_opens_where_a_link_leads_to_it(browser, path):
+    browser.open(path, width=1400)
+    opened = "document.querySelector('#checks > details').open"
+    assert not browser.run(opened)
+    browser.run("document.querySelector('nav a[href=\"#checks\"]').click()")
+    assert browser.run(f"new Promise((done) => setTimeout(() => done({opened}), 100))")
+
+
+def test_the_page_is_short_before_its_appendix(browser, path):
+    browser.open(path, width=1400)
+    top = "document.getElementById('appendix').getBoundingClientRect().top"
+    assert browser.run(top) < 9000
 
 
 def test_the_page_asks_for_nothing(browser, path):

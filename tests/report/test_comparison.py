@@ -45,7 +45,7 @@ def test_policies_are_told_apart_by_their_intervals_alone():
         (np.nan, np.nan, "+1.50 points in every seed."),
     ):
         both = pd.concat([rows, against.assign(ci_low=low, ci_high=high)])
-        assert say(both) == say(rows)[:-1] + f"; less random freezing, {words}"
+        assert say(both) == say(rows)[:-1] + f"; minus random freezing, {words}"
     assert say(pd.concat([rows, against.assign(seeds=1)])) == say(rows)
 
     floor = rows.assign(accuracy=0.0, reference_accuracy=0.0)

@@ -100,10 +100,11 @@ class Page(html.parser.HTMLParser):
 
 
 SECTIONS = [
-    *("glance", "classes", "robustness", "thresholds", "scores", "baselines", "filters"),
-    *("targeting", "overlap", "remedy", "bands"),
-    *("retraining", "invariance", "training", "checks", "absent", "run"),
+    *("glance", "classes", "filters", "remedy", "robustness", "retraining", "advice"),
+    *("targeting", "thresholds", "scores", "baselines", "bands", "overlap", "invariance"),
+    *("training", "checks", "absent", "run"),
 ]
+FOLDED = SECTIONS[SECTIONS.index("targeting") : SECTIONS.index("absent")]
 
 
 def test_the_page_has_every_section_and_needs_nothing_else(page):
@@ -115,6 +116,26 @@ def test_the_page_has_every_section_and_needs_nothing_else(page):
     assert {link[1:] for link in within} <= set(page.ids)
     assert "3 seeds" not in page.words and "40 test images, 2 seeds" in page.words
     assert "All 4 checks" in page.words and "nan" not in page.words.lower().split()
+
+
+def test_the_appendix_is_there_to_be_opened(page):
+    """Targeting, of which nothing is told here, too."""
+    chapters = re.findall(r'<div class="chapter" id="([^"]*)">\n<h2>([^<]*)</h2>', page)
+    assert chapters == [
+        ("what-is-fragile", "What is fragile"),
+        ("robustness-and-mending", "Robustness and mending"),
+        ("appendix", "Appendix"),
+    ]
+    folded = re.findall(r'<section id="([^"]*)">\s*<details class="folded">', page)
+    assert folded == FOLDED
+    assert '<a href="#what-is-fragile">' in page and '<a href="#checks">' in page
+
+
+def test_words_are_explained_where_they_are_first_seen(page):
+    main = page.partition("<main>")[2]
+    for word in ("S_adv", "S_clean", "tau", "decided"):
+        (said,) = re.findall(rf'<abbr title="([^"]*)">{word}</abbr>', main)
+        assert said
 
 
 def test_marks_of_every_figure_tell_their_numbers(page):
@@ -244,7 +265,7 @@ def test_every_figure_is_drawn_from_tables_alone(tables):
     figures = [
         class_map(tables["layers"]),
         class_map(tables["layers"], synaptic_filter="pulse"),
-        robustness_curves(tables["accuracy"], norms={"pgd": "linf"}),
+        robustness_curves(tables["accuracy"], norms={"pgd": "linf"}, worst=[]),
         threshold_curves(tables["curves"]),
         score_map(tables["layers"]),
         filter_ranking(one),

@@ -45,8 +45,9 @@ def said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pt").touch()
 
-    def tell(*, weights=True, split="validation", **datasets) -> dict[str, str]:
+    def tell(*, weights=True, split="validation", mends=(), **datasets) -> dict[str, str]:
         config = yaml.safe_load(CONFIG) | {"datasets": datasets, "ablation": {"split": split}}
+        config["mending"] = {"from_epochs": [*mends]}
         if not weights:
             del config["trainings"]["given"]
         return notes(Plan(resolve(config)))
@@ -88,6 +89,13 @@ def test_where_given_weights_may_have_seen_what_they_are_judged_on(dataset, spli
     assert "the weights of small_conv may have been trained on" in text
     judged = "accuracies, scores" if "test" in splits else "scores and classes look"
     assert judged in text and ("ablation.split: test" in text) == (splits == ["validation"])
+
+
+def test_what_chooses_mends_may_flatter_given_weights(said):
+    found = said(split="test", mends=[0], a=DIGITS, b=photos("train", "val", "test"))
+    text = found["Given weights"]
+    assert "The validation images of a, by which mending chooses, may flatter the given" in text
+    assert "by which mending chooses" not in said(a=DIGITS)["Given weights"]
 
 
 def test_data_sets_are_told_together(said):

@@ -5,7 +5,7 @@ import pytest
 from snakemake.logging import DefaultFormatter, LogEvent
 from snakemake.settings.types import ExecMode
 
-from faultline.snake.console import Console, duration, install, why_failed
+from faultline.snake.console import Announced, Console, duration, install, why_failed
 from faultline.snake.internals import Workflow
 from faultline.snake.warm import WHY_KILLED
 
@@ -48,6 +48,27 @@ def test_one_line_a_job_and_none_of_the_rest():
         "3 jobs: 1 report, 2 train",
         "[1/3] train digits small_conv seed 0 epoch 2 (3.2 s)",
         "Trying to restart job 2.",
+    ]
+
+
+def test_a_dry_run_counts_the_jobs_of_each_rule_and_says_why_what_is_there_is_made_again():
+    dry = Announced(DefaultFormatter(), lambda: ["made again, as they are missing: a.tsv"])
+    lines = []
+    for event, message, more in (
+        (LogEvent.WORKFLOW_STARTED, "Workflow has started!", {}),
+        (None, "Building DAG of jobs...", {}),
+        (None, "Given weights: a note of ours", {}),
+        (LogEvent.RUN_INFO, "", {"stats": {"train": 12, "report": 1, "all": 1, "total": 14}}),
+        (LogEvent.JOB_INFO, "", {}),
+    ):
+        record = logging.makeLogRecord({"msg": message, "event": event, **more})
+        lines += dry.format(record).splitlines() if dry.filter(record) else []
+    assert lines == [
+        "Given weights: a note of ours",
+        "train   12",
+        "report   1",
+        "made again, as they are missing: a.tsv",
+        "13 jobs would run: this was a dry run; -p lists each",
     ]
 
 
@@ -101,8 +122,7 @@ def test_a_failure_is_told_with_its_reason_and_again_at_the_end(tmp_path):
         "2 of 3 jobs failed:",
         "    2 with error: data.pt: cannot be read",
         "report: report.partial.html",
-        "2 files in the results are of earlier runs, not of this one: python workflow/kept.py "
-        "names them",
+        "2 files in the results are of earlier runs, not of this one: faultline kept names them",
         "took 1 min 1 s",
     ]
 
@@ -178,7 +198,7 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize("asked", [None, "dryrun", "quiet", "verbose", "printshellcmds"])
+@pytest.mark.parametrize("asked", [None, "quiet", "verbose", "printshellcmds"])
 def test_whoever_asks_for_another_form_gets_it(asked):
     handler = logging.StreamHandler()
     handler.name = "DefaultStreamHandler"

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from snakemake.iocontainers import Namedlist, Snakemake
-from support import ROOT, ran
+from support import ROOT
 
 from faultline.base.files import load_table
+from faultline.command.__main__ import main
 from faultline.run.job import job
 from faultline.snake import kept, states
 from faultline.snake.kept import Kept, entries, trim
@@ -386,14 +387,13 @@ def test_with_no_room_nothing_is_kept_or_found():
     assert ran_again and len([*entries(Path("results/.kept"))]) == 1
 
 
-def test_the_command_tells_what_may_go():
-    command = [sys.executable, str(ROOT / "workflow/kept.py")]
+def test_the_command_tells_what_may_go(capsys):
     for number in range(3):
         done(params={"code": str(number)})
-    said = ran(command, Path.cwd()).stdout
-    assert "train" in said and len([*entries(Path("results/.kept"))]) == 3
-    said = ran([*command, "results/.kept", "--remove"], Path.cwd()).stdout
-    assert "removed: 2 jobs" in said
+    main(["kept"])
+    assert "train" in capsys.readouterr().out and len([*entries(Path("results/.kept"))]) == 3
+    main(["kept", "results/.kept", "--remove"])
+    assert "removed: 2 jobs" in capsys.readouterr().out
     assert done(params={"code": "2"}).log  # the results share its bytes
-    missing = ran([*command, "elsewhere"], Path.cwd())
-    assert missing.returncode == 1 and "nothing is kept there" in missing.stdout
+    with pytest.raises(SystemExit, match="error: elsewhere: nothing is kept there"):
+        main(["kept", "elsewhere"])

@@ -26,7 +26,7 @@ def test_one_row_answers_for_a_network_on_a_data_set(tables):
         *("network", "clean", "under the worst attack", "fragile layers", "robust", "antifragile"),
         *("did retraining help?", "did the remedy help?", "warnings"),
     ]
-    assert found["network"] == ("digits · small_conv", "epoch 3, 2 seeds")
+    assert found["network"] == ("small_conv", "epoch 3, 2 seeds")
     assert found["clean"] == ("90.0 %", "")
     assert found["under the worst attack"] == ("40.0 %", "pgd, eps 0.1")
     assert found["warnings"] == ("0", "of 1 check")
@@ -61,7 +61,7 @@ def test_each_training_has_a_row(tables):
     both = pd.concat([accuracy, accuracy.assign(training="other", accuracy=0.2)])
     shown = verdict(tables | {"accuracy": both}, make_config())
     names = [row[0].text for row in shown.rows]
-    assert names == ["digits · small_conv · standard", "digits · small_conv · other"]
+    assert names == ["small_conv · standard", "small_conv · other"]
     assert shown.rows[1][1].text == "20.0 %"
 
 

@@ -1,12 +1,11 @@
 """A run is what it was when it began, whatever is edited meanwhile."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from support import LAST_EPOCH, Copy, eps_edited_meanwhile, ran, wait_for
+from support import LAST_EPOCH, Copy, eps_edited_meanwhile, wait_for
 
 from faultline.base.files import load_table
 from faultline.snake.records import earlier
@@ -86,10 +85,9 @@ def test_what_the_config_no_longer_asks_for_is_named(rerun):
     earlier = records(rerun) - listed(rerun).keys() - {"mine/digits/data.pt"}
     assert f"{LAST_EPOCH.removeprefix('results/')}/layers/fc/perturbations.npz" in earlier
     assert f"{len(earlier)} files in the results are of earlier runs, not of this one" in said
-    command = [sys.executable, "workflow/kept.py"]
-    named = ran([*command, "--earlier"], rerun.folder).stdout.splitlines()
+    named = rerun.faultline("kept", "--earlier").stdout.splitlines()
     assert {str(Path(name).relative_to("results")) for name in named} == earlier
-    assert f"{len(earlier)} files" in ran(command, rerun.folder).stdout
+    assert f"{len(earlier)} files" in rerun.faultline("kept").stdout
 
 
 @pytest.mark.slow

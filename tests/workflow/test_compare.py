@@ -1,23 +1,18 @@
-"""workflow/compare.py, as its users run it."""
+"""faultline compare, as its users run it."""
 
+import re
 import shutil
-import sys
 
 import pytest
-from support import Copy, ran
 
 from faultline.base.files import load_table
-
-
-def compare(copy: Copy, *arguments: str, **environment: str):
-    command = [sys.executable, "workflow/compare.py", *arguments]
-    return ran(command, copy.folder, copy.environment(**environment))
+from faultline.command.__main__ import main
 
 
 @pytest.mark.slow
 def test_two_runs_of_which_one_key_differs(rerun, faster):
     shutil.copytree(faster.folder / "results", rerun.folder / "results/faster")
-    done = compare(rerun, "results", "results/faster")
+    done = rerun.faultline("compare", "results", "results/faster")
     assert done.returncode == 0, done.stdout
     assert "1 key differs: trainings.standard.lr" in done.stdout
     assert "results/compare.html" in done.stdout
@@ -41,7 +36,7 @@ def test_two_runs_of_which_one_key_differs(rerun, faster):
     assert html.rstrip().endswith("</html>") and html.count("<figure id=") == 4
     assert (tables["costs"]["jobs_first"] == tables["costs"]["jobs_second"]).all()
 
-    done = compare(rerun, "results", "--out", "all.html")
+    done = rerun.faultline("compare", "results", "--out", "all.html")
     assert done.returncode == 0, done.stdout
     assert list(load_table(rerun.folder / "all/runs.tsv")["run"]) == ["results/faster", "results"]
 
@@ -52,7 +47,7 @@ def test_all_runs_need_neither_torch_nor_snakemake(finished, tmp_path):
         (tmp_path / "stub" / module / "__init__.py").write_text("raise ImportError")
     page = tmp_path / "runs.html"
     stub = {"PYTHONPATH": str(tmp_path / "stub")}
-    done = compare(finished, "results", "--out", str(page), **stub)
+    done = finished.faultline("compare", "results", "--out", str(page), **stub)
     assert done.returncode == 0 and page.exists(), done.stdout
     head, row, *_ = done.stdout.splitlines()
     assert head.split()[0] == "run" and row.split()[0] == "results" and "small_conv" in row
@@ -61,7 +56,7 @@ def test_all_runs_need_neither_torch_nor_snakemake(finished, tmp_path):
 def test_a_run_with_a_table_cut_short_is_not_compared(rerun):
     table = rerun.folder / "results/tables/accuracy.tsv"
     table.write_bytes(table.read_bytes()[:-10])
-    done = compare(rerun, "results")
+    done = rerun.faultline("compare", "results")
     assert done.returncode == 1 and done.stdout.count("\n") == 1
     assert done.stdout.startswith("error: results/tables/accuracy.tsv: "), done.stdout
     assert done.stdout.endswith("; delete it and run again\n")
@@ -81,7 +76,7 @@ def test_a_run_with_a_table_cut_short_is_not_compared(rerun):
         ),
     ],
 )
-def test_what_cannot_be_compared_ends_in_one_line(finished, given, said):
-    done = compare(finished, *given)
-    assert done.returncode == 1 and done.stdout.startswith(f"error: {said}"), done.stdout
-    assert done.stdout.count("\n") == 1
+def test_what_cannot_be_compared_ends_in_one_line(finished, given, said, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(said)}.*$"):
+        main(["compare", *given])

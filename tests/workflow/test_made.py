@@ -35,7 +35,7 @@ def listed(said: str, what: str) -> list[list[str]]:
     ],
 )
 def test_a_run_asks_for_a_file_of_every_job(fresh, arguments):
-    said = fresh.run("-n", *arguments)
+    said = fresh.run("-n", "-p", *arguments)
     wanted = re.search(r"^(?:local)?rule all:\n    input: (.*)$", said, re.MULTILINE)[1].split(", ")
     made = listed(said, "output")
     assert all(files[0] in wanted for files in made)
@@ -74,7 +74,7 @@ def test_deleted_outputs_take_their_records_and_what_is_kept_with_them(rerun):
 @pytest.mark.slow
 def test_one_of_each_kind_of_file_that_was_deleted_is_made_again(finished, rerun):
     kinds = {}
-    for files in listed(rerun.run("-n", "--forceall"), "output"):
+    for files in listed(rerun.run("-n", "-p", "--forceall"), "output"):
         for file in files:
             kinds.setdefault(re.sub(r"seed-.*?/epoch-\d+|layers/[^/]+|\d+-\d+", "", file), file)
     assert len(kinds) > 50

@@ -609,7 +609,7 @@ def test_the_report_shows_the_largest_changes_of_many(tmp_path):
     assert "fc: level 69" in block.figures[0].svg
     assert "fc: level 1<" not in block.figures[0].svg
     ((heading, text),) = findings(table, config)
-    assert heading == "fade, d · n" and "in every one of 2 seeds" in text and "of 70" in text
+    assert heading == "fade, n" and "in every one of 2 seeds" in text and "of 70" in text
     assert section({"ablations": pd.DataFrame()}, config).blocks == []
 
 

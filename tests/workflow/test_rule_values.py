@@ -223,7 +223,7 @@ JOBS = [
         (
             "mend",
             {"candidate": name},
-            OPENED | {"classes": ["classes/layers.tsv"] * (name == "picked")},
+            OPENED | {"layers": ["classes/layers.tsv"] * (name == "picked"), "filters": []},
             {
                 **{"candidate": name, "own": {"function": name}, "training": training("standard")},
                 **{"attack": attacks("pgd")["pgd"], "choice": {"attack": "pgd"}},
@@ -245,6 +245,26 @@ JOBS = [
             **{"names": ["picked", "harden"], "attacks": attacks("fgsm", "pgd")},
             **{"abouts": {name: CANDIDATES[name].about for name in ("picked", "harden")}},
             **{"clean_loss": 0.045, "confidence": 0.9},
+        },
+    ),
+    (
+        "sweep_mended",
+        {},
+        OPENED
+        | {
+            "result": "mended/result.tsv",
+            "networks": ["mended/picked/network.pt", "mended/harden/network.pt"],
+            **{"chosen": [], "adversarial": []},
+        },
+        {
+            **{"names": ["picked", "harden"], "sets": SETS | {"transferred": []}},
+            "settings": {
+                **{"filters": ["pulse", "high_pass"], "thresholds": 6, "random_draws": 2},
+                **{"layers": ["conv3", "fc"], "stored": attacks("fgsm", "pgd")},
+                "scores": {"baseline": "kept_fraction", "integration": "simpson"}
+                | {"confidence": 0.9},
+                "tau": {"S_adv": 0.012, "S_clean": 0.011, "S_diff": 0.013},
+            },
         },
     ),
     (
@@ -381,7 +401,8 @@ SOURCES = {
     "own": {"ablations": [("ablate_own", "facts")]},
     "retraining": {name: [("retrain", name)] for name in ("result", "correct")},
     "mending": {"path": [("mend", "path")]}
-    | {name: [("judge_mends", name)] for name in ("result", "bought", "correct")},
+    | {name: [("judge_mends", name)] for name in ("result", "bought", "correct")}
+    | {"layers": [("sweep_mended", "layers")]},
     "examples": {name: [("craft_examples", name)] for name in ("examples", "lost")},
     "map": {
         **{name: [("map_network", name)] for name in ("graph", "norms")},
@@ -417,7 +438,8 @@ PLACES = {
     **dict.fromkeys(("list_vulnerable", "evaluate_robustness", "target_filters"), LAST),
     **dict.fromkeys(("choose_gains", "remedy", "retrain", "perturb_layer"), LAST),
     **dict.fromkeys(("score_perturbations", "judge_criteria", "gather_criteria"), LAST),
-    **dict.fromkeys(("remove_units", "train_picked", "ablate_own", "mend", "judge_mends"), LAST),
+    **dict.fromkeys(("remove_units", "train_picked", "ablate_own", "mend"), LAST),
+    **dict.fromkeys(("judge_mends", "sweep_mended"), LAST),
     "craft_examples": [("standard", "5", "3")],
     "tune": [("hard", None, None), ("lasting", None, None)],
     **{rule: [(None, None, None)] for rule in ("prepare_data", "map_network")},

@@ -17,6 +17,7 @@ from values import CHECKPOINT, PLACE, make
 
 from faultline.ablation.facts import Facts, counted, pack, unpack
 from faultline.ablation.plugins import own_variants
+from faultline.ablation.run import Base
 from faultline.ablation.sweep import active_images, sweep
 from faultline.ablation.variants import nodal_variants, random_variants, synaptic_variants
 from faultline.attacks.craft import attack_curve, craft, judge
@@ -36,6 +37,7 @@ from faultline.studies.examples.chosen import examples, lost_images
 from faultline.studies.fragile.remedy import feature_energy, gains, remedied
 from faultline.studies.fragile.targeting import targeting
 from faultline.studies.mending.mended import mend_by
+from faultline.studies.mending.swept import swept as mended_layers
 from faultline.studies.perturbations import scores as perturbed
 from faultline.studies.perturbations.variants import perturbation_variants
 from faultline.studies.retraining.frozen import freezable, frozen
@@ -661,6 +663,28 @@ def test_mends_are_judged_on_test_images_beside_the_given_network(run):
         mended = torch.load(run.here / "mended.pt", weights_only=True)
         assert_same_bits(mended, dict(networks[name].body.state_dict()))
         assert f"mended by {name}" in (run.here / "mended.md").read_text(encoding="utf-8")
+
+
+def test_layers_of_a_mended_network_are_swept_again(run):
+    result = load_table(run.here / "mended/result.tsv")
+    assert result["handed_back"].sum() == 1
+    ((name,),) = result.loc[result["handed_back"], ["candidate"]].to_numpy()
+    stored = torch.load(run.here / f"mended/{name}/network.pt", weights_only=True)
+    images, labels = images_of(run.dataset, "validation", 212)
+    attacks = {key: {"normalised_units": False} | ATTACKS[key] for key in ("fgsm", "pgd")}
+    table = mended_layers(
+        Base(
+            *(copy.deepcopy(run.network), run.dataset, {"clean": images}, labels),
+            **{"recrafted": attacks, "seed": 6, "memory": lambda: 1e9},
+        ),
+        stored["network"],
+        **{"layers": ["conv3", "fc"], "stored": attacks, "place": PLACE},
+        **{"filters": ["pulse", "high_pass"], "thresholds": 6, "random_draws": 2},
+        scores={"baseline": "kept_fraction", "integration": "simpson", "confidence": 0.9},
+        tau={"S_clean": 0.011, "S_adv": 0.012, "S_diff": 0.013},
+    )
+    assert {*table["attack"]} == {"none", *("fgsm", "fgsm transfer", "pgd", "pgd transfer")}
+    same_table(run.here / "mended/layers.tsv", table.drop(columns=[*PLACE]))
 
 
 # Criteria

@@ -18,6 +18,8 @@ from faultline.networks.registry import classifier as classifier
 from faultline.run.loading import build_network as build_network
 from faultline.run.loading import load_dataset as load_dataset
 from faultline.run.loading import load_network as load_network
+from faultline.studies.analysis import Analysis as Analysis
+from faultline.studies.analysis import analyse as analyse
 from faultline.studies.criteria.data import Score as Score
 from faultline.studies.mending.library import mend as mend
 from faultline.studies.own.scores import accuracy_changes as accuracy_changes

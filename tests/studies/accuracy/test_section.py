@@ -22,7 +22,7 @@ def test_a_warning_is_explained():
     bad = bad.assign(**checks.iloc[0][[*PLACE, "attack"]])
     tables, config = {"checks": pd.concat([checks, bad])}, make_config()
     words = said(self_checks(tables, config))
-    assert "zero_gradients (1 of 1 times)" in words and "7 of 40 gradients" in words
+    assert "zero gradients (1 of 1 times)" in words and "7 of 40 gradients" in words
     assert "the attack has no direction" in words
 
 
@@ -102,7 +102,7 @@ def test_the_report_shows_the_worst_case_once(made):
     words = said(under_attack(found, config))
     assert "(fgsm, pgd, apgd; fgsm, pgd)" in words
     svg = under_attack(found, config).blocks[0].figures[0].svg
-    for title in ("worst case linf", "pgd-l2", "fgsm (linf)"):
+    for title in ("worst case linf", "pgd-l2", "eps (linf)", "eps (l2)"):
         assert title in svg
 
 
@@ -114,7 +114,7 @@ def test_an_attack_that_scores_rest_on_is_held_against_the_worst_case(made):
     ]
     assert set(near["status"]) == {"warning"}  # these attacks' hits are independent
     words = said(self_checks(found, config))
-    assert "A warning came from" in words and "near_worst_case (4 of 4 times)" in words
+    assert "A warning came from" in words and "near worst case (4 of 4 times)" in words
 
 
 def test_a_norm_without_apgd_says_so(made):

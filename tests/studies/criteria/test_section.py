@@ -73,7 +73,7 @@ def test_the_section_says_which_criterion_predicts(config):
     numbers, alike = block.tables
     assert numbers.source == "predictions.tsv" and alike.source == "criteria_agreement.tsv"
     ((heading, text, rest),) = findings(tables, config)
-    assert heading.endswith("digits · small_conv")
+    assert heading.endswith(", small_conv")
     assert "Of 8 criteria, these tell better than chance which layers cost most: on clean" in text
     assert "images fisher (1.0" in text and "(at best: 1.000)" in text
     assert "but so do" not in text and rest.startswith("3 seeds; q is")

@@ -55,7 +55,7 @@ def test_every_measure_is_in_the_table_with_corrected_p_values(tables):
     (shown, *_) = page.blocks[0].tables
     cells = pd.DataFrame(shown.rows, columns=shown.columns)
     assert list(cells["targeting"].unique()) == [
-        *("share", "change / clean norm", "share less that of noise")
+        *("share", "change / clean norm", "share minus that of noise")
     ]
     assert {"p", "q", "smallest told"} <= {*cells} and len(cells) == 8 * 3
 
@@ -64,9 +64,9 @@ def test_the_remedy_is_set_beside_its_control(tables):
     page = remedy(tables, make_config())
     (shown, gains) = page.blocks[0].tables
     cells = pd.DataFrame(shown.rows, columns=shown.columns)
-    assert set(cells.loc[cells["policy"] == "fragile", "less"]) == {"no change", "random"}
-    assert set(cells.loc[cells["policy"] == "random", "less"]) == {"no change"}
+    assert set(cells.loc[cells["policy"] == "fragile", "minus"]) == {"no change", "random"}
+    assert set(cells.loc[cells["policy"] == "random", "minus"]) == {"no change"}
     policies = {row[gains.columns.index("policy")] for row in gains.rows}
     assert policies == {"fragile", "random-0", "random-1"}
     text = said(remedy_findings(tables, make_config()))
-    assert "; less gains dealt at random and tuned alike, " in text
+    assert "; minus gains dealt at random and tuned alike, " in text

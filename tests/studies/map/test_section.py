@@ -60,6 +60,7 @@ def make_tables(name: str = "small_resnet", *, traced: bool = True, **settings) 
     few = filter_rows(names[0], classes)
     many = filter_rows(names[1], {("robust", True): 500, ("fragile", False): 12}, seed=1)
     tables = {"graph": graph_rows(made, nodes, traced=traced), "layers": layers}
+    tables["mended_layers"] = EMPTY
     tables["filters"] = pd.concat([few, many], ignore_index=True)
     places = layers[["seed", "epoch"]].drop_duplicates()
     norms = weight_norms(made).assign(**RUN).merge(places[places["epoch"] == 3], how="cross")
@@ -82,7 +83,7 @@ def make_page(tables: dict, config: Config) -> str:
         what=lambda *_: "",
         verdict=lambda *_: None,
         findings=[(findings, "methods")],
-        sections=[fault_maps, methods],
+        chapters={"Fault map": [fault_maps], "Appendix": [methods]},
         described=dict.fromkeys(tables, ""),
         config=config,
         resolved=config.text,
@@ -113,7 +114,7 @@ def test_the_first_view_is_drawn_without_a_script():
         units = " neurons, " if name == "fc" else " filters, "
         assert units in title and "mean and range of 2 seeds, 400 images each" in title
     assert len(re.findall(r'<g class="layer ', text)) == len(means) == 10
-    assert "S_adv (pgd) at epoch 3, all seeds" in text
+    assert "S_adv (pgd), epoch 3, all seeds" in text
     assert text.count('<g class="join"') == 3
     (title,) = (t for t in titles if t.startswith("conv1: "))
     assert title.endswith("filters: 3 fragile, 5 robust (not decided), 1 antifragile")
@@ -144,7 +145,7 @@ def test_the_map_of_a_large_network_is_small():
     tables = make_tables("resnet50", seeds=(0, 1, 2), epochs=(0, 1, 3, 10, 20, 50, 100))
     text = shown(tables)
     data = json.loads(re.search(r"<script.*?>(.*?)</script>", text, flags=re.S)[1])
-    assert [len(data[key]) for key in ("layers", "scores", "epochs", "seeds")] == [54, 3, 7, 4]
+    assert [len(data[key]) for key in ("layers", "scores", "weights", "seeds")] == [54, 3, 7, 4]
     assert len(text.encode()) < 200_000
 
 
@@ -156,7 +157,7 @@ def test_a_network_that_cannot_be_traced_says_so():
 def test_without_adversarial_accuracy_clean_scores_are_shown():
     tables = make_tables(values=lambda *of: float("nan") if of[2] != "S_clean" else -0.3)
     text = shown(tables)
-    assert "S_clean at epoch 3" in text and text.count(">\u22120.30</text>") == 10
+    assert "S_clean, epoch 3" in text and text.count(">\u22120.30</text>") == 10
 
 
 def test_nothing_judged():
@@ -254,17 +255,19 @@ def test_the_script_draws_what_python_draws(monkeypatch, tmp_path):
                     drawn[f"{s},{e},{d}"] = fault_map(parts, one, **said)
         return fault_map(parts, views, **said)
 
-    monkeypatch.setattr("faultline.studies.map.section.fault_map", every_view)
+    monkeypatch.setattr("faultline.studies.map.drawing.fault_map", every_view)
     tables = make_tables()
     tables["layers"].loc[tables["layers"]["layer"] == "fc", "class"] = "untouched"
     undefined = (tables["layers"]["layer"] == "layer1.conv1") & (tables["layers"]["seed"] == 1)
     columns = ["value", "ci_low", "ci_high"]
     tables["layers"].loc[undefined, columns] = float("nan")
     tables["layers"].loc[undefined, "class"] = "undefined"
+    tables["mended_layers"] = tables["layers"].query("epoch == 3 and seed == 0").assign(value=0.01)
     page = make_page(tables, make_config())
+    assert "After the mend, by S_adv (pgd)" in page
     made = "".join(f'<template data-view="{key}">{text}</template>' for key, text in drawn.items())
     dom = opened(page.replace("</body>", f"{made}{SWITCH}</body>"), tmp_path)
-    assert re.search(r'data-found="(.*?)"', dom)[1] == "18 views, wrong: "
+    assert re.search(r'data-found="(.*?)"', dom)[1] == "27 views, wrong: "
 
 
 MEASURE = """<script>
@@ -335,4 +338,4 @@ def test_the_map_of_a_large_page_is_unpacked_and_switches(monkeypatch, tmp_path)
     assert "data-packed=" in page and '<div class="faultmap"' not in page
     dom = opened(page.replace("</body>", f"{PACKED}</body>"), tmp_path)
     found = re.search(r'data-found="(.*?)"', dom)[1]
-    assert found.startswith("S_clean at epoch 3, all seeds: ")
+    assert found.startswith("S_clean, epoch 3, all seeds: ")

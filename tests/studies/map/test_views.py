@@ -10,16 +10,16 @@ from faultline.studies.map.views import MAX_CELLS, STRIP_ORDER, letter, majority
 NONE = pd.DataFrame()
 
 
-def made(layers, filters=NONE, names=("a", "b")):
+def made(layers, filters=NONE, names=("a", "b"), mended=NONE):
     shown = ("S_adv", "pgd")
-    return views(layers, filters, names=list(names), shown=shown)
+    return views(layers, filters, mended, names=list(names), shown=shown)
 
 
 def test_views_of_seeds_and_of_all():
     scores = {(0, 0): -0.2, (0, 1): 0.04, (1, 0): -0.12, (1, 1): np.nan}
     found = made(layer_rows(["a", "b"], values=lambda seed, epoch, score, i: scores[seed, i]))
     assert found.scores == ["S_clean", "S_adv (pgd)", "S_diff (pgd)"]
-    assert found.epochs == [1, 3] and found.seeds == ["all", "0", "1"]
+    assert found.weights == ["epoch 1", "epoch 3"] and found.seeds == ["all", "0", "1"]
     assert found.chosen == (1, 1, 0) and found.scale == 200
     both, first, second = found.views[1][1]
     assert (first.value, first.low, first.high) == ([-200, 40], [-250, -10], [-150, 90])
@@ -75,3 +75,14 @@ def test_strips_count_filters_in_their_order():
     both = pd.concat([filters, filter_rows("b", {("fragile", True): 9}, seed=1)])
     found = made(layer_rows(["a", "b"]), both)
     assert found.views[1][1][0].strips == {1: [12, 1, 0, 2, 0, 2, 0, 1]}  # all seeds together
+
+
+def test_mended_weights_stand_beside_those_they_come_from():
+    given = layer_rows(["a", "b"], values=lambda seed, epoch, score, i: -0.2)
+    after = layer_rows(["a", "b"], seeds=(1,), epochs=(3,), values=lambda *_: 0.0)
+    found = made(given, mended=after)
+    assert found.weights == ["epoch 1", "epoch 3", "epoch 3, mended"]
+    assert found.chosen == (1, 1, 0)  # before the mend
+    every, first, second = found.views[1][2]
+    assert (first.classes, second.classes, every.classes) == ("..", "RR", "RR")
+    assert every.value == [0, 0] and found.views[1][1][0].classes == "FF"

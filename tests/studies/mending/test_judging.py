@@ -8,10 +8,17 @@ import torch
 from trainings import dataset_of, network_of
 
 from faultline.attacks.run import correct_under, crafters
+from faultline.data.splits import images_of
 from faultline.data.splits import test_images as images_of_test
 from faultline.networks.architectures import Network, Normalise
 from faultline.networks.evaluation import predict, predicted
-from faultline.studies.mending.judging import Judgement, judge_all, judge_mends, verdict_on
+from faultline.studies.mending.judging import (
+    Judgement,
+    judge_all,
+    judge_mends,
+    ramp,
+    verdict_on,
+)
 
 PGD = {"method": "pgd", "norm": "linf", "eps": 0.1, "steps": 3, "normalised_units": False}
 PGD |= {"step_size": None}
@@ -94,6 +101,38 @@ def mend(*, gain=0.5, best=1):
         **{"confidence": 0.95, "name": "tiny", "seed": 0},
     )
     return outcome, mended
+
+
+def test_where_a_network_is_at_chance_weaker_attacks_are_looked_at():
+    dataset, network = dataset_of(validation=60), network_of().eval()
+    images, labels = images_of(dataset, "validation")
+    chance = labels.bincount().max().item() / 60
+
+    def accuracy(eps):
+        of = {"pgd": PGD | {"eps": eps}}
+        return correct_under(of, network, dataset, split="validation", seed=0)["pgd"].mean()
+
+    with torch.no_grad():  # right on more than chance without an attack
+        network[5].weight.zero_()
+        network[5].bias.zero_()[labels.bincount().argmax()] = 1.0
+    assert ramp(network, dataset, attacks={"pgd": PGD | {"eps": 0.1}}, seed=0) == {}  # for ever
+    trained = network_of()
+    optimizer = torch.optim.Adam(trained.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    network = trained.eval()
+    eps = 0.001
+    while accuracy(eps) > chance:
+        eps *= 2
+    assert accuracy(eps / 2) > chance >= accuracy(eps)
+    attack = PGD | {"eps": 2 * eps}
+    expected = {f"pgd at {eps / 2:g}": attack | {"eps": eps / 2}}
+    assert accuracy(2 * eps) <= chance
+    assert ramp(network, dataset, attacks={"pgd": attack, "other": PGD}, seed=0) == expected
+    assert ramp(network, dataset, attacks={"pgd": PGD | {"eps": eps / 2}}, seed=0) == {}
+    assert ramp(network, dataset, attacks={"pgd": PGD | {"eps": 64 * eps}}, seed=0) == {}
 
 
 def test_weights_are_handed_back_as_the_networks_own_class_names_them():

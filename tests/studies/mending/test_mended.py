@@ -11,11 +11,21 @@ from trainings import dataset_of, network_of, settings_of
 
 from faultline.attacks.run import correct_under
 from faultline.base.errors import UserError
+from faultline.data.splits import images_of
 from faultline.networks.layers import layers
+from faultline.studies.fragile.remedy import feature_energy, gains, nodal_fragility, remedied
 from faultline.studies.mending.candidates import CANDIDATES, Task, candidate
 from faultline.studies.mending.cost import counted
 from faultline.studies.mending.library import mend
-from faultline.studies.mending.mended import bought, chosen, fragile_layers, mend_by, quick
+from faultline.studies.mending.mended import (
+    antifragile_filters,
+    bought,
+    chosen,
+    fragile_layers,
+    mend_by,
+    quick,
+)
+from faultline.training.finetuning import finetune
 
 ATTACK = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 2, "queries": 2}
 ATTACK |= {"normalised_units": False, "step_size": None}
@@ -173,6 +183,63 @@ def test_what_a_budget_buys():
     assert table["candidate"].tolist() == ["", "b", "a", "a"]
     assert table["adversarial"].tolist() == [0.4, 0.5, 0.6, 0.8]
     assert table["share"].tolist() == [0, 1, 0.5, 1]
+
+
+def test_antifragile_filters_are_those_decided():
+    rows = [
+        ("a", 0, "S_adv", "fgsm", "antifragile", True),
+        ("a", 1, "S_adv", "fgsm", "antifragile", False),
+        ("a", 2, "S_clean", "none", "antifragile", True),
+        ("b", 3, "S_adv", "pgd", "antifragile", True),
+        ("b", 4, "S_adv", "fgsm", "robust", True),
+        ("c", 5, "S_adv", "fgsm", "antifragile", True),
+        ("a", 6, "S_adv", "fgsm", "antifragile", True),
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "filter", "score", "attack", "class", "decided"])
+    assert antifragile_filters(table, attack="fgsm") == {"a": [0, 6], "c": [5]}
+    assert antifragile_filters(pd.DataFrame(columns=["layer"]), attack="fgsm") == {}
+
+
+def test_antifragile_filters_are_removed(given):
+    before = copy.deepcopy(given.state_dict())
+    how = HOW | {"antifragile": {"0": [1]}, "shares": [0.5, 1]}
+    path, weights = mend_by("remove", given, dataset_of(), **how)
+    assert path["share"].tolist() == [0, 0.5, 1] and path["rate"].isna().all()  # no rate, once
+    assert path["passes"].eq(0).all()
+    share = path.loc[path["best"], "share"].item()
+    assert torch.allclose(weights["0.weight"][1], (1 - share) * before["0.weight"][1])
+    assert torch.allclose(weights["0.bias"][1], (1 - share) * before["0.bias"][1])
+    others = torch.arange(len(before["0.weight"])) != 1
+    assert torch.equal(weights["0.weight"][others], before["0.weight"][others])
+    path, _ = mend_by("remove", given, dataset_of(), **HOW | {"antifragile": {}})
+    assert "no filter is antifragile" in path["note"][1] and path["best"].tolist() == [True, False]
+
+
+def test_the_remedy_of_the_first_layer(given):
+    dataset, before = dataset_of(), copy.deepcopy(given)
+    candidate("remedy").mend(Task(given, dataset, HARDENING, epochs=1, seed=0))
+    images, labels = images_of(dataset, "validation")
+    lost = nodal_fragility(before, "0", images, labels, at="weights")
+    energy = feature_energy(before, ["0"], dataset.splits["train"][0], pixels=dataset.pixels)
+    expected = remedied(before, {"0": gains(lost, energy["0"], strength=1.0)})
+    state = given.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in expected.state_dict().items())
+    assert not torch.equal(state["1.weight"], before[1].weight)  # of the normalisation behind it
+
+
+def test_the_most_vulnerable_layers_are_regularised(given, capsys):
+    before = copy.deepcopy(given.state_dict())
+    dataset = dataset_of()
+    candidate("regularised").mend(Task(given, dataset, HARDENING, epochs=1, seed=0))
+    assert trained(given, before) == {"0", "5"}
+    said = capsys.readouterr().out
+    listed = said.partition("regularised: ")[2].splitlines()[0].split(", ")
+    other = network_of().eval()
+    settings = HARDENING | {"recipe": "at-nfgsm-lr", "regularisation": {"at": "layer"}}
+    how = {"epochs": 1, "seed": 0, "regularised": dict.fromkeys(listed, 0.1)}
+    finetune(other, dataset, settings=settings, **how)
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, given.state_dict()[key]), key
 
 
 def test_fragile_layers_are_those_decided():

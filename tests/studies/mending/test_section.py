@@ -13,6 +13,17 @@ from faultline.studies.mending.section import findings, section, verdict
 RUN = {"dataset": "digits", "network": "small_conv", "training": "standard"}
 
 
+def layers_of(seeds, classes):
+    """layer -> (class, decided), of the table of layers."""
+    rows = [
+        RUN | {"seed": seed, "epoch": 8, "layer": layer, "class": name, "decided": decided}
+        for seed in seeds
+        for layer, (name, decided) in classes.items()
+    ]
+    table = pd.DataFrame(rows).assign(scope="local", filter="combined", score="S_adv")
+    return table.assign(attack="pgd", value=-0.1, ci_low=-0.2, ci_high=0.0, n=50)
+
+
 def tables_of(seeds=(0, 1), *, handed_back=(True, True), gain=60, why=""):
     """Of 100 images the given network stands on 20, and `harden` on `gain` more."""
     hits, places, mends, paths, buys = [], [], [], [], []
@@ -40,6 +51,7 @@ def tables_of(seeds=(0, 1), *, handed_back=(True, True), gain=60, why=""):
         "mending": compare_policies(hits, places, reference="given", confidence=0.95),
         "mending_paths": pd.concat(paths),
         "mending_bought": pd.concat(buys),
+        **dict.fromkeys(("layers", "mended_layers"), pd.DataFrame()),
     }
 
 
@@ -77,3 +89,27 @@ def test_where_nothing_gains_a_larger_budget_is_named(config):
 
 def test_one_seed_says_nothing_of_others(config):
     assert "Over" not in said(findings(tables_of([4], handed_back=[True]), config))
+
+
+def test_what_became_of_fragile_layers_is_told(config):
+    fragile, robust, unsure = ("fragile", True), ("robust", True), ("fragile", False)
+    tables = tables_of()
+    given = {"conv1": fragile, "conv2": fragile, "conv3": robust, "fc": unsure}
+    tables["layers"] = layers_of((0, 1), given)
+    after = {"conv1": robust, "conv2": fragile, "conv3": robust, "fc": robust}
+    tables["mended_layers"] = pd.concat(
+        [layers_of([0], after), layers_of([1], after | {"conv1": fragile, "conv3": fragile})]
+    )
+    text = said(findings(tables, config))
+    assert (
+        "After the mend, by S_adv (pgd): conv1 (1 of 2 seeds) ceased to be fragile; "
+        "conv1 (1 of 2 seeds), conv2 stayed fragile; conv3 (1 of 2 seeds) became fragile." in text
+    )
+    shown = section(tables, config).blocks[0].tables[-1]
+    assert shown.title == "Layers before and after" and len(shown.rows) == 8
+    tables["mended_layers"] = layers_of([0], {"conv3": robust})
+    text = said(findings(tables, config))
+    assert "conv1" not in text and "no layer is fragile, nor was." in text
+    tables["mended_layers"] = layers_of([0], {"conv1": ("robust", False), "fc": fragile})
+    text = said(findings(tables, config))
+    assert "conv1 no longer decided; fc fragile now, not decided before." in text

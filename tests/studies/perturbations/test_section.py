@@ -102,7 +102,7 @@ def test_findings_tell_what_is_left_and_whether_it_is_as_claimed(config):
     tables = make_tables(seeds=[0])
     (finding,) = findings(tables, config)
     heading, text = finding
-    assert heading == "Knockouts, digits · small_conv"
+    assert heading == "Knockouts, small_conv"
     table = tables["perturbation_headline"]
     clean = table[(table["images"] == "clean") & (table["top"] == 1)]
     for row in clean.to_dict("records"):

@@ -239,7 +239,7 @@ def test_the_section_sets_ours_beside_the_published(config):
         "self-checks."
     ]
     scores, accuracies, changes, chosen, search = block.tables
-    assert scores.columns[:4] == ["training", "fgsm", "published (fgsm)", "ours less published"]
+    assert scores.columns[:4] == ["training", "fgsm", "published (fgsm)", "ours minus published"]
     assert scores.rows[0][0] == "normal"  # standard trainings first
     assert {row[2] for row in scores.rows} == {"210.0"}
     assert len(accuracies.rows) == 4 * 3  # ours under two attacks, the published of one
@@ -338,7 +338,7 @@ def test_a_floor_is_no_evidence(config):
         "0.1)." in text
     )
     (block,) = section(tables, config).blocks
-    (changes,) = [t for t in block.tables if t.title.startswith("Regularised less")]
+    (changes,) = [t for t in block.tables if t.title.startswith("Regularised minus")]
     at = {name: index for index, name in enumerate(changes.columns)}
     for row in changes.rows:
         floor, interval = row[at["eps"]] == "0.1", row[at["95% interval"]]

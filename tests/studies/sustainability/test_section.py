@@ -84,7 +84,7 @@ def test_one_seed_and_one_epoch(config):
 
 def test_findings_name_what_every_seed_lists(config):
     ((heading, text),) = findings(make_tables(config), config)
-    assert heading == "Most vulnerable layers, digits · small_conv"
+    assert heading == "Most vulnerable layers, small_conv"
     assert text.startswith(
         "At \u03b7 = 0.5, epoch 2, most vulnerable in every one of 2 seeds: conv3 under fgsm, pgd; "
         "no layer under gaussian, salt."

@@ -29,7 +29,8 @@ def test_the_table_of_classes_shows_each_interval_in_its_column(tables):
     layers = tables["layers"]  # of a family each, so with one interval for both
     layers = layers.assign(family_low=layers["ci_low"] - 1, family_high=layers["ci_high"] + 1)
     made = section.class_maps(tables | {"layers": layers}, make_config())
-    (table,) = made.blocks[0].tables
+    ranked, table = made.blocks[0].tables
+    assert len(ranked.rows) == 4 and ranked.columns[-1] == "worst filter alone"
     rows = layers[(layers["epoch"] == 3) & (layers["filter"] == "combined")]
     assert len(table.rows) == len(rows)
     for shown, row in zip(table.rows, rows.to_dict("records"), strict=True):
@@ -62,7 +63,7 @@ def test_undefined_scores_are_shown_as_such():
 def test_images_at_chance_are_told_first_with_an_eps_that_leaves_more():
     tables, config = make_tables(hopeless=True), make_config()
     (heading, text), *more = section.chance_findings(tables, config)
-    assert heading == "Self-check: at chance, digits · small_conv" and not more
+    assert heading == "Self-check: at chance, small_conv" and not more
     assert "classifies 0.0 % correctly under pgd at epoch 3" in text
     assert text.startswith("Of n = 40 validation images, 2 seeds") and "chance (0.0 %" in text
     assert text.endswith("Lower attacks.pgd.eps; every eps that was tried is too large.")

@@ -7,15 +7,16 @@ is followed only as far as it changes anything, and what cannot change is not co
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from faultline.ablation.propagation import Batch, Propagation
+from faultline.ablation.propagation import ALMOST_ALL, Batch, Change, Propagation, Rows
 from faultline.ablation.tracing import CONVOLUTIONS, PASSED_ON, Traced, Untraceable
 from faultline.ablation.variants import Mask, Variant, replaced, without
 from faultline.ablation.whole import (
@@ -34,8 +35,6 @@ from faultline.attacks.space import Forward
 from faultline.base.errors import first_line
 from faultline.networks.layers import every_layer
 
-Outcome = TypeVar("Outcome")
-
 CHECKED = 32
 """Images on which the trace of a network is compared with the network."""
 
@@ -49,6 +48,13 @@ its operations, which the graph changes."""
 DOMINANT = 1e3
 """Removed filters that give values beyond this share of what the others give are not taken from a
 sum that holds both, as the difference of two large numbers: what comes after them is run anew."""
+
+AHEAD = 32
+"""Changed filters that are begun with before any of them goes on: a GPU then waits once for all."""
+
+JOINED = 64
+"""Images up to which a CPU computes those of several variants as one batch (ours); a GPU does so up
+to its whole batch."""
 
 
 def engine_of(
@@ -123,25 +129,39 @@ class Engine:
         """What one image of a batch takes at most."""
         return self.way.bytes_per_image(with_gradients)
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
-        return self._on(lambda way: way.fixed(images))
+    def fixed(self, images: Tensor, batch_size: int = JOINED) -> Evaluate:
+        """Evaluates variants on these images; batch_size: how many may be run at once."""
+        begun: dict[Graph | Loop, Evaluate] = {}
 
-    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
-        """Evaluates variants on these clean images, attacked anew for each."""
-        return self._on(lambda way: way.recrafted(images, labels, attack, batch_size))
-
-    def _on(
-        self, begin: "Callable[[Graph | Loop], Callable[[Variant | None], Outcome]]"
-    ) -> Callable[[Variant | None], Outcome]:
-        begun: dict[Graph | Loop, Callable[[Variant | None], Outcome]] = {}
-
-        def evaluate(variant: Variant | None) -> Outcome:
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[Rows, Tensor | None]]:
+            done = 0
             while True:
                 try:
                     if self.way not in begun:
                         begun.clear()
-                        begun[self.way] = begin(self.way)
+                        begun[self.way] = self.way.fixed(images, batch_size)
+                    for outcome in begun[self.way](variants[done:]):
+                        yield outcome
+                        done += 1
+                    return
+                except PASSED_ON:
+                    raise
+                except Exception as error:
+                    self._tell(error)
+                    self.way = self._next()
+
+        return evaluate
+
+    def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
+        """Evaluates variants on these clean images, attacked anew for each."""
+        begun: dict[Graph | Loop, Recraft] = {}
+
+        def evaluate(variant: Variant | None) -> tuple[Tensor, Tensor | None]:
+            while True:
+                try:
+                    if self.way not in begun:
+                        begun.clear()
+                        begun[self.way] = self.way.recrafted(images, labels, attack, batch_size)
                     return begun[self.way](variant)
                 except PASSED_ON:
                     raise
@@ -164,6 +184,7 @@ class Graph:
         parts: bool = True,
     ):
         self.network, self.traced, self.parts = network, traced, parts
+        self.device = traced.device
         self.layers = every_layer(network)
         self.propagations: dict[tuple[str, str], Propagation] = {}
         self.large: dict[int, Variant] = {}
@@ -171,12 +192,18 @@ class Graph:
         self.odd: dict[str, bool] = {}
         self.changes: dict[int, Mask | None] = {}
         self.reads: set[fx.Node] = set()
+        self.room = max(bytes_of(value, 2) for value in traced.example.values())
+        self.sizes: dict[int, int] = {}  # bytes of an image's share of what a variant begins
+        self.indices: dict[tuple[int, ...], Tensor] = {}
         for variant in variants:
             change = self.changes[id(variant)] = self._change(variant)
             if change is None or not change.filters:
                 continue
             propagation = self._propagation(change)
-            self.reads |= propagation.plan(change.filters).reads
+            plan = propagation.plan(change.filters)
+            self.reads |= plan.reads
+            whole = [(traced.example[node][0], edge) for node, edge in plan.edge.items()]
+            self.sizes[id(variant)] = sum(len(e.where) * v.element_size() for v, e in whole)
             self.reads.update(s for place in propagation.places for s in place.all_input_nodes)
         self.plain: Loop | None = None  # evaluates what is large
         if self.large:
@@ -196,7 +223,7 @@ class Graph:
             return mask if alone and self.parts else None
         if variant.key is None:
             return None
-        new = replaced_in(variant, self.shapes)
+        new = replaced_in(variant, self.shapes, self.device)
         if not all(value.abs().max() <= LARGE for value in new.values()):
             self.large[id(variant)] = variant
             return None
@@ -228,10 +255,11 @@ class Graph:
         if with_gradients:
             return max(3 * sum(sizes.values()), plain)
         kept = sum(sizes[node] for node in self.reads | set(self.traced.boundary))
-        return 2 * kept + max(2 * sum(most), plain)
+        begun = max([self.room, *self.sizes.values()]) if self.sizes else 0
+        return 2 * (kept + begun) + max(2 * sum(most), plain)
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
+    def fixed(self, images: Tensor, batch_size: int = JOINED) -> Evaluate:
+        """Evaluates variants on these images; batch_size: how many may be run at once."""
         traced = self.traced
         boundary, peaks = traced.start(images, self.reads), _Peaks(self.propagations, traced)
         values = traced.run(
@@ -243,28 +271,77 @@ class Graph:
         batch = Batch(boundary | values)
         plain = self.plain.fixed(images) if self.plain else None
 
-        def evaluate(variant: Variant | None) -> tuple[Tensor | None, Tensor | None]:
+        most = min(batch_size, JOINED) if self.device.type == "cpu" else batch_size
+        every = torch.arange(len(images), device=self.device)
+
+        def begun(variant: Variant | None) -> _Begun | None:
+            """What a variant changes in part; None where it does not, or is run as a whole."""
+            change = self.changes[id(variant)] if variant else None
+            if not variant or not change or not change.filters or peaks.dominated(change):
+                return None
+            new = partial(self._fill, change)
+            if not variant.mask:
+                new = partial(self._recomputed, variant, change, batch)
+            propagation = self._propagation(change)
+            first = propagation.start(change.filters, batch, new=new)
+            return _Begun(variant, propagation, first, every) if first else None
+
+        def alone(variant: Variant | None) -> tuple[Rows, Tensor | None]:
+            """Of a variant that changes nothing in part."""
             if variant is None:
                 return None, values[traced.result]
             if plain and id(variant) in self.large:
-                return plain(variant)
+                (found,) = plain([variant])
+                return found
             change = self.changes[id(variant)]
-            if change is not None and not change.filters:
+            if change and not (change.filters and peaks.dominated(change)):
                 return None, None
-            if change is None or peaks.dominated(change):
-                return None, traced.finish(boundary, **self._changes(variant))
-            propagation = self._propagation(change)
-            if variant.mask:
-                return propagation.run(
-                    change.filters,
-                    batch,
-                    new=partial(self._fill, change),
-                    mask=partial(self._mask, change),
-                )
-            new = partial(self._recomputed, variant, change, batch)
-            return propagation.run(change.filters, batch, new=new)
+            return None, traced.finish(boundary, **self._changes(variant))
+
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[Rows, Tensor | None]]:
+            for some in self._ahead(variants):
+                left = deque(zip(some, _with_rows([*map(begun, some)]), strict=True))
+                while left:
+                    variant, own = left.popleft()
+                    if own is None:
+                        yield alone(variant)
+                        continue
+                    together = [own]
+                    while left and own.joins(left[0][1], together, most):
+                        together += filter(None, [left.popleft()[1]])
+                    yield from self._finished(together, batch, every)
 
         return evaluate
+
+    def _ahead(self, variants: Sequence[Variant | None]) -> Iterator[list[Variant | None]]:
+        """Variants that are begun at once: no more than `AHEAD`, and no more of each image than its
+        largest value takes."""
+        some: list[Variant | None] = []
+        taken = 0
+        for variant in variants:
+            own = self.sizes.get(id(variant), 0)
+            if some and (len(some) == AHEAD or taken + own > self.room):
+                yield some
+                some, taken = [], 0
+            some.append(variant)
+            taken += own
+        yield some
+
+    def _finished(
+        self, together: Sequence["_Begun"], batch: Batch, every: Tensor
+    ) -> Iterator[tuple[Rows, Tensor | None]]:
+        """(rows, logits) of each of some variants that join, or of one."""
+        variant, propagation, *_ = together[0]
+        if not len(together[0].rows):
+            yield None, None
+            return
+        pairs: list[tuple[Change, Rows]] = [(own.change, own.rows) for own in together]
+        if together[0].rows is every and len(together) == 1:
+            pairs = [(together[0].change, None)]
+        mask = partial(self._mask, variant.mask) if variant.mask else None
+        logits = propagation.finish(pairs, batch, mask=mask)
+        for own, part in zip(together, logits.split([len(o.rows) for o in together]), strict=True):
+            yield None if own.rows is every else own.rows, part
 
     def recrafted(self, images: Tensor, labels: Tensor, attack: Attack, batch_size: int) -> Recraft:
         """Evaluates variants on these clean images, attacked anew for each."""
@@ -308,7 +385,8 @@ class Graph:
                 new = without(mask, self.layers[mask.layer])
                 changes["replaced"] = self.traced.placed(new)
             return changes
-        new = without(mask, self.layers[mask.layer]) if mask else replaced(variant)
+        own = mask and without(mask, self.layers[mask.layer])
+        new = replaced(variant, self.device) if own is None else own
         return {"replaced": self.traced.placed(new)}
 
     def _is_odd(self, layer: str) -> bool:
@@ -329,22 +407,66 @@ class Graph:
         """A copy of a layer's output with filters removed."""
         value = value.clone()
         by_filter = value.movedim(self.traced.axis(mask.layer), -1)
-        by_filter[..., list(mask.filters)] = self._silence(mask)
+        by_filter[..., self._index(mask.filters)] = self._silence(mask)
         return value
 
     def _silence(self, mask: Mask) -> Tensor:
         """What removed filters give instead, [filters]."""
-        silent = self.traced.silent(mask.layer)[list(mask.filters)]
+        silent = self.traced.silent(mask.layer)[self._index(mask.filters)]
         return silent if mask.at == "weights" else torch.zeros_like(silent)
+
+    def _index(self, filters: tuple[int, ...]) -> Tensor:
+        """Some filters as an index on the device."""
+        if filters not in self.indices:
+            self.indices[filters] = torch.tensor(filters).to(self.device, non_blocking=True)
+        return self.indices[filters]
 
     def _recomputed(self, variant: Variant, change: Mask, batch: Batch, place: fx.Node) -> Tensor:
         """New elements [n, p] of filters whose weights are replaced."""
-        chosen, module = list(change.filters), self.traced.modules[str(place.target)]
+        chosen, module = self._index(change.filters), self.traced.modules[str(place.target)]
         own = {name: getattr(module, name) for name in ("weight", "bias")}
-        own |= self.traced.placed(replaced(variant))[place]
+        own |= self.traced.placed(replaced(variant, self.device))[place]
         rows = {name: None if value is None else value[chosen] for name, value in own.items()}
         value: Tensor = self.traced.call(place, batch.values.__getitem__, rows)
         return value.flatten(1)
+
+
+class _Begun(NamedTuple):
+    """A variant with what it changes in part, and the images of the batch that this reaches."""
+
+    variant: Variant
+    propagation: Propagation
+    change: Change
+    rows: Tensor
+
+    def joins(self, other: "_Begun | None", together: "list[_Begun]", most: int) -> bool:
+        """Whether another one is computed in one batch with those that are together already."""
+        return (
+            other is not None
+            and other.propagation is self.propagation
+            and self.change.plan.joins
+            and len(self.rows) > 0 < len(other.rows)
+            and sum(len(own.rows) for own in [*together, other]) <= most
+            and self.change.plan.like(other.change.plan)
+        )
+
+
+def _with_rows(begun: Sequence[_Begun | None]) -> list[_Begun | None]:
+    """The same with the images that each reaches: all of them where these are almost all. Here a
+    GPU waits, once."""
+    changed = [own.change.changed for own in begun if own]
+    if not changed:
+        return [*begun]
+    reached = [each.nonzero().flatten() for each in torch.stack(changed).cpu()]
+    there = torch.cat(reached).to(changed[0].device, non_blocking=True)
+    rows = iter(there.split([*map(len, reached)]))
+
+    def with_rows(own: _Begun) -> _Begun:
+        part, every = next(rows), own.rows
+        few = own.change.plan.apart and len(part) <= ALMOST_ALL * len(every)
+        return own._replace(rows=part) if few or not len(part) else own
+
+    return [own and with_rows(own) for own in begun]
 
 
 class _Peaks:
@@ -374,7 +496,7 @@ class _Peaks:
         """Whether these filters give values that are not finite, or `DOMINANT` over the others."""
         key = change.layer, change.at
         if key not in self.listed:
-            each = self.peaks[key].nan_to_num(torch.inf, torch.inf)
+            each = self.peaks[key].nan_to_num(torch.inf, torch.inf).cpu()
             self.listed[key] = each.tolist(), each.argsort(descending=True).tolist()
         (peaks, largest_first), chosen = self.listed[key], {*change.filters}
         own = max(peaks[unit] for unit in chosen)

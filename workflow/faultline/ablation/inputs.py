@@ -8,7 +8,7 @@ from faultline.ablation.variants import Variant, check_mask
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.networks.evaluation import predict
-from faultline.networks.inputs import check_classes, check_images, class_numbers
+from faultline.networks.inputs import check_classes, check_device, check_images, class_numbers
 from faultline.networks.layers import every_layer, filters
 
 
@@ -56,6 +56,7 @@ def checked_images(
     for name, images in image_sets.items():
         check_images(images, f"image set {name!r}")
         numbers = class_numbers(labels, len(images))
+        check_device(network, {f"image set {name!r}": images, "labels": labels})
     if attacks and "clean" not in image_sets:
         raise UserError('image_sets: attacks craft from the set "clean"; add it')
     if twice := sorted(attacks.keys() & image_sets.keys()):

@@ -34,13 +34,21 @@ Values = dict[fx.Node, Tensor]
 class Part(NamedTuple):
     """The elements of a node's value that a change reaches.
 
-    where:   positions [p] in the flattened value of one image.
+    where:   positions [p] in the flattened value of one image, on the CPU.
     compute: (new elements of the parts before, base values) -> new elements [n or 1, p]; None at
              the place where the change is made.
     """
 
     where: Tensor
     compute: Callable[[Values, "Batch"], Tensor] | None
+
+
+class Edge(NamedTuple):
+    """Where the elements of a part lie, on the device: positions [p] in the flattened value of one
+    image, and the channels that they make up, None if not whole ones."""
+
+    where: Tensor
+    channels: Tensor | None
 
 
 class Mixed(NamedTuple):
@@ -55,15 +63,40 @@ class Plan(NamedTuple):
 
     Those without a Mixed are computed anew. edge: parts that nodes outside of `parts` read.
     reads: nodes whose base values are needed. apart: whether images can be picked out of these.
-    last: node of `whole` -> what no later one reads.
+    joins: whether images of several changes can be computed as one batch. last: node of `whole` ->
+    what no later one reads.
     """
 
     parts: dict[fx.Node, Part]
     whole: dict[fx.Node, Mixed | None]
-    edge: list[fx.Node]
+    edge: dict[fx.Node, Edge]
     reads: set[fx.Node]
     apart: bool
+    joins: bool
     last: dict[fx.Node, list[fx.Node]]
+
+    def like(self, other: "Plan") -> bool:
+        """Whether the same nodes change as a whole, in the same way."""
+        sources = [[mixed and mixed.source for mixed in p.whole.values()] for p in (self, other)]
+        edges = [[*p.edge] for p in (self, other)]
+        return [*self.whole] == [*other.whole] and sources[0] == sources[1] and edges[0] == edges[1]
+
+
+class Change(NamedTuple):
+    """What a plan changes in part, for one batch of images.
+
+    elements: node at the edge -> new elements [n or 1, p]. differences: the same less those of the
+    base, [n, p]. changed: the images with any, bool [n].
+    """
+
+    plan: Plan
+    elements: Values
+    differences: Values
+    changed: Tensor
+
+
+Rows = Tensor | None
+"""Images of a batch, by their places; None for all of it."""
 
 
 class Batch:
@@ -93,39 +126,52 @@ class Propagation:
         self._plans: dict[tuple[int, ...], Plan] = {}
         self._sources: dict[tuple[fx.Node, fx.Node], Tensor | None] = {}
 
-    def run(
-        self,
-        filters: Sequence[int],
-        batch: Batch,
-        *,
-        new: Callable[[fx.Node], Tensor],
-        mask: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """(rows, logits): the images for which anything changes, None for all; their new logits.
-
-        new: place -> new elements [n or 1, filters x elements of each]. mask: the same change made
-        in a whole value, where the layer is used again behind its first change. The logits are
-        None where no image changes.
-        """
+    def start(
+        self, filters: Sequence[int], batch: Batch, *, new: Callable[[fx.Node], Tensor]
+    ) -> Change | None:
+        """What changes in part; None where nothing does. new: place -> new elements
+        [n or 1, filters x elements of each]. Nothing here waits for a GPU."""
         plan = self.plan(filters)
         elements: Values = {}
         for node, part in plan.parts.items():
             elements[node] = part.compute(elements, batch) if part.compute else new(node)
         differences = {
-            node: elements[node] - batch.flat(node)[:, plan.parts[node].where] for node in plan.edge
+            node: elements[node] - batch.flat(node)[:, edge.where]
+            for node, edge in plan.edge.items()
         }
         if not differences:
-            return None, None
+            return None
         changed = torch.stack([d.ne(0).any(1) for d in differences.values()]).any(0)
-        count = int(changed.sum())
-        if not count:
-            return None, None
-        every = not plan.apart or count > ALMOST_ALL * len(changed)
-        rows = None if every else changed.nonzero().flatten()
+        return Change(plan, {node: elements[node] for node in plan.edge}, differences, changed)
+
+    def finish(
+        self,
+        changes: Sequence[tuple[Change, Rows]],
+        batch: Batch,
+        *,
+        mask: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The logits of images with their changes, one change after the other.
+
+        Of several changes the plans are alike and join, and all rows are named. mask: the same
+        change made in a whole value, where the layer is used again behind its first change.
+        """
+        plan = changes[0][0].plan
+        (_, first), *others = changes
+        rows = torch.cat([rows for _, rows in changes if rows is not None]) if others else first
+        sizes = [len(change.changed) if rows is None else len(rows) for change, rows in changes]
         whole: dict[fx.Node, Any] = {}
 
-        def pick(value: Tensor) -> Tensor:
+        def joined(parts: list[Tensor]) -> Tensor:
+            return torch.cat(parts) if others else parts[0]
+
+        def pick(value: Tensor, rows: Rows = rows) -> Tensor:
             return value if rows is None else value[rows]
+
+        def put(node: fx.Node, value: Tensor, change: Change, rows: Rows) -> Tensor:
+            own = change.elements[node]
+            own = own if len(own) == 1 else pick(own, rows)
+            return _put(value, change.plan.edge[node], own)
 
         def value(node: fx.Node) -> Any:
             if node not in whole:
@@ -134,21 +180,26 @@ class Propagation:
                 shared = node in self.traced.shared
                 whole[node] = batch.values[node] if shared else pick(batch.values[node])
                 if node in plan.parts:
-                    own = elements[node]
-                    own = own if len(own) == 1 else pick(own)
-                    whole[node] = self._put(node, whole[node], plan.parts[node].where, own)
+                    pieces = zip(whole[node].split(sizes), changes, strict=True)
+                    whole[node] = joined([put(node, piece, *change) for piece, change in pieces])
             return whole[node]
 
         for node, mixed in plan.whole.items():
             if mixed:
-                whole[node] = pick(batch.values[node]) + mixed.term(pick(differences[mixed.source]))
+                terms = [
+                    own.term(pick(change.differences[own.source], rows))
+                    for change, rows in changes
+                    if (own := change.plan.whole[node])
+                ]
+                whole[node] = pick(batch.values[node]) + joined(terms)
             else:
                 whole[node] = self.traced.call(node, value)
                 if mask and node in self.places:
                     whole[node] = mask(whole[node])
             for used in plan.last.get(node, ()):
                 whole.pop(used, None)
-        return rows, value(self.traced.result)
+        logits: Tensor = value(self.traced.result)
+        return logits
 
     def plan(self, filters: Sequence[int]) -> Plan:
         """How a change of these filters spreads."""
@@ -184,13 +235,23 @@ class Propagation:
             if read is not self.traced.result:
                 last.setdefault(node, []).append(read)
         apart = reads <= self.traced.apart | self.traced.shared
-        return Plan(parts, whole, [n for n in parts if n in consumed], reads, apart, last)
+        edge = {n: self._edge(n, parts[n].where) for n in parts if n in consumed}
+        joins = apart and whole.keys().isdisjoint(self.places)
+        return Plan(parts, whole, edge, reads, apart, joins, last)
+
+    def _edge(self, node: fx.Node, where: Tensor) -> Edge:
+        channels = self._channels(node, where)
+        return Edge(self._there(where), None if channels is None else self._there(channels))
+
+    def _there(self, index: Tensor) -> Tensor:
+        """An index on the device of the values, which need not wait for it."""
+        return index.to(self.traced.device, non_blocking=True)
 
     def _positions(self, node: fx.Node, filters: Sequence[int]) -> Tensor:
         """Positions of some filters in the flattened output of the layer, in its order."""
         value = self.traced.example[node][0]
         axis = 0 if self.traced.axis(self.layer) == 1 else -1
-        chosen = torch.tensor(filters, device=value.device)
+        chosen = torch.tensor(filters)
         return self._every(node).view(value.shape).index_select(axis, chosen).flatten()
 
     def _rule(self, node: fx.Node, where: Values) -> Part | Mixed | None:
@@ -209,17 +270,19 @@ class Propagation:
         if same and kind in (Kind.ACTIVATION, Kind.ARITHMETIC):
             first = where[source]
             if all(len(w) == len(first) and bool((w == first).all()) for w in where.values()):
-                return Part(first, lambda new, batch: self._at(node, new, batch, first))
+                there = self._there(first)
+                return Part(first, lambda new, batch: self._at(node, new, batch, there))
         if len(tensors) > 1 or not isinstance(example[source], Tensor):
             return None
-        if type(module) is nn.Linear and (neurons := self._neurons(source, where[source])):
-            weight, size = module.weight[:, neurons].T, example[node].shape[1:]
+        neurons = self._neurons(source, where[source]) if type(module) is nn.Linear else None
+        if isinstance(module, nn.Linear) and neurons is not None:
+            weight, size = module.weight[:, self._there(neurons)].T, example[node].shape[1:]
             inputs = (-1, *size[:-1], len(neurons))
             return Mixed(source, lambda difference: difference.view(inputs) @ weight)
         channels = self._channels(source, where[source])
         if channels is None:
             return None
-        shape = (-1, len(channels), *example[source].shape[2:])
+        shape, there = (-1, len(channels), *example[source].shape[2:]), self._there(channels)
         compute: Callable[[Tensor], Tensor] | None = None
         if (
             isinstance(module, Convolution)
@@ -227,16 +290,16 @@ class Propagation:
             and module.padding_mode == "zeros"
         ):
             if module.groups == 1:
-                weight = module.weight[:, channels]
+                weight = module.weight[:, there]
                 if self.traced.laid_out and weight.dim() == 4:
                     weight = weight.contiguous(memory_format=torch.channels_last)
                 term = _convolution(module, weight, None, groups=1)
                 return Mixed(source, lambda difference: term(difference.view(shape)))
             if module.groups == module.in_channels == module.out_channels:
-                bias = None if module.bias is None else module.bias[channels]
-                compute = _convolution(module, module.weight[channels], bias, groups=len(channels))
+                bias = None if module.bias is None else module.bias[there]
+                compute = _convolution(module, module.weight[there], bias, groups=len(channels))
         elif isinstance(module, NORMS) and type(module) in NORMS and module.track_running_stats:
-            compute = _normalisation(module, channels)
+            compute = _normalisation(module, there)
         elif kind is Kind.POOLING and (
             example[source].dim() == 4 if name != "mean" else _is_spatial_mean(node, example)
         ):
@@ -280,10 +343,10 @@ class Propagation:
             if origin is None:
                 return None
             slots = origin.new_full((int(origin.max().clamp(min=positions.max())) + 2,), -1)
-            slots[positions] = torch.arange(len(positions), device=slots.device)
+            slots[positions] = torch.arange(len(positions))
             slot = slots[origin]  # -1 reads the last one, which is free
             places.append((slot >= 0).nonzero().flatten())
-            chosen[source] = slot[places[-1]]
+            chosen[source] = self._there(slot[places[-1]])
 
         def compute(new: Values, _: Batch) -> Tensor:
             pieces = [new[source][:, slot] for source, slot in chosen.items()]
@@ -307,10 +370,10 @@ class Propagation:
                 if not isinstance(value, Tensor):
                     return self.traced.call(other, positions)
                 if other in self.traced.shared:  # an index, of every image
-                    return value
+                    return value.cpu()
                 mine = other is source or (source not in tensors and other in split)
                 flat = self._every(other).double()
-                return (flat if mine else flat * 0 - 1).view(value[:1].shape).expand_as(value)
+                return (flat if mine else flat * 0 - 1).view(value[:1].shape).expand(value.shape)
 
             tensors = {s for s in node.all_input_nodes if isinstance(example[s], Tensor)}
             split = source.all_input_nodes
@@ -323,20 +386,8 @@ class Propagation:
             self._sources[node, source] = moved[0].flatten().long() if apart else None
         return self._sources[node, source]
 
-    def _put(self, node: fx.Node, value: Tensor, where: Tensor, elements: Tensor) -> Tensor:
-        """A copy of the value of a node with new elements at some positions, in the same layout."""
-        channels = self._channels(node, where)
-        if channels is not None:
-            value = value.clone()
-            value[:, channels] = elements.view(len(elements), len(channels), *value.shape[2:])
-            return value
-        flat = value.flatten(1).clone()
-        flat[:, where] = elements
-        return torch.empty_like(value).copy_(flat.view(value.shape))
-
     def _every(self, node: fx.Node) -> Tensor:
-        value = self.traced.example[node]
-        return torch.arange(value[0].numel(), device=value.device)
+        return torch.arange(self.traced.example[node][0].numel())
 
     def _channels(self, node: fx.Node, where: Tensor) -> Tensor | None:
         """The channels that positions in values [n, C, ...] make up, None if not whole ones."""
@@ -347,17 +398,29 @@ class Propagation:
         if len(where) % size:
             return None
         channels = where[::size] // size
-        each = channels[:, None] * size + torch.arange(size, device=where.device)
+        each = channels[:, None] * size + torch.arange(size)
         return channels if bool((each.flatten() == where).all()) else None
 
-    def _neurons(self, node: fx.Node, where: Tensor) -> list[int] | None:
+    def _neurons(self, node: fx.Node, where: Tensor) -> Tensor | None:
         """As `_channels`, of values [n, ..., C]."""
         value = self.traced.example[node]
         size = value.shape[-1]
-        places = torch.arange(0, value[0].numel(), size, device=where.device)
+        places = torch.arange(0, value[0].numel(), size)
         neurons = where[: len(where) // len(places)]
         each = (places[:, None] + neurons).flatten()
-        return neurons.tolist() if torch.equal(each, where) else None
+        return neurons if len(neurons) and torch.equal(each, where) else None
+
+
+def _put(value: Tensor, edge: Edge, elements: Tensor) -> Tensor:
+    """A copy of the value of a node with new elements at some positions, in the same layout."""
+    if edge.channels is not None:
+        value = value.clone()
+        shape = (len(elements), len(edge.channels), *value.shape[2:])
+        value[:, edge.channels] = elements.view(shape)
+        return value
+    flat = value.flatten(1).clone()
+    flat[:, edge.where] = elements
+    return torch.empty_like(value).copy_(flat.view(value.shape))
 
 
 def _tensors_before(nodes: Iterable[fx.Node], example: dict[fx.Node, Any]) -> set[fx.Node]:

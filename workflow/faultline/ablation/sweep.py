@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
-from faultline.networks.evaluation import NOT_FINITE, difference, finite, predict, scale
+from faultline.networks.evaluation import NOT_FINITE, difference, exact, finite, predict, scale
 from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import REMOVE, plain, plain_layer, preserved
 
@@ -33,6 +33,7 @@ TOLERANCE = 1e-5
 
 @halving
 @torch.inference_mode(False)
+@exact()
 def sweep(
     network: nn.Module,
     variants: Iterable[Variant],
@@ -102,6 +103,7 @@ def _recrafted(
             if clean_judge and on_clean is not None:
                 outcomes.put("clean", index, every, clean_judge(None, on_clean))
                 seen.add(index)
+    outcomes.note()
     return seen
 
 
@@ -119,12 +121,14 @@ def _fixed(
         return
     for begin in range(0, len(images), batch_size):
         part = slice(begin, min(begin + batch_size, len(images)))
-        evaluate = engine.fixed(images[part])
+        evaluate = engine.fixed(images[part], batch_size)
         logits = logits_by(evaluate, None)
         new = None not in seen
         judge = outcomes.begin(name, part, logits) if new else outcomes.judge(part, logits)
-        for index in left:
-            outcomes.put(name, index, part, judge(*evaluate(outcomes.variants[index])))
+        found = evaluate([outcomes.variants[index] for index in left])
+        for index, (rows, logits_there) in zip(left, found, strict=True):
+            outcomes.put(name, index, part, judge(rows, logits_there))
+        outcomes.note()
 
 
 def logits_of(
@@ -136,23 +140,21 @@ def logits_of(
         evaluate = engine_of(network, variants, ablated, images, print).fixed(images)
         base = logits_by(evaluate, None)
         yield base
+        distinct = [variant for variant in variants if variant.key is not None]
+        found = evaluate(distinct)
         for variant in variants:
-            rows, logits = evaluate(variant) if variant.key is not None else (None, None)
+            rows, logits = next(found) if variant.key is not None else (None, None)
             whole = base.clone()
             if logits is not None:
                 whole[slice(None) if rows is None else rows] = logits
             yield whole
 
 
-class Verdict(NamedTuple):
-    """Of one variant on some images: which are correct, bool [tops, n]; how many have other logits
-    than the network itself has, lie within rounding of a tie, and have logits that are not finite.
-    """
+MOVED, TIED, INFINITE = -3, -2, -1
+"""Rows of a verdict, see `_Judge`."""
 
-    correct: np.ndarray
-    changed: int
-    ties: int
-    nonfinite: int
+PENDING = 512
+"""Verdicts that stay on the device before they are fetched together, as a GPU waits for that."""
 
 
 class _Outcomes:
@@ -173,6 +175,7 @@ class _Outcomes:
         self.variants, self.labels, self.tops, self.say = variants, labels, tops, say
         n = len(labels)
         self.records = {name: _Record(len(tops), len(variants), n) for name in names}
+        self.pending: list[tuple[str, int, slice, Tensor]] = []
         self.clock = _Clock(len(variants), n * len(names), say)
         self.times = Counter(variant.key for variant in variants)
         self.first: dict[object, int] = {}
@@ -187,15 +190,28 @@ class _Outcomes:
     def begin(self, name: str, part: slice, logits: Tensor) -> "_Judge":
         """The same, and notes the verdict on the network itself and on all that equal it."""
         judge = self.judge(part, logits)
-        self.records[name].put(-1, part, judge.unchanged())
+        self._keep(name, -1, part, judge.base)
         if None in self.first:
-            self.put(name, self.first[None], part, judge.unchanged())
+            self.put(name, self.first[None], part, judge.base)
         return judge
 
-    def put(self, name: str, index: int, part: slice, verdict: Verdict) -> None:
-        """Notes the verdict on one variant."""
-        self.records[name].put(index, part, verdict)
+    def put(self, name: str, index: int, part: slice, verdict: Tensor) -> None:
+        """Takes the verdict on one variant, see `_Judge`."""
+        self._keep(name, index, part, verdict)
         self.clock.tick((part.stop - part.start) * self.times[self.variants[index].key])
+
+    def _keep(self, name: str, index: int, part: slice, verdict: Tensor) -> None:
+        self.pending.append((name, index, part, verdict))
+        if len(self.pending) == PENDING:
+            self.note()
+
+    def note(self) -> None:
+        """Notes the verdicts that were taken, all on equally many images."""
+        if self.pending:
+            verdicts = torch.stack([verdict for *_, verdict in self.pending]).cpu().numpy()
+            for (name, index, part, _), verdict in zip(self.pending, verdicts, strict=True):
+                self.records[name].put(index, part, verdict)
+            self.pending.clear()
 
     def facts(self) -> Facts:
         """All that is known, when every distinct variant was judged."""
@@ -238,12 +254,12 @@ class _Record:
         self.correct = np.zeros((tops, variants + 1, n), bool)
         self.changed, self.ties, self.nonfinite = np.zeros((3, variants + 1), int)
 
-    def put(self, index: int, part: slice, verdict: Verdict) -> None:
+    def put(self, index: int, part: slice, verdict: np.ndarray) -> None:
         """Notes what a `_Judge` says of some images."""
-        self.correct[:, index, part] = verdict.correct
-        self.changed[index] += verdict.changed
-        self.ties[index] += verdict.ties
-        self.nonfinite[index] += verdict.nonfinite
+        self.correct[:, index, part] = verdict[:MOVED]
+        self.changed[index] += verdict[MOVED].sum()
+        self.ties[index] += verdict[TIED].sum()
+        self.nonfinite[index] += verdict[INFINITE].sum()
 
     def repeat(self, index: int, source: int) -> None:
         """What is known of one variant holds of another that is equal to it."""
@@ -253,49 +269,44 @@ class _Record:
 
 
 class _Judge:
-    """Compares the logits of variants on one batch with labels and with those of the base."""
+    """Compares the logits of variants on one batch with labels and with those of the base.
+
+    A verdict is bool [tops + 3, n] and stays on the device: which images are correct, by each of
+    the tops, which have other logits than the network itself has, which lie within rounding of a
+    tie, and which have logits that are not finite. base: that on the network itself.
+    """
 
     def __init__(self, logits: Tensor, labels: Tensor, tops: Sequence[int]):
         self.logits, self.labels, self.tops = logits, labels, tops
         self.tolerance = TOLERANCE * scale(logits)
-        self.base = self._hits(logits, labels)
-        self.ties = self._tied(logits)
-        self.finite = finite(logits)
         whole = bool(logits.isfinite().all())  # then nothing can be infinite twice
         self.difference = (lambda one, other: (one - other).abs()) if whole else difference
+        self.base = self._verdict(logits, labels, torch.zeros_like(labels, dtype=torch.bool))
+        self.left = self.base.clone()  # of images that a variant leaves as they are
+        self.left[TIED] = False
 
-    def unchanged(self) -> Verdict:
-        """On the network itself."""
-        return Verdict(self.base, 0, self.ties, int((~self.finite).sum()))
-
-    def __call__(self, rows: Tensor | None, logits: Tensor | None) -> Verdict:
+    def __call__(self, rows: Tensor | None, logits: Tensor | None) -> Tensor:
         """From the logits of images `rows`."""
         if logits is None:
-            return self.unchanged()
+            return self.base
         before, labels = self.logits, self.labels
         if rows is not None:
             before, labels = before[rows], labels[rows]
-        moved = int((~(self.difference(logits, before) <= self.tolerance)).any(1).sum())
-        hits, numbers = self._hits(logits, labels), finite(logits)
-        if rows is not None:
-            hits, part = self.base.copy(), hits
-            hits[:, rows.cpu().numpy()] = part
-            numbers = self.finite.index_copy(0, rows, numbers)
-        return Verdict(hits, moved, self._tied(logits), int((~numbers).sum()))
+        moved = ~(self.difference(logits, before) <= self.tolerance)
+        verdict = self._verdict(logits, labels, moved.any(1))
+        return verdict if rows is None else self.left.index_copy(1, rows, verdict)
 
-    def _hits(self, logits: Tensor, labels: Tensor) -> np.ndarray:
-        """Whether the label is among the best so many classes, bool [tops, n]."""
+    def _verdict(self, logits: Tensor, labels: Tensor, moved: Tensor) -> Tensor:
+        numbers = finite(logits)
         hits = [
             logits.argmax(1) == labels
             if top == 1
             else (logits.topk(min(top, logits.shape[1])).indices == labels[:, None]).any(1)
             for top in self.tops
         ]
-        return (torch.stack(hits) & finite(logits)).cpu().numpy()
-
-    def _tied(self, logits: Tensor) -> int:
         best, second = logits.topk(2, dim=1).values.unbind(1)
-        return int((best - second <= self.tolerance).sum())
+        tied = best - second <= self.tolerance
+        return torch.stack([*(hit & numbers for hit in hits), moved, tied, ~numbers])
 
 
 def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Module:
@@ -313,6 +324,7 @@ def _ready(network: nn.Module, ablated: Sequence[str], images: Tensor) -> nn.Mod
 
 
 @halving
+@exact()
 def active_images(
     network: nn.Module,
     layer: str,

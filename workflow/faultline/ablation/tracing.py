@@ -106,6 +106,7 @@ class Traced:
         self._adapted: dict[str, list[Step]] = {}
         self._original: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._silent: dict[str, Tensor] = {}
+        self.device = images.device
         two = images[:2] if len(images) > 1 else torch.cat([images, images])
         try:
             self.example = self._shapes(two)

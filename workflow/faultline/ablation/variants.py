@@ -56,9 +56,11 @@ class Variant:
     mask: Mask | None = None
 
 
-def replaced(variant: Variant) -> dict[str, Tensor]:
-    """What a variant puts in place of parameters; nothing where it has a mask."""
-    return variant.replace() if variant.replace else {}
+def replaced(variant: Variant, device: torch.device) -> dict[str, Tensor]:
+    """What a variant puts in place of parameters, on a device: it may have been made before the
+    network was moved there. Nothing where it has a mask."""
+    new = variant.replace() if variant.replace else {}
+    return {name: value.to(device, non_blocking=True) for name, value in new.items()}
 
 
 def check_mask(mask: Mask, units: int) -> None:
@@ -266,25 +268,27 @@ def nodal_variants(
     """
     layer = plain_layer(name, layer)
     units = filters_of(layer)
-    for index in filters:
-        mask = Mask(name, (index,), at)
+    masks = [Mask(name, (index,), at) for index in filters]
+    for mask in masks:
         check_mask(mask, units)
-        if is_behind(layer, at):
-            yield Variant({"filter": index, "changed_weights": -1}, key=mask, mask=mask)
-            continue
-        changed = _nonzero(layer, index)
-        columns = {"filter": index, "changed_weights": changed}
+    touched = [-1] * len(masks)
+    if not is_behind(layer, at):
+        touched = _nonzero(layer, [mask.filters[0] for mask in masks])
+    for mask, changed in zip(masks, touched, strict=True):
+        columns = {"filter": mask.filters[0], "changed_weights": changed}
         yield Variant(columns, key=mask if changed else None, mask=mask)
 
 
-def _nonzero(layer: nn.Module, index: int) -> int:
-    """How many parameters of one unit are not 0."""
+def _nonzero(layer: nn.Module, units: list[int]) -> list[int]:
+    """How many parameters of each of some units are not 0."""
     parameters = dict(layer.named_parameters())
     if by_rows(layer):
-        parts = [p[index] for p in parameters.values()]  # large layers have many
+        parts = ([p[unit] for p in parameters.values()] for unit in units)
     else:
-        parts = [parameters[name][mask] for name, mask in of_units(layer, [index]).items()]
-    return sum(int(part.count_nonzero()) for part in parts)
+        owned = (of_units(layer, [unit]).items() for unit in units)
+        parts = ([(parameters[name] != 0) & mask for name, mask in own] for own in owned)
+    counts = [torch.stack([part.count_nonzero() for part in own]).sum() for own in parts]
+    return torch.stack(counts).tolist() if counts else []
 
 
 def band_of(weight: Tensor, alphas: np.ndarray) -> Tensor:

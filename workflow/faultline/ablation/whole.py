@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from faultline.ablation.propagation import Rows
 from faultline.ablation.tracing import Untraceable, holds_tensor, unread
 from faultline.ablation.variants import Variant, is_behind, replaced, without
 from faultline.base.errors import UserError
@@ -25,9 +26,9 @@ from faultline.networks.reach import reached
 Attack = Callable[..., Tensor]
 """(network, images, labels, *, batch_size) -> images [n, ...], attacked."""
 
-Evaluate = Callable[[Variant | None], tuple[Tensor | None, Tensor | None]]
-"""Variant, None for the network itself, -> (rows, logits): the images [n] of a batch that it may
-change, None for all; their logits, None where it changes none."""
+Evaluate = Callable[[Sequence[Variant | None]], Iterator[tuple[Rows, Tensor | None]]]
+"""Variants, None for the network itself, -> (rows, logits) of each: the images [n] of a batch that
+it may change, None for all; their logits, None where it changes none."""
 
 Recraft = Callable[[Variant | None], tuple[Tensor, Tensor | None]]
 """Variant -> (logits on images attacked anew for it, logits on the clean images); the latter are
@@ -41,7 +42,7 @@ NO_ACTIVATION = (
 
 def logits_by(evaluate: Evaluate, variant: Variant | None) -> Tensor:
     """Logits [n, classes] of the network itself, or of a variant that changes all images."""
-    _, logits = evaluate(variant)
+    ((_, logits),) = evaluate([variant])
     assert logits is not None
     return logits
 
@@ -59,9 +60,11 @@ def shapes_of(layers: dict[str, nn.Module], ablated: Iterable[str]) -> dict[str,
     return {f"{layer}.{name}": p.shape for layer, of in own.items() for name, p in of}
 
 
-def replaced_in(variant: Variant, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+def replaced_in(
+    variant: Variant, shapes: dict[str, torch.Size], device: torch.device
+) -> dict[str, Tensor]:
     """What a variant replaces; UserError where that is no parameter of an ablated layer."""
-    new = replaced(variant)
+    new = replaced(variant, device)
     for name, value in new.items():
         if name not in shapes:
             one_of(name, shapes, f"variants: {variant.columns} replaces a parameter")
@@ -109,12 +112,14 @@ class Loop:
             hook.remove()
         return 3 * sum(sizes) if with_gradients else 4 * max(sizes)
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
+    def fixed(self, images: Tensor, batch_size: int = 0) -> Evaluate:
+        """Evaluates variants on these images, one by one."""
 
-        def evaluate(variant: Variant | None) -> tuple[None, Tensor]:
-            with self._applied(variant):
-                return None, self.network(images.clone())
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[None, Tensor]]:
+            for variant in variants:
+                with self._applied(variant):
+                    logits = self.network(images.clone())
+                yield None, logits
 
         return evaluate
 
@@ -133,7 +138,7 @@ class Loop:
     @contextmanager
     def _applied(self, variant: Variant | None) -> Iterator[None]:
         """The variant's parameters in place of the base's, inside the block."""
-        new = replaced_in(variant, self.shapes) if variant else {}
+        new = replaced_in(variant, self.shapes, self.image.device) if variant else {}
         if variant and variant.mask:
             new = without(variant.mask, self.layers[variant.mask.layer])
         kept = [(p, p.data) for p in (parameter_of(self.network, name) for name in new)]
@@ -186,16 +191,18 @@ class Resumed(Loop):
         """What one image of a batch takes, with what is kept of it."""
         return super().bytes_per_image(with_gradients) + self.kept_bytes
 
-    def fixed(self, images: Tensor) -> Evaluate:
-        """Evaluates variants on these images."""
+    def fixed(self, images: Tensor, batch_size: int = 0) -> Evaluate:
+        """Evaluates variants on these images, one by one."""
         with self._applied(None):
             kept, base = self.calls.keep(lambda: self.network(images.clone()))
 
-        def evaluate(variant: Variant | None) -> tuple[None, Tensor]:
-            if variant is None:
-                return None, base
-            with self._applied(variant), self.calls.given_back(kept):
-                return None, self.network(images.clone())
+        def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[None, Tensor]]:
+            for variant in variants:
+                logits = base
+                if variant is not None:
+                    with self._applied(variant), self.calls.given_back(kept):
+                        logits = self.network(images.clone())
+                yield None, logits
 
         return evaluate
 

@@ -17,6 +17,7 @@ from faultline.base.memory import halving
 from faultline.networks.evaluation import NOT_FINITE, finite, predict, predicted
 from faultline.networks.inputs import (
     check_classes,
+    check_device,
     check_differentiable,
     check_images,
     checked_once,
@@ -91,6 +92,7 @@ def craft(
     tokens = tokens_of(network) is not None
     check_images(images, "images", bounds=None if tokens else bounds, tokens=tokens)
     labels = class_numbers(labels, len(images))
+    check_device(network, {"images": images, "labels": labels})
     check_differentiable(network)
     if attack.eps == 0:
         return images.clone()

@@ -189,9 +189,7 @@ def _false_gradients(
     of = space(network, images, attack.bounds)
     eps = attack.eps * pixel_units(attack.std, images) if attack.normalised_units else attack.eps
     ball, left = Ball(eps, attack.norm, of.bounds), dict[float, float]()
-    # Convolutions that round to TF32, as on GPUs by default, would seem to be cut to steps.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with evaluation(of.network), torch.no_grad(), exact:
+    with evaluation(of.network), torch.no_grad():
         logits, gradient = logits_and_gradient(of.network, of.points, labels, margin_gradient)
         rise = margin_gradient(logits, labels)
         flat = (gradient == 0).flatten(1).all(1)

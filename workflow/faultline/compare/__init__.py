@@ -1,1 +1,1 @@
-"""Finished runs side by side."""
+"""Finished runs: side by side, listed, and what of one goes into a paper."""

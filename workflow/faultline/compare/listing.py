@@ -34,9 +34,9 @@ def headlines(runs: Iterable[Finished]) -> pd.DataFrame:
 
     epoch: the last one, of which the headline is; clean, worst: accuracies, means over seeds;
     worst_attack: under which attack, at the eps that the config sets, it is worst; fragile: of so
-    many layers, those that are fragile and decided in every seed, by S_adv of the attack that
-    retraining goes by; retraining: what `selective` brings against `regular`, in points, per image
-    set; cpu_seconds: of the whole run. NaN and "" where a run tells nothing.
+    many layers, those that are fragile and decided in every seed, as `judged`; retraining: what
+    `selective` brings against `regular`, in points, per image set; cpu_seconds: of the whole run.
+    NaN and "" where a run tells nothing.
     """
     rows = [row for run in runs for row in _headlines(run)]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -65,7 +65,7 @@ def _headlines(run: Finished) -> list[dict]:
                 "worst": worst.min() if len(worst) else np.nan,
                 "worst_attack": worst.idxmin() if len(worst) else "",
                 "retraining": _retraining(page.of(run.table("comparison"), last), config),
-                **_fragile(page.of(run.table("layers"), last), config),
+                **fragile(page.of(run.table("layers"), last), config),
             }
         )
     return rows or [common]
@@ -84,16 +84,26 @@ def _under_attack(last: pd.DataFrame, attacks: dict) -> pd.Series:
     return rows.groupby(names, sort=False)["accuracy"].mean()
 
 
-def _fragile(layers: pd.DataFrame, config: dict) -> dict:
+def judged(layers: pd.DataFrame, config: dict) -> tuple[pd.DataFrame, str]:
+    """The rows by which the report counts layers, those of the last epoch, and the score's name:
+    S_adv of the attack that retraining goes by; S_clean where that is undefined or not there."""
+    rows = canvas.last_epoch(layers)
+    rows = rows[(rows["scope"] == "local") & (rows["filter"] == "combined")]
+    attack = config["retraining"]["attack"] or ""
+    under = rows[(rows["score"] == "S_adv") & rows["attack"].isin([attack, transfer(attack)])]
+    if under["value"].isna().all():
+        return rows[rows["score"] == "S_clean"], "S_clean"
+    return under, f"S_adv ({under['attack'].iloc[0]})"
+
+
+def fragile(layers: pd.DataFrame, config: dict) -> dict:
+    """How many layers of one data set, network and training are fragile, decided in every seed, and
+    of how many, by which score; nothing of none."""
     if not len(layers):
         return {}
-    rows = canvas.last_epoch(layers)
-    attack = config["retraining"]["attack"]
-    names = [attack, transfer(attack)]
-    rows = rows[(rows["scope"] == "local") & (rows["filter"] == "combined")]
-    rows = rows[(rows["score"] == "S_adv") & rows["attack"].isin(names)]
+    rows, score = judged(layers, config)
     sure = (rows["decided"] & (rows["class"] == "fragile")).groupby(rows["layer"]).all()
-    return {"fragile": sure.sum(), "layers": len(sure)} if len(sure) else {}
+    return {"fragile": sure.sum(), "layers": len(sure), "score": score} if len(sure) else {}
 
 
 def _retraining(comparison: pd.DataFrame, config: dict) -> str:
@@ -191,8 +201,8 @@ def listed_page(
         verdict,
         read="Accuracies are those of the last checkpoint, means over seeds; worst: the lowest "
         "under an attack at the eps that the config sets. Fragile layers: decided in every seed, "
-        "by S_adv. Retraining: selective set against regular, per image set. Where a run has "
-        "several data sets, networks or trainings, lowest to highest.",
+        "as their reports say. Retraining: selective set against regular, per image set. Where a "
+        "run has several data sets, networks or trainings, lowest to highest.",
         cards=True,
     )
     return filled(

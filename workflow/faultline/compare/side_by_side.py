@@ -1,7 +1,7 @@
 """Two finished runs on one page, and as tables."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from faultline.base.errors import UserError, printable
 from faultline.compare import differences as between
 from faultline.compare.differences import FIRST, SECOND
 from faultline.compare.finished import Finished, finished
+from faultline.compare.listing import fragile
 from faultline.report import canvas, page
 from faultline.report.comparison import policy_comparison, summary, untold
 from faultline.report.pairs import class_pairs, dumbbells
@@ -28,7 +29,7 @@ MAX_VALUES = 40  # characters of two values that are told beside their key
 DESCRIBED = {
     "config": "keys of the config that differ, and versions of packages",
     "accuracy": "accuracies of both runs, side by side",
-    "differences": "accuracy of the second run less the first, with intervals",
+    "differences": "accuracy of the second run minus the first, with intervals",
     "layers": "classes of layers that changed",
     "filters": "classes of filters that changed",
     "classes": "layers and filters in each pair of classes",
@@ -94,7 +95,7 @@ def compared_page(
     `report.render.filled`."""
     names = names_of(first, second)
     accuracies = [*_accuracy_findings(tables["differences"], first)]
-    verdict = _verdict(tables, level=1 - first.config["scores"]["confidence"])
+    verdict = _verdict(tables, (first, second))
     sections = [
         replace(_accuracy(tables, first, second, names), findings=_in_full(accuracies)),
         _classes(tables, names),
@@ -108,7 +109,7 @@ def compared_page(
         template,
         title=f"faultline: {names[0]} and {names[1]}",
         what=f"Two runs side by side: {names[0]} (ended {first.ended()}) and {names[1]} (ended "
-        f"{second.ended()}, UTC). Differences are {names[1]} less {names[0]}. Checkpoints are "
+        f"{second.ended()}, UTC). Differences are {names[1]} minus {names[0]}. Checkpoints are "
         "matched by data set, network, training, seed and epoch, and judged under attacks of the "
         "same name and eps.",
         verdict=verdict,
@@ -128,9 +129,9 @@ def in_words(first: Finished, second: Finished, tables: dict[str, pd.DataFrame])
     return "\n".join(f"{heading}: {text}" for heading, text in findings)
 
 
-def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> page.Table | None:
+def _verdict(tables: dict[str, pd.DataFrame], both: tuple[Finished, Finished]) -> page.Table | None:
     """The first screen: what became of each training at the last epoch that both runs have."""
-    rows = []
+    rows, level = [], 1 - both[0].config["scores"]["confidence"]
     for name, part in page.runs(tables["differences"]):
         last = canvas.last_epoch(part)
         whole = last[last["level"] == "all seeds"]
@@ -145,25 +146,27 @@ def _verdict(tables: dict[str, pd.DataFrame], *, level: float) -> page.Table | N
             cells["under the worst attack"] = _changed_cell(
                 last[last["images"] == worst], worst, level=level
             )
-        for unit in dict.fromkeys(tables["classes"]["unit"]):  # that both runs classified
-            rows_of = _headline(page.of(tables[unit], last))
-            if len(rows_of):
-                rows_of = rows_of[rows_of["epoch"] == last["epoch"].max()]
-            both = ["decided_first", "decided_second"]
-            sure = rows_of[both].all(axis=1).sum() if len(rows_of) else 0
-            cells[f"classes of {unit} that changed"] = page.cell(
-                str(len(rows_of)), small=f"{sure} decided in both", link="classes"
-            )
+        counts = [fragile(page.of(run.table("layers"), last), run.config) for run in both]
+        if any(counts):
+            cells["fragile layers"] = _fragile_cell(*counts)
         rows.append(cells)
     if not rows or len(rows) > MAX_TRAININGS:
         return None
     return page.verdict(
         rows,
-        read="Accuracy of the second run less the first, in points, mean over seeds, with the "
+        read="Accuracy of the second run minus the first, in points, mean over seeds, with the "
         "interval over seeds, of one seed over images; better and worse only where the corrected "
         "q-value tells the runs apart. Worst: the attack at its eps that leaves the first run "
-        "least. A class that was not decided in both runs may have changed by chance.",
+        "least. Fragile layers: decided in every seed, as each run's report says, at its own last "
+        "epoch and by its own thresholds.",
     )
+
+
+def _fragile_cell(first: dict, second: dict) -> page.Cell:
+    """How many layers are fragile in either run, see `listing.fragile`."""
+    told = [f"{of['fragile']} of {of['layers']}" if of else "none judged" for of in (first, second)]
+    scores = page.listed(dict.fromkeys(of["score"] for of in (first, second) if of))
+    return page.cell(" to ".join(dict.fromkeys(told)), small=f"by {scores}", link="classes")
 
 
 def _changed_cell(rows: pd.DataFrame, where: str = "", *, level: float) -> page.Cell | str:
@@ -192,17 +195,19 @@ def _findings(tables: dict, names: tuple[str, str], accuracies) -> Iterator[tupl
     counts = tables["classes"]
     for unit, part in counts.groupby("unit", sort=False):
         moved = part[part[FIRST] != part[SECOND]]
-        yield (
-            f"Classes of {unit}",
-            f"Of {part['count'].sum():,}, by score and checkpoint, {moved['count'].sum():,} "
-            f"changed, {moved['decided'].sum():,} of them decided in both runs.",
-        )
+        text = f"of {part['count'].sum():,} (each score, seed and checkpoint) changed"
+        if len(moved):
+            sure = moved["decided"].sum()
+            text = f"{moved['count'].sum():,} {text}, {f'{sure:,}' if sure else 'none'} of them "
+            yield f"Classes of {unit}", f"{text}decided in both runs."
+        else:
+            yield f"Classes of {unit}", f"None {text}."
     if not len(counts):
         yield "Classes", "No layer and no filter was classified in both runs."
     for row in tables["costs"].tail(1).to_dict("records"):
         spent = [row[f"cpu_seconds_{which}"] for which in (FIRST, SECOND)]
         if not np.isnan(spent).any():
-            text = f"{spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds"
+            text = f"The jobs took {spent[0]:,.0f} and {spent[1]:,.0f} CPU seconds"
             text += f" ({spent[1] / spent[0]:.2f} times)."
             kept = [row[f"found_{which}"] for which in (FIRST, SECOND)]
             if any(kept):
@@ -229,29 +234,43 @@ def _accuracy_findings(rows: pd.DataFrame, first: Finished) -> Iterator[tuple[st
 
 def _accuracy_words(last: pd.DataFrame, first: Finished) -> str:
     """What became of each image set at one epoch, in the order of the rows."""
-    paired = last["paired"].all()
-    start = f"Epoch {last['epoch'].max()}, {page.n(last)}, "
-    start += "paired image by image: " if paired else "unpaired: "
-    if paired and not last["changed"].any():
-        return start + "both runs are right about the same images, clean and under each attack."
+    paired = "paired image by image" if last["paired"].all() else "unpaired"
+    start = f"At epoch {last['epoch'].max()} ({page.n(last)}, {paired}) "
+    equal, left = _equal(last), []
+    if len(equal) == last["images"].nunique():
+        return start + f"both runs have the same accuracy, {_where(equal)}."
     texts, unsure = [], []
-    for images, rows in last.groupby("images", sort=False):
+    for images, rows in last[~last["images"].isin(equal)].groupby("images", sort=False):
         row, ends, said = summary(rows, level=1 - first.config["scores"]["confidence"])
-        by = page.points(row["difference"])
         if untold(said):
-            texts.append(f"{images}: {said}")
+            left.append(f"{said} {_where([images])}")
             continue
+        by = page.points(row["difference"])
         if said == "not told apart":
-            unsure.append(f"{images} ({by})")
+            unsure.append(f"{_where([images])} ({by} points)")
             continue
         before, after = page.percent(row["reference_accuracy"]), page.percent(row["accuracy"])
         by += f" points {page.interval(*ends)}"
         if not np.isnan(row["q_value"]):
             by += f", q = {page.small(row['q_value'])}"
-        texts.append(f"{images}: {before} to {after}, {by}, {said}")
+        texts.append(f"the second is {said} {_where([images])}: {before} to {after}, {by}")
     if unsure:
-        texts.append(f"not told apart: {page.listed(unsure)}")
-    return start + "; ".join(texts) + "."
+        texts.append(f"the runs are not told apart {page.listed(unsure)}")
+    if equal:
+        texts.append(f"both have the same accuracy {_where(equal)}")
+    return start + "; ".join([*texts, *left]) + "."
+
+
+def _where(images: Iterable[str]) -> str:
+    """On which image sets, in words."""
+    return page.listed("on clean images" if one == "clean" else f"under {one}" for one in images)
+
+
+def _equal(rows: pd.DataFrame) -> list[str]:
+    """The image sets on which no accuracy of these rows differs and no image is known to."""
+    differs = rows["difference"].ne(0) | rows["changed"].fillna(0).gt(0)
+    some = set(rows.loc[differs, "images"])
+    return [images for images in dict.fromkeys(rows["images"]) if images not in some]
 
 
 def _config_words(config: pd.DataFrame) -> str:
@@ -286,6 +305,9 @@ def _accuracy(tables, first: Finished, second: Finished, names: tuple[str, str])
         notes = [_images_words(first, second, dataset, part), *_set_otherwise(tables, part)]
         if left_out:
             notes.append("Drawn are the last common checkpoints; the table has all.")
+        if equal := _equal(part):
+            notes.append(f"Not drawn, as both runs have the same accuracy: {_where(equal)}.")
+            part = part[~part["images"].isin(equal)]
         figures = [
             figure
             for index, labels in enumerate(_alike(part))
@@ -355,8 +377,8 @@ def _figures(part: pd.DataFrame, names: tuple[str, str], name: str) -> list[page
             reference=_short(names[0]),
         ),
         name=f"differences-{name}",
-        alt=f"Accuracy of {names[1]} less that of {names[0]}, with intervals",
-        caption=f"Accuracy of {names[1]} less that of {names[0]}. {page.n(part)}; dot: one seed "
+        alt=f"Accuracy of {names[1]} minus that of {names[0]}, with intervals",
+        caption=f"Accuracy of {names[1]} minus that of {names[0]}. {page.n(part)}; dot: one seed "
         f"with its interval over images ({how}); diamond: mean over seeds with its t interval (an "
         "arrow where it leaves the axis).",
         read=f"Right of the line {names[1]} is better. An interval that reaches over the line does "
@@ -437,8 +459,15 @@ def _classes(tables, names: tuple[str, str]) -> page.Section:
     blocks = []
     for unit, counts in tables["classes"].groupby("unit", sort=False):
         panels = counts.assign(panel=counts["score"] + page.suffix(counts["attack"]))
+        moved = set(panels.loc[panels[FIRST] != panels[SECOND], "panel"])
+        of_panel = panels.groupby("panel", sort=False)["count"].sum()
+        still = [f"{panel} ({n:,})" for panel, n in of_panel.items() if panel not in moved]
+        notes = [f"No class changed by {page.listed(still)}."] if still else []
+        if not moved:
+            blocks.append(page.block(unit.capitalize(), notes=notes))
+            continue
         figure = page.figure(
-            class_pairs(panels, names=names),
+            class_pairs(panels[panels["panel"].isin(moved)], names=names),
             name=f"classes-{unit}",
             alt=f"How many {unit} are in each pair of classes",
             caption=f"Classes of {unit} in both runs, all common checkpoints together; in brackets "
@@ -446,7 +475,7 @@ def _classes(tables, names: tuple[str, str]) -> page.Section:
             read="Off the diagonal the class changed. Where it was not decided in both runs, that "
             "may be chance.",
         )
-        changed = tables[unit]
+        changed = _headline(tables[unit])
         columns = [c for c in between.UNITS[unit] if c != "dataset" or len(set(changed[c])) > 1]
         shown: dict[str, Any] = dict(zip(columns, columns, strict=True))
         for name, which in zip(names, (FIRST, SECOND), strict=True):
@@ -466,13 +495,13 @@ def _classes(tables, names: tuple[str, str]) -> page.Section:
             }
         title = f"{page.count(changed, 'class').replace('classs', 'classes')} that changed"
         table = page.table(title, changed, shown, source=f"{unit}.tsv")
-        blocks.append(page.block(unit.capitalize(), figures=[figure], tables=[table]))
+        blocks.append(page.block(unit.capitalize(), figures=[figure], notes=notes, tables=[table]))
     return page.Section(
         "classes",
         "Classes that changed",
         intro="Layers and filters of the checkpoints that both runs have, each judged by its run's "
-        "own thresholds. Counted of layers is the mean over the synaptic filters; the table of "
-        "those that changed has each of them too.",
+        "own thresholds. Counted and listed of layers is the mean over the synaptic filters; "
+        "layers.tsv has those that changed by each filter, too.",
         blocks=blocks,
     )
 
@@ -526,8 +555,8 @@ def _alone(alone: pd.DataFrame, names: tuple[str, str]) -> page.Section:
 def _alone_words(alone: pd.DataFrame, names: tuple[str, str]) -> str:
     where = dict(zip((FIRST, SECOND), names, strict=True))
     texts = [
-        f"{where[which]}: "
-        + "; ".join(
+        f"{where[which]} alone has "
+        + ", ".join(
             f"{what} {page.listed(part['name'])}"
             if len(part) <= MAX_NAMES
             else page.count(part, what)
@@ -535,4 +564,4 @@ def _alone_words(alone: pd.DataFrame, names: tuple[str, str]) -> str:
         )
         for which, rows in alone.groupby("only_in", sort=False)
     ]
-    return ". ".join(texts) + "."
+    return "; ".join(texts) + "."

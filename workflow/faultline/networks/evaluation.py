@@ -5,7 +5,7 @@ image is misclassified, whatever its label (ours).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,31 @@ NOT_FINITE = "are not finite and count as misclassified"
 
 
 @contextmanager
+def exact() -> Iterator[None]:
+    """Numbers as they are stored: without an autocast that the caller is in, and without TF32, to
+    which cuDNN's convolutions of float32 round on a GPU by default. What a network's own forward
+    asks for stays, and so does TF32 of matrices, which is off unless asked for."""
+    cudnn = torch.backends.cudnn
+    kept = {key: getattr(cudnn, key) for key in ("enabled", "benchmark", "deterministic")}
+    with ExitStack() as stack:
+        stack.enter_context(cudnn.flags(**kept, allow_tf32=False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradient for parameters; each module and parameter is restored on leaving, and
-    so is what modules keep beside these, see `preserved`.
+    """Eval mode, `exact`, no gradient for parameters; each module and parameter is restored on
+    leaving, and so is what modules keep beside these, see `preserved`.
 
     It leaves `torch.inference_mode()`, where nothing has a gradient.
     """
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        with preserved(network), torch.inference_mode(False):
+        with preserved(network), torch.inference_mode(False), exact():
             network.eval()
             for parameter, _ in wanted:
                 parameter.requires_grad_(False)

@@ -1,7 +1,7 @@
 """What a caller gives the library, checked once, where it comes in."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from numbers import Real
@@ -34,6 +34,18 @@ def class_numbers(labels: Tensor, images: int) -> Tensor:
             "no class"
         )
     return numbers
+
+
+def check_device(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """UserError where what a network is to work on, by name, lies on another device than it."""
+    devices = {tensor.device for tensor in chain(network.parameters(), network.buffers())}
+    for name, tensor in tensors.items() if len(devices) == 1 else ():
+        (own,) = devices
+        if tensor.device != own:
+            raise UserError(
+                f"{name}: on {tensor.device}, and the network on {own}; move one of them, as by "
+                f'.to("{own}")'
+            )
 
 
 def check_classes(logits: Tensor, most: int) -> None:

@@ -22,6 +22,9 @@ from faultline.base.columns import CLASSES
 from faultline.report.svg import fit, tips_id
 
 # Colours that stay apart with any colour vision (after Okabe & Ito).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+"""Of what has no order."""
+
 CLASS_COLOURS = {
     "fragile": "#d55e00",
     "robust": "#aab2bd",

@@ -100,7 +100,7 @@ def compared(rows: pd.DataFrame, *, policy: str, reference: str, control: str, l
     if len(against) and against["seeds"].iloc[0] > 1:
         less = against.iloc[0]
         by = f"{points(less['difference'])} points "
-        text += f"; less {control}, "
+        text += f"; minus {control}, "
         if np.isnan(less["ci_low"]):
             text += f"{by}in every seed"
         else:
@@ -199,7 +199,7 @@ def policy_comparison(
     policies: Sequence[str] = POLICY_ORDER,
     reference: str = "regular",
 ) -> Figure:
-    """Accuracy of each policy less that of the reference, in percentage points.
+    """Accuracy of each policy minus that of the reference, in percentage points.
 
     comparison: rows of one checkpoint epoch. Dots: seeds with their interval over images; diamonds:
     the mean over several seeds with its t interval. Each panel has an axis of its own. notes:
@@ -215,7 +215,7 @@ def policy_comparison(
     points = comparison.assign(
         **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
     )
-    step, label = 0.8 / (seeds + 1.5), f"accuracy less that of {reference} (points)"
+    step, label = 0.8 / (seeds + 1.5), f"accuracy minus that of {reference} (points)"
     size = width, len(policies) * (0.16 * seeds + 0.5)
     room = canvas.Room(left=left, bottom=0.95)
     fig, panels = canvas.panels(
@@ -223,7 +223,7 @@ def policy_comparison(
         size,
         room,
         columns=4,
-        xlabel=label if width > canvas.text_width(label) else f"less {reference} (points)",
+        xlabel=label if width > canvas.text_width(label) else f"minus {reference} (points)",
     )
     for ax, (name, part) in panels:
         limit = _limit(part)

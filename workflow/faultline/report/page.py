@@ -69,19 +69,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Block:
-    """Part of a section, such as what is told of one run; see `block`."""
+    """Part of a section, such as what is told of one run; see `block`. folded: whether its figures
+    are there to be opened, behind its tables."""
 
     heading: str
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
     """intro: what is asked, in a sentence or two; method: how it is measured, to be opened; needs:
-    the config keys that it goes by, told where it has no block and is left out; findings: see
-    `render.Findings`, which `render.render` puts in."""
+    the config keys that it goes by, told where it has no block and is left out; folded: whether it
+    is there to be opened, in the appendix; findings: see `render.Findings`, which `render.render`
+    puts in, as it does the chapter."""
 
     id: str
     title: str
@@ -89,7 +92,9 @@ class Section:
     method: str = ""
     blocks: Sequence[Block] = ()
     needs: str = ""
+    folded: bool = False
     findings: Sequence[tuple[str, ...]] = ()
+    chapter: str = ""
 
     def changed(self, *, figures: Callable = list, tables: Callable = list) -> "Section":
         """With other figures and tables: (those of a block) -> what stands in their place."""
@@ -100,9 +105,9 @@ class Section:
         return replace(self, blocks=blocks)
 
 
-def block(heading: str, *, figures=(), notes=(), tables=()) -> Block:
+def block(heading: str, *, figures=(), notes=(), tables=(), folded=False) -> Block:
     """A block without those notes and tables that are empty."""
-    return Block(heading, [*figures], [*filter(None, notes)], [*filter(None, tables)])
+    return Block(heading, [*figures], [*filter(None, notes)], [*filter(None, tables)], folded)
 
 
 def figure(figure, *, name: str, alt: str, caption: str, read: str) -> Figure:
@@ -183,13 +188,14 @@ def shortened(sections: list[Section], *, most: int = PAGE_ROWS) -> list[Section
 
 
 def runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The parts of a table by data set, network and training, each with its name."""
+    """The parts of a table by data set, network and training, each with its name: the network, and
+    of the others what there are several of."""
     if not len(table):
         return
-    several = len(table["training"].unique()) > 1
-    for (dataset, network, training), part in table.groupby(RUN, sort=False):
-        name = f"{dataset} · {network}" + (f" · {training}" if several else "")
-        yield name, part
+    several = {name for name in RUN if name == "network" or len(table[name].unique()) > 1}
+    for place, part in table.groupby(RUN, sort=False):
+        names = zip(RUN, place, strict=True)
+        yield " · ".join(str(name) for key, name in names if key in several), part
 
 
 def by_run(
@@ -266,6 +272,14 @@ def span(values) -> str:
     if values.nunique() < 2:
         return mean
     return f"{mean} [{100 * values.min():.1f}, {100 * values.max():.1f}]"
+
+
+def span_of_scores(values: pd.Series) -> str:
+    """The mean of some scores, and of several their range."""
+    mean = number(values.mean())
+    if values.nunique() < 2:
+        return mean
+    return f"{mean} [{number(values.min())}, {number(values.max())}]"
 
 
 def said(

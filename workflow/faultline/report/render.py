@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,27 @@ Verdicts = Callable[[Tables, Any], Table | None]
 GLANCE = "glance"
 """The section that is the first screen."""
 
+
+GLOSSARY = {
+    r"S_clean": "score on clean images: relative accuracy left without weights or a unit, minus "
+    "the baseline's",
+    r"S_adv": "score on images under attack: relative accuracy left without weights or a unit, "
+    "minus the baseline's",
+    r"S_diff": "S_adv minus S_clean",
+    r"tau": "the score beyond which a unit is fragile or antifragile",
+    r"decided": "the interval that holds for all that is compared at once lies within the class",
+    r"worst case": "the images that stand under every one of the attacks",
+    r"R&amp;G": "accuracy under attack and clean accuracy in one score (Khalooei et al. 2022)",
+    r"q(?=[ -](?:=|&lt;|\d|value))": "p-value corrected for all that was compared beside it",
+}
+"""Words of a page (regular expressions of its HTML) -> what they mean, said where they are first
+seen."""
+
+UNEXPLAINED = (
+    *("svg", "script", "style", "pre", "code", "summary", "h1", "h2", "h3", "h4", "a", "thead"),
+    "select",
+)
+"""Elements in which no word is explained."""
 
 PLAIN_BYTES = 1_000_000
 """Of figures that a page holds as they are; where they are more, the first LARGE_BYTES."""
@@ -79,7 +101,7 @@ def render(
     what: Callable[[Tables, Any], str],
     verdict: Verdicts,
     findings: Sequence[tuple[Findings, str]],
-    sections: Sequence[Sections],
+    chapters: Mapping[str, Sequence[Sections]],
     described: Mapping[str, str],
     config: Any,
     resolved: str,
@@ -96,15 +118,25 @@ def render(
 
     tables: those of `described` that there are, each possibly empty, as made over a run. what:
     (tables, config) -> what was run, in a sentence. verdict: the table of the first screen.
-    sections are shown in their order, findings in the section beside them, or on the first screen
+    chapters: title -> its sections, in their order; the last one holds those that are folded, and
+    folds all of its own. findings are shown in the section beside them, or on the first screen
     where that was not made. described: table -> what it holds. resolved: the config as YAML. title:
     of the page. folder: of the tables. template, assets: see `load_look`. notes: (heading, text) of
     what comes before all else. failed: whether jobs of the run failed, so that sections may be
     missing that were asked for.
     """
     tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
-    every = [section for make in sections if (section := make(tables, config))]
-    shown = [section for section in every if section.blocks]
+    appendix = [*chapters][-1]
+    every = [
+        replace(section, chapter=appendix if section.folded else chapter)
+        for chapter, makers in chapters.items()
+        for make in makers
+        if (section := make(tables, config))
+    ]
+    shown = sorted(
+        (replace(one, folded=one.chapter == appendix) for one in every if one.blocks),
+        key=lambda one: [*chapters].index(one.chapter),
+    )
     said: dict[str, list] = {name: [] for name in (GLANCE, *(section.id for section in shown))}
     for find, name in findings:
         said[name if name in said else GLANCE] += find(tables, config)
@@ -148,10 +180,10 @@ def filled(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(template).render(
+    html = environment.from_string(template).render(
         styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
-        sections=sections,
+        chapters=[(title, [*of]) for title, of in groupby(sections, lambda one: one.chapter)],
         large=any(f.packed for s in sections for block in s.blocks for f in block.figures),
         verdict=verdict,
         findings=_whole(findings),
@@ -160,6 +192,31 @@ def filled(
         failed=failed,
         **parts,
     )
+    return _explained(html)
+
+
+def _explained(html: str) -> str:
+    """A page whose words of GLOSSARY are explained where they first stand in a sentence or a
+    table."""
+    head, main, rest = html.partition("<main>")
+    left, inside, parts = dict(GLOSSARY), 0, re.split(r"(<[^>]*>)", rest)
+    for place, part in enumerate(parts):
+        if place % 2:
+            name = re.match(r"</?(\w*)", part)
+            if name and name[1] in UNEXPLAINED and not part.endswith("/>"):
+                inside += -1 if part.startswith("</") else 1
+        elif not inside and part.strip():
+            for term in [*left]:
+                mark = rf'<abbr title="{left[term]}">\g<0></abbr>'
+                parts[place], found = re.subn(
+                    rf"(?<![\w.]){term}(?!\w)", mark, parts[place], count=1
+                )
+                if found:
+                    del left[term]
+                    break  # of one text one word, as what is put in is no text any more
+        if not left:
+            break
+    return head + main + "".join(parts)
 
 
 def _whole(findings: Iterable[tuple[str, ...]]) -> list[tuple[str, str, str]]:

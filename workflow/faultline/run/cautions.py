@@ -34,6 +34,17 @@ def _seen(plan: Plan) -> list[str]:
             f"which the weights of {some(networks)} may have been trained on. Unless that training "
             f"left them out, {judged} look better than they are; {remedy} would tell."
         )
+    chosen = [
+        name
+        for name, source in sorted(plan.sources.items())
+        if plan.config.mending.from_epochs and networks and not source.official_validation
+    ]
+    if chosen:
+        texts.append(
+            f"The validation images of {some(chosen)}, by which mending chooses, may flatter the "
+            "given weights for the same reason, so that mends seem to lose more clean accuracy "
+            "there than they do; a validation set of its own would tell."
+        )
     return texts
 
 

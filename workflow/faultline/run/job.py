@@ -173,7 +173,9 @@ def torch_device(snakemake):
         raise UserError(
             "config key device: cuda asked for, but torch sees no GPU; set it to auto or cpu"
         )
-    if wanted == "cpu" or not (snakemake.resources.gpu and torch.cuda.is_available()):
+    if wanted not in ("auto", "cuda"):
+        return torch.device(wanted)
+    if not (snakemake.resources.gpu and torch.cuda.is_available()):
         return torch.device("cpu")
     count = torch.cuda.device_count()
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

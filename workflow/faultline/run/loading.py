@@ -49,7 +49,7 @@ def stored_attacks(
 
 
 def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
-    """A freshly initialised network that fits the data set; on a CPU laid out for it, but for the
+    """A freshly initialised network that fits the data set; but on a GPU laid out, except for the
     user's own, which may expect the layout that they are used to."""
     shape = tuple(dataset.splits["train"][0].shape[1:])
     network = build(
@@ -61,7 +61,7 @@ def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.devic
         seed=seed_of("initialisation", name, seed),
     )
     users = plugins.is_users(plugins.NETWORKS.get(name, {}).get("function"))
-    if device.type == "cpu" and not users:
+    if device.type != "cuda" and not users:
         lay_out(network)
     return network.to(device)
 

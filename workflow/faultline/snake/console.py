@@ -1,7 +1,8 @@
 """What Snakemake tells in the terminal: one line a job, with progress and the time that is left.
 
-The long form, with every input and reason, goes to Snakemake's own log file as ever, and to the
-terminal with `--printshellcmds`, `--verbose`, `--quiet` or another logger. No torch.
+A dry run tells one line a rule. The long form, with every input and reason, goes to Snakemake's own
+log file as ever, and to the terminal with `--printshellcmds`, `--verbose`, `--quiet` or another
+logger. No torch.
 """
 
 import errno
@@ -10,6 +11,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,10 @@ FEW = 5
 
 
 def install(workflow: internals.Workflow) -> "Console | None":
-    """Say less, in the terminal whose user asked for no other form; None where that is so."""
-    asked = workflow.dry or workflow.quiet or workflow.verbose or workflow.commands
-    if asked or workflow.debugs or workflow.is_a_job:
+    """Say less, in the terminal whose user asked for no other form; None where that is so, and in a
+    dry run."""
+    asked = workflow.quiet or workflow.verbose or workflow.commands or workflow.debugs
+    if asked or workflow.is_a_job:
         return None
     for handler in workflow.handlers:
         if isinstance(handler, logging.FileHandler):
@@ -52,9 +55,13 @@ def install(workflow: internals.Workflow) -> "Console | None":
             handler.handleError = lambda record: None  # type: ignore[method-assign]
     with internals.optional():
         handler = workflow.terminal()
-        console = Console(handler.formatter or logging.Formatter())
-        handler.setFormatter(console)
-        handler.addFilter(console)
+        long = handler.formatter or logging.Formatter()
+        console = None if workflow.dry else Console(long)
+        said = console or Announced(long, lambda: reasons(workflow))
+        handler.setFormatter(said)
+        handler.addFilter(said)
+        if workflow.dry:
+            workflow.count_only()
         return console
     return None
 
@@ -82,6 +89,31 @@ def reasons(workflow: internals.Workflow) -> list[str]:
         f"made again, as {text}: {some(sorted(files), NAMED)}"
         for text, files in sorted(files_of.items())
     ]
+
+
+class Announced(logging.Formatter):
+    """The lines of a dry run, as a filter and a formatter in one. reasons: why files that were made
+    before are made again, a line each."""
+
+    def __init__(self, long: logging.Formatter, reasons: Callable[[], list[str]]):
+        super().__init__()
+        self.long, self.reasons = long, reasons
+
+    def filter(self, record: Any) -> bool:
+        """Whether a record makes a line; record: with what Snakemake puts on it."""
+        event = getattr(record, "event", None)
+        return event not in SILENT and not str(record.msg).startswith(NOISE)
+
+    def format(self, record: Any) -> str:
+        """One line for each rule; other records as Snakemake has them."""
+        if getattr(record, "event", None) != LogEvent.RUN_INFO:
+            return self.long.format(record)
+        counts = {k: n for k, n in record.stats.items() if k not in TARGETS}
+        wide, long = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
+        lines = [f"{rule:<{wide}}  {count:>{long}}" for rule, count in counts.items()]
+        jobs = f"{(n := sum(counts.values()))} job{'' if n == 1 else 's'}"
+        total = f"{jobs} would run: this was a dry run; -p lists each"
+        return "\n".join([*lines, *self.reasons(), total])
 
 
 class Console(logging.Formatter):
@@ -153,7 +185,7 @@ class Console(logging.Formatter):
         if earlier:
             lines.append(
                 f"{earlier} files in the results are of earlier runs, not of this one: "
-                "python workflow/kept.py names them"
+                "faultline kept names them"
             )
         return "\n".join([*lines, f"took {duration(self.clock() - self.began)}"])
 

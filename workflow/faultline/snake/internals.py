@@ -139,6 +139,13 @@ class Workflow:
             _inner(settings, name, use)
             setattr(settings, name, value)
 
+    def count_only(self) -> None:
+        """Let a dry run end once it has counted its jobs, without going through each."""
+        use = "tells how many jobs there are"
+        settings = _inner(self.workflow, "output_settings", use)
+        quiet = _module("snakemake.settings.types", "Quietness", use)
+        settings.quiet = {_inner(quiet, name, use) for name in ("RULES", "PROGRESS")}
+
     def why(self, job) -> Why:
         """Why a job is to run."""
         use = "says why jobs run"

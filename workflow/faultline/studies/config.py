@@ -170,7 +170,7 @@ def _check_sense(config: Config) -> None:
     check_attacks(attacks, facts)
     cheap = config._cheap_attacks
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
-    chooses = bool(config.retraining.from_epochs) or config.mending.by_class
+    chooses = bool(config.retraining.from_epochs or config.mending.by_class)
     check_ablation(config.ablation, config.datasets, chooses=chooses)
     for study in STUDIES:
         module = f"faultline.studies.{study}.config"

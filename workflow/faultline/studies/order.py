@@ -25,34 +25,44 @@ STUDIES = (
     "criteria",
 )
 
-SECTIONS = (
-    "map.fault_maps",
-    "criteria.answer",
-    "criteria.section",
-    "synaptic.class_maps",
-    "synaptic.transfer",
-    "robustness.section",
-    "accuracy.under_attack",
-    "mending.section",
-    "examples.section",
-    "synaptic.threshold_curves",
-    "synaptic.score_maps",
-    "synaptic.baselines",
-    "synaptic.filter_rankings",
-    "map.methods",
-    "fragile.targeting",
-    "fragile.overlap",
-    "fragile.remedy",
-    "synaptic.band_splits",
-    "perturbations.section",
-    "sustainability.section",
-    "own.section",
-    "retraining.section",
-    "synaptic.invariance",
-    "accuracy.training",
-    "accuracy.self_checks",
-)
-"""Functions of each study's `section.py`, see `report.render.Section`."""
+CHAPTERS = {
+    "Fault map": ("map.fault_maps",),
+    "What is fragile": (
+        "criteria.answer",
+        "criteria.section",
+        "synaptic.class_maps",
+        "synaptic.filter_rankings",
+        "map.methods",
+        "fragile.targeting",
+        "fragile.remedy",
+        "perturbations.section",
+        "sustainability.section",
+        "own.section",
+        "synaptic.transfer",
+    ),
+    "Robustness and mending": (
+        "accuracy.under_attack",
+        "robustness.section",
+        "mending.section",
+        "retraining.section",
+    ),
+    "What to do": ("advice.section",),
+    "Appendix": (
+        "examples.section",
+        "synaptic.threshold_curves",
+        "synaptic.score_maps",
+        "synaptic.baselines",
+        "synaptic.band_splits",
+        "fragile.overlap",
+        "synaptic.invariance",
+        "accuracy.training",
+        "accuracy.self_checks",
+    ),
+}
+"""Of the page: the functions of each study's `section.py` in their order, see
+`report.render.Sections`. The last holds what is folded, wherever it stands here."""
+
+SECTIONS = tuple(name for names in CHAPTERS.values() for name in names)
 
 FINDINGS = {
     "synaptic.chance_findings": "glance",
@@ -107,8 +117,9 @@ def described() -> dict[str, str]:
 
 
 def functions(names: Iterable[str]) -> list:
-    """The functions that names of `SECTIONS`, `FINDINGS` or `VERDICTS` stand for."""
+    """The functions that names of `CHAPTERS`, `FINDINGS` or `VERDICTS` stand for."""
     parts = [name.split(".") for name in names]
     return [
-        getattr(import_module(f"faultline.studies.{study}.section"), name) for study, name in parts
+        getattr(import_module(f"faultline.studies.{of}{'.section' * (of in STUDIES)}"), name)
+        for of, name in parts
     ]

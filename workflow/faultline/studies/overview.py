@@ -18,10 +18,10 @@ MAX_TRAININGS = 6  # named together, else counted
 NOTES = {
     "clean": "Accuracy: of test images, mean over seeds, lowest to highest in brackets.",
     "layers": "Layers: by class, decided in every seed.",
-    "mended?": "Mended: other weights less those that were given, in points, mean over these "
+    "mended?": "Mended: other weights minus those that were given, in points, mean over these "
     "networks with the interval over test images, which chose nothing; only where that of each "
     "network is above 0 and its clean loss within the budget.",
-    "help?": "Helped: less regular retraining and random freezing, or less no change and random "
+    "help?": "Helped: minus regular retraining and random freezing, or minus no change and random "
     "gains, in points with the interval over seeds, under the attack that leaves least; yes and no "
     "only where the corrected q-value tells them apart. What it costs in clean accuracy is beside "
     "it.",

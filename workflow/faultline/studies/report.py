@@ -2,7 +2,7 @@
 
 from faultline.report.render import Tables, render
 from faultline.studies.config import Config
-from faultline.studies.order import FINDINGS, SECTIONS, described, functions
+from faultline.studies.order import CHAPTERS, FINDINGS, described, functions
 from faultline.studies.overview import verdict, what_was_run
 
 
@@ -14,7 +14,7 @@ def report(tables: Tables, *, config: Config, **page) -> str:
         what=what_was_run,
         verdict=verdict,
         findings=[*zip(functions(FINDINGS), FINDINGS.values(), strict=True)],
-        sections=functions(SECTIONS),
+        chapters={title: functions(names) for title, names in CHAPTERS.items()},
         config=config,
         resolved=config.text,
         title=f"faultline: {', '.join(config.datasets)}",

@@ -20,7 +20,7 @@ from faultline.base.memory import halving
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.architectures import body_of, measure
-from faultline.networks.evaluation import predicted
+from faultline.networks.evaluation import exact, predicted
 from faultline.training.course import Course
 from faultline.training.recipes import loss_of
 
@@ -210,7 +210,7 @@ def evaluate(
     """(mean cross-entropy, accuracy) on a split of the data; the network is in eval mode."""
     images, labels = dataset.splits[split]
     loss = correct = 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), exact():
         most = memory.batch_size(batch_size, images.shape[1:])
         for chosen in torch.split(torch.arange(len(labels), device=labels.device), most):
             logits = network(dataset.pixels(images[chosen]))

@@ -27,10 +27,11 @@ def finetune(
     epochs: int,
     seed: int,
     frozen: dict[str, Tensor] | None = None,
+    regularised: Mapping[str, float] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Trains a network on, in place, until it is the average of its way; settings, frozen: as for
-    `train_epochs`."""
+    """Trains a network on, in place, until it is the average of its way; settings, frozen,
+    regularised: as for `train_epochs`."""
     batches = -(-len(dataset.splits["train"][1]) // settings["batch_size"])
     course = Course(settings, steps=epochs * batches)
     optimizer = make_optimizer(network, settings)
@@ -42,6 +43,7 @@ def finetune(
         seed=seed_of("fine-tuning", seed),
         epochs=range(epochs),
         frozen=frozen,
+        regularised=regularised,
         course=course,
         say=say,
     )

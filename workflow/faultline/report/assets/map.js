@@ -1,4 +1,4 @@
-// Switches each fault map between its scores, epochs and seeds, and gives it as one file. It draws what
+// Switches each fault map between its scores, weights and seeds, and gives it as one file. It draws what
 // faultline/studies/map/drawing.py draws; the data stand in the page beside each map.
 const equipMap = (map) => {
   const data = JSON.parse(map.querySelector("script").textContent);
@@ -55,11 +55,11 @@ const equipMap = (map) => {
   const titles = new Map(
     [...map.querySelectorAll(".layer")].map((layer) => [layer, layer.querySelector("title")]));
 
-  const show = ([s, e, d]) => {
-    const view = data.views[s][e][d];
+  const show = ([s, w, d]) => {
+    const view = data.views[s][w][d];
     const seed = data.seeds[d] === "all" ? "all seeds" : `seed ${data.seeds[d]}`;
     map.querySelector(".shown").textContent =
-      `${data.scores[s]} at epoch ${data.epochs[e]}, ${seed}: ${view.n}`;
+      `${data.scores[s]}, ${data.weights[w]}, ${seed}: ${view.n}`;
     for (const layer of map.querySelectorAll(".layer")) {
       const i = Number(layer.dataset.layer);
       const letter = view.classes[i] || ".";
@@ -97,7 +97,7 @@ const equipMap = (map) => {
   const chosen = [...data.chosen];
   const bar = document.createElement("div");
   bar.className = "switch";
-  [["score", data.scores], ["epoch", data.epochs], ["seed", data.seeds]].forEach(([name, all], k) => {
+  [["score", data.scores], ["weights", data.weights], ["seed", data.seeds]].forEach(([name, all], k) => {
     if (all.length < 2) return;
     const label = document.createElement("label");
     const select = document.createElement("select");

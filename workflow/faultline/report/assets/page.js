@@ -248,9 +248,20 @@ const seen = new IntersectionObserver(
   },
   { rootMargin: "-10% 0px -85% 0px" },
 );
-for (const section of document.querySelectorAll("main > section")) seen.observe(section);
+for (const section of document.querySelectorAll("main section[id]")) seen.observe(section);
+
+// What is folded opens where a link leads to it.
+const unfold = () => {
+  for (let at = document.getElementById(location.hash.slice(1)); at; at = at.parentElement) {
+    if (at.localName === "details") at.open = true;
+    at.querySelector(":scope > details.folded")?.setAttribute("open", "");
+    if (at.localName === "section") break;
+  }
+};
+addEventListener("hashchange", unfold);
+unfold();
 
 // Browsers whose style sheets cannot open details in print.
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("details:not(.folded, .folded:not([open]) *)")) details.open = true;
 });

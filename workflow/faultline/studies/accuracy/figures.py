@@ -1,5 +1,7 @@
 """The figures of accuracy under attack and of training."""
 
+from collections.abc import Collection
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -9,35 +11,41 @@ from faultline.report.page import count, said_of_seeds, span
 
 
 @canvas.styled
-def robustness_curves(accuracy: pd.DataFrame, *, norms: dict[str, str]) -> Figure:
-    """Accuracy against eps: a panel per attack and worst case, a line per checkpoint epoch, thin
-    lines per seed.
+def robustness_curves(
+    accuracy: pd.DataFrame, *, norms: dict[str, str], worst: Collection[str]
+) -> Figure:
+    """Accuracy in % against eps, at one epoch: a panel per norm, a line per attack and worst case,
+    thin lines per seed.
 
-    norms: attack or worst case -> its norm; panels of one norm share their eps axis.
+    norms: attack or worst case -> its norm. worst: which of these are worst cases; they are dark.
     """
     attacks = sorted(accuracy["attack"].unique(), key=lambda a: list(norms).index(a))
-    colours = canvas.epoch_colours(sorted(accuracy["epoch"].unique()))
-    size = min(3.4, (canvas.MAX_WIDTH - 0.9) / min(4, len(attacks)) - 0.3), 2.4
+    plain = [name for name in attacks if name not in worst]
+    colours = {name: canvas.COLOURS[i % len(canvas.COLOURS)] for i, name in enumerate(plain)}
+    colours |= {name: canvas.DARK for name in attacks if name in worst}
+    of_norm = accuracy["attack"].map(norms)
+    parts = {norm: accuracy[of_norm == norm] for norm in dict.fromkeys(norms.values())}
+    parts = {norm: part for norm, part in parts.items() if len(part)}
+    size = min(4.2, (canvas.MAX_WIDTH - 0.9) / len(parts) - 0.3), 2.6
     room = canvas.Room(bottom=0.8 + 0.16 * -(-len(colours) // 6), gap=(0.3, 0.75), least=6.6)
-    fig, panels = canvas.panels(
-        canvas.split(accuracy, "attack", attacks), size, room, columns=4, ylabel="accuracy"
-    )
-    for ax, (attack, part) in panels:
-        for epoch, colour in colours.items():
-            lines = canvas.by_seed(part[part["epoch"] == epoch], x="eps", y="accuracy")
+    fig, panels = canvas.panels(parts, size, room, ylabel="accuracy (%)")
+    for ax, (norm, part) in panels:
+        for attack in attacks:
+            lines = 100 * canvas.by_seed(part[part["attack"] == attack], x="eps", y="accuracy")
+            if not len(lines):
+                continue
             n = f"n = {part['n'].max():,}, {count(lines.columns, 'seed')}"
             says = [
-                f"{attack}, epoch {epoch}, eps {eps:g}: {span(accuracies)}, {n}"
+                f"{attack}, eps {eps:g}: {span(accuracies / 100)}, {n}"
                 for eps, accuracies in lines.iterrows()
             ]
-            canvas.mean_line(ax, lines, colour, says=says, marker="o", ms=3)
-        same = accuracy[accuracy["attack"].map(norms) == norms[attack]]["eps"]
-        ax.set_xlim(0, same.max() * 1.02)
+            canvas.mean_line(ax, lines, colours[attack], says=says, marker="o", ms=3)
+        ax.set_xlim(0, part["eps"].max() * 1.02)
+        ax.set_ylim(-2, 102)
         canvas.eps_axis(ax)
-        ax.set_title(attack if norms[attack] in attack else f"{attack} ({norms[attack]})")
-        ax.set_xlabel(f"eps ({norms[attack]})")
-        canvas.share_axis(ax)
-    handles = [canvas.key(f"epoch {e}", color=colour, lw=2) for e, colour in colours.items()]
+        ax.set_xlabel(f"eps ({norm})")
+        ax.grid(lw=0.5)
+    handles = [canvas.key(name, color=colour, lw=2) for name, colour in colours.items()]
     canvas.legend(fig, handles, columns=min(6, len(handles)))
     return fig
 

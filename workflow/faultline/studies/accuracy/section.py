@@ -110,10 +110,15 @@ def _check_sentence(checks: pd.DataFrame) -> str:
     if not len(warned):
         return f"All {len(checks)} checks of the attacks passed."
     times = [
-        f"{name} ({count} of {(checks['check'] == name).sum()} times)"
+        f"{_in_words(name)} ({count} of {(checks['check'] == name).sum()} times)"
         for name, count in warned.value_counts(sort=False).items()
     ]
     return f"A warning came from {page.listed(times)}."
+
+
+def _in_words(check: str) -> str:
+    """The name of a check, as people would say it."""
+    return check.replace("_", " ")
 
 
 def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
@@ -138,16 +143,17 @@ def under_attack(tables: dict, config: Config) -> page.Section:
     }
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
+        last = canvas.last_epoch(part)
+        worst = worst_cases(config.attack_settings)
         figure = page.figure(
-            draw.robustness_curves(part, norms=norms),
+            draw.robustness_curves(last, norms=norms, worst=worst),
             name=f"robustness-{index}",
-            alt=f"Accuracy against eps for {run}, by attack and epoch",
-            caption=f"Test accuracy under attack. {page.n(part)}; thick: mean over seeds, "
-            "thin: each seed." + _worst_words(part),
+            alt=f"Accuracy against eps for {run}, by attack",
+            caption=f"Test accuracy under attack at epoch {last['epoch'].max()}. {page.n(last)}; "
+            f"thick: mean over seeds, thin: each seed.{_worst_words(last)}",
             read="The line starts at the clean accuracy (eps 0); the sooner it falls, the less "
             "robust the network. eps of different norms cannot be compared.",
         )
-        last = canvas.last_epoch(part)
         wide = last.pivot_table(index=["attack", "eps"], columns="seed", values="accuracy")
         numbers = wide.map(page.percent).rename(columns=lambda s: f"seed {s}").reset_index()
         numbers["eps"] = [f"{eps:g}" for eps in numbers["eps"]]
@@ -159,7 +165,7 @@ def under_attack(tables: dict, config: Config) -> page.Section:
     return page.Section(
         "robustness",
         "Robustness curves",
-        intro="Accuracy of each checkpoint under attacks of growing size. Every attack is crafted "
+        intro="Accuracy under attacks of growing size. Every attack is crafted "
         "on the very network that it is tried on. eps is in " + _units(config),
         blocks=page.by_run(tables["accuracy"], block),
         needs="attacks",
@@ -222,7 +228,12 @@ def self_checks(tables: dict, config: Config) -> page.Section:
         rows = []
         for check, part in checks.groupby("check", sort=False):
             warned = part[part["status"] == "warning"]
-            row = {"check": check, "made": len(part), "warnings": len(warned)}
+            row = {
+                "name": check,
+                "check": _in_words(check),
+                "made": len(part),
+                "warnings": len(warned),
+            }
             if len(warned):
                 first = warned.iloc[0]
                 where = (
@@ -237,10 +248,12 @@ def self_checks(tables: dict, config: Config) -> page.Section:
         columns = {
             "check": "check",
             "made": "made",
-            "what a warning would mean": ("check", lambda name: CHECK_MEANINGS.get(name, "")),
+            "what a warning would mean": ("name", lambda name: CHECK_MEANINGS.get(name, "")),
         }
         title, source = "Checks that passed everywhere", "checks.tsv"
-        shown = [page.table("Warnings", table[warned], shown=True, source=source)]
+        shown = [
+            page.table("Warnings", table[warned].drop(columns="name"), shown=True, source=source)
+        ]
         shown.append(page.table(title, table[~warned], columns, source=source))
         blocks.append(page.block("", notes=[_check_sentence(checks)], tables=shown))
     return page.Section(

@@ -244,7 +244,7 @@ def answer(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             name="referee",
             alt="Agreement, gain and cost of each criterion on each data set and network",
             caption=f"Agreement: Spearman's rank correlation, over layers, with the accuracy lost "
-            "when they are removed. Gain: accuracy after training what the criterion picks less "
+            "when they are removed. Gain: accuracy after training what the criterion picks minus "
             f"that of random layers, in points, mean over seeds; {page.n(tables['criteria_use'])}, "
             f"{page.count(range(use.random_draws), 'draw')} at random per seed. Bold: q below "
             f"{level:.2g}, Benjamini-Hochberg over {_tests(tables)} predictions and over "

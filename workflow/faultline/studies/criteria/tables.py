@@ -18,7 +18,7 @@ TABLES = {
     "predictions": "how well every criterion predicts the accuracy lost",
     "criteria_agreement": "how alike two criteria rank layers and filters",
     "criteria_use": "accuracy after training what each criterion picks",
-    "criteria_gains": "the same less as many parameters of random layers, with intervals",
+    "criteria_gains": "the same minus as many parameters of random layers, with intervals",
     "referee": "what each criterion predicts, what training its picks gains, and what it costs",
 }
 

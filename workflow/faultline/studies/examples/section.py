@@ -83,7 +83,7 @@ def _under_attack(part: pd.DataFrame, *, name: str, run: str, room: int) -> page
         + (f" Shown are {shown}, as a page of many networks has little room." if shown < n else "")
         + (" Larger images are averaged down." if large else ""),
         read="Below a picture: its label \u2192 what the network says, in bold where that is "
-        "wrong, and how sure it is (softmax). Differences are the adversarial image less the test "
+        "wrong, and how sure it is (softmax). Differences are the adversarial image minus the test "
         "image, times the number beside them: grey is no change, white brighter, black darker.",
     )
 

@@ -119,7 +119,7 @@ def _picture(ax, weights: pd.DataFrame, largest: float) -> None:
 
 MEASURED = {
     "share": ("ci_low", "ci_high", "share of the attack (%)"),
-    "excess": ("excess_low", "excess_high", "less the share of noise (points)"),
+    "excess": ("excess_low", "excess_high", "minus the share of noise (points)"),
 }
 """Measure -> its interval and its axis, in `targeting_scatter`."""
 
@@ -281,7 +281,7 @@ def strength_curves(strengths: pd.DataFrame) -> Figure:
     size = 3.9, 2.4
     room = canvas.Room(bottom=0.95, gap=(0.3, 0), least=0)
     fig, panels = canvas.panels(
-        parts, size, room, xlabel="strength: largest gain less smallest", ylabel="accuracy"
+        parts, size, room, xlabel="strength: largest gain minus smallest", ylabel="accuracy"
     )
     for ax, (title, rows) in panels:
         for name in images:

@@ -84,7 +84,7 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
     if sure:
         verdict = f"it {'aims at' if excess['value'] > 0 else 'spares'} fragile {units}"
     text = (
-        f"{attack}: {verdict} (Spearman of fragility with the share of the attack less that of "
+        f"{attack}: {verdict} (Spearman of fragility with the share of the attack minus that of "
         f"noise of equal norm: {page.number(excess['value'])}, corrected p "
         f"{_p(excess['q_value'])}, {excess['n']} {units} in "
         f"{page.count(range(excess['seeds']), 'seed')})."
@@ -111,6 +111,14 @@ def _associated(attack: str, rows: pd.DataFrame, level: float, units: str) -> tu
         f"{low} to {high}, and of the noise {page.percent(share['value'] - over['value'])} "
         f"(difference: q {_p(over['q_value'])})."
     )
+
+
+def _any_told(association: pd.DataFrame, level: float) -> bool:
+    """Whether any attack is told to aim at fragile filters, or to spare them."""
+    if not len(association):
+        return False
+    rows = association[(association["level"] == "all seeds") & (association["measure"] == "excess")]
+    return bool((rows.loc[rows["statistic"] == "spearman", "q_value"] < level).any())
 
 
 def _tested(row: pd.Series) -> str:
@@ -178,7 +186,7 @@ def targeting(tables: dict, config: Config) -> page.Section:
         method="Targeting is the l1 norm of the change that an attack makes in the filter's "
         "output, mean over images, as a share of the layer's total; the output is read at: "
         f"{settings.at or DEFAULT_AT}. Beside it the change over the filter's clean norm, and "
-        "the share less that of noise of equal norm: each image's own perturbation, its pixels in "
+        "the share minus that of noise of equal norm: each image's own perturbation, its pixels in "
         "random order and with random signs. Chance: targeting dealt to the filters at random, "
         f"{settings.permutations:,} times, each seed on its own. q-values are corrected "
         "(Benjamini-Hochberg) for all tests of an epoch over all runs, layers, attacks, measures "
@@ -189,6 +197,7 @@ def targeting(tables: dict, config: Config) -> page.Section:
         "whose removal changed nothing are counted as untouched and left out.",
         blocks=blocks,
         needs="targeting.layers, targeting.epochs",
+        folded=not _any_told(tables["association"], 1 - confidence),
     )
 
 
@@ -211,7 +220,7 @@ def _gallery(kernels, targeting, name, run, where) -> page.Figure:
 
 
 def _association_table(rows: pd.DataFrame, unit: str) -> page.Table | None:
-    measures = {"relative": "change / clean norm", "excess": "share less that of noise"}
+    measures = {"relative": "change / clean norm", "excess": "share minus that of noise"}
     statistics = {"on_fragile": f"sum over fragile {unit}s"}
     columns = {
         "attack": "attack",
@@ -338,7 +347,7 @@ def remedy(tables: dict, config: Config) -> page.Section:
                     reference="no change",
                 ),
                 name=f"remedy-{index}-{epoch}",
-                alt=f"Accuracy of the remedied networks of {run} less no change",
+                alt=f"Accuracy of the remedied networks of {run} minus no change",
                 caption=f"Test accuracy at epoch {epoch}, attacks crafted anew on every network. "
                 f"{page.n(of_epoch)}; dot: one seed with its interval over images (paired){over}.",
                 read="Right of the line is better than no change; the remedy works only where it "
@@ -369,7 +378,7 @@ def remedy(tables: dict, config: Config) -> page.Section:
         intro="Does it help to amplify fragile filters and compress robust ones, in proportion to "
         "their fragility? (The idea: Pravin et al. 2021; the law is ours.) Control: gains dealt to "
         "the filters at random.",
-        method="Gain 1 + strength x (fragility less a pivot) / its range, the pivot such that the "
+        method="Gain 1 + strength x (fragility minus a pivot) / its range, the pivot such that the "
         "layer's feature energy on the training data stays. Fragility and strength come from the "
         "validation split, so no test image decides anything. Control: the same fragilities dealt "
         f"to the filters at random ({settings.random_draws} draws, averaged), same energy, and "
@@ -380,18 +389,18 @@ def remedy(tables: dict, config: Config) -> page.Section:
 
 
 def _remedy_table(rows: pd.DataFrame) -> page.Table | None:
-    """Less no change and, pair by pair in the same way, less the control."""
+    """Minus no change and, pair by pair in the same way, minus the control."""
     columns = {
         **page.same("images", "policy"),
         "seed": SEED,
         "accuracy": ("accuracy", page.percent),
-        "less": ("reference", lambda name: "no change" if name == "none" else name),
+        "minus": ("reference", lambda name: "no change" if name == "none" else name),
         "its accuracy": ("reference_accuracy", page.percent),
         **TESTED,
         **page.same("draws", "n"),
     }
     return page.table(
-        "Less no change, and less the control", rows, columns, shown=True, source="remedy.tsv"
+        "Minus no change, and minus the control", rows, columns, shown=True, source="remedy.tsv"
     )
 
 

@@ -17,7 +17,7 @@ TABLES = {
     "fragile_overlap": "overlap of the fragile sets of a layer over epochs and seeds",
     "gains": "fragility and feature energy of every filter, and its gain under each policy",
     "strengths": "accuracy on the validation split, every policy at every strength",
-    "remedy": "remedy and its control less no change, and one less the other, with intervals",
+    "remedy": "remedy and its control minus no change, and one minus the other, with intervals",
 }
 
 

@@ -7,12 +7,13 @@ stays.
 import json
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from markupsafe import Markup, escape
 
 from faultline.base.columns import CLASSES, UNITS
 from faultline.report.canvas import CLASS_COLOURS, CLASS_SYMBOLS, shortened
 from faultline.report.page import minus
-from faultline.studies.map.layout import Box, Frame, Part
+from faultline.studies.map.layout import Box, Frame, Node, Part, layout
 from faultline.studies.map.views import LETTERS, STRIP_ORDER, View, Views
 
 CHIP, PAD = 20, 4
@@ -32,6 +33,43 @@ JOIN_WORDS = (
 )
 
 
+def map_of(nodes: pd.DataFrame, shown: Views, *, alt: str, robust: str = "") -> Markup:
+    """`fault_map` of a network; nodes: of `ablation.graph.graph_table`."""
+    rows = nodes.to_dict("records")
+    return fault_map(
+        parts_of(nodes),
+        shown,
+        says={row["node"]: _said(row) for row in rows},
+        units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
+        alt=alt,
+        robust=robust,
+    )
+
+
+def parts_of(nodes: pd.DataFrame) -> list[Part]:
+    """`layout` of a network; nodes: of `ablation.graph.graph_table`."""
+    rows = nodes.to_dict("records")
+    return layout([Node(row["node"], row["kind"], _sources(row)) for row in rows])
+
+
+def _units(row: dict) -> str:
+    return f"{UNITS[row['kind']]}s"
+
+
+def _sources(row: dict) -> tuple[str, ...]:
+    return tuple(filter(None, row["sources"].split(",")))
+
+
+def _said(row: dict) -> str:
+    shape = row["shape"].replace("x", "\u00d7")
+    if row["layer"]:
+        return (
+            f"{row['node']}: {row['kind']}, {row['filters']:,} {_units(row)}, {row['weights']:,} "
+            f"weights, output {shape}"
+        )
+    return f"{row['node']}: {shape}"
+
+
 def fault_map(
     parts: Sequence[Part],
     views: Views,
@@ -39,14 +77,15 @@ def fault_map(
     says: Mapping[str, str],
     units: Mapping[str, tuple[int, str]],
     alt: str,
+    robust: str = "",
 ) -> Markup:
     """The map of one network, as an element to put into a page.
 
     says: node -> what the page tells of it, whatever is shown. units: layer -> how many it has, and
-    what they are called. alt: what the whole is, in words.
+    what they are called. alt: what the whole is, in words. robust: what it means, in words.
     """
-    score, epoch, seed = views.chosen
-    drawn = _Drawn(views, views.views[score][epoch][seed], views.scores[score], says, units)
+    score, weights, seed = views.chosen
+    drawn = _Drawn(views, views.views[score][weights][seed], views.scores[score], says, units)
     colours = ";".join(f"--{LETTERS[name]}:{CLASS_COLOURS[name]}" for name in CLASSES[:3])
     svg = "\n".join(drawn.part(part, f"{alt}, part {i}") for i, part in enumerate(parts, 1))
     data = views._asdict() | {"strip": STRIP_ORDER, "signs": SIGNS, "words": WORDS}
@@ -56,27 +95,28 @@ def fault_map(
     for mark, safe in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(mark, safe)
     return Markup(
-        f'<div class="faultmap" style="{colours}">\n{_key(parts)}\n'
+        f'<div class="faultmap" style="{colours}">\n{_key(parts, robust)}\n'
         f'<p class="shown">{escape(_shown(views))}</p>\n<div class="parts">\n{svg}\n</div>\n'
         f'<script type="application/json">{text}</script>\n</div>'
     )
 
 
 def _shown(views: Views) -> str:
-    score, epoch, number = views.chosen
+    score, weights, number = views.chosen
     seed = views.seeds[number]
     return (
-        f"{views.scores[score]} at epoch {views.epochs[epoch]}, "
+        f"{views.scores[score]}, {views.weights[weights]}, "
         + ("all seeds" if seed == "all" else f"seed {seed}")
-        + f": {views.views[score][epoch][number].n}"
+        + f": {views.views[score][weights][number].n}"
     )
 
 
-def _key(parts: Sequence[Part]) -> str:
+def _key(parts: Sequence[Part], robust: str) -> str:
     """What letters stand for, and the marks that are drawn."""
     joins = {box.kind for part in parts for box in part.boxes}
     keys = [
-        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
+        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> '
+        f"{name}{f': {robust}' * (name == 'robust' and bool(robust))}</li>"
         for name in CLASSES
     ]
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')

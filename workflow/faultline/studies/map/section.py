@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from faultline.base.columns import UNITS
 from faultline.report import page
+from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
-from faultline.studies.map.drawing import fault_map
-from faultline.studies.map.layout import Node, layout
+from faultline.studies.map.drawing import map_of
 from faultline.studies.map.measures import CONTROLS
-from faultline.studies.map.views import views
+from faultline.studies.map.views import first_view, views
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
+
+ROBUST = {
+    "random": "no worse than losing as many weights at random",
+    "kept_fraction": "no worse than the share of weights that is kept",
+    "unfiltered": "no worse than losing none",
+}
+"""What that class says, by what scores are compared with; but for tau."""
+
+FEW = 3
+"""Of fewer methods than these there is little to compare."""
 
 
 def fault_maps(tables: dict, config: Config) -> page.Section:
@@ -29,13 +38,15 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
             return None
+        mended = page.of(tables["mended_layers"], part)
         shown = views(
             part,
             page.of(tables["filters"], part),
+            mended,
             names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=_shown(part, config.scored_attack),
+            shown=first_view(part, config.scored_attack),
         )
-        rows, notes = nodes.to_dict("records"), []
+        notes = []
         if not nodes["traced"].all():
             notes.append(
                 "This network cannot be traced (why not is in the log of map_network), so its "
@@ -45,16 +56,16 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
             notes.append("Single seeds are left out here, as the page would grow too large.")
         figure = page.Figure(
             f"figure-map-{index}",
-            fault_map(
-                layout([Node(row["node"], row["kind"], _sources(row)) for row in rows]),
+            map_of(
+                nodes,
                 shown,
-                says={row["node"]: _said(row) for row in rows},
-                units={row["layer"]: (row["filters"], _units(row)) for row in rows if row["layer"]},
                 alt=f"Fault map of {run}",
+                robust=ROBUST[config.scores.baseline],
             ),
             caption=f"{run}: {len(shown.layers)} layers, coloured by their class, the score in "
             f"numbers; a bar as wide as its box is {shown.scale / 1000:.2f}. "
-            f"{page.n(part, config.ablation.split)}.",
+            f"{page.n(part, config.ablation.split)}. "
+            + sentence(before_after(part, mended, attack=config.scored_attack)),
             read="The network as it is, traced from its code, runs downwards; activations, "
             "normalisation and pooling are left out. A box is a layer: its letter and colour are "
             "the class, a dashed box with a question mark is not decided, and the bar is the size "
@@ -69,28 +80,10 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
     return page.Section("map", "Fault map", blocks=blocks, needs="synaptic_filtering.layers")
 
 
-def _shown(part: pd.DataFrame, attack: str) -> tuple[str, str]:
-    """Score and attack of the first view: S_adv under the scored attack if there is any."""
-    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
-    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
-
-
-def _units(row: dict) -> str:
-    return f"{UNITS[row['kind']]}s"
-
-
-def _sources(row: dict) -> tuple[str, ...]:
-    return tuple(filter(None, row["sources"].split(",")))
-
-
-def _said(row: dict) -> str:
-    shape = row["shape"].replace("x", "\u00d7")
-    if row["layer"]:
-        return (
-            f"{row['node']}: {row['kind']}, {row['filters']:,} {_units(row)}, {row['weights']:,} "
-            f"weights, output {shape}"
-        )
-    return f"{row['node']}: {shape}"
+def _methods(measures: pd.DataFrame) -> set[str]:
+    """The methods that rank layers, all scores as one; without the controls."""
+    names = {*measures["measure"]} - {*CONTROLS} if len(measures) else set()
+    return {"scores" if name.startswith("S_") else name.partition(" (")[0] for name in names}
 
 
 def methods(tables: dict, config: Config) -> page.Section:
@@ -156,6 +149,7 @@ def methods(tables: dict, config: Config) -> page.Section:
         "no random sample, so a star is about this network only.",
         blocks=page.by_run(tables["layer_measures"], block),
         needs="synaptic_filtering.layers",
+        folded=len(_methods(tables["layer_measures"])) < FEW,
     )
 
 

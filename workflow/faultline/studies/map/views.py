@@ -1,4 +1,5 @@
-"""What the fault map shows of the layers: one view per score, epoch and seed.
+"""What the fault map shows of the layers: one view per score, weights (those of an epoch, or of a
+mend of it) and seed.
 
 A view is small, so that a page holds all of them and `assets/map.js` switches between them; what it
 does with one, `drawing` does in Python for the first.
@@ -36,13 +37,13 @@ class View(NamedTuple):
 
 
 class Views(NamedTuple):
-    """views: [score][epoch][seed]; seeds begin with "all" where there are several, and end with it
-    where the page would else be too large. chosen: the numbers of what is shown first. scale: the
-    largest size of a value, in thousandths."""
+    """views: [score][weights][seed]; seeds begin with "all" where there are several, and end with
+    it where the page would else be too large. chosen: the numbers of what is shown first. scale:
+    the largest size of a value, in thousandths."""
 
     layers: list[str]
     scores: list[str]
-    epochs: list[int]
+    weights: list[str]
     seeds: list[str]
     views: list[list[list[View]]]
     chosen: tuple[int, int, int]
@@ -50,25 +51,31 @@ class Views(NamedTuple):
 
 
 def views(
-    layers: pd.DataFrame, filters: pd.DataFrame, *, names: list[str], shown: tuple[str, str]
+    layers: pd.DataFrame,
+    filters: pd.DataFrame,
+    mended: pd.DataFrame,
+    *,
+    names: list[str],
+    shown: tuple[str, str],
 ) -> Views:
     """layers, filters: the tables of one data set, network and training, the scores combined over
-    the synaptic filters alone. names: the layers of the network. shown: the score and attack of the
-    first view, of the last epoch."""
+    the synaptic filters alone; mended: as layers, of mended networks. names: the layers of the
+    network. shown: the score and attack of the first view, of the last epoch."""
     pairs = list(dict.fromkeys(zip(layers["score"], layers["attack"], strict=True)))
-    epochs, seeds = sorted(layers["epoch"].unique()), sorted(layers["seed"].unique())
+    seeds, given = sorted(layers["seed"].unique()), _weights(layers)
+    weights = [*given, *(f"{of}, mended" for of in _weights(mended))]
     chosen = ["all", *seeds] if len(seeds) > 1 else seeds
-    if len(names) * len(pairs) * len(epochs) * len(chosen) > MAX_CELLS:
+    if len(names) * len(pairs) * len(weights) * len(chosen) > MAX_CELLS:
         chosen = chosen[:1]
-    rows = _by(layers, ["score", "attack", "epoch"])
-    single = _by(filters, ["score", "attack", "epoch"])
+    rows, single, after = map(_by, (layers, filters, mended))
+    rows |= {(*pair, f"{of}, mended"): part for (*pair, of), part in after.items()}
     every = [
         [
             [
-                _view(rows.get((*pair, epoch), []), single.get((*pair, epoch), []), names, seed)
+                _view(rows.get((*pair, of), []), single.get((*pair, of), []), names, seed)
                 for seed in chosen
             ]
-            for epoch in epochs
+            for of in weights
         ]
         for pair in pairs
     ]
@@ -77,19 +84,31 @@ def views(
     return Views(
         layers=names,
         scores=[score + (f" ({attack})" if attack != "none" else "") for score, attack in pairs],
-        epochs=[int(epoch) for epoch in epochs],
+        weights=weights,
         seeds=[str(seed) for seed in chosen],
         views=every,
-        chosen=(first, len(epochs) - 1, 0),
+        chosen=(first, len(given) - 1, 0),
         scale=max(sizes, default=1),
     )
 
 
-def _by(table: pd.DataFrame, columns: list[str]) -> dict[tuple, list[dict]]:
-    """The rows of a table by what they are in some columns."""
+def first_view(part: pd.DataFrame, attack: str) -> tuple[str, str]:
+    """Score and attack of the first view: S_adv under the scored attack if there is any."""
+    rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
+    return ("S_adv", attack) if rows["value"].notna().any() else ("S_clean", "none")
+
+
+def _weights(table: pd.DataFrame) -> list[str]:
+    """What the weights are called that a table tells of, in their order."""
+    return [f"epoch {epoch}" for epoch in sorted(table["epoch"].unique())] if len(table) else []
+
+
+def _by(table: pd.DataFrame) -> dict[tuple, list[dict]]:
+    """The rows of a table by score, attack and weights."""
     rows: dict[tuple, list[dict]] = {}
     for row in table.to_dict("records"):
-        rows.setdefault(tuple(row[column] for column in columns), []).append(row)
+        of = row["score"], row["attack"], f"epoch {row['epoch']}"
+        rows.setdefault(of, []).append(row)
     return rows
 
 

@@ -1,7 +1,7 @@
 """The ways to mend a network by their names in the config: an entry of `CANDIDATES` each.
 
-Each trains the network in place; `mended` then looks for the best share of the way. No torch before
-one is run: a workflow that is parsed reads the names.
+Each changes the network in place; `mended` then looks for the best share of the way. No torch
+before one is run: a workflow that is parsed reads the names.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 FIRST = 0.5
 """Share of the layers that `first_layers` trains, in the order of definition."""
 
+ETA, GAMMA, ANALYSED = 0.5, 0.1, 300
+"""Of `regularised`: the limit of the most vulnerable layers, the weight of their relative error,
+and the validation images that tell them."""
+
 
 class Task(NamedTuple):
-    """network: in eval mode, to be trained in place. settings: of a training in the config, with
+    """network: in eval mode, to be changed in place. settings: of a training in the config, with
     the attack to harden against under `adversarial`. epochs: how long. seed: of what is drawn.
-    fragile: the layers whose class by S_adv is fragile, decided on validation images; None where no
-    layer has a class."""
+    fragile: the layers whose class by S_adv is fragile, antifragile: layer -> those of its filters
+    whose class is that, decided on validation images; None where there are no classes."""
 
     network: nn.Module
     dataset: DataSet
@@ -35,19 +39,27 @@ class Task(NamedTuple):
     epochs: int
     seed: int
     fragile: Collection[str] | None = None
+    antifragile: Mapping[str, Collection[int]] | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
     """mend: changes the network of a task; UserError where that cannot be. about: in words, with
-    its source. by_class: whether it goes by the classes of layers."""
+    its source. by_class: the units by whose classes it goes, "layers" or "filters", if by any.
+    trains: whether it learns anything, at a learning rate."""
 
     mend: Callable[[Task], None]
     about: str
-    by_class: bool = False
+    by_class: str = ""
+    trains: bool = True
 
 
-def _harden(task: Task, recipe: str = "at-nfgsm", frozen: dict[str, Tensor] | None = None) -> None:
+def _harden(
+    task: Task,
+    recipe: str = "at-nfgsm",
+    frozen: dict[str, Tensor] | None = None,
+    regularised: Mapping[str, float] | None = None,
+) -> None:
     from faultline.training.finetuning import finetune
 
     finetune(
@@ -57,6 +69,7 @@ def _harden(task: Task, recipe: str = "at-nfgsm", frozen: dict[str, Tensor] | No
         epochs=task.epochs,
         seed=task.seed,
         frozen=frozen,
+        regularised=regularised,
     )
 
 
@@ -87,10 +100,73 @@ def _selective(task: Task) -> None:
     _harden(task, "standard", _whole(task.network, _fragile(task)))
 
 
+def _regularised(task: Task) -> None:
+    from faultline.studies.sustainability.analysis import analyse, perturbers
+    from faultline.studies.sustainability.lists import most_vulnerable
+
+    stored, labels = (part[:ANALYSED] for part in task.dataset.splits["validation"])
+    adversarial = task.settings["adversarial"]
+    attack = {"method": "pgd"} | {key: adversarial[key] for key in ("eps", "norm", "steps")}
+    errors = analyse(
+        task.network,
+        stored,
+        labels,
+        pixels=task.dataset.pixels,
+        perturbers=perturbers({"attack": attack}, {}, task.dataset, seed=task.seed),
+        at="layer",
+    )
+    names, _, _ = most_vulnerable(errors["attack"], eta=ETA)
+    if not names:
+        raise UserError(f"no layer is most vulnerable at eta {ETA:g}")
+    print(f"regularised: {', '.join(names)}")
+    settings = {**task.settings, "regularisation": {"at": "layer"}}
+    _harden(
+        task._replace(settings=settings), "at-nfgsm-lr", regularised=dict.fromkeys(names, GAMMA)
+    )
+
+
+def _remedy(task: Task) -> None:
+    from faultline.data.splits import images_of
+    from faultline.networks.layers import layers
+    from faultline.studies.fragile.remedy import feature_energy, gains, nodal_fragility, remedied
+
+    network, dataset = task.network, task.dataset
+    for layer in layers(network):
+        try:
+            stored = dataset.splits["train"][0][:ANALYSED]
+            energy = feature_energy(network, [layer], stored, pixels=dataset.pixels)[layer]
+        except UserError as error:
+            print(error)
+            continue
+        images, labels = images_of(dataset, "validation")
+        lost = nodal_fragility(network, layer, images, labels, at="weights")
+        gain = gains(lost, energy, strength=1.0)
+        print(f"gains of {layer}: {gain.min():.2f} to {gain.max():.2f}")
+        network.load_state_dict(remedied(network, {layer: gain}).state_dict())
+        return
+    raise UserError("gains can act on no layer")
+
+
+def _remove(task: Task) -> None:
+    import torch
+
+    from faultline.networks.layers import layers, of_units
+
+    if not task.antifragile:
+        why = "no filter is antifragile by S_adv, decided on validation images"
+        raise UserError(why if task.antifragile is not None else "filters have no classes")
+    by_name = layers(task.network)
+    with torch.no_grad():
+        for name, units in task.antifragile.items():
+            own = dict(by_name[name].named_parameters())
+            for key, belongs in of_units(by_name[name], units).items():
+                own[key].masked_fill_(belongs, 0.0)
+
+
 def _fragile(task: Task) -> Collection[str]:
     if not task.fragile:
         why = "no layer is fragile by S_adv, decided on validation images"
-        raise UserError(why if task.fragile is not None else "layers have no classes in this run")
+        raise UserError(why if task.fragile is not None else "layers have no classes")
     return task.fragile
 
 
@@ -121,12 +197,25 @@ CANDIDATES = {
         _first_layers, "harden, the first half of the layers alone (after Siddiqui & Breuel 2021)"
     ),
     "picked": Candidate(
-        _picked, "harden, fragile layers alone (ours; after Zhu et al. 2023)", by_class=True
+        _picked, "harden, fragile layers alone (ours; after Zhu et al. 2023)", by_class="layers"
+    ),
+    "regularised": Candidate(
+        _regularised,
+        "harden, the relative error of the most vulnerable layers regularised (after Khalooei et "
+        "al. 2022)",
     ),
     "selective": Candidate(
         _selective,
         "trained on clean images, fragile layers frozen (after Pravin et al. 2024)",
-        by_class=True,
+        by_class="layers",
+    ),
+    "remedy": Candidate(
+        _remedy,
+        "gains of the filters of the first layer, by their fragility (after Pravin et al. 2021)",
+        trains=False,
+    ),
+    "remove": Candidate(
+        _remove, "filters that are antifragile removed (ours)", by_class="filters", trains=False
     ),
 }
 

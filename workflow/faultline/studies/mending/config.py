@@ -48,17 +48,20 @@ class Mending(Section):
     BatchNorm measured anew at each."""
     clean_loss: Share = 0.05
     """Largest loss of clean accuracy, as a share of images, that a mend may cost."""
+    swept: bool = True
+    """Whether the layers of mended networks are swept as well, so that the fault map shows them
+    before and after; needs synaptic_filtering.layers."""
     judged_under: Inferred[Names] = None
     """The attacks, crafted on each network and shown to all others too, that judge; by default
     those of method standard, or ablation.attacks where there is none. The first is hardened
     against, and in a quick form chooses."""
 
     @property
-    def by_class(self) -> bool:
-        """Whether what is trained is chosen by the classes of layers."""
-        by_class = {name for name, of in CANDIDATES.items() if of.by_class}
+    def by_class(self) -> set[str]:
+        """The units by whose classes candidates go."""
         chosen = CANDIDATES if self.candidates == "all" else self.candidates
-        return bool(self.from_epochs) and not by_class.isdisjoint(chosen)
+        units = {CANDIDATES[name].by_class for name in chosen if name in CANDIDATES}
+        return units - {""} if self.from_epochs else set()
 
 
 def check(config: "Config", facts: dict[str, "Source"]) -> None:
@@ -91,8 +94,11 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             )
         if not attack.eps:
             raise UserError(f"config key mending.judged_under: {name} has eps 0; raise it")
-    if mending.by_class and config.synaptic_filtering.layers == "none":
-        raise UserError(
-            "config key mending.candidates: picked and selective go by the classes of layers, "
-            "which need synaptic_filtering.layers; choose layers, or leave them out"
-        )
+    swept = {"layers": "synaptic_filtering", "filters": "nodal_dropout"}
+    for units, section in swept.items():
+        if units in mending.by_class and getattr(config, section).layers == "none":
+            names = [name for name, of in CANDIDATES.items() if of.by_class == units]
+            raise UserError(
+                f"config key mending.candidates: by the classes of {units}, which need "
+                f"{section}.layers, go {' and '.join(names)}; choose layers, or leave these out"
+            )

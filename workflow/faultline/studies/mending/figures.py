@@ -5,10 +5,8 @@ from matplotlib.figure import Figure
 
 from faultline.base.statistics import wilson_interval
 from faultline.report import canvas
-from faultline.report.canvas import DARK, DOTTED, GREY, MAX_WIDTH, key, marks
+from faultline.report.canvas import COLOURS, DARK, DOTTED, GREY, MAX_WIDTH, key, marks
 from faultline.studies.mending.names import GIVEN
-
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"]
 
 MAX_SEEDS = 3
 
@@ -41,7 +39,7 @@ def trade_off(
         for name, colour in colours.items():
             way = paths[(paths["seed"] == seed) & (paths["candidate"] == name)]
             rate = way.loc[way["best"].astype(bool), "rate"].max()
-            line = way[(way["share"] == 0) | (way["rate"] == rate)].sort_values("share")
+            line = way[way["rate"].isna() | (way["rate"] == rate)].sort_values("share")
             points = 100 * line["clean"], 100 * line["adversarial"]
             ax.plot(*points, color=colour, lw=0.8, marker=".", ms=3, alpha=0.6)
         for _, row in part.iterrows():

@@ -8,14 +8,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from faultline.attacks.run import judged
+from faultline.attacks.run import correct_under, judged
 from faultline.base.comparison import compare
 from faultline.data.splits import DataSet, test_images
 from faultline.networks.architectures import body_of, measure
 from faultline.networks.evaluation import predict, predicted
-from faultline.studies.mending.mended import bought, chosen
+from faultline.studies.mending.mended import bought, chosen, quick
 from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
 from faultline.studies.mending.note import Verdict, note
+
+HALVINGS = 4
+"""Of eps, at most, where the given network is at chance."""
 
 
 class Judgement(NamedTuple):
@@ -58,6 +61,28 @@ def judge_all(
                 stands &= (predicted(predict(network, moved)) == labels).cpu().numpy()
         correct[name][WORST] = stands
     return Judgement(correct, masked)
+
+
+def ramp(
+    network: nn.Module, dataset: DataSet, *, attacks: Mapping[str, Mapping[str, Any]], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Where a network is at chance under the first of the attacks: the same at half its eps, or a
+    quarter and so on, where it still stands, by its name. Nothing where it stands anyway, or at
+    none of `HALVINGS` (ours).
+
+    A quick form of the attack and validation images tell; chance is the share of the commonest
+    label.
+    """
+    _, labels = dataset.splits["validation"]
+    chance = labels.unique(return_counts=True)[1].max().item() / len(labels)
+    name, attack = next(iter(attacks.items()))
+    for halving in range(HALVINGS + 1):
+        eps = attack["eps"] / 2**halving
+        of = {name: quick({**attack, "eps": eps})}
+        correct = correct_under(of, network, dataset, split="validation", seed=seed)
+        if correct[name].mean() > chance:
+            return {f"{name} at {eps:g}": {**attack, "eps": eps}} if halving else {}
+    return {}
 
 
 def put(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -118,6 +143,8 @@ def judge_mends(
     """
     given = {key: value.clone() for key, value in network.state_dict().items()}
     tried = {key: state for key, state in states.items() if not paths[key]["best"].iloc[0]}
+    weaker = ramp(network, dataset, attacks=attacks, seed=seed)
+    attacks = attacks | weaker
     judgement = judge_all(network, {GIVEN: given} | tried, dataset, attacks=attacks, seed=seed)
     candidate = chosen({key: paths[key] for key in tried}, clean_loss=clean_loss)
     verdict, state = None, None
@@ -125,25 +152,34 @@ def judge_mends(
         verdict = verdict_on(candidate, judgement, clean_loss=clean_loss, confidence=confidence)
         state = tried[candidate] if verdict.handed_back else None
     rows = []
-    for key, correct in judgement.correct.items():
+    for key, of in judgement.correct.items():
         row: dict[str, Any] = {"candidate": key, "masked": judgement.masked[key]}
         path = paths[key] if key in paths else next(iter(paths.values()))
         best = path[path["best"]].iloc[0] if key != GIVEN else path.iloc[0]
         row |= {column: best[column] for column in ("rate", "share")}
-        row["passes"] = path.groupby("rate")["passes"].first().sum() if key != GIVEN else 0
+        row["passes"] = (
+            path.groupby("rate", dropna=False)["passes"].max().sum() if key != GIVEN else 0
+        )
         row |= {"chosen": key == candidate, "handed_back": key == candidate and state is not None}
         row["why"] = verdict.why if verdict and key == candidate else ""
-        row |= {"clean": correct["clean"].mean(), "worst": correct[WORST].mean()}
-        rows.append(row | {"n": len(correct["clean"])})
+        row |= {"clean": of["clean"].mean(), "worst": of[WORST].mean()}
+        rows.append(row | {"n": len(of["clean"])})
     table = bought(paths, BUDGETS)
     normalise = getattr(network, "normalise", None)
     moments = [getattr(normalise, key, None) for key in ("mean", "std")]
+    correct = judgement.correct
+    at_chance = [
+        (attack["eps"], correct[GIVEN][key].mean(), correct[candidate][key].mean())
+        for key, attack in weaker.items()
+        if candidate
+    ]
     text = note(
         verdict,
         candidate=candidate,
         about=abouts.get(candidate or "", ""),
         network=name,
         attacks=attacks,
+        at_chance=at_chance,
         n=rows[0]["n"],
         confidence=confidence,
         clean_loss=clean_loss,

@@ -11,6 +11,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, one_of
 from faultline.config.trainings import Training
 from faultline.data.splits import DataSet
+from faultline.networks.inputs import check_device
 from faultline.networks.layers import layers
 from faultline.studies.mending.candidates import CANDIDATES, candidate, name_of
 from faultline.studies.mending.config import Mending
@@ -32,6 +33,7 @@ def mend(
     shares: Sequence[float] = tuple(DEFAULTS.shares),
     batch_size: int = DEFAULTS.batch_size,
     fragile: Collection[str] | None = None,
+    antifragile: Mapping[str, Collection[int]] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Outcome:
@@ -41,19 +43,21 @@ def mend(
     network: any module from images [n, ...] in pixel units to logits [n, classes]. attack: as in a
     config, with method and eps. clean_loss: the largest loss of clean accuracy, a share. candidates
     and so on: as the keys of the config's section mending; fragile: the layers that `picked` trains
-    and `selective` freezes. Of the result, `weights` is a state dict of the network, or None where
-    nothing is borne out, `result` a table of what was judged, and `note` says it in words.
+    and `selective` freezes; antifragile: layer -> the filters that `remove` takes out. Of the
+    result, `weights` is a state dict of the network, or None where nothing is borne out, `result` a
+    table of what was judged, and `note` says it in words.
     UserError for settings that make no sense.
     """
     check_count(epochs, "epochs")
+    check_device(network, {"data": data.splits["train"][0]})
     if not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")
     for name in candidates:
         if not plugins.is_own(name):
             one_of(name, CANDIDATES, "mend: candidates")
-    if fragile is not None:
-        for name in fragile:
-            one_of(name, layers(network), "mend: fragile")
+    for key, names in (("fragile", fragile), ("antifragile", antifragile)):
+        for name in names or ():
+            one_of(name, layers(network), f"mend: {key}")
     settings = {"norm": "linf", "normalised_units": False, **attack}
     training = Training(epochs=[0]).dump()
     states, paths = {}, {}
@@ -70,6 +74,7 @@ def mend(
             epochs=epochs,
             clean_loss=clean_loss,
             fragile=fragile,
+            antifragile=antifragile,
             seed=seed,
         )
         states[name_of(name)], paths[name_of(name)] = mended.weights, mended.path

@@ -45,12 +45,14 @@ def mend_by(
     epochs: int,
     clean_loss: float,
     fragile: Collection[str] | None,
+    antifragile: Mapping[str, Collection[int]] | None = None,
     seed: int,
 ) -> Mended:
-    """Mend a network by a candidate, in place, once with each learning rate.
+    """Mend a network by a candidate, in place, once with each learning rate where it learns.
 
     training: the settings of the network's own, whose augmentation and weight decay are kept.
-    attack: settings of the one to harden against, and in its quick form to choose by. The best of
+    attack: settings of the one to harden against, and in its quick form to choose by. fragile,
+    antifragile: see `Task`. The best of
     all rates and shares has the highest accuracy on adversarial images among those that lose at
     most `clean_loss` of clean accuracy, else the highest clean accuracy.
     """
@@ -70,16 +72,18 @@ def mend_by(
 
     rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0, "note": ""}]
     weights, best = given, 0
-    for rate in rates:
+    way = candidate(name)
+    for rate in rates if way.trains else (math.nan,):
         network.load_state_dict(given)
         settings = _settings(training, attack, rate=rate, batch_size=batch_size)
-        task = Task(network.eval(), dataset, settings, epochs, seed, fragile)
+        task = Task(network.eval(), dataset, settings, epochs, seed, fragile, antifragile)
+        at_rate = "" if math.isnan(rate) else f", rate {rate:g}"
         try:
             with counted(network) as passes:
-                candidate(name).mend(task)
+                way.mend(task)
         except UserError as error:
-            print(f"{name}, rate {rate:g}: {error}")
-            rows.append({"rate": rate, "passes": passes.count, "note": str(error)})
+            print(f"{name}{at_rate}: {error}")
+            rows.append({"rate": rate, "passes": way.trains * passes.count, "note": str(error)})
             continue
         network.requires_grad_(True).eval()
         after = {key: value.clone() for key, value in network.state_dict().items()}
@@ -87,10 +91,10 @@ def mend_by(
             network.load_state_dict(mixed(given, after, share))
             measure_statistics(network, dataset)
             at = accuracies()
-            of_training = {"rate": rate, "passes": passes.count, "note": ""}
+            of_training = {"rate": rate, "passes": way.trains * passes.count, "note": ""}
             rows.append(of_training | {"share": share} | at)
             print(
-                f"{name}, rate {rate:g}, {share:g} of the way: {at['clean']:.4f} clean, "
+                f"{name}{at_rate}, {share:g} of the way: {at['clean']:.4f} clean, "
                 f"{at['adversarial']:.4f} adversarial (n = {n}; given {before['clean']:.4f}, "
                 f"{before['adversarial']:.4f})"
             )
@@ -109,6 +113,16 @@ def fragile_layers(classes: pd.DataFrame, *, attack: str) -> list[str]:
     rows = classes[(classes["scope"] == "local") & (classes["filter"] == "combined")]
     rows = rows[(rows["score"] == "S_adv") & (rows["attack"] == attack)]
     return rows.loc[(rows["class"] == "fragile") & rows["decided"].astype(bool), "layer"].tolist()
+
+
+def antifragile_filters(classes: pd.DataFrame, *, attack: str) -> dict[str, list[int]]:
+    """Layer -> its filters that are antifragile by S_adv under an attack, decided; classes: those
+    of the filters of one checkpoint, perhaps none."""
+    if not len(classes):
+        return {}
+    rows = classes[(classes["score"] == "S_adv") & (classes["attack"] == attack)]
+    rows = rows[(rows["class"] == "antifragile") & rows["decided"].astype(bool)]
+    return {str(layer): [*map(int, of["filter"])] for layer, of in rows.groupby("layer")}
 
 
 def within(clean: float, given: float, clean_loss: float) -> bool:

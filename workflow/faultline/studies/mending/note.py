@@ -26,14 +26,19 @@ def note(
     about: str,
     network: str,
     attacks: Mapping[str, Mapping[str, Any]],
+    at_chance: Sequence[tuple[float, float, float]],
     n: int,
     confidence: float,
     clean_loss: float,
     bought: pd.DataFrame,
     moments: Sequence[Sequence[float]] | None,
 ) -> str:
-    """The text of mended.md. moments: mean and std that images are normalised by before the
-    network proper; None where they are not."""
+    """The text of mended.md.
+
+    at_chance: where the given network is at chance, (eps, its accuracy, that of the mend) of weaker
+    attacks. moments: mean and std that images are normalised by before the network proper; None
+    where they are not.
+    """
     under = ", ".join(f"{name} (eps {of['eps']:g}, {of['norm']})" for name, of in attacks.items())
     if verdict is None or not verdict.handed_back:
         what = _nothing(bought)
@@ -50,9 +55,14 @@ def note(
     lines = [
         f"# {network}, mended by {candidate}",
         "",
-        f"{gain} points under the worst of {under}, {loss} points on clean images: less the given "
+        f"{gain} points under the worst of {under}, {loss} points on clean images: minus the given "
         f"network, paired over {n:,} test images that chose nothing, with {confidence:.0%} "
         f"intervals. How: {about}.",
+        *(
+            f"The given network was at chance; at eps {eps:g} it stands on {100 * given:.1f} %, "
+            f"mended on {100 * mended:.1f} %."
+            for eps, given, mended in at_chance
+        ),
         "",
         "    import torch",
         "    network = ...  # as it was built before",

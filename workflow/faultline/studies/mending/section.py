@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from faultline.report import canvas, page
+from faultline.report.before_after import before_after, sentence
 from faultline.report.comparison import ENDS, IMAGE_ENDS, SEED, TESTED
 from faultline.studies.mending import figures as draw
 from faultline.studies.mending.names import CHOSEN, GIVEN, WORST
@@ -28,7 +29,7 @@ def verdict(tables: dict, config: Config) -> dict:
         why = next(filter(None, mends["why"].fillna("")), "no candidate gains within the budget")
         some = f"{len(kept)} of {seeds}" if len(kept) else "no"
         return {"mended?": page.cell(some, small=why, link="mending", tone="no")}
-    gain, clean = (_difference(rows, images) for images in (WORST, "clean"))
+    gain, clean = (difference(rows, images) for images in (WORST, "clean"))
     by = page.listed(dict.fromkeys(kept["candidate"]))
     small = f"{gain[1]} under the worst attack, clean {clean[0]} {clean[1]}, by {by}: mended.pt"
     return {"mended?": page.cell(f"{gain[0]} points", small=small, link="mending", tone="yes")}
@@ -46,7 +47,7 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
                 texts.append(f"Seed {seed}: {_nothing(part, tables, config)}")
                 continue
             row = chosen.iloc[0]
-            gain, clean = (_difference(rows, images, seed) for images in (WORST, "clean"))
+            gain, clean = (difference(rows, images, seed) for images in (WORST, "clean"))
             text = f"Seed {seed}, {row['candidate']}: {gain[0]} {gain[1]} points in the worst case"
             text += f", clean {clean[0]} {clean[1]}"
             texts.append(
@@ -61,7 +62,8 @@ def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
                 f"Over {int(one['seeds'])} seeds {page.points(one['difference'])} "
                 f"{page.interval(*one[ENDS])} points (q {page.small(one['q_value'])})."
             )
-        yield f"Mending, {run}", " ".join(texts), more
+        swept = _swept(tables, mends, config)
+        yield f"Mending, {run}", " ".join([*texts, *filter(None, [sentence(swept)])]), more
 
 
 def section(tables: dict, config: Config) -> page.Section:
@@ -89,14 +91,17 @@ def section(tables: dict, config: Config) -> page.Section:
                 "highest point of a thin line right of the dotted one; large marks are on images "
                 "that chose nothing.",
             )
-            tables_of = [_mends_table(part), _rows_table(rows), _bought_table(bought)]
+            swept = _layers_table(_swept(tables, part, config))
+            tables_of = [_mends_table(part), _rows_table(rows), _bought_table(bought), swept]
             masked = dict.fromkeys(
                 f"{row['candidate']}: {row['masked']}"
                 for _, row in part.iterrows()
                 if isinstance(row["masked"], str) and row["masked"]
             )
             dropped = dict.fromkeys(
-                f"{row['candidate']}, rate {row['rate']:g}: {row['note']}."
+                row["candidate"]
+                + ("" if pd.isna(row["rate"]) else f", rate {row['rate']:g}")
+                + f": {row['note']}."
                 for _, row in paths.iterrows()
                 if isinstance(row["note"], str) and row["note"]
             )
@@ -126,12 +131,20 @@ def section(tables: dict, config: Config) -> page.Section:
     )
 
 
+def _swept(tables: dict, mends: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The layers before and after these mends."""
+    given, mended = (page.of(tables[name], mends) for name in ("layers", "mended_layers"))
+    if len(mended):
+        mended = mended[mended["epoch"] == mends["epoch"].iloc[0]]
+    return before_after(given, mended, attack=config.scored_attack)
+
+
 def _at(table: pd.DataFrame, epoch: int) -> pd.DataFrame:
     return table[table["epoch"] == epoch]
 
 
-def _difference(rows: pd.DataFrame, images: str, seed: int | None = None) -> tuple[str, str]:
-    """(points, interval over test images) of the chosen mend less the given network: of a seed, or
+def difference(rows: pd.DataFrame, images: str, seed: int | None = None) -> tuple[str, str]:
+    """(points, interval over test images) of the chosen mend minus the given network: of a seed, or
     of the mean of these very networks."""
     rows = rows[(rows["policy"] == CHOSEN) & (rows["images"] == images)]
     if seed is None:
@@ -182,7 +195,7 @@ def _rows_table(rows: pd.DataFrame) -> page.Table | None:
         **TESTED,
         **page.same("n"),
     }
-    return page.table(f"Less the {GIVEN} network", rows, columns, source="mending.tsv")
+    return page.table(f"Minus the {GIVEN} network", rows, columns, source="mending.tsv")
 
 
 def _bought_table(bought: pd.DataFrame) -> page.Table | None:
@@ -197,3 +210,16 @@ def _bought_table(bought: pd.DataFrame) -> page.Table | None:
         rows.append(row)
     title = "What so many points of clean accuracy buy (validation images)"
     return page.table(title, pd.DataFrame(rows), shown=True, source="mending_bought.tsv")
+
+
+def _layers_table(swept: pd.DataFrame) -> page.Table | None:
+    columns: dict = page.same("seed", "layer", "score", "attack")
+    for side, prefix in (("given", ""), ("mended", "mended_")):
+        columns |= {
+            side: (f"{prefix}value", page.number),
+            f"interval, {side}": (f"{prefix}ci_low", f"{prefix}ci_high", page.bracket),
+            f"class, {side}": f"{prefix}class",
+            f"decided, {side}": (f"{prefix}decided", page.yes),
+        }
+    title = "Layers before and after"
+    return page.table(title, swept, columns | {"n": "n"}, source="mended_layers.tsv")

@@ -13,9 +13,10 @@ from faultline.studies.mending.names import CHOSEN, GIVEN
 
 TABLES = {
     "mends": "the given network and each mend on test images; what was chosen and handed back",
-    "mending": "mends less the given network, paired, with intervals",
+    "mending": "mends minus the given network, paired, with intervals",
     "mending_paths": "accuracy on validation images at every learning rate and share of the way",
     "mending_bought": "what points of clean accuracy buy, on validation images",
+    "mended_layers": "scores and classes of the layers of mended networks (combined)",
 }
 
 
@@ -25,9 +26,11 @@ def tables(
     result: Iterable[str],
     bought: Iterable[str],
     correct: Iterable[str],
+    layers: Iterable[str],
     confidence: float,
 ) -> dict[str, pd.DataFrame]:
-    """path: files of every checkpoint and candidate; result, bought, correct: of every checkpoint.
+    """path: files of every checkpoint and candidate; result, bought, correct: of every checkpoint,
+    layers: of those whose mends are swept.
     In `mending` the one that was chosen stands a second time, as `CHOSEN`."""
     result = [*result]
     return {
@@ -35,6 +38,7 @@ def tables(
         "mending": compared(correct, result, confidence=confidence),
         "mending_paths": gather(path),
         "mending_bought": gather(bought),
+        "mended_layers": gather(layers),
     }
 
 

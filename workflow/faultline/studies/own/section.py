@@ -30,7 +30,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             draw.changes(part),
             name=f"own-{index}",
             alt=f"Change of accuracy under {heading}, by layer and variant",
-            caption=f"{heading} at epoch {epoch}: accuracy less that of the whole network. "
+            caption=f"{heading} at epoch {epoch}: accuracy minus that of the whole network. "
             f"{page.n(part, config.ablation.split)}; dot: one seed; bar: {confidence:.0%} interval "
             "over images, paired.",
             read="Left of the line accuracy is lost. A bar that reaches over the line does not "

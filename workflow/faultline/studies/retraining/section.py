@@ -81,7 +81,7 @@ def section(tables: dict, config: Config) -> page.Section:
             figure = page.figure(
                 policy_comparison(of_epoch, notes=words),
                 name=f"retraining-{index}-{epoch}",
-                alt=f"Accuracy of retraining policies less regular for {run} from epoch {epoch}",
+                alt=f"Accuracy of retraining policies minus regular for {run} from epoch {epoch}",
                 caption=f"{page.epochs(settings.epochs)} of retraining from epoch {epoch}. "
                 f"{page.n(of_epoch)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
@@ -92,7 +92,7 @@ def section(tables: dict, config: Config) -> page.Section:
             columns = {
                 **page.same("images", "policy"),
                 "accuracy": ("accuracy", page.percent),
-                "less": "reference",
+                "minus": "reference",
                 "its accuracy": ("reference_accuracy", page.percent),
                 "difference (points)": ("difference", page.points),
                 "over seeds": ("ci_low", "ci_high", page.interval),

@@ -11,7 +11,7 @@ from faultline.base.paths import gather, place_of
 
 TABLES = {
     "retraining": "accuracy after retraining, per policy and seed",
-    "comparison": "retraining policies less regular, and selective less random, with intervals",
+    "comparison": "retraining policies minus regular, and selective minus random, with intervals",
 }
 
 

@@ -129,7 +129,7 @@ def difference_forest(
     reach = np.nanmax(table[["ci_low", "ci_high", "value"]].abs().to_numpy(), initial=0.1)
     limit = 1.06 * min(reach, 4 * table["value"].abs().max() or reach)
 
-    fig, panels = _rows(table, families, names, xlabel="R&G less the base's")
+    fig, panels = _rows(table, families, names, xlabel="R&G minus the base's")
     for ax, part in panels:
         y = np.arange(len(names))
         ax.hlines(y, part["ci_low"].clip(-limit), part["ci_high"].clip(upper=limit), color=DARK)

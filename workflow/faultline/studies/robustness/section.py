@@ -62,7 +62,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
                 page.figure(
                     draw.difference_forest(changes, families, level=level),
                     name=f"trainings-differences-{index}",
-                    alt=f"R&G score of regularised trainings less their bases on {place}",
+                    alt=f"R&G score of regularised trainings minus their bases on {place}",
                     caption=f"What regularising layers adds. {n}, paired by seed; bar: {interval}.",
                     read="To the right of the line, regularising helps. Hollow: no more than "
                     "chance may give, corrected for the number of trainings compared "
@@ -71,7 +71,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
                 page.figure(
                     draw.difference_map(changes, families, level=level),
                     name=f"trainings-map-{index}",
-                    alt=f"Accuracy of regularised trainings less their bases on {place}, by eps",
+                    alt=f"Accuracy of regularised trainings minus their bases on {place}, by eps",
                     caption=f"The same at each eps, in points of accuracy. {n}, paired by seed.",
                     read="Blue: more accurate than the base; brown: less.",
                 ),
@@ -335,7 +335,7 @@ def _rg_table(part: pd.DataFrame, families: Mapping, confidence: float) -> page.
         cell[row.attack] = _mean(row)
         if not np.isnan(row.published):
             cell[f"published ({row.attack})"] = f"{row.published:.1f}"
-            cell["ours less published"] = _signed(row.value - row.published)
+            cell["ours minus published"] = _signed(row.value - row.published)
     title = f"R&G score, mean over seeds [{confidence:.0%} interval;{EQUAL}: all seeds equal]"
     table = pd.DataFrame([*cells.values()]).fillna("")
     return page.table(title, table, shown=True, source="robustness.tsv")
@@ -380,7 +380,7 @@ def _difference_table(
         "beyond chance": ("q_value", "value", "floor", partial(_beyond_chance, level=level)),
     }
     title = (
-        "Regularised less its base, paired by seed; R&G scores first, then points at each eps "
+        "Regularised minus its base, paired by seed; R&G scores first, then points at each eps "
         "(detectable: with 80 % power, after correction)"
     )
     return page.table(title, rows, columns, source="robustness_differences.tsv")

@@ -10,7 +10,7 @@ from faultline.studies.robustness.scores import differences, over_seeds, rg_scor
 
 TABLES = {
     "robustness": "accuracy of every training over eps, and its R&G score, mean over seeds",
-    "robustness_differences": "each regularised training less its base, paired by seed",
+    "robustness_differences": "each regularised training minus its base, paired by seed",
     "tuning": "every candidate of the searches for settings",
 }
 

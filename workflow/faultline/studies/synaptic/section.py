@@ -37,11 +37,11 @@ def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
             )
             text = text[0].upper() + text[1:]
             if images != "clean":
-                text += _lower_eps(tables["accuracy"], rows, config)
+                text += lower_eps(tables["accuracy"], rows, config)
             yield f"Self-check: at chance, {run}", text
 
 
-def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: Config) -> str:
+def lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: Config) -> str:
     """The largest smaller eps that was tried and leaves more than chance, in every seed."""
     images = rows["images"].iloc[0]
     attack = next(name for name in config.attacks if images in (name, transferred(name)))
@@ -57,7 +57,7 @@ def _lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: Config) -> st
     return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images."
 
 
-def _judged(part: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, str, str]:
+def judged(part: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, str, str]:
     """The rows of the score that judges layers at the last epoch, S_adv where it is defined; what
     that score is, and a sentence where it is not S_adv as asked."""
     part = canvas.last_epoch(part)
@@ -73,7 +73,7 @@ def _judged(part: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, str, str]
     return rows, f"S_adv ({attack})", ""
 
 
-def _decided(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+def of_class(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Layer -> mean score and whether it is of a class, decided in every seed; lowest first."""
     groups = rows.assign(sure=rows["decided"] & (rows["class"] == name)).groupby("layer")
     layers = pd.DataFrame({"mean": groups["value"].mean(), "sure": groups["sure"].all()})
@@ -87,9 +87,9 @@ def verdict(tables: dict, config: Config) -> dict:
     )
     if not len(tables["layers"]):
         return cells
-    rows, what, _ = _judged(tables["layers"], config)
+    rows, what, _ = judged(tables["layers"], config)
     for heading in cells if len(rows) else ():
-        layers = _decided(rows, heading.removesuffix(" layers"))
+        layers = of_class(rows, heading.removesuffix(" layers"))
         names = list(layers.index[layers["sure"]])
         small = ""
         if heading == "fragile layers":
@@ -103,10 +103,10 @@ def verdict(tables: dict, config: Config) -> dict:
 def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
     """Which layers are fragile."""
     for run, part in page.runs(tables["layers"]):
-        rows, what, prefix = _judged(part, config)
+        rows, what, prefix = judged(part, config)
         if not len(rows):
             continue
-        layers = _decided(rows, "fragile")
+        layers = of_class(rows, "fragile")
         fragile, total = layers[layers["sure"]], len(layers)
         seeds = rows["seed"].nunique()
         every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
@@ -136,13 +136,13 @@ def decided_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
         return
     parts = pd.concat([canvas.last_epoch(part) for _, part in page.runs(layers)])
     parts = parts[(parts["scope"] == "local") & (parts["filter"] == "combined")]
-    judged = parts[~parts["class"].isin(["untouched", "undefined"])]
-    without = len(parts) - len(judged)
+    tested = parts[~parts["class"].isin(["untouched", "undefined"])]
+    without = len(parts) - len(tested)
     text = (
-        f"{judged['decided'].sum()} of {len(judged)} classes of layers at the last epoch are "
-        f"decided ({page.percent(judged['decided'].mean())}): the interval of the score that holds "
+        f"{tested['decided'].sum()} of {len(tested)} classes of layers at the last epoch are "
+        f"decided ({page.percent(tested['decided'].mean())}): the interval of the score that holds "
         f"for all layers of the network at once lies within the class; each taken alone, "
-        f"{judged['decided_alone'].sum()} would be."
+        f"{tested['decided_alone'].sum()} would be."
     )
     if without:
         text += f" {without} more are untouched or undefined."
@@ -165,7 +165,8 @@ def _choices(config: Config, unit: str) -> str:
     )
 
 
-def _against(config: Config) -> str:
+def against(config: Config) -> str:
+    """What scores of layers and bands are compared with, in words."""
     return {
         "unfiltered": "the unfiltered network has",
         "kept_fraction": "the share of weights kept",
@@ -210,13 +211,13 @@ def class_maps(tables: dict, config: Config) -> page.Section:
             "decided": ("decided", page.yes),
         }
         table = page.table("The numbers", chosen, columns, source="layers.tsv")
-        return page.block(run, figures=[figure], tables=[table])
+        return page.block(run, figures=[figure], tables=[_ranked(tables, part, config), table])
 
     return page.Section(
         "classes",
         "The classes at a glance",
         intro="A layer is fragile where removing its weights, threshold by threshold, leaves less "
-        f"relative accuracy than {_against(config)}, by more than tau; antifragile where it leaves "
+        f"relative accuracy than {against(config)}, by more than tau; antifragile where it leaves "
         "more; robust between.",
         method="A layer is untouched where no weight or no output changed. S_clean is "
         f"about clean images, S_adv about adversarial ones, {_crafted(config)}; S_diff is their "
@@ -224,6 +225,41 @@ def class_maps(tables: dict, config: Config) -> page.Section:
         blocks=page.by_run(tables["layers"], block),
         needs="synaptic_filtering.layers",
     )
+
+
+def _ranked(tables: dict, part: pd.DataFrame, config: Config) -> page.Table | None:
+    """The layers, the most fragile first, each with the filter that costs most."""
+    rows, what, _ = judged(part, config)
+    filters = page.of(tables["filters"], part)
+    if len(filters) and len(rows):
+        filters = canvas.last_epoch(filters)
+        first = rows.iloc[0]
+        filters = filters[(filters[["score", "attack"]] == first[["score", "attack"]]).all(axis=1)]
+    ranked = []
+    for layer, of in rows.groupby("layer", sort=False):
+        counts = of["class"].value_counts()
+        name = next(name for name in CLASSES if counts.get(name, 0) == counts.max())
+        sure = int((of["decided"].astype(bool) & (of["class"] == name)).sum())
+        cell = {"layer": layer, "mean": of["value"].mean(), what: page.span_of_scores(of["value"])}
+        cell |= {"class": name, "decided in": f"{sure} of {page.count(of, 'seed')}"}
+        if len(filters):
+            cell["worst filter alone"] = _worst(filters[filters["layer"] == layer])
+        ranked.append(cell)
+    table = pd.DataFrame(ranked)
+    if not len(table):
+        return None
+    table = table.sort_values("mean", kind="stable").drop(columns="mean")
+    return page.table("Layers, the most fragile first", table, shown=True, source="layers.tsv")
+
+
+def _worst(filters: pd.DataFrame) -> str:
+    """The filter whose removal costs most in any seed."""
+    if not filters["value"].notna().any():
+        return ""
+    row = filters.iloc[filters["value"].argmin()]
+    seed = f", seed {row['seed']}" if len(filters["seed"].unique()) > 1 else ""
+    sure = "" if row["decided"] else ", not decided"
+    return f"{page.number(row['value'])} ({row['filter']}{seed}{sure})"
 
 
 def transfer(tables: dict, config: Config) -> page.Section:
@@ -344,7 +380,7 @@ def score_maps(tables: dict, config: Config) -> page.Section:
             caption="Scores (combined over the synaptic filters), mean over seeds. "
             f"{page.n(part, config.ablation.split)}.",
             read="Orange: the filtered layer leaves less relative accuracy than "
-            f"{_against(config)}; blue: more; both colours share one scale, centred at 0. S_diff: "
+            f"{against(config)}; blue: more; both colours share one scale, centred at 0. S_diff: "
             "less on adversarial images than on clean ones.",
         )
         return page.block(run, figures=[figure], notes=notes)
@@ -393,7 +429,7 @@ def baselines(tables: dict, config: Config) -> page.Section:
     )
 
 
-def _with_needed(tables: dict, part: pd.DataFrame, config: Config) -> pd.DataFrame:
+def with_needed(tables: dict, part: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Rows of filters or bands with a column `needed`: the images that it takes to decide any that
     is robust. NaN where there is nothing to decide."""
     images = part["attack"].where(part["score"] != "S_clean", "clean")
@@ -418,7 +454,7 @@ def _too_few(part: pd.DataFrame, what: str, *, least: str = "about") -> list[str
     said = []
     for _, rows in few.groupby(["score", "attack"], sort=False):
         needed = rows["needed"].max()
-        count = f"{least} {_rounded(needed):,}" if np.isfinite(needed) else "more than any number"
+        count = f"{least} {rounded(needed):,}" if np.isfinite(needed) else "more than any number"
         score = rows["score"] + page.suffix(rows["attack"])
         said.append(f"{count} for {score.iloc[0]}")
     return [
@@ -429,7 +465,7 @@ def _too_few(part: pd.DataFrame, what: str, *, least: str = "about") -> list[str
     ]
 
 
-def _rounded(number: float) -> int:
+def rounded(number: float) -> int:
     """A whole number to two digits, upwards."""
     step = 10 ** max(int(np.log10(number)) - 1, 0)
     return int(np.ceil(number / step) * step)
@@ -439,7 +475,7 @@ def filter_rankings(tables: dict, config: Config) -> page.Section:
     """Filters by what their removal costs."""
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
-        last = _with_needed(tables, canvas.last_epoch(part), config)
+        last = with_needed(tables, canvas.last_epoch(part), config)
         names = list(dict.fromkeys(last["layer"]))
         notes, figures = _too_few(last, "Single filters"), []
         if len(names) > MAX_RANKED_LAYERS:
@@ -470,7 +506,7 @@ def filter_rankings(tables: dict, config: Config) -> page.Section:
                     f"on the same {unit}s. Hollow markers are not decided.",
                 )
             )
-        return page.block(run, figures=figures, notes=notes)
+        return page.block(run, figures=figures, notes=notes, folded=True)
 
     return page.Section(
         "filters",
@@ -492,7 +528,7 @@ def band_splits(tables: dict, config: Config) -> page.Section:
         chosen = last[(last["score"] == "S_adv") & (last["attack"] == attack)]
         if not len(chosen):
             return None
-        chosen = _with_needed(tables, chosen, config)
+        chosen = with_needed(tables, chosen, config)
         if chosen["value"].isna().all():
             note = (
                 f"S_adv ({attack}) is undefined: the accuracy of the unablated network under it "

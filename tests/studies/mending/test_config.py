@@ -1,0 +1,38 @@
+"""What mending asks of the config."""
+
+import pytest
+from run_tables import make_config
+
+from faultline.base.errors import UserError
+
+PICKED = {"from_epochs": "last", "candidates": ["harden", "picked"]}
+RETRAINED = {"retraining": {"from_epochs": []}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"mending": PICKED, "synaptic_filtering": {"layers": "none"}} | RETRAINED,
+            "which need synaptic_filtering.layers, go picked and selective; choose",
+        ),
+        (
+            {"mending": PICKED | {"candidates": ["remove"]}, "nodal_dropout": {"layers": "none"}},
+            "which need nodal_dropout.layers, go remove; choose",
+        ),
+        ({"mending": PICKED | {"candidates": ["pickd"]}}, "did you mean 'picked'"),
+        ({"mending": PICKED | {"judged_under": []}}, "mending.judged_under"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, said):
+    with pytest.raises(UserError, match="mending") as caught:
+        make_config(**changes)
+    assert said in str(caught.value)
+
+
+def test_classes_that_choose_are_of_validation_images():
+    assert make_config(mending=PICKED).ablation.split == "validation"
+    assert make_config(mending={"from_epochs": "last"}).mending.by_class == set()
+    both = make_config(mending={"from_epochs": "last", "candidates": "all"})
+    assert both.mending.by_class == {"layers", "filters"}
+    assert both.mending.judged_under == ["pgd"]

@@ -1,0 +1,1 @@
+"""The command `faultline`, a module for each subcommand."""

@@ -346,7 +346,7 @@ class Timed(list):
         return super().__getitem__(index)
 
     def each(self) -> float:
-        return self.planned / len(self) + (self.ended - self.begun) / max(len(self) - 1, 1)
+        return (self.planned + self.ended - self.begun) / len(self)
 
 
 def operations(network, images, names) -> dict[str, tuple[int, int, int]]:

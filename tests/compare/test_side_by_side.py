@@ -201,7 +201,7 @@ def test_seeds_and_attacks_of_one_run_alone_are_listed(pair, tmp_path):
     ]
     said = " ".join(page_of(first, second).said)
     assert "Of the same name, but set differently: attacks.pgd.eps." in said
-    assert "a alone has seed 0, attack fgsm, worst case." in said
+    assert "a alone has seed 0, attack fgsm, worst case" in said
 
 
 def test_runs_without_common_parts_still_differ_in_their_configs(pair, tmp_path):

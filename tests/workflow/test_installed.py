@@ -65,7 +65,10 @@ def outside(packages, folder, *command) -> str:
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(installed):
-    held = {n for n in zipfile.ZipFile(installed[0]).namelist() if ".dist-info/" not in n}
+    wheel = zipfile.ZipFile(installed[0])
+    (commands,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
+    assert b"faultline = faultline.command.__main__:main" in wheel.read(commands)
+    held = {n for n in wheel.namelist() if ".dist-info/" not in n}
     library = ROOT / "workflow/faultline"
     files = {path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert held == {path.relative_to(library.parent).as_posix() for path in files}

@@ -134,21 +134,19 @@ class Engine:
         begun: dict[Graph | Loop, Evaluate] = {}
 
         def evaluate(variants: Sequence[Variant | None]) -> Iterator[tuple[Rows, Tensor | None]]:
-            done = 0
-            while True:
+            left = [*variants]
+            while left:
                 try:
                     if self.way not in begun:
                         begun.clear()
                         begun[self.way] = self.way.fixed(images, batch_size)
-                    for outcome in begun[self.way](variants[done:]):
-                        yield outcome
-                        done += 1
-                    return
+                    for found in begun[self.way]([*left]):
+                        del left[0]
+                        yield found
                 except PASSED_ON:
                     raise
                 except Exception as error:
-                    self._tell(error)
-                    self.way = self._next()
+                    self._go_on(error)
 
         return evaluate
 
@@ -166,10 +164,13 @@ class Engine:
                 except PASSED_ON:
                     raise
                 except Exception as error:
-                    self._tell(error)
-                    self.way = self._next()
+                    self._go_on(error)
 
         return evaluate
+
+    def _go_on(self, error: Exception) -> None:
+        self._tell(error)
+        self.way = self._next()
 
 
 class Graph:

@@ -22,9 +22,10 @@ def take(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> None:
     """Become Snakemake."""
+    command = [sys.executable, "-m", "snakemake", *arguments(given.words)]
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("Snakemake is not installed; pip install -r requirements.txt")
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *arguments(given.words)])
+    os.execv(sys.executable, command)
 
 
 def arguments(words: list[str]) -> list[str]:

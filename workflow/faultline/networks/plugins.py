@@ -28,7 +28,7 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
             f"{function} returned {kind_of(body)}; expected a network, a torch.nn.Module"
         )
     try:
-        body = bare(body)
+        body = bare(body).cpu()  # DataParallel takes it to a GPU
     except UserError as error:
         raise UserError(f"{function}: {error}") from None
     own_layers = layers(body)

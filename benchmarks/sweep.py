@@ -5,6 +5,7 @@
     python benchmarks/sweep.py
     python benchmarks/sweep.py resnet18 alexnet --repetitions 9
     python benchmarks/sweep.py --more    # transformers and other newer networks, few layers of each
+    python benchmarks/sweep.py --more bert vit swinv2    # of transformers and timm, all layers
     python benchmarks/sweep.py --apgd small_resnet resnet18
 
 Everything runs on the same weights, images, batch size and threads, in turn, in one process:
@@ -60,7 +61,8 @@ from faultline.base.memory import keep_freed
 from faultline.networks.architectures import from_torchvision
 from faultline.networks.layers import filters as units_of
 from faultline.networks.layers import kind, layers
-from faultline.networks.registry import REGISTRY, Entry, build
+from faultline.networks.registry import REGISTRY, Entry, build, classifier
+from faultline.networks.vision import load_torchvision
 
 # network: shape of an image, images, steps of training
 CASES = {
@@ -330,7 +332,7 @@ class Timed(list):
     """Variants that know how long a sweep was busy with them: what it does for each, over all."""
 
     planned = 0.0
-    begun = ended = None
+    begun = ended = 0.0
 
     def __iter__(self):
         began = time.process_time()
@@ -338,8 +340,9 @@ class Timed(list):
         self.planned += time.process_time() - began
 
     def __getitem__(self, index):
-        self.ended = time.process_time()
-        self.begun = self.begun or self.ended
+        if index:  # the first one is looked at before anything runs
+            self.ended = time.process_time()
+            self.begun = self.begun or self.ended
         return super().__getitem__(index)
 
     def each(self) -> float:
@@ -485,13 +488,59 @@ def recrafted(network, images, labels, batch_size, repetitions, macs, method="fg
     return found | {"limit": plain_macs / least} if method == "fgsm" else found
 
 
+def elsewhere(name: str):
+    """(network, inputs) of transformers or timm, of random weights."""
+    load_torchvision()  # which both import
+    torch.manual_seed(0)
+    size = {"hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
+    size |= {"intermediate_size": 192, "num_labels": 5}
+    if name == "bert":
+        from transformers import BertConfig, BertForSequenceClassification
+
+        network = BertForSequenceClassification(BertConfig(vocab_size=100, **size))
+        return network, torch.randint(1, 100, (32, 32))
+    if name == "vit":
+        from transformers import ViTConfig, ViTForImageClassification
+
+        network = ViTForImageClassification(ViTConfig(image_size=32, patch_size=4, **size))
+        return network, torch.rand(32, 3, 32, 32)
+    import timm
+
+    size = {"embed_dim": 24, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 4}
+    network = timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=5, **size)
+    return network, torch.rand(32, 3, 64, 64)
+
+
+ELSEWHERE = ("bert", "vit", "swinv2")
+
+
+def all_layers(name: str, repetitions: int) -> list[float]:
+    """How many times faster than the loop all units of all layers are removed."""
+    network, inputs = elsewhere(name)
+    network, ratios = classifier(network, inputs), []
+    for repetition in range(repetitions):
+        slow = fast = 0.0
+        for layer, module in layers(network).items():
+            count = units_of(module)
+            variants = list(nodal_variants(layer, module, filters=few(count, 4), at="weights"))
+            plain, expected = seconds(loop, network, variants[:2], inputs, len(inputs))
+            timed = Timed(variants)
+            several, _ = seconds(engine, network, timed, inputs, len(inputs))
+            slow += count * plain / len(variants[:2])
+            fast += several + (count - len(variants)) * timed.each()
+            if not repetition:
+                assert_same(network, variants[:2], inputs, len(inputs), expected)
+        ratios.append(slow / fast)
+    return ratios
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "networks", nargs="*",
-        help=f"of {', '.join(CASES)}, which is the default, and {', '.join(MORE)}",
+        help=f"of {', '.join(CASES)}, which is the default, and {', '.join([*MORE, *ELSEWHERE])}",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="few layers of three networks")
     parser.add_argument("--more", action="store_true", help="eight layers of newer networks")
@@ -507,7 +556,10 @@ def main() -> None:
     repetitions = chosen.repetitions or (3 if chosen.quick else 5)
     print(f"{machine()}; {chosen.threads} thread(s), {repetitions} repetitions; x the plain loop")
     default = MORE if chosen.more else QUICK if chosen.quick else CASES
-    for name in chosen.networks or default:
+    for name in chosen.networks or [*default, *(ELSEWHERE if chosen.more else ())]:
+        if name in ELSEWHERE:
+            print(f"{name}: all layers {spread(all_layers(name, repetitions))}", flush=True)
+            continue
         shape, n, steps = (CASES | MORE)[name]
         n = min(n, 100) if chosen.quick and shape[1] > 8 else n
         network = trained(name, shape, steps)

@@ -9,7 +9,7 @@ from trainings import quiet
 from faultline.ablation.engines import Engine, engine_of
 from faultline.ablation.sweep import sweep
 from faultline.ablation.tracing import Traced
-from faultline.ablation.whole import Loop, Resumed, logits_by
+from faultline.ablation.whole import Loop, Resumed
 from faultline.networks.layers import layers
 
 
@@ -60,8 +60,7 @@ def test_what_comes_before_a_layer_is_run_once_for_each_batch():
     with torch.no_grad():
         evaluate = engine_of(network, variants, ["last"], IMAGES, quiet).fixed(IMAGES)
         Counted.calls = 0
-        for variant in (None, *variants):
-            evaluate(variant)
+        assert len([*evaluate([None, *variants])]) == 1 + len(variants)
     assert Counted.calls == 1
 
 
@@ -69,14 +68,14 @@ class Failing:
     """A way that fails at the second variant."""
 
     def __init__(self, loop):
-        self.loop, self.calls = loop, 0
+        self.loop = loop
 
-    def fixed(self, images):
+    def fixed(self, images, batch_size):
         evaluate = self.loop.fixed(images)
 
-        def failing(variant):
-            self.calls += 1
-            return {}["relu_1"] if self.calls > 1 else evaluate(variant)
+        def failing(variants):
+            yield from evaluate(variants[:1])
+            raise KeyError("relu_1")
 
         return failing
 
@@ -86,20 +85,18 @@ def test_where_a_shortcut_fails_the_next_way_goes_on_and_it_is_told_once():
     variants = some_variants(network, "last", places=False)
     loop = Loop(network, variants, ["last"], IMAGES[:1])
     engine = Engine([lambda: Failing(loop), lambda: [][0], lambda: loop], said.append)
+    distinct = [variant for variant in variants if variant.key is not None]
     with torch.no_grad():
-        evaluate = engine.fixed(IMAGES)
-        for variant in variants:
-            if variant.key is not None:
-                expected = naive_logits(network, variant, IMAGES)
-                torch.testing.assert_close(logits_by(evaluate, variant), expected)
+        found = [logits for _, logits in engine.fixed(IMAGES)(distinct)]
+    for variant, logits in zip(distinct, found, strict=True):
+        torch.testing.assert_close(logits, naive_logits(network, variant, IMAGES))
     assert [line.split(")")[0] for line in said] == [
         "a shortcut fails here (KeyError: 'relu_1'",
         "a shortcut fails here (IndexError: list index out of range",
     ]
-    evaluate = Engine([lambda: Failing(loop)], said.append).fixed(IMAGES)
-    evaluate(None)
+    alone = Engine([lambda: Failing(loop)], said.append).fixed(IMAGES)
     with pytest.raises(KeyError):
-        evaluate(None)
+        [*alone([None, None])]
 
 
 class Sized(nn.Module):

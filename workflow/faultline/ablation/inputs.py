@@ -17,7 +17,7 @@ def checked_variants(
 ) -> list[Variant]:
     """Variants in a list; UserError where there is none, one that says nothing or two things, or
     a mask of what is not there."""
-    variants = list(variants)
+    variants = variants if isinstance(variants, list) else list(variants)
     if not variants:
         raise UserError("variants: there are none; give at least one")
     layers, first = every_layer(network), variants[0]

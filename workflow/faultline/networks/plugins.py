@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from faultline.base import plugins
@@ -21,15 +22,13 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     The function is called with (shape, classes) where it takes them, else without arguments. Raises
     UserError where it fails, returns no module, or a module whose layers cannot be ablated.
     """
-    make = _loaded(function)
-    with plugins.told(function):
-        body = make(*_arguments(function, make, shape, classes))
+    body = _made(function, shape, classes)
     if not isinstance(body, nn.Module):
         raise UserError(
             f"{function} returned {kind_of(body)}; expected a network, a torch.nn.Module"
         )
     try:
-        body = bare(body)
+        body = bare(body).cpu()  # DataParallel takes it to a GPU
     except UserError as error:
         raise UserError(f"{function}: {error}") from None
     own_layers = layers(body)
@@ -56,14 +55,27 @@ def build(function: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     return body
 
 
-def _loaded(function: str) -> Callable[..., Any]:
+def _made(function: str, shape: tuple[int, ...], classes: int) -> Any:
+    """What the function returns. Torchvision, which the user's code may import, does not import by
+    itself beside a CPU build of torch; then it is loaded, and the function called once more."""
+
+    def make() -> Any:
+        of_users = plugins.load(function)
+        with plugins.told(function):
+            return of_users(*_arguments(function, of_users, shape, classes))
+
+    random = torch.get_rng_state()
     try:
-        return plugins.load(function)
+        return make()
     except UserError as error:
-        if "torchvision::" not in str(error):
+        causes: list[BaseException] = [error]
+        while inner := causes[-1].__cause__ or causes[-1].__context__:
+            causes.append(inner)
+        if not any("torchvision::" in str(cause) for cause in causes):
             raise
-    load_torchvision()  # as torchvision alone does not import beside a CPU build of torch
-    return plugins.load(function)
+    load_torchvision()
+    torch.set_rng_state(random)
+    return make()
 
 
 def _arguments(

@@ -121,7 +121,7 @@ def classifier(network: nn.Module, images: torch.Tensor) -> Network:
     so. What parallel training or torch.compile put around it is left out, and weights become
     float32. UserError, which says what to write, where that is not enough.
     """
-    network = bare(network)
+    network = bare(network).to(images.device)  # DataParallel takes it to a GPU
     with preserved(network), torch.no_grad():
         form = form_of(network.eval(), images[:2].clone())
     return Network(nn.Identity(), network, form).eval()

@@ -115,8 +115,7 @@ def _key(parts: Sequence[Part], robust: str) -> str:
     """What letters stand for, and the marks that are drawn."""
     joins = {box.kind for part in parts for box in part.boxes}
     keys = [
-        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> '
-        f"{name}{f': {robust}' * (name == 'robust' and bool(robust))}</li>"
+        f'<li><b class="chip {LETTERS[name]}">{CLASS_SYMBOLS[name]}</b> {name}</li>'
         for name in CLASSES
     ]
     keys.insert(3, '<li><b class="chip r">R?</b> dashed: not decided</li>')
@@ -125,6 +124,7 @@ def _key(parts: Sequence[Part], robust: str) -> str:
         for join, mark, word in JOIN_WORDS
         if join in joins
     ]
+    keys += [f"<li>robust: {robust}</li>"] * bool(robust)
     return f'<ul class="key">{"".join(keys)}</ul>'
 
 

@@ -56,7 +56,8 @@ def gallery() -> str:
     """Each figure with its caption and the config that made it."""
     lines = ["# Figures, and the config that made each", ""]
     lines += ["`python docs/figures.py results docs` draws them from the tables of these runs."]
-    lines += shown("The report", "", *figures(text("README.md"))[0], ["config.yaml"])
+    for picture, caption in figures(text("README.md")):
+        lines += shown("The default run", "", picture, caption, ["config.yaml"])
     for section in text("docs/findings.md").split("\n## ")[1:]:
         heading = section.splitlines()[0]
         configs = re.findall(r"--configfile (\S+)", section)

@@ -227,6 +227,16 @@ def earlier_result(file, places, on_validation=CONFIG.ablation.split == "validat
     return lambda w: fill(f"{CHECKPOINT}/{file}", [place(w)] * (on_validation and there(w)))
 
 
+def classes_of(units, name):
+    """The classes of such units, where a candidate goes by them."""
+    return [f"{CHECKPOINT}/classes/{units}.tsv"] * (candidate(CANDIDATES[name]).by_class == units)
+
+
+def mended_networks(wildcards):
+    """The weights that each candidate made of a checkpoint."""
+    return fill(f"{CANDIDATE}/network.pt", with_each([place(wildcards)], "candidate", CANDIDATES))
+
+
 def of_all_attacks(file):
     """A file of every checkpoint and attack, of those evaluated together last."""
     return fill(f"{ATTACK}/{file}", PLAN.attacked()) + fill(

@@ -6,11 +6,6 @@ CANDIDATES = {name_of(name): name for name in MENDING.candidates}
 SWEPT_AGAIN = with_layers(TO_MEND, FILTERING.layers) if MENDING.swept else []
 
 
-def classes_of(units, name):
-    """The classes of such units, where a candidate goes by them."""
-    return [f"{CHECKPOINT}/classes/{units}.tsv"] * (candidate(CANDIDATES[name]).by_class == units)
-
-
 rule mend:
     """One checkpoint mended by one candidate: its way, and the weights that validation images keep."""
     input:
@@ -41,11 +36,6 @@ rule mend:
         code=code("mend"),
     script:
         "../workflow/mend.py"
-
-
-def mended_networks(wildcards):
-    """The weights that each candidate made of a checkpoint."""
-    return fill(f"{CANDIDATE}/network.pt", with_each([place(wildcards)], "candidate", CANDIDATES))
 
 
 rule judge_mends:

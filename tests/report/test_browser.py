@@ -23,7 +23,7 @@ BARE = {"title": "", "what": "", "config": "", "seeds": "", "tables": [], "versi
 
 PRINTED = 1032  # A4 across less its margins, in CSS pixels
 
-TABLE = "document.querySelector('#classes table')"
+TABLE = "[...document.querySelectorAll('#classes table')].at(-1)"
 
 ROWS = (
     f"[...{TABLE}.tBodies[0].rows].filter((row) => !row.hidden)"

@@ -34,7 +34,7 @@ def test_it_reports_what_there_is_and_what_is_missing_and_why(rerun):
     rerun.edit("config.yaml", "thresholds: 3", "thresholds: 4")
     done = rerun.snakemake("--cores", "2")
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "3 of 23 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
+    assert "3 of 24 jobs failed:" in done.stdout and "report: results/report.partial" in done.stdout
     said = page.read_text(encoding="utf-8")
     assert "This run failed in part" in said and f"{CHECKPOINT}: 3000 bytes" in said
     assert "1 ablate_global, 2 ablate_layer" in said and "1 score" in said

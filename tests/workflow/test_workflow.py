@@ -152,7 +152,7 @@ def test_images_chosen_by_margin_are_shared_by_all_sweeps_of_a_checkpoint(tmp_pa
     for job in jobs:
         chosen = [path for path in job["input"] if path.endswith("/chosen-images.npz")]
         sweeps = job["rule"].startswith("ablate_")
-        sweeps |= job["rule"] in ("perturb_layer", "craft_examples")
+        sweeps |= job["rule"] in ("perturb_layer", "craft_examples", "sweep_mended")
         assert len(chosen) == sweeps, job["rule"]
         assert all(f"/epoch-{job['wildcards']['epoch']}/" in path for path in chosen)
 
@@ -546,7 +546,7 @@ CHANGES = {
     "studies/mending/section.section": {"report": 1},
     # recipes train against it
     "attacks/ascent.pgd": {"train": 2} | ATTACKED | EVERYTHING_ON | MAP,
-    "studies/sustainability/analysis.analyse": SUSTAINABILITY,
+    "studies/sustainability/analysis.analyse": SUSTAINABILITY | MENDED,
     "studies/sustainability/lists.list_table": LISTS_ON,
     "studies/sustainability/lists.agreement": on("sustainability"),
     "studies/sustainability/section.section": {"report": 1},
@@ -556,7 +556,7 @@ CHANGES = {
     "studies/robustness/section.section": {"report": 1},
     "studies/robustness/scores.differences": on("robustness"),
     "attacks/selfchecks.checks": ATTACKED,
-    "ablation/sweep.sweep": SWEEPS_ON | REMEDY | REMOVED,
+    "ablation/sweep.sweep": SWEEPS_ON | REMEDY | REMOVED | MENDED,
     "studies/criteria/gradient.fisher": JUDGED,
     "studies/criteria/earlier.earlier": GATHERED,
     "studies/criteria/removal.removal_variants": REMOVED,
@@ -566,10 +566,14 @@ CHANGES = {
     "studies/criteria/section.section": {"report": 1},
     "studies/perturbations/variants.perturbed": PERTURBED,
     "studies/perturbations/scores.depth_test": PERTURBATIONS_ON,
-    "ablation/variants.nodal_variants": {"ablate_filters": 2} | SCORES_ON | REMEDY | REMOVED,
+    "ablation/variants.nodal_variants": {"ablate_filters": 2}
+    | SCORES_ON
+    | REMEDY
+    | REMOVED
+    | MENDED,
     "studies/fragile/targeting.kernels": TARGETING,
     "studies/fragile/fragility.overlaps": on("fragile"),
-    "studies/fragile/remedy.gains": REMEDY,
+    "studies/fragile/remedy.gains": REMEDY | MENDED,
     "training/epochs.train_epochs": {"train": 2} | ATTACKED | EVERYTHING_ON | MAP,
 }
 """Function of the library -> jobs of each rule that a change of it remakes."""

@@ -93,8 +93,9 @@ class Loop:
                 raise UserError(
                     f"layer {layer!r} is not in the network; there are: {', '.join(self.layers)}"
                 )
-        if any(v.mask and is_behind(self.layers[v.mask.layer], v.mask.at) for v in variants):
-            raise UserError(NO_ACTIVATION)
+        for mask in (variant.mask for variant in variants):
+            if mask and is_behind(self.layers[mask.layer], mask.at):
+                raise UserError(f"layer {mask.layer!r}: {NO_ACTIVATION}")
         self.shapes = shapes_of(self.layers, ablated)
         self.image = image
 

@@ -11,7 +11,7 @@ from faultline.base.paths import gather
 from faultline.base.statistics import benjamini_hochberg
 from faultline.studies.own.scores import accuracy_changes
 
-TABLES = {"ablations": "accuracy under ablations of one's own less that of the whole network"}
+TABLES = {"ablations": "accuracy under ablations of one's own minus that of the whole network"}
 
 
 def tables(*, ablations: Iterable[str], confidence: float) -> dict[str, pd.DataFrame]:

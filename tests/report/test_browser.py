@@ -126,7 +126,7 @@ def test_tables_sort_filter_and_copy(browser, path):
         browser.run(f"{TABLE}.tHead.rows[0].cells[{column}].querySelector('button').click()")
         assert values() == expected != before
     browser.run(
-        "const field = document.querySelector('#classes .tools input');"
+        "const field = [...document.querySelectorAll('#classes .tools input')].at(-1);"
         "field.value = 'conv2 clean'; field.dispatchEvent(new Event('input'))"
     )
     rows = browser.run(ROWS)
@@ -135,7 +135,7 @@ def test_tables_sort_filter_and_copy(browser, path):
         "new Promise(resolve => {"
         "  navigator.clipboard.writeText = async (words) => resolve(words);"
         "  const buttons = [...document.querySelectorAll('#classes .tools button')];"
-        "  buttons.find((button) => button.textContent === 'Copy').click();"
+        "  buttons.findLast((button) => button.textContent === 'Copy').click();"
         "})"
     )
     assert copied.splitlines() == [

@@ -17,7 +17,7 @@ from faultline.base.columns import transfer
 from faultline.base.sampling import Strata
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
-from faultline.networks.evaluation import predict
+from faultline.networks.evaluation import chance, predict
 from faultline.networks.layers import every_layer
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.reach import used
@@ -116,5 +116,5 @@ def chosen_images(
         "index": index,
         "stratum": strata.stratum.astype(np.uint8),
         "sizes": strata.sizes,
-        "chance": labels.unique(return_counts=True)[1].max().item() / len(labels),
+        "chance": np.array(chance(labels)),
     }

@@ -23,7 +23,15 @@ from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
-from faultline.networks.evaluation import NOT_FINITE, difference, exact, finite, predict, scale
+from faultline.networks.evaluation import (
+    NOT_FINITE,
+    chance,
+    difference,
+    exact,
+    finite,
+    predict,
+    scale,
+)
 from faultline.networks.layers import every_layer, filters, kind
 from faultline.networks.plain import REMOVE, plain, plain_layer, preserved
 
@@ -219,7 +227,7 @@ class _Outcomes:
             for record in self.records.values():
                 record.repeat(index, self.first[variant.key])
         self._warn()
-        variants, n = self.variants, len(self.labels)
+        variants = self.variants
         sets = {
             name if top == 1 else f"{name}@{top}": (record, place)
             for name, record in self.records.items()
@@ -233,7 +241,7 @@ class _Outcomes:
             correct={key: record.correct[place, :-1] for key, (record, place) in sets.items()},
             changed={key: record.changed[:-1] for key, (record, _) in sets.items()},
             nonfinite={key: record.nonfinite[:-1] for key, (record, _) in sets.items()},
-            chance=self.labels.unique(return_counts=True)[1].max().item() / n,
+            chance=chance(self.labels),
         )
 
     def _warn(self) -> None:

@@ -40,6 +40,12 @@ def worst_cases(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]
     }
 
 
+def norms_of(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Attack or worst case -> its norm; attacks: as for `by_unit`."""
+    norms = {name: settings["norm"] for name, settings in attacks.items()}
+    return norms | {worst: norms[names[0]] for worst, names in worst_cases(attacks).items()}
+
+
 def worst_case(
     correct: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, tuple[list[str], np.ndarray]]:

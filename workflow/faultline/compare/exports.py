@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from faultline.attacks.worst import worst_cases
+from faultline.attacks.worst import norms_of, worst_cases
 from faultline.base.columns import RUN
 from faultline.base.errors import UserError
 from faultline.compare.finished import CONFIG, Finished
@@ -23,7 +23,7 @@ from faultline.studies.accuracy.figures import robustness_curves
 from faultline.studies.config import Config
 from faultline.studies.map.drawing import parts_of
 from faultline.studies.map.still import map_figure
-from faultline.studies.map.views import first_view, views
+from faultline.studies.map.views import views_of
 from faultline.studies.mending.figures import trade_off
 from faultline.studies.mending.names import CHOSEN, WORST
 from faultline.studies.order import described
@@ -64,13 +64,7 @@ def maps(tables: Tables, config: Config, width: float) -> Drawn:
         nodes = page.of(tables["graph"], part, ("dataset", "network"))
         if not len(nodes):
             continue
-        shown = views(
-            part,
-            page.of(tables["filters"], part),
-            page.of(tables["mended_layers"], part),
-            names=[layer for layer in dict.fromkeys(nodes["layer"]) if layer],
-            shown=first_view(part, config.scored_attack),
-        )
+        shown = views_of(tables, part, nodes, attack=config.scored_attack)
         given, last = shown.chosen[1], len(shown.weights) - 1
         for number in dict.fromkeys([given, last]):
             title = f"{shown.scores[shown.chosen[0]]}, {shown.weights[number]}"
@@ -80,9 +74,7 @@ def maps(tables: Tables, config: Config, width: float) -> Drawn:
 
 def robustness(tables: Tables, config: Config, width: float) -> Drawn:
     """Accuracy over eps at the last epoch, a line per attack."""
-    norms = {name: settings.norm for name, settings in config.attacks.items()}
-    worst = worst_cases(config.attack_settings)
-    norms |= {name: norms[names[0]] for name, names in worst.items()}
+    norms, worst = norms_of(config.attack_settings), worst_cases(config.attack_settings)
     for name, part in _runs(tables["accuracy"]):
         drawn = robustness_curves(canvas.last_epoch(part), norms=norms, worst=worst)
         yield f"robustness-{name}", narrowed(drawn, width=width)

@@ -18,6 +18,12 @@ from faultline.networks.plain import preserved
 NOT_FINITE = "are not finite and count as misclassified"
 
 
+def chance(labels: Tensor) -> float:
+    """The accuracy of the best guess without looking: the share of the commonest label [n]."""
+    share: float = labels.unique(return_counts=True)[1].max().item() / len(labels)
+    return share
+
+
 @contextmanager
 def exact() -> Iterator[None]:
     """Numbers as they are stored: without an autocast that the caller is in, and without TF32, to

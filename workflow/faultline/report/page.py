@@ -256,6 +256,12 @@ def listed(names) -> str:
     return ", ".join(str(name) for name in names)
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return listed(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def count(things, noun: str) -> str:
     """How many things there are, in words."""
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
@@ -277,9 +283,7 @@ def span(values) -> str:
 def span_of_scores(values: pd.Series) -> str:
     """The mean of some scores, and of several their range."""
     mean = number(values.mean())
-    if values.nunique() < 2:
-        return mean
-    return f"{mean} [{number(values.min())}, {number(values.max())}]"
+    return mean if values.nunique() < 2 else f"{mean} {bracket(values.min(), values.max())}"
 
 
 def said(

@@ -183,7 +183,7 @@ def filled(
     html = environment.from_string(template).render(
         styles=[Markup(text) for name, text in assets.items() if name.endswith(".css")],
         scripts=[Markup(text) for name, text in assets.items() if name.endswith(".js")],
-        chapters=[(title, [*of]) for title, of in groupby(sections, lambda one: one.chapter)],
+        chapters=[_chapter(title, [*of]) for title, of in groupby(sections, lambda s: s.chapter)],
         large=any(f.packed for s in sections for block in s.blocks for f in block.figures),
         verdict=verdict,
         findings=_whole(findings),
@@ -193,6 +193,13 @@ def filled(
         **parts,
     )
     return _explained(html)
+
+
+def _chapter(title: str, sections: list[Section]) -> tuple[str, str, list[Section]]:
+    """(title, its id on the page, sections) of a chapter; no id where it has no heading of its own,
+    as of a single section that is not folded."""
+    own = title and (len(sections) > 1 or sections[0].folded)
+    return title, title.lower().replace(" ", "-") if own else "", sections
 
 
 def _explained(html: str) -> str:

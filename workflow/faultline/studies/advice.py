@@ -93,34 +93,31 @@ def _allow(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
         )
 
 
-def _judged_layers(
-    tables: dict, run: pd.DataFrame, config: Config, name: str
-) -> tuple[pd.DataFrame, str]:
-    """(layer -> mean score, of a class, decided in every seed; what the score is)."""
+def _layers(
+    tables: dict, run: pd.DataFrame, config: Config, name: str, what: str, left: str
+) -> Advice:
+    """What to do with the layers of a class, decided in every seed, the strongest first. what: with
+    their names at {}; left: "less" or "more", than what they are compared with."""
     part = page.of(tables["layers"], run)
     if not len(part):
-        return part, ""
-    rows, what, _ = judged(part, config)
+        return
+    rows, score, _ = judged(part, config)
     layers = of_class(rows, name)
-    return layers[layers["sure"]], what
-
-
-def _named(layers: pd.DataFrame) -> str:
-    more = len(layers) - MOST_NAMED
-    return page.listed(layers.index[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    layers = layers[layers["sure"]][:: -1 if left == "more" else 1]
+    if len(layers):
+        scores = [canvas.signed(value) for value in layers["mean"].head(MOST_NAMED)]
+        yield (
+            what.format(page.first_of([*layers.index], MOST_NAMED)),
+            f"{score} {page.listed(scores)}: without them {left} relative accuracy is left than "
+            f"{against(config)}",
+            "classes",
+        )
 
 
 def _keep(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
     """What must not be removed: fragile layers, and the filter that costs most."""
-    layers, what = _judged_layers(tables, run, config, "fragile")
-    if len(layers):
-        scores = [canvas.signed(value) for value in layers["mean"].head(MOST_NAMED)]
-        yield (
-            f"keep {_named(layers)} out of pruning and quantisation",
-            f"{what} {page.listed(scores)}: without them less relative accuracy is left than "
-            f"{against(config)}",
-            "classes",
-        )
+    what = "keep {} out of pruning and quantisation"
+    yield from _layers(tables, run, config, "fragile", what, "less")
     filters = page.of(tables["filters"], run)
     if not len(filters):
         return
@@ -143,16 +140,8 @@ def _keep(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
 
 def _prune(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
     """Antifragile layers: their weights are the first to go."""
-    layers, what = _judged_layers(tables, run, config, "antifragile")
-    if len(layers):
-        layers = layers[::-1]
-        scores = [canvas.signed(value) for value in layers["mean"].head(MOST_NAMED)]
-        yield (
-            f"prune {_named(layers)} first, one at a time",
-            f"{what} {page.listed(scores)}: without them more relative accuracy is left than "
-            f"{against(config)}",
-            "classes",
-        )
+    what = "prune {} first, one at a time"
+    yield from _layers(tables, run, config, "antifragile", what, "more")
 
 
 def _chance(tables: dict, run: pd.DataFrame, config: Config) -> Advice:

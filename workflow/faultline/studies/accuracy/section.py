@@ -11,7 +11,7 @@ import pandas as pd
 from faultline.attacks.checks import CHECK_MEANINGS
 from faultline.attacks.doubt import doubt
 from faultline.attacks.methods import weakest_first
-from faultline.attacks.worst import by_unit, worst_cases
+from faultline.attacks.worst import by_unit, norms_of, worst_cases
 from faultline.data.sources import RANGED
 from faultline.report import canvas, page
 from faultline.studies.accuracy import figures as draw
@@ -137,14 +137,10 @@ def not_asked_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]
 
 def under_attack(tables: dict, config: Config) -> page.Section:
     """Accuracy over eps."""
-    norms = {name: settings.norm for name, settings in config.attacks.items()}
-    norms |= {
-        worst: norms[names[0]] for worst, names in worst_cases(config.attack_settings).items()
-    }
+    norms, worst = norms_of(config.attack_settings), worst_cases(config.attack_settings)
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         last = canvas.last_epoch(part)
-        worst = worst_cases(config.attack_settings)
         figure = page.figure(
             draw.robustness_curves(last, norms=norms, worst=worst),
             name=f"robustness-{index}",

@@ -12,7 +12,7 @@ from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
 from faultline.studies.map.drawing import map_of
 from faultline.studies.map.measures import CONTROLS
-from faultline.studies.map.views import first_view, views
+from faultline.studies.map.views import views_of
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
@@ -39,13 +39,7 @@ def fault_maps(tables: dict, config: Config) -> page.Section:
         if not len(nodes):
             return None
         mended = page.of(tables["mended_layers"], part)
-        shown = views(
-            part,
-            page.of(tables["filters"], part),
-            mended,
-            names=[name for name in dict.fromkeys(nodes["layer"]) if name],
-            shown=first_view(part, config.scored_attack),
-        )
+        shown = views_of(tables, part, nodes, attack=config.scored_attack)
         notes = []
         if not nodes["traced"].all():
             notes.append(

@@ -21,12 +21,11 @@ from faultline.report.canvas import (
     signed,
 )
 from faultline.report.narrow import TYPE
-from faultline.studies.map.drawing import STRIP_HEIGHT, STRIP_Y
+from faultline.studies.map.drawing import JOIN_WORDS, STRIP_HEIGHT, STRIP_Y, WORDS
 from faultline.studies.map.layout import Box, Part
-from faultline.studies.map.views import LETTERS, STRIP_ORDER, Views
+from faultline.studies.map.views import STRIP_ORDER, Views
 
-NAMES = {letter: name for name, letter in LETTERS.items()}
-MARKS = {"add": "+", "multiply": "\u00d7", "concat": "\u2225", "join": "\u00b7"}
+MARKS = {join: mark for join, mark, _ in JOIN_WORDS} | {"join": "\u00b7"}
 DOWN, ACROSS = 0.7, 0.62
 """Points that a pixel of the layout becomes, down the page, and across it at least where parts
 stand side by side."""
@@ -72,7 +71,7 @@ def map_figure(
 
 def _key(classes: str, whole: float) -> list[list[tuple[str, str, str]]]:
     """(colour, sign, word) of the classes that stand in the map, in lines that fit."""
-    there = {NAMES[letter.upper()] for letter in classes if letter != "."}
+    there = {WORDS[letter.upper()] for letter in classes if letter != "."}
     signs = [(CLASS_COLOURS[n], CLASS_SYMBOLS[n], n) for n in CLASSES if n in there]
     if any(letter.islower() for letter in classes):
         signs.append(("white", "?", "dashed: not decided"))
@@ -162,7 +161,7 @@ class _Drawn:
         """A layer: its sign, its name, its score with a bar, and its units as a strip."""
         i = self.number[box.node.split(":")[0]]
         letter = self.view.classes[i : i + 1] or "."
-        name = NAMES.get(letter.upper(), "")
+        name = WORDS.get(letter.upper(), "")
         sure, colour = letter.isupper(), CLASS_COLOURS.get(name, GREY)
         edge = colour if name in CLASSES[:3] else GREY
         lines: dict[str, Any] = {"edgecolor": edge, "lw": 1.1, "ls": "-" if sure else (0, (3, 2))}
@@ -197,7 +196,7 @@ class _Drawn:
         each, done = width / sum(counts), 0
         for letter, count in zip(STRIP_ORDER, counts, strict=True):
             if count:
-                name = NAMES[letter.upper()]
+                name = WORDS[letter.upper()]
                 colour = CLASS_COLOURS[name] if name in CLASSES[:3] else GREY
                 look: dict[str, Any] = {
                     "facecolor": colour,

@@ -6,12 +6,14 @@ does with one, `drawing` does in Python for the first.
 """
 
 import math
-from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
 from faultline.base.columns import CLASSES
+from faultline.report import page
+from faultline.studies.synaptic.classes import majority
 
 LETTERS = dict(zip(CLASSES, "FRAUX", strict=True))
 """Of the classes; small where a class is not decided, "." where there is no score."""
@@ -92,6 +94,20 @@ def views(
     )
 
 
+def views_of(
+    tables: Mapping[str, pd.DataFrame], part: pd.DataFrame, nodes: pd.DataFrame, *, attack: str
+) -> Views:
+    """`views` of a run; part: its rows of the table of layers, combined over the synaptic filters;
+    nodes: those of its network in the table of graphs; attack: the scored one."""
+    return views(
+        part,
+        page.of(tables["filters"], part),
+        page.of(tables["mended_layers"], part),
+        names=[name for name in dict.fromkeys(nodes["layer"]) if name],
+        shown=first_view(part, attack),
+    )
+
+
 def first_view(part: pd.DataFrame, attack: str) -> tuple[str, str]:
     """Score and attack of the first view: S_adv under the scored attack if there is any."""
     rows = part[(part["score"] == "S_adv") & (part["attack"] == attack)]
@@ -153,19 +169,6 @@ def _cell(rows: list[dict], whole: bool):
     values = [row["value"] for row in rows if not math.isnan(row["value"])]
     ends = (sum(values) / len(values), min(values), max(values)) if values else (math.nan,) * 3
     return *map(_thousandths, ends), letter(name, unanimous and all(r["decided"] for r in rows))
-
-
-def majority(rows: list[dict]) -> tuple[str, bool]:
-    """(class that most seeds give a layer, whether all do); of several that as many seeds give, the
-    class of the mean score."""
-    counts = Counter(row["class"] for row in rows)
-    most = [name for name in CLASSES if counts[name] == max(counts.values())]
-    if len(most) > 1:
-        values = [row["value"] for row in rows if not math.isnan(row["value"])]
-        mean, tau = sum(values) / max(len(values), 1), rows[0]["tau"]
-        of_mean = "fragile" if mean < -tau else "antifragile" if mean > tau else "robust"
-        most = [of_mean] if of_mean in most else most
-    return most[0], len(counts) == 1
 
 
 def letter(name: str, decided) -> str:

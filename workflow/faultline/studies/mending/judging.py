@@ -12,7 +12,7 @@ from faultline.attacks.run import correct_under, judged
 from faultline.base.comparison import compare
 from faultline.data.splits import DataSet, test_images
 from faultline.networks.architectures import body_of, measure
-from faultline.networks.evaluation import predict, predicted
+from faultline.networks.evaluation import chance, predict, predicted
 from faultline.studies.mending.mended import bought, chosen, quick
 from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
 from faultline.studies.mending.note import Verdict, note
@@ -74,13 +74,12 @@ def ramp(
     label.
     """
     _, labels = dataset.splits["validation"]
-    chance = labels.unique(return_counts=True)[1].max().item() / len(labels)
     name, attack = next(iter(attacks.items()))
     for halving in range(HALVINGS + 1):
         eps = attack["eps"] / 2**halving
         of = {name: quick({**attack, "eps": eps})}
         correct = correct_under(of, network, dataset, split="validation", seed=seed)
-        if correct[name].mean() > chance:
+        if correct[name].mean() > chance(labels):
             return {f"{name} at {eps:g}": {**attack, "eps": eps}} if halving else {}
     return {}
 

@@ -85,13 +85,13 @@ def mend_by(
             print(f"{name}{at_rate}: {error}")
             rows.append({"rate": rate, "passes": way.trains * passes.count, "note": str(error)})
             continue
+        of_training = {"rate": rate, "passes": way.trains * passes.count, "note": ""}
         network.requires_grad_(True).eval()
         after = {key: value.clone() for key, value in network.state_dict().items()}
         for share in sorted(shares):
             network.load_state_dict(mixed(given, after, share))
             measure_statistics(network, dataset)
             at = accuracies()
-            of_training = {"rate": rate, "passes": way.trains * passes.count, "note": ""}
             rows.append(of_training | {"share": share} | at)
             print(
                 f"{name}{at_rate}, {share:g} of the way: {at['clean']:.4f} clean, "

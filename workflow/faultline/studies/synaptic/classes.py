@@ -1,5 +1,8 @@
 """Classes of layers, bands and filters, with their uncertainty, and how invariant they are."""
 
+import math
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -63,6 +66,19 @@ def classify(scores: pd.DataFrame, *, tau: dict[str, float], by: list[str]) -> p
         )
     table["tau"] = limit
     return table
+
+
+def majority(rows: list[dict]) -> tuple[str, bool]:
+    """(class that most seeds give a layer, whether all do); of several that as many seeds give, the
+    class of the mean score."""
+    counts = Counter(row["class"] for row in rows)
+    most = [name for name in CLASSES if counts[name] == max(counts.values())]
+    if len(most) > 1:
+        values = [row["value"] for row in rows if not math.isnan(row["value"])]
+        mean, tau = sum(values) / max(len(values), 1), rows[0]["tau"]
+        of_mean = "fragile" if mean < -tau else "antifragile" if mean > tau else "robust"
+        most = [of_mean] if of_mean in most else most
+    return most[0], len(counts) == 1
 
 
 def images_needed(

@@ -12,7 +12,7 @@ from faultline.base.columns import CLASSES, PLACE
 from faultline.base.columns import transfer as transferred
 from faultline.report import canvas, page
 from faultline.studies.synaptic import figures as draw
-from faultline.studies.synaptic.classes import images_needed
+from faultline.studies.synaptic.classes import images_needed, majority
 from faultline.studies.synaptic.transfer import moves, pairs
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def verdict(tables: dict, config: Config) -> dict:
         names = list(layers.index[layers["sure"]])
         small = ""
         if heading == "fragile layers":
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            named = f": {page.listed(names[:MOST_NAMED])}{more}" if names else ""
+            named = f": {page.first_of(names, MOST_NAMED)}" if names else ""
             small = f"of {len(layers)} by {what}{named}"
         cells[heading] = page.cell(str(len(names)), small=small, link="classes")
     return cells
@@ -111,13 +110,10 @@ def layer_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
         seeds = rows["seed"].nunique()
         every = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
         if len(fragile):
-            names = [
-                f"{layer} ({canvas.signed(m)})" for layer, m in fragile["mean"].head(5).items()
-            ]
-            more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
+            names = [f"{layer} ({canvas.signed(m)})" for layer, m in fragile["mean"].items()]
             text = (
                 f"{len(fragile)} of {total} layers are fragile by {what}, decided {every}, "
-                f"the most fragile first: {', '.join(names)}{more}."
+                f"the most fragile first: {page.first_of(names, 5)}."
             )
         else:
             lowest = layers["mean"].first_valid_index()
@@ -237,8 +233,7 @@ def _ranked(tables: dict, part: pd.DataFrame, config: Config) -> page.Table | No
         filters = filters[(filters[["score", "attack"]] == first[["score", "attack"]]).all(axis=1)]
     ranked = []
     for layer, of in rows.groupby("layer", sort=False):
-        counts = of["class"].value_counts()
-        name = next(name for name in CLASSES if counts.get(name, 0) == counts.max())
+        name, _ = majority(of.to_dict("records"))
         sure = int((of["decided"].astype(bool) & (of["class"] == name)).sum())
         cell = {"layer": layer, "mean": of["value"].mean(), what: page.span_of_scores(of["value"])}
         cell |= {"class": name, "decided in": f"{sure} of {page.count(of, 'seed')}"}

@@ -98,7 +98,8 @@ rule train_picked:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"] * (w.criterion in USE.methods),
+        criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"]
+        * bool(USE.ranked(w.criterion)["criterion"]),
         chosen=chosen_settings,
     output:
         result=f"{PICKED}/result.tsv",
@@ -115,7 +116,7 @@ rule train_picked:
         **USE.dump("share", "epochs", "interpolations"),
         training=lambda w: PLAN.segment_settings(w.training, w.network),
         layers=lambda w: select_layers(w.network, REFEREE.layers, called=True),
-        lowest=lambda w: w.criterion in USE.lowest,
+        ranked=lambda w: USE.ranked(w.criterion),
         images=REFEREE.images,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
         attacks=PLAN.attacks(USE.judged_under),
@@ -137,6 +138,7 @@ use rule tabulate_accuracy as tabulate_criteria with:
             "criteria",
             **dict.fromkeys(("criteria", "removals", "predictions", "criteria_agreement"), JUDGED),
             **dict.fromkeys(("criteria_use", "criteria_gains", "referee"), TRAINED),
+            criteria_tests=USE.tests and TRAINED,
         ),
     log:
         f"{RESULTS}/logs/tabulate_criteria.log",
@@ -146,6 +148,7 @@ use rule tabulate_accuracy as tabulate_criteria with:
             "top_share": REFEREE.top_share,
             "permutations": REFEREE.permutations,
             "confidence": CONFIG.scores.confidence,
+            "tests": [[USE.methods[0], of] for of in USE.tests],
         },
         code=code("tabulate_study", "faultline/studies/criteria/tables"),
 

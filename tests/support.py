@@ -66,7 +66,8 @@ remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 mending: {from_epochs: [2], candidates: [harden, picked], epochs: 1, rates: [0.01], shares: [1]}
 sustainability: {epochs: [2], images: 30}
 criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30,
-           use: {recipes: [at-pgd], methods: [fisher, depth], epochs: 1, random_draws: 1}}
+           use: {recipes: [at-pgd], methods: [fisher, depth], epochs: 1, random_draws: 1,
+                 tests: [random]}}
 """
 OWN_CODE = ROOT / "tests/own_code.py"
 OWN_NETWORKS = ROOT / "tests/own_networks.py"

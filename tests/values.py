@@ -6,7 +6,7 @@ from pathlib import Path
 from support import OWN_CODE, Copy, copy_workflow
 
 POLICIES = ("regular", "selective", "fragile_only", "random-0", "random-1")
-CRITERIA = ("none", "full", "random-1", "fisher")
+CRITERIA = ("none", "full", "random-1", "matched-0", "fisher", "fisher_opposite")
 
 CONFIG = """
 datasets:
@@ -53,7 +53,8 @@ criteria:
    layers: [conv2, fc], epochs: [3], images: 43, attack: apgd, draws: 2, filters: 5, judged_on: 47,
    judged_under: [pgd], top_share: 0.4, permutations: 103,
    use: {recipes: [standard], methods: [fisher], lowest: [fisher], share: 0.15, epochs: 2,
-         random_draws: 2, interpolations: [0.9, 1]}}
+         opposite: [fisher], random_draws: 2, matched_draws: 1, tests: [matched],
+         interpolations: [0.9, 1]}}
 ablations:
   halve: {function: "OWN_CODE:halve", layers: [conv1], epochs: [3]}
 scores: {baseline: kept_fraction, integration: simpson, confidence: 0.9}

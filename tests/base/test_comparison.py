@@ -234,7 +234,9 @@ def test_tests_that_were_fixed_beforehand_are_corrected_over_themselves():
             places.append({**dict.fromkeys(RUN, "a"), "epoch": 2, "seed": seed, "policy": policy})
             hits.append({key: rng.random(100) < 0.5 for key in ("clean", "pgd")})
     every = compare_policies(hits, places, confidence=0.95)
-    table = compare_policies(hits, places, confidence=0.95, tests=["regular", "random"])
+    table = compare_policies(
+        hits, places, confidence=0.95, tests=[("selective", "regular"), ("selective", "random")]
+    )
     whole = table[table["level"] == "all seeds"]
     assert whole[["images", "policy", "reference"]].to_numpy().tolist() == [
         ["pgd", "selective", "regular"],

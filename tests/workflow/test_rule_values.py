@@ -321,14 +321,26 @@ JOBS = [
         "train_picked",
         {"recipe": "standard", "criterion": "fisher"},
         OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
-        PICKED | {"lowest": True},
+        PICKED | {"ranked": {"criterion": "fisher", "lowest": True}},
+    ),
+    (
+        "train_picked",
+        {"recipe": "standard", "criterion": "fisher_opposite"},
+        OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
+        PICKED | {"ranked": {"criterion": "fisher", "lowest": False}},
+    ),
+    (
+        "train_picked",
+        {"recipe": "standard", "criterion": "matched-0"},
+        OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
+        PICKED | {"ranked": {"criterion": "fisher", "lowest": True}},
     ),
     *(
         (
             "train_picked",
             {"recipe": "standard", "criterion": criterion},
             OPENED | {"criteria": [], "chosen": []},
-            PICKED | {"lowest": False},
+            PICKED | {"ranked": {"criterion": "", "lowest": False}},
         )
         for criterion in ("none", "full", "random-0", "random-1")
     ),
@@ -352,7 +364,9 @@ SETTINGS = {
     "synaptic": {"network_layers": {"small_conv": NETWORK}},
     "fragile": {"permutations": 101, **SURE},
     "perturbations": SURE,
-    "criteria": {"top_share": 0.4, "permutations": 103, **SURE},
+    "criteria": {
+        **{"top_share": 0.4, "permutations": 103, **SURE, "tests": [["fisher", "matched"]]},
+    },
     "own": SURE,
     "retraining": SURE | {"tests": []},
     "mending": SURE,

@@ -31,7 +31,14 @@ from faultline.run.loading import build_network, load_dataset, load_network
 from faultline.studies.criteria.data import Data
 from faultline.studies.criteria.earlier import earlier
 from faultline.studies.criteria.judge import judged
-from faultline.studies.criteria.picked import order_of, picked, random_order, settings_of
+from faultline.studies.criteria.picked import (
+    matched_order,
+    mean_depth,
+    order_of,
+    picked,
+    random_order,
+    settings_of,
+)
 from faultline.studies.criteria.removal import removal_variants
 from faultline.studies.examples.chosen import examples, lost_images
 from faultline.studies.fragile.remedy import feature_energy, gains, remedied
@@ -727,17 +734,17 @@ def test_criteria_are_joined_by_other_studies_of_the_same_layers(run):
     same_table(run.here / "criteria.tsv", pd.concat([mine, others]))
 
 
-@pytest.mark.parametrize("criterion", ["random-1", "fisher"])
+@pytest.mark.parametrize("criterion", ["random-1", "matched-0", "fisher"])
 def test_what_a_criterion_picks_is_trained_and_judged_on_test_images(run, criterion):
-    layers = layers_of(run.network)
-    masks = {}
-    if criterion == "fisher":  # by its lowest scores, as the config says
-        table = load_table(run.here / "criteria.tsv")
-        table = table[table["criterion"] == "fisher"]
-        masks = picked(layers, order_of(layers, table, lowest=True, seed=6), share=0.15)
+    layers, both = layers_of(run.network), ["conv2", "fc"]
+    table = load_table(run.here / "criteria.tsv")
+    table = table[table["criterion"] == "fisher"]
+    order = order_of(layers, table, lowest=True, seed=6)  # as the config says
     if criterion == "random-1":
-        order = random_order(layers, ["conv2", "fc"], seed=6, draw=1)
-        masks = picked(layers, order, share=0.15)
+        order = random_order(layers, both, seed=6, draw=1)
+    if criterion == "matched-0":
+        order = matched_order(layers, both, order, share=0.15, seed=6, draw=0)
+    masks = picked(layers, order, share=0.15)
     settings = settings_of(STANDARD, recipe="standard", attack=APGD)
     after, _ = trained_on(run, settings, range(3, 5), {name: ~mask for name, mask in masks.items()})
     before = run.network.state_dict()
@@ -759,9 +766,12 @@ def test_what_a_criterion_picks_is_trained_and_judged_on_test_images(run, criter
     folder = run.here / f"criteria/standard/{criterion}"
     same_arrays(folder / "correct.npz", pack(correct))
     trainable = sum(p.numel() for layer in layers.values() for p in layer.parameters())
-    trained = sum(int(mask.sum()) for mask in masks.values())
-    result = pd.DataFrame(counted(correct))
-    result = result.assign(trained=trained, trainable=trainable, moved=share, masked="")
+    each = [
+        sum(int(masks[f"{name}.{key}"].sum()) for key, _ in layer.named_parameters())
+        for name, layer in layers.items()
+    ]
+    result = pd.DataFrame(counted(correct)).assign(trained=sum(each), trainable=trainable)
+    result = result.assign(depth=mean_depth(each), moved=share, masked="")
     same_table(folder / "result.tsv", result)
 
 

@@ -14,10 +14,13 @@ from faultline.ablation.facts import counted
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
 from faultline.studies.criteria.picked import (
+    matched_order,
+    mean_depth,
     order_of,
     picked,
     random_order,
     settings_of,
+    taken,
     train_picked,
 )
 from faultline.training.checkpoints import checkpoint
@@ -115,6 +118,33 @@ def test_draws_differ_and_come_from_seed_and_number(layers):
     assert [list(order) for order in others] != [list(order) for order in orders]
 
 
+def test_what_is_taken_and_how_deep_it_lies(layers):
+    sizes = {"a": 12, "b": 15, "c": 8}
+    assert taken(sizes, ["c", "b", "a"], share=0.5).tolist() == [0, 9.5, 8]
+    assert mean_depth([0, 9.5, 8]) == pytest.approx((0.5 * 9.5 + 8) / 17.5)
+    assert mean_depth([3, 0, 0]) == 0 and mean_depth([0, 0, 7]) == 1 and mean_depth([4]) == 0
+    assert np.isnan(mean_depth([0, 0, 0]))
+
+
+def test_the_second_control_lies_as_deep_and_elsewhere():
+    layers = {str(i): nn.Linear(4, 4, bias=False) for i in range(5)}  # 16 parameters each
+    sizes = dict.fromkeys(layers, 16)
+
+    def lies(pick: dict, draw=0, seed=0) -> list[str]:
+        order = order_of(layers, scored(pick), lowest=False, seed=0)
+        given = {"share": 0.4, "seed": seed, "draw": draw}
+        found = matched_order(layers, [*layers], order, **given)
+        counts = taken(sizes, found, share=0.4)
+        assert counts.sum() == 32
+        return [name for name, n in zip(layers, counts, strict=True) if n]
+
+    # two of five layers, 10 pairs: as deep as 0 and 4 lies 1 and 3 alone
+    assert lies({"0": 2.0, "4": 1.0}) == ["1", "3"] == lies({"0": 2.0, "4": 1.0}, seed=5)
+    # no other pair lies as deep as 0 and 1; of those with half in common the nearest, then others
+    first, *others = (lies({"0": 2.0, "1": 1.0}, draw) for draw in range(3))
+    assert first == ["0", "2"] and sorted(others) == [["0", "3"], ["1", "2"]]
+
+
 def test_a_parameter_that_layers_share_is_the_first_ones():
     embed, head = nn.Embedding(5, 4), nn.Linear(4, 5)
     head.weight = embed.weight
@@ -205,7 +235,8 @@ def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
     network = made.network_of(seed=8)
     found = train_picked(
         *(network, dataset, copy.deepcopy(state)),
-        **{"criterion": criterion, "share": 0.5, "lowest": True, "training": training},
+        **{"pick": criterion, "criterion": "fisher", "lowest": True},
+        **{"share": 0.5, "training": training},
         scores=pd.concat([other, table]) if criterion == "fisher" else None,
         scored=["5", "head.of.another"],
         **{"recipe": recipe, "epochs": 2, "interpolations": [0.5, 1], "attack": {"f": FGSM}},
@@ -215,7 +246,9 @@ def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
     assert [*found.correct] == ["clean", "p"] and len(found.correct["p"]) == 23
     assert all(np.array_equal(found.correct[k], hits) for k, hits in further.correct.items())
     trained = {"none": 0, "full": 271}.get(criterion, count(masks))
-    columns = {"trained": trained, "trainable": 271, "moved": further.moved}
+    behind = count({name: mask for name, mask in masks.items() if name.startswith("5.")})
+    depth = {"none": np.nan, "full": 195 / 271}.get(criterion, behind / max(trained, 1))
+    columns = {"trained": trained, "trainable": 271, "depth": depth, "moved": further.moved}
     columns["masked"] = further.masked
     expected = pd.DataFrame(counted(further.correct)).assign(**columns)
     pd.testing.assert_frame_equal(found.result, expected)

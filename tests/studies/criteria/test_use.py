@@ -13,11 +13,20 @@ from faultline.studies.config import resolve
 from faultline.studies.criteria import figures as draw
 from faultline.studies.criteria.section import answer, answer_findings, answered
 from faultline.studies.criteria.tables import TABLES
-from faultline.studies.criteria.use import REFEREE, gains, referee
+from faultline.studies.criteria.use import REFEREE, fixed_tests, gains, referee
 
 PLACE = dict(zip(RUN, ("digits", "small_conv", "standard"), strict=True)) | {"epoch": 2}
 N, SEEDS = 60, range(4)
 SHARES = {"none": 0.5, "full": 0.8, "random-0": 0.6, "random-1": 0.6, "fisher": 0.9, "depth": 0.6}
+DEPTHS = {
+    "none": np.nan,
+    "full": 0.6,
+    "random-0": 0.5,
+    "random-1": 0.7,
+    "fisher": 0.3,
+    "depth": 0.0,
+}
+TESTS = [("fisher", "random")]
 
 
 def config_of(**use) -> dict:
@@ -83,9 +92,33 @@ def test_the_referee_puts_side_by_side_what_is_known():
     assert sorted(one.loc[("fisher", "apgd"), "gain"]) == sorted(gained["difference"])
 
 
+def test_tests_that_were_fixed_beforehand_are_corrected_over_themselves():
+    tests = [("fisher", "random"), ("fisher", "depth")]
+    hits, places = map(list, zip(*judged(), strict=True))
+    table = fixed_tests(hits, places, tests, confidence=0.95)
+    whole = table[table["level"] == "all seeds"]
+    told = whole[["recipe", "images", "criterion", "reference"]].to_numpy().tolist()
+    both = [["apgd", *pair] for pair in tests]
+    assert told == [[recipe, *test] for recipe in ("standard", "at-pgd") for test in both]
+    same = whole.merge(found(), on=["recipe", "images", "criterion", "reference", "level"])
+    assert (same["difference_x"] == same["difference_y"]).all() and len(same) == 2
+    p = np.sort(whole["p_value"])
+    holm = np.maximum.accumulate(p * (4 - np.arange(4))).clip(max=1)
+    assert np.sort(whole["q_value"]) == pytest.approx(holm)
+    assert not len(fixed_tests(hits, places, [], confidence=0.95))
+
+
 def make_tables(**given) -> dict[str, pd.DataFrame]:
     used = [
-        place | {"images": name, "n": N, "trained": 20, "trainable": 100}
+        place
+        | {
+            "images": name,
+            "n": N,
+            "trained": 20,
+            "trainable": 100,
+            "depth": DEPTHS[place["criterion"]],
+        }
+        | {"correct": int(correct[name].sum()), "accuracy": correct[name].mean()}
         for correct, place in judged(**given)
         for name in correct
     ]
@@ -95,6 +128,9 @@ def make_tables(**given) -> dict[str, pd.DataFrame]:
     return {
         "criteria_use": pd.DataFrame(used),
         "criteria_gains": table,
+        "criteria_tests": fixed_tests(
+            *map(list, zip(*judged(**given), strict=True)), TESTS, confidence=0.95
+        ),
         "predictions": predictions,
         "referee": referee(predictions, table),
     }
@@ -103,11 +139,16 @@ def make_tables(**given) -> dict[str, pd.DataFrame]:
 def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
     config, tables = resolve(config_of()), make_tables()
     assert set(tables) < set(TABLES)
-    ((_, text),) = answer_findings(tables, config)
+    (_, text), (_, fixed) = answer_findings(tables, config)
+    start = "Trained with standard, accuracy under apgd, fisher minus random: +27.92 points [+21.03"
+    assert fixed.startswith(start) and fixed.count("better (p ") == 2
+    assert fixed.endswith("better (p < 0.001, Holm over 2 tests; 4 seeds).")
     assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text
     assert "and 0 worse than random layers, of 4 comparisons. " in text
     assert "60 test images, 4 seeds; q: Benjamini-Hochberg over 16 comparisons" in text
-    (block,) = answer(tables, config).blocks
+    block, of_run = answer(tables, config).blocks
+    assert len(of_run.notes) == 2 and " ".join(of_run.notes) == fixed
+    assert len(of_run.figures) == 2 and "Diamond" in of_run.figures[0].read
     (figure,) = block.figures
     assert "4 seeds" in figure.caption and "1 draw at random" in figure.caption
     assert block.notes == ["Picked: 20.0 to 20.0 % of the parameters."]
@@ -118,10 +159,10 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
 
 def test_one_seed_has_an_answer_for_these_images():
     tables = make_tables(seeds=[0])
-    ((_, text),) = answer_findings(tables, resolve(config_of()))
+    (_, text), _ = answer_findings(tables, resolve(config_of()))
     assert "1 seed; q: Benjamini-Hochberg over 16 comparisons" in text
     assert "of 4 comparisons" in text and "n/a" not in text
-    (block,) = answer(tables, resolve(config_of())).blocks
+    block, _ = answer(tables, resolve(config_of())).blocks
     numbers = pd.DataFrame(block.tables[0].rows, columns=block.tables[0].columns)
     assert not (numbers[["its interval", "q"]] == "n/a").any(axis=None)
 
@@ -141,7 +182,32 @@ def test_the_chart_has_a_panel_per_recipe_and_image_set():
     assert titles[3] == "agreement, under apgd"
 
 
+def test_picks_stand_by_depth_behind_nothing_and_everything():
+    used = make_tables()["criteria_use"].query("recipe == 'at-pgd'")
+    clean, apgd = draw.picks_chart(used).axes
+    labels = [text.get_text() for text in clean.get_yticklabels()]
+    assert labels == ["nothing", "everything", "depth, 0.00", "fisher, 0.30", "random, 0.60"]
+    assert [clean.get_title(), apgd.get_title()] == ["clean", "under apgd"]
+
+
 # The config
+
+
+def test_what_a_pick_goes_by():
+    methods = ["fisher", "module_robust_criticality", "depth"]
+    given = {"methods": methods, "opposite": methods[1:], "random_draws": 2, "matched_draws": 1}
+    given |= {"tests": ["random", "matched", "depth_opposite", "full"]}
+    use = resolve(config_of(**given)).criteria.use
+    opposite = ["module_robust_criticality_opposite", "depth_opposite"]
+    assert use.picks == ["none", "full", "random-0", "random-1", "matched-0", *methods, *opposite]
+    ranked = {pick: [*use.ranked(pick).values()] for pick in use.picks}
+    assert ranked == {
+        **{key: ["", False] for key in ("none", "full", "random-0", "random-1")},
+        **{"matched-0": ["fisher", False], "fisher": ["fisher", False], "depth": ["depth", False]},
+        "module_robust_criticality": ["module_robust_criticality", True],  # as its authors do
+        "module_robust_criticality_opposite": ["module_robust_criticality", False],
+        "depth_opposite": ["depth", True],
+    }
 
 
 def test_it_is_off_by_default_and_takes_all_criteria_but_random():
@@ -158,6 +224,12 @@ def test_it_is_off_by_default_and_takes_all_criteria_but_random():
         ({"methods": ["random"]}, "criteria.use.methods: 'random' scores no layers here"),
         ({"methods": ["dropout_clean"]}, "criteria.use.methods: 'dropout_clean' scores no layers"),
         ({"lowest": ["clta"]}, "criteria.use.lowest: 'clta' scores no layers here"),
+        ({"opposite": ["clat"]}, "criteria.use.opposite: 'clat' scores no layers here"),
+        (
+            {"tests": ["fisher"]},
+            "criteria.use.tests: 'fisher' is nothing that the first of methods",
+        ),
+        ({"tests": ["matched"]}, "criteria.use.tests: 'matched' is nothing that the first of"),
         ({"recipes": ["at-fgsm"]}, "criteria.use.recipes"),
     ],
 )
@@ -196,8 +268,10 @@ def test_no_gain_under_attack_is_told_where_a_sign_of_masking_stands():
     assert not table.loc[("at-pgd", "apgd"), "told"].any()
     for trusted in (("at-pgd", "clean"), ("standard", "apgd")):
         assert set(table.loc[trusted, "doubt"]) == {""} and table.loc[trusted, "told"].any()
-    ((_, text),) = answer_findings(tables, config)
+    (_, text), (_, fixed) = answer_findings(tables, config)
+    assert why in fixed and fixed.count("fisher minus random") == 1
     assert "Trained with at-pgd, 1 better" in text and text.endswith(f"small_conv: {why}")
     checks = pd.DataFrame([check("false_gradients", False, "")]).assign(**PLACE, seed=0)
-    ((_, text),) = answer_findings(make_tables() | {"checks": checks}, config)
+    (_, text), (_, fixed) = answer_findings(make_tables() | {"checks": checks}, config)
+    assert fixed == why
     assert why in text and "under apgd" not in text and "apgd:" not in text

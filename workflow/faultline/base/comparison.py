@@ -1,7 +1,6 @@
 """Policies compared with a reference and a control, image by image and seed by seed. No torch."""
 
-import re
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,20 +37,34 @@ CONTROL = "random"
 
 CONTROLLED = ("selective", "fragile")
 
+MATCHED = "matched"
+"""The policy that does the same to what lies as deep in the network."""
+
+DRAWN = (CONTROL, MATCHED)
+"""Policies of which there are draws: "random-0", "random-1" and so on."""
+
+
+def policy_of(name: str) -> str:
+    """The policy that a network was made under; of a draw, without its number."""
+    policy, _, draw = name.rpartition("-")
+    return policy if policy in DRAWN and draw.isdigit() else name
+
 
 def compare(
     correctness: dict[Hashable, dict[str, np.ndarray]],
     *,
     reference: str = "regular",
     confidence: float,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Accuracy of each policy less that of the reference, paired by seed and by image (ours);
-    behind these, of each in CONTROLLED less that of CONTROL.
+    behind these, of each in CONTROLLED less that of CONTROL. pairs: only these, (policy,
+    reference) each.
 
     correctness: seed -> policy -> bool [n], images classified correctly, the same n images for all.
     Policies called "random-0", "random-1", ... are draws of one policy, "random", which may be the
-    reference: their mean is taken image by image. A seed without the reference, and a policy in no
-    other seed, is left out.
+    reference (so are "matched-0", ...): their mean is taken image by image. A seed without the
+    reference, and a policy in no other seed, is left out.
 
     Rows, by `level`:
     - "seed": one per policy and seed. ci_low and ci_high are the interval over images (Agresti &
@@ -71,10 +84,11 @@ def compare(
     changed: images of which one policy alone is right; NaN where draws make shares of it.
     """
     seeds = {seed: _draws(of) for seed, of in correctness.items()}
-    seeds = {seed: of for seed, of in seeds.items() if reference in of}
-    policies = dict.fromkeys(p for of in seeds.values() for p in of if p != reference)
-    pairs = [(policy, reference) for policy in policies]
-    pairs += [(policy, CONTROL) for policy in policies if policy in CONTROLLED]
+    if not pairs:
+        seeds = {seed: of for seed, of in seeds.items() if reference in of}
+        policies = dict.fromkeys(p for of in seeds.values() for p in of if p != reference)
+        controlled = [(policy, CONTROL) for policy in policies if policy in CONTROLLED]
+        pairs = [*((policy, reference) for policy in policies), *controlled]
     rows = [row for pair in pairs for row in _compared(seeds, *pair, confidence=confidence)]
     return _tabulated(rows, confidence=confidence)
 
@@ -231,7 +245,7 @@ def _detectable(table: pd.DataFrame, *, confidence: float, compared: int = 1) ->
 def _draws(policies: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     draws: dict[str, list[np.ndarray]] = {}
     for name, correct in policies.items():
-        draws.setdefault(re.sub(r"^random-\d+$", CONTROL, name), []).append(correct)
+        draws.setdefault(policy_of(name), []).append(correct)
     return draws
 
 
@@ -256,34 +270,33 @@ def compare_policies(
     *,
     confidence: float,
     reference: str = "regular",
-    tests: Collection[str] = (),
+    tests: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
     correct: image set -> bool [n] under one policy; places: its checkpoint and policy. A further
     column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level;
-    detectable is what the correction asks of a lone difference among them. tests: references, where
-    the tests are fixed beforehand: of attacked images, and of the first in CONTROLLED less these;
-    other rows are left out, and the correction is Holm's.
+    detectable is what the correction asks of a lone difference among them. tests: (policy,
+    reference) of each test, where these are fixed beforehand: there is no other row, none of clean
+    images, and the correction is Holm's.
     """
     groups: dict[tuple[Any, ...], dict[Hashable, dict[str, np.ndarray]]] = {}
     for hits, place in zip(correct, places, strict=True):
         for images, vector in hits.items():
+            if tests and images == "clean":
+                continue
             key = (*(place[column] for column in RUN), place["epoch"], images)
             groups.setdefault(key, {}).setdefault(place["seed"], {})[place["policy"]] = vector
     tables = []
     for key, by_seed in groups.items():
-        table = compare(by_seed, reference=reference, confidence=confidence)
+        table = compare(by_seed, reference=reference, confidence=confidence, pairs=tests)
         for position, column in enumerate([*RUN, "epoch", "images"]):
             table.insert(position, column, key[position])
         tables.append(table)
     if not tables:
         return pd.DataFrame(columns=["policy"])
-    whole = pd.concat(tables, ignore_index=True)
-    if tests:
-        fixed = (whole["policy"] == CONTROLLED[0]) & whole["reference"].isin(tests)
-        whole = whole[fixed & (whole["images"] != "clean")].reset_index(drop=True)
     correction = holm if tests else benjamini_hochberg
+    whole = pd.concat(tables, ignore_index=True)
     return with_correction(whole, confidence=confidence, correction=correction)
 
 

@@ -261,9 +261,8 @@ class Plan:
         """The checkpoints, recipes and criteria whose picks are trained, and what these are
         compared with: nothing trained, everything, and draws at random."""
         use = self.config.criteria.use
-        draws = (f"random-{draw}" for draw in range(use.random_draws))
         places = with_each(self.by_criteria(), "recipe", use.recipes)
-        return with_each(places, "criterion", ["none", "full", *draws, *(use.methods or [])])
+        return with_each(places, "criterion", use.picks)
 
     # Retraining and remedy
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from faultline.base import plugins
+from faultline.base.comparison import CONTROL, MATCHED, policy_of
 from faultline.base.errors import UserError, nearest
 from faultline.config.attacks import chosen_attacks
 from faultline.config.fields import (
@@ -25,7 +26,7 @@ from faultline.config.fields import (
 )
 from faultline.config.sense import check_epochs, check_layers, check_schedules
 from faultline.data.describe import ENOUGH
-from faultline.studies.criteria.names import BUILTIN, EARLIER, name_of
+from faultline.studies.criteria.names import BUILTIN, EARLIER, OPPOSITE, name_of
 from faultline.training.registry import RECIPES
 
 if TYPE_CHECKING:
@@ -47,18 +48,45 @@ class Use(Section):
     lowest: Names = [name for name, of in (BUILTIN | EARLIER).items() if of.lowest]
     """Criteria whose lowest scores are picked, as their authors do; of the others the highest
     are."""
+    opposite: Names = Field(default_factory=list)
+    """Criteria of which the other end is picked as well, as NAME_opposite."""
     share: float = Field(0.2, gt=0, lt=1)
     """Share of the parameters of all layers that is picked, to half a filter (ours)."""
     epochs: Count = 2
     """Length of the training in epochs."""
     random_draws: Draws = 3
     """How often the control draws layers at random."""
+    matched_draws: int = Field(0, ge=0, le=1000)
+    """How often a second control, matched, draws layers that lie as deep, on average, as those of
+    the first of methods (ours)."""
+    tests: Annotated[Names, UNIQUE] = Field(default_factory=list)
+    """What the first of methods is compared with under attack, where these tests were fixed before
+    the run: random, matched, none, full, or other picks. They are corrected over themselves alone
+    (Holm), in a table of their own."""
     interpolations: Some[Share] = [1]
     """Shares of the way from before to after; the one with the highest accuracy on validation
     images, mean of clean and under criteria.attack, is judged. 1 alone chooses nothing."""
     judged_under: Inferred[Names] = None
     """The attacks, re-crafted on each network; by default those of method standard, or
     criteria.judged_under where there is none."""
+
+    @property
+    def picks(self) -> list[str]:
+        """What is trained: what each criterion picks, and before these the controls."""
+        random, matched = (
+            [f"{name}-{draw}" for draw in range(draws)]
+            for name, draws in ((CONTROL, self.random_draws), (MATCHED, self.matched_draws))
+        )
+        other = [f"{name}{OPPOSITE}" for name in self.opposite]
+        return ["none", "full", *random, *matched, *(self.methods or []), *other]
+
+    def ranked(self, pick: str) -> dict[str, str | bool]:
+        """By which criterion a pick goes, if by any, and whether by its lowest scores."""
+        methods = self.methods or []
+        name = methods[0] if policy_of(pick) == MATCHED else pick.removesuffix(OPPOSITE)
+        lowest = (name in self.lowest) != (pick in [f"{name}{OPPOSITE}" for name in self.opposite])
+        there = name in methods
+        return {"criterion": name if there else "", "lowest": lowest and there}
 
 
 class Criteria(Section):
@@ -148,13 +176,23 @@ def _check_use(config: "Config", names: list[str]) -> None:
     section, key = config.criteria, "config key criteria.use"
     layerwise = [name for name, of in EARLIER.items() if of.layers]
     scoring = [name for name in (*names, *layerwise) if name != "random"]
-    for listed, there in (("methods", scoring), ("lowest", [*BUILTIN, *scoring])):
+    methods = section.use.methods or []
+    scores = {"methods": scoring, "lowest": [*BUILTIN, *scoring], "opposite": methods}
+    for listed, there in scores.items():
         for name in getattr(section.use, listed):
             if name not in there:
                 raise UserError(
                     f"{key}.{listed}: {name!r} scores no layers here (criteria.methods); "
                     f"{nearest(name, there)}"
                 )
+    made = [*dict.fromkeys(policy_of(pick) for pick in section.use.picks)]
+    for name in section.use.tests:
+        if name not in made or name == methods[0]:
+            others = [other for other in made if other not in methods[:1]]
+            raise UserError(
+                f"{key}.tests: {name!r} is nothing that the first of methods is compared with; "
+                f"{nearest(name, others)}"
+            )
     for name in sorted({"none", "full"} & {*(section.use.methods or [])}):
         raise UserError(f"{key}.methods: {name} stands for what is compared; rename your criterion")
     assert section.attack

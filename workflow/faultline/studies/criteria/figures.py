@@ -6,12 +6,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from faultline.base.comparison import DRAWN, policy_of
 from faultline.report import canvas
 from faultline.report.canvas import GREY, MAX_WIDTH, key, marks
 from faultline.report.page import count, minus
 from faultline.studies.criteria.names import CONTROLS
+from faultline.studies.criteria.use import REFERENCES
 
 CHANCE, TOLD, CONTROL, CEILING = "#d9dde3", "#0072b2", "#3b3b3b", "#d55e00"
+
+SAID = {"none": "nothing", "full": "everything"}
+"""What is no criterion, in words."""
 
 GAP = 0.6
 """Between criteria and controls, in rows."""
@@ -149,6 +154,50 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
         canvas.hide_repeated([line])
         for ax in line:
             ax.tick_params(axis="x", rotation=90, labelbottom=ax in axes[-1])
+    return fig
+
+
+@canvas.styled
+def picks_chart(used: pd.DataFrame) -> Figure:
+    """What training each pick leaves: picks down, those that lie first in the network first, behind
+    nothing and everything trained; a column for each image set.
+
+    used: rows of one run at one epoch under one recipe.
+    """
+    used = used.assign(pick=used["criterion"].map(policy_of))
+    depths = used.groupby("pick")["depth"].mean()
+    names = [name for name in REFERENCES if name in depths]
+    names += [*depths.drop(names).sort_values(kind="stable").index]
+    labels = [SAID.get(name) or f"{name}, {depths[name]:.2f}" for name in names]
+    images = list(dict.fromkeys(used["images"]))
+    left = canvas.label_width(labels)
+    width = max(2.0, min(3.4, (MAX_WIDTH - left - 0.3) / len(images) - 0.25))
+    room = canvas.Room(left=left, bottom=0.55)
+    fig, (axes,) = canvas.axes_grid([[width] * len(images), [0.22 * len(names) + 0.1]], room)
+    for ax, name in zip(axes, images, strict=True):
+        by_seed = used[used["images"] == name].groupby(["pick", "seed"])["accuracy"].mean() * 100
+        for y, pick in enumerate(names):
+            seeds = by_seed[pick]
+            colour = CONTROL if pick in (*REFERENCES, *DRAWN, *CONTROLS) else TOLD
+            says = [f"{labels[y]}, seed {seed}: {value:.1f} %" for seed, value in seeds.items()]
+            marks(ax, seeds, [y] * len(seeds), ".", says=says, ms=5, color=GREY)
+            mean, n = seeds.mean(), count(range(len(seeds)), "seed")
+            marks(ax, mean, y, "D", says=[f"{labels[y]}: {mean:.1f} %, {n}"], ms=4.5, color=colour)
+            if pick in REFERENCES:
+                ax.axvline(mean, color=GREY, lw=0.9, ls="--")
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.set_yticks(range(len(names)), labels)
+        ax.set_title(where(name))
+        ax.set_xlabel("accuracy (%)")
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", lw=0.5)
+    canvas.hide_repeated([axes])
+    handles = [
+        key("criterion", color=TOLD, marker="D", ms=4.5, ls=""),
+        key("control", color=CONTROL, marker="D", ms=4.5, ls=""),
+        key("one seed", color=GREY, marker=".", ls=""),
+    ]
+    canvas.legend(fig, handles, columns=3)
     return fig
 
 

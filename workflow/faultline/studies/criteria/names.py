@@ -25,6 +25,9 @@ EARLIER = {
 }
 """What other studies of the run say of validation images, where they do."""
 
+OPPOSITE = "_opposite"
+"""What is behind a criterion's name where the other end of its scores is picked."""
+
 
 def name_of(method: str) -> str:
     """What a criterion of the config is called: a function of the user's own by its name."""

@@ -4,15 +4,17 @@ What is ours: the share that is picked, how it is filled, and that what belongs 
 normalisation or to none at all is always trained, as in selective retraining.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from faultline.ablation.facts import counted
+from faultline.base.comparison import CONTROL, MATCHED, policy_of
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.layers import filters, of_units
@@ -23,6 +25,10 @@ from faultline.training.registry import adversarial_of
 
 Order = dict[str, np.ndarray]
 """Layer -> its filters; both with what is picked first in front."""
+
+ORDERS, COMMON = 500, 0.5
+"""Random orders among which controls that are matched in depth are sought, and the share of the
+parameters that these may have in common with what they are matched with."""
 
 
 def order_of(
@@ -59,6 +65,63 @@ def random_order(
     return order_of(layers, table, lowest=False, seed=seed)
 
 
+def parameters_of(layers: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
+    """Layer -> its parameters, detached; one that layers share is the first one's."""
+    own, seen = {}, set()
+    for name, layer in layers.items():
+        own[name] = {k: p.detach() for k, p in layer.named_parameters() if id(p) not in seen}
+        seen |= {id(parameter) for parameter in layer.parameters()}
+    return own
+
+
+def taken(sizes: Mapping[str, int], order: Iterable[str], *, share: float) -> np.ndarray:
+    """Parameters of each layer that `picked` takes, [layers], filters cut where they need be.
+
+    sizes: parameters of each layer, in the order of definition."""
+    left, counts = share * sum(sizes.values()), dict.fromkeys(sizes, 0.0)
+    for name in order:
+        counts[name] = min(left, float(sizes[name]))
+        left -= counts[name]
+    return np.array([*counts.values()])
+
+
+def mean_depth(counts: ArrayLike) -> float:
+    """Where parameters lie, on average: 0 in the first layer, 1 in the last.
+
+    counts: of each layer, in the order of definition, [layers]; NaN where there are none."""
+    counts = np.asarray(counts, float)
+    total = counts.sum()
+    return float(counts @ np.linspace(0, 1, len(counts)) / total) if total else np.nan
+
+
+def matched_order(
+    layers: Mapping[str, nn.Module],
+    scored: Sequence[str],
+    of: Order,
+    *,
+    share: float,
+    seed: int,
+    draw: int,
+) -> Order:
+    """The control that is matched in depth: of the picks of random orders that have at most half of
+    their parameters in common with that of the order `of`, those that lie nearest to it on average
+    (ours); where all have more, of those that have fewest."""
+    sizes = {k: sum(p.numel() for p in own.values()) for k, own in parameters_of(layers).items()}
+    theirs = taken(sizes, of, share=share)
+    rng = np.random.default_rng(seed_of("matched pick", seed))
+    drawn = ([scored[i] for i in rng.permutation(len(scored))] for _ in range(ORDERS))
+    every = {tuple(taken(sizes, names, share=share)): names for names in drawn}  # each pick once
+
+    def unlike(counts: Sequence[float]) -> tuple[float, float]:
+        common = np.minimum(counts, theirs).sum() / theirs.sum()
+        return max(common, COMMON), abs(mean_depth(counts) - mean_depth(theirs))
+
+    nearest = sorted(every, key=unlike)
+    names = every[nearest[draw % len(nearest)]]
+    table = pd.DataFrame({"layer": names, "filter": None, "score": range(len(names), 0, -1)})
+    return order_of(layers, table, lowest=False, seed=seed)
+
+
 def picked(layers: Mapping[str, nn.Module], order: Order, *, share: float) -> dict[str, Tensor]:
     """Bool mask per parameter of the layers, in its shape: what is picked.
 
@@ -66,11 +129,7 @@ def picked(layers: Mapping[str, nn.Module], order: Order, *, share: float) -> di
     first one that does not, so many filters as come nearest. So the number differs from that share
     by half a filter at most. A parameter that layers share is the first one's.
     """
-    own, seen = {}, set()
-    for name, layer in layers.items():
-        parameters = {k: p.detach() for k, p in layer.named_parameters() if id(p) not in seen}
-        seen |= {id(parameter) for parameter in layer.parameters()}
-        own[name] = parameters
+    own = parameters_of(layers)
     sizes = {name: sum(p.numel() for p in of.values()) for name, of in own.items()}
     left = round(share * sum(sizes.values()))
     masks = {
@@ -120,11 +179,12 @@ def train_picked(
     dataset: DataSet,
     state: dict,
     *,
+    pick: str,
     criterion: str,
+    lowest: bool,
     scores: pd.DataFrame | None,
     scored: Sequence[str],
     share: float,
-    lowest: bool,
     training: Mapping,
     recipe: str,
     epochs: int,
@@ -135,22 +195,26 @@ def train_picked(
 ) -> TrainedPicks:
     """Train a checkpoint on where a criterion picks, in place, and judge it on the test images.
 
-    criterion: one of `scores`, the rows {criterion, layer, filter, score} of all, of which the
-    highest, or lowest, of the layers are picked; "random-0", "random-1" and so on, its control, a
-    draw among the layers `scored`; "full", everything; or "none", which trains nothing. attack: the
-    one, by its name, of criteria and adversarial recipes; with interpolations (see `interpolate`)
-    it and the first `images` validation images choose. attacks: those that judge.
+    pick: "random-0", "random-1" and so on, a draw among the layers `scored`; "matched-0" and so on,
+    one that is matched in depth with the pick of `criterion`; "full", everything; "none", which
+    trains nothing; or any other name, for what the criterion picks: the highest, or lowest, of its
+    rows in `scores`, {criterion, layer, filter, score}. attack: the one, by its name, of criteria
+    and adversarial recipes; with interpolations (see `interpolate`) it and the first `images`
+    validation images choose. attacks: those that judge.
     """
     layers, seed = layers_of(network), state["seed"]
-    _, _, draw = criterion.partition("-")
-    masks = {}
-    if draw:
-        candidates = [layer for layer in scored if layer in layers]
-        order = random_order(layers, candidates, seed=seed, draw=int(draw))
-        masks = picked(layers, order, share=share)
-    elif scores is not None:
+    masks, order, draw = {}, None, pick.rpartition("-")[2]
+    candidates = [layer for layer in scored if layer in layers]
+    if scores is not None:
         of_criterion = scores[scores["criterion"] == criterion]
         order = order_of(layers, of_criterion, lowest=lowest, seed=seed)
+    if policy_of(pick) == CONTROL:
+        order = random_order(layers, candidates, seed=seed, draw=int(draw))
+    elif policy_of(pick) == MATCHED:
+        assert order
+        given = {"share": share, "seed": seed, "draw": int(draw)}
+        order = matched_order(layers, candidates, order, **given)
+    if order:
         masks = picked(layers, order, share=share)
     (settings_of_attack,) = attack.values()
     further = train_further(
@@ -158,21 +222,27 @@ def train_picked(
         dataset,
         state,
         settings=settings_of(training, recipe=recipe, attack=settings_of_attack),
-        epochs=0 if criterion == "none" else epochs,
+        epochs=0 if pick == "none" else epochs,
         attacks=attacks,
         frozen={name: ~mask for name, mask in masks.items()},
         shares=interpolations,
         chosen_under=attack,
         chosen_on=images,
     )
-    sizes = {id(p): p.numel() for layer in layers.values() for p in layer.parameters()}
-    trainable, taken = sum(sizes.values()), sum(int(mask.sum()) for mask in masks.values())
-    trained = {"none": 0, "full": trainable}.get(criterion, taken)
+    sizes = {k: sum(p.numel() for p in own.values()) for k, own in parameters_of(layers).items()}
+    counts = dict.fromkeys(sizes, 0) if pick == "none" else sizes
+    if masks:
+        counts = {
+            name: sum(int(masks[f"{name}.{key}"].sum()) for key in own)
+            for name, own in parameters_of(layers).items()
+        }
+    trained, trainable = sum(counts.values()), sum(sizes.values())
+    depth = mean_depth([*counts.values()])
     print(
-        f"{trained} of {trainable} parameters of layers trained; moved by {further.moved:g} of the "
-        "way"
+        f"{trained} of {trainable} parameters of layers trained, at a mean depth of {depth:.2f}; "
+        f"moved by {further.moved:g} of the way"
     )
     result = pd.DataFrame(counted(further.correct))
-    result = result.assign(trained=trained, trainable=trainable, moved=further.moved)
+    result = result.assign(trained=trained, trainable=trainable, depth=depth, moved=further.moved)
     result = result.assign(masked=further.masked)
     return TrainedPicks(result, further.correct)

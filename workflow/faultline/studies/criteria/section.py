@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,17 @@ import pandas as pd
 
 from faultline.attacks.doubt import doubt
 from faultline.base.columns import RUN
-from faultline.base.comparison import CONTROL
+from faultline.base.comparison import CONTROL, policy_of
 from faultline.report import canvas, page
 from faultline.report.comparison import summary
 from faultline.studies.criteria.agreement import FEWEST
-from faultline.studies.criteria.figures import answer_chart, prediction_chart, where
+from faultline.studies.criteria.figures import (
+    SAID,
+    answer_chart,
+    picks_chart,
+    prediction_chart,
+    where,
+)
 from faultline.studies.criteria.names import CONTROLS
 from faultline.studies.criteria.use import PAIR, REFERENCES
 
@@ -207,10 +214,14 @@ def _named(row: dict) -> str:
 def _numbers(row) -> str:
     """The correlation of a prediction, its interval and q."""
     ends = page.bracket(row["spearman_low"], row["spearman_high"])
-    q = page.small(row["q_value"])
     between = "" if ends == "n/a" else f" {ends}"
-    equals = "" if "<" in q else "= "
-    return f"{page.number(row['spearman'])}{between}, q {equals}{q}"
+    return f"{page.number(row['spearman'])}{between}, q {_equals(row['q_value'])}"
+
+
+def _equals(p: float) -> str:
+    """A p-value behind its name."""
+    said = page.small(p)
+    return said if "<" in said else f"= {said}"
 
 
 def _cost(images: float) -> str:
@@ -274,6 +285,7 @@ def answer(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
         numbers = page.table("Every criterion", table, columns, source="referee.tsv")
         shown = {"figures": [chart], "notes": [_shares(tables)]}
         blocks = [page.block("All runs", **shown, tables=[numbers, _references(tables)])]
+        blocks += page.by_run(tables["criteria_use"], partial(_picks_block, tables, config))
     return page.Section(
         "referee",
         "Is what criteria pick worth training?",
@@ -312,6 +324,58 @@ def answer_findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator
     for why, part in table[table["doubt"] != ""].groupby("doubt", sort=False):
         text += f" {page.listed(dict.fromkeys(part['run']))}: {why}"
     yield "Is what criteria pick worth training?", text
+    for run, part in page.runs(tables.get("criteria_tests", pd.DataFrame())):
+        if told := _tested(tables, canvas.last_epoch(part), level=level):
+            yield f"Tests fixed before the run, {run}", " ".join(told)
+
+
+def _tested(tables: dict[str, pd.DataFrame], tests: pd.DataFrame, *, level: float) -> list[str]:
+    """What the tests that were fixed beforehand say of one run, a sentence each."""
+    if not len(tests):
+        return []
+    count = page.count(range(int(_whole(tables["criteria_tests"])["p_value"].count())), "test")
+    said = []
+    keys = ["recipe", "images", "criterion", "reference"]
+    for (recipe, images, pick, other), rows in tests.groupby(keys, sort=False):
+        row, (low, high), told = summary(rows, level=level)
+        why = doubt(tables, rows, _made(tables, row, [pick, other]))
+        said.append(
+            why
+            or f"Trained with {recipe}, accuracy under {images}, {pick} minus "
+            f"{SAID.get(other, other)}: {page.points(row['difference'])} points "
+            f"{page.interval(low, high)}, {told} (p {_equals(row['q_value'])}, Holm over {count}; "
+            f"{page.count(range(int(row['seeds'])), 'seed')})."
+        )
+    return [*dict.fromkeys(said)]
+
+
+def _picks_block(
+    tables: dict[str, pd.DataFrame], config: Config, index: int, run: str, part: pd.DataFrame
+) -> page.Block:
+    """Of one run: what each pick leaves, and what the tests that were fixed beforehand say."""
+    part, level = canvas.last_epoch(part), 1 - config.scores.confidence
+    charts = [
+        page.figure(
+            picks_chart(rows),
+            name=f"picks-{index}-{number}",
+            alt=f"Accuracy after training what each criterion picks in {run}",
+            caption=f"{run} at epoch {part['epoch'].iloc[0]}, trained with {recipe}: accuracy on "
+            "test images, and where in the network lies what was trained, from 0, its first layer, "
+            f"to 1, its last. {page.n(rows)}; of draws at random, their mean.",
+            read="Diamond: mean over seeds. If it is depth that counts, and not what a criterion "
+            "says, accuracy falls, or rises, from top to bottom.",
+        )
+        for number, (recipe, rows) in enumerate(part.groupby("recipe", sort=False))
+    ]
+    tests = page.of(tables.get("criteria_tests", pd.DataFrame()), part, [*RUN, "epoch"])
+    return page.block(run, figures=charts, notes=_tested(tables, tests, level=level))
+
+
+def _made(tables: dict[str, pd.DataFrame], row: Mapping, picks: Collection[str]) -> pd.DataFrame:
+    """The networks of the run of a row that were made by its recipe, under some picks."""
+    used, keys = tables["criteria_use"], [*RUN, "epoch", "recipe"]
+    alike = (used[keys] == [row[key] for key in keys]).all(axis=1)
+    return used[alike & used["criterion"].map(policy_of).isin([*picks])]
 
 
 def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
@@ -344,11 +408,7 @@ def _doubt(tables: dict[str, pd.DataFrame], row: dict) -> str:
     """`doubt` of a row of the referee's table."""
     if row["images"] == "clean":
         return ""
-    used = tables["criteria_use"]
-    keys = [*RUN, "epoch", "recipe"]
-    alike = (used[keys] == [row[key] for key in keys]).all(axis=1)
-    policy = used["criterion"].str.replace(r"^random-\d+$", CONTROL, regex=True)
-    made = used[alike & policy.isin([row["criterion"], CONTROL])]
+    made = _made(tables, row, [row["criterion"], CONTROL])
     return doubt(tables, pd.DataFrame([row]), made)
 
 
@@ -364,7 +424,7 @@ def _some(rows: pd.DataFrame) -> str:
 
 
 def _picks(name: str, use: Use) -> str:
-    return "lowest" if name in use.lowest else "highest"
+    return "lowest" if use.ranked(name)["lowest"] else "highest"
 
 
 def _compared(tables: dict[str, pd.DataFrame]) -> int:
@@ -378,7 +438,7 @@ def _references(tables: dict[str, pd.DataFrame]) -> page.Table | None:
     whole = _whole(tables["criteria_gains"])
     columns = {
         **page.same(*RUN),
-        "trained": ("criterion", {"none": "nothing", "full": "everything"}.get),
+        "trained": ("criterion", SAID.get),
         **page.same("images", "recipe"),
         "accuracy": ("accuracy", page.percent),
         "random layers": ("reference_accuracy", page.percent),

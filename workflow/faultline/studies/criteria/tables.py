@@ -1,6 +1,6 @@
 """The tables of the referee."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
 from faultline.studies.criteria.agreement import agreements, predictions
 from faultline.studies.criteria.removal import losses
-from faultline.studies.criteria.use import gains, referee
+from faultline.studies.criteria.use import fixed_tests, gains, referee
 
 TABLES = {
     "criteria": "how much every criterion says that each layer and filter matters",
@@ -19,6 +19,7 @@ TABLES = {
     "criteria_agreement": "how alike two criteria rank layers and filters",
     "criteria_use": "accuracy after training what each criterion picks",
     "criteria_gains": "the same minus as many parameters of random layers, with intervals",
+    "criteria_tests": "the tests of the first criterion that were fixed before the run",
     "referee": "what each criterion predicts, what training its picks gains, and what it costs",
 }
 
@@ -32,9 +33,10 @@ def tables(
     top_share: float,
     permutations: int,
     confidence: float,
+    tests: Sequence[tuple[str, str]] = (),
 ) -> dict[str, pd.DataFrame]:
     """criteria, removals: files of every judged checkpoint, of its layers; result, correct: of
-    every training of picks."""
+    every training of picks. tests: see `compare_policies`."""
 
     def lost(path: str) -> pd.DataFrame:
         return losses(load_facts(path), confidence=confidence)
@@ -48,7 +50,8 @@ def tables(
         judged, truth, share=top_share, permutations=permutations, confidence=confidence
     )
     hits = [unpack(load_arrays(path)) for path in correct]
-    gained = gains(hits, [place_of(path) for path in correct], confidence=confidence)
+    places = [place_of(path) for path in correct]
+    gained = gains(hits, places, confidence=confidence)
     return {
         "criteria": scores,
         "removals": removed,
@@ -56,6 +59,9 @@ def tables(
         "criteria_agreement": agreements(scores, confidence=confidence),
         "criteria_use": gather(result),
         "criteria_gains": gained,
+        "criteria_tests": fixed_tests(hits, places, tests, confidence=confidence)
+        if tests
+        else gained.iloc[:0],
         "referee": referee(predicted, gained),
     }
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from faultline.base.columns import RUN
 from faultline.base.comparison import CONTROL, compare_policies, with_correction
+from faultline.base.statistics import holm
 
 REFERENCES = ("none", "full")
 """What is no criterion: nothing is trained, or everything."""
@@ -25,20 +26,38 @@ def gains(correct: list[dict], places: Sequence[dict], *, confidence: float) -> 
 
     correct: image set -> bool [n] of one training; places: its checkpoint, recipe and criterion.
     """
+    given = {"reference": CONTROL, "confidence": confidence}
+    return with_correction(_compared(correct, places, **given), confidence=confidence)
+
+
+def fixed_tests(
+    correct: Sequence[dict],
+    places: Sequence[dict],
+    tests: Sequence[tuple[str, str]],
+    *,
+    confidence: float,
+) -> pd.DataFrame:
+    """Accuracy under attack after training one pick less that of another, of each of `tests`, as
+    `gains`; q_value and detectable are corrected over these alone (Holm)."""
+    table = _compared(correct, places, confidence=confidence, tests=tests)
+    return with_correction(table, confidence=confidence, correction=holm)
+
+
+def _compared(correct: Sequence[dict], places: Sequence[dict], **given) -> pd.DataFrame:
+    """`compare_policies` of each recipe, not corrected."""
     parts = []
     for recipe in dict.fromkeys(place["recipe"] for place in places):
         chosen = [index for index, place in enumerate(places) if place["recipe"] == recipe]
         part = compare_policies(
             [correct[index] for index in chosen],
             [places[index] | {"policy": places[index]["criterion"]} for index in chosen],
-            confidence=confidence,
-            reference=CONTROL,
+            **given,
         )
-        part.insert(part.columns.get_loc("policy"), "recipe", recipe)
-        parts.append(part.drop(columns="q_value").rename(columns={"policy": "criterion"}))
-    if not parts:
-        return pd.DataFrame(columns=[*PAIR, "recipe"])
-    return with_correction(pd.concat(parts, ignore_index=True), confidence=confidence)
+        if len(part):
+            part.insert(part.columns.get_loc("policy"), "recipe", recipe)
+            parts.append(part.drop(columns="q_value").rename(columns={"policy": "criterion"}))
+    empty = pd.DataFrame(columns=[*PAIR, "recipe", "level", "p_value"])
+    return pd.concat(parts, ignore_index=True) if parts else empty
 
 
 def referee(predictions: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:

@@ -18,10 +18,13 @@ TABLES = {
 def tables(
     *, result: Iterable[str], correct: Iterable[str], confidence: float, tests: Sequence[str] = ()
 ) -> dict[str, pd.DataFrame]:
-    """Of files of every checkpoint and policy. tests: see `compare_policies`."""
+    """Of files of every checkpoint and policy. tests: what selective is compared with, where that
+    was fixed beforehand."""
     hits = [unpack(load_arrays(path)) for path in correct]
     places = [place_of(path) for path in correct]
     return {
         "retraining": gather(result),
-        "comparison": compare_policies(hits, places, confidence=confidence, tests=tests),
+        "comparison": compare_policies(
+            hits, places, confidence=confidence, tests=[("selective", of) for of in tests]
+        ),
     }

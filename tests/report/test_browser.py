@@ -176,6 +176,39 @@ def test_marks_tell_their_values_and_figures_zoom(browser, path):
     assert browser.run(f"{svg}.getAttribute('viewBox')") == whole
 
 
+def test_keys_reach_what_a_mouse_does(browser, path):
+    browser.open(path, width=1400)
+    skip = browser.run("document.body.firstElementChild.outerHTML")
+    assert skip == '<a class="skip" href="#glance">Skip the contents</a>'
+    browser.run("document.body.firstElementChild.focus()")
+    assert browser.run("document.activeElement.getBoundingClientRect().left") > 0
+    captions = browser.run(
+        "[...document.querySelectorAll('table')].map((t) => t.caption.textContent)"
+    )
+    assert len(captions) > 9 and all(captions)
+
+    def press(key):
+        event = f"new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }})"
+        browser.run(f"document.activeElement.dispatchEvent({event})")
+        tip = browser.run("document.querySelector('#tip')?.hidden")
+        return None if tip else browser.run("document.querySelector('#tip').innerText")
+
+    browser.run("document.querySelector('#classes figure svg').focus()")
+    marks = "document.querySelectorAll('#classes figure svg:focus :has(> title)')"
+    titles = browser.run(f"[...{marks}].map((mark) => mark.querySelector('title').textContent)")
+    assert len(titles) > 2 and len({*titles}) > 2
+    keys = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowLeft", "End", "ArrowRight", "Home"]
+    expected = [titles[at] for at in (0, 1, 0, 0, -1, -1, 0)]
+    assert [press(key) for key in keys] == expected
+    assert browser.run("document.querySelector('.told') !== null")
+    assert press("Escape") is None and not browser.run("document.querySelector('.told')")
+    assert [press(key) for key in ("ArrowLeft",)] == titles[-1:]
+    browser.run("document.activeElement.blur()")
+    assert browser.run("document.querySelector('#tip').hidden")
+    again = browser.run("[...document.querySelectorAll('#classes figure svg')][0].innerHTML")
+    assert again.count("<title>") == len(titles)
+
+
 def test_figures_that_a_large_page_packs_are_unpacked(browser, tmp_path):
     figures = [
         page.figure(Figure(), name=name, alt=f"<{name}>", caption="", read="") for name in "ab"

@@ -178,13 +178,14 @@ const equipFigure = (figure) => {
   const text = map ? equipMap(map) : pictures ? () => picturesAsText(pictures) : () => asText(svg);
   const button = (label, onclick) => make("button", { type: "button", textContent: label, onclick });
   const name = fileName(figure.id);
+  for (const each of figure.querySelectorAll("svg")) if (each.querySelector("* > title")) each.tabIndex = 0;
   const row = tools(
     button("SVG", () => save(`${name}.svg`, new Blob([text()], { type: "image/svg+xml" }))),
     button("PNG", () => savePng(text(), `${name}.png`)),
   );
   figure.append(row);
   if (map || pictures) return;
-  row.append(make("span", { className: "small" }, "drag over a part: zoom; double-click: all"));
+  row.append(make("span", { className: "small" }, "drag over a part: zoom; double-click: all; arrow keys: values"));
   zoomable(svg);
 };
 
@@ -214,26 +215,49 @@ const equipFigures = async () => {
 };
 equipFigures();
 
-// The titles of marks at once, for fingers too. They are taken away meanwhile, or they would show twice.
-const tip = make("div", { id: "tip", hidden: true });
+// The titles of marks at once, for fingers and keys too. They are taken away meanwhile, or they would show twice.
+const tip = make("div", { id: "tip", hidden: true, role: "status" });
 document.body.append(tip);
 let told = null;
-document.addEventListener("pointerover", (event) => {
+const titleOf = (mark) => mark && [...mark.children].find((child) => child.localName === "title");
+
+const tell = (mark, x, y) => {
   if (told) {
     told.mark.append(told.title);
+    told.mark.classList.remove("told");
     told = null;
   }
-  const mark = event.target.closest("svg *");
-  const title = mark && [...mark.children].find((child) => child.localName === "title");
+  const title = titleOf(mark);
   tip.hidden = !title;
   if (!title) return;
   told = { mark, title };
   title.remove();
   tip.textContent = title.textContent;
   const box = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 4))}px`;
-  tip.style.top = `${Math.max(4, event.clientY - box.height - 10)}px`;
+  tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - box.width - 4))}px`;
+  tip.style.top = `${Math.max(4, y - box.height - 10)}px`;
+};
+document.addEventListener("pointerover", (event) => tell(event.target.closest("svg *"), event.clientX, event.clientY));
+
+// Arrow keys go from mark to mark of a figure, Home and End to its first and last.
+const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+document.addEventListener("keydown", (event) => {
+  const svg = event.target.closest("figure svg");
+  if (!svg || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Escape") tell(null);
+  if (!(event.key in steps)) return;
+  const marks = [...svg.querySelectorAll("*")].filter((mark) => mark === told?.mark || titleOf(mark));
+  if (!marks.length) return;
+  event.preventDefault();
+  const at = marks.indexOf(told?.mark), step = steps[event.key];
+  const next = at < 0 && step === -1 ? marks.length - 1 : at + step;
+  const mark = marks[Math.max(0, Math.min(next, marks.length - 1))];
+  mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+  const box = mark.getBoundingClientRect();
+  tell(mark, box.right, box.top);
+  mark.classList.add("told");
 });
+document.addEventListener("focusout", () => tell(null));
 
 // Contents: where one is
 

@@ -1,5 +1,6 @@
 """The pages with code, run from top to bottom as their readers would; and links."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -93,6 +94,29 @@ def test_notebook(rerun):
     path = {"PYTHONPATH": str(rerun.folder / "workflow")}  # as pip install -e
     said = run(rerun, sys.executable, "-c", "\n".join(cells), **path)
     assert "S_adv" in said and "filter 5" in said
+
+
+@pytest.mark.slow
+def test_the_notebook_finds_where_a_network_breaks_and_mends_it(tmp_path, monkeypatch, capsys):
+    book = json.loads((ROOT / "docs/mend.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    names = {}
+    monkeypatch.chdir(tmp_path)
+    for cell in cells:
+        exec(cell, names)
+    before, after = (names[name].layers for name in ("given", "after"))
+    assert set(before.query("score == 'S_adv' and decided")["class"]) >= {"fragile"}
+    assert [*before["layer"].unique()] == ["first", "second", "third", "head"]
+    assert "faultmap" in names["given"]._repr_html_() and len(after) == len(before) == len(
+        names["both"]
+    )
+    given, mended = names["mended"].result["worst"]
+    assert mended > given + 0.05
+    state = torch.load(tmp_path / "mended.pt", weights_only=True)
+    assert all(
+        torch.equal(value, state[key]) for key, value in names["better"].state_dict().items()
+    )
+    assert not any(cell.get("outputs") for cell in book["cells"])
 
 
 def test_the_examples_of_the_library_print_what_they_show(capsys):

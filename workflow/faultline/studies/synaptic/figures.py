@@ -20,7 +20,7 @@ from faultline.report.page import bracket, count, number, percent
 
 ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
 
-FILTER_COLOURS = {"high_pass": "#009e73", "low_pass": "#cc79a7", "pulse": "#3b3b3b"}
+FILTER_COLOURS = {"high_pass": "#009e73", "low_pass": "#cc79a7", "pulse": "#0072b2"}
 
 MAX_PANELS = 60
 

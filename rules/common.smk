@@ -186,6 +186,19 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
     return fill(f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", names))
 
 
+def given_weights(wildcards):
+    """The file of the weights that a training starts from, where it starts from some."""
+    first = PLAN.training(wildcards.training).epochs[0]
+    given = PLAN.given_weights(wildcards.network, wildcards.training, first)
+    return [given] if given else []
+
+
+def given_key(wildcards):
+    """The name of the state dict in that file that is meant."""
+    first = PLAN.training(wildcards.training).epochs[0]
+    return PLAN.weights_key(wildcards.network, wildcards.training, first)
+
+
 def chosen_images(wildcards):
     """The file of the images that ablated networks are judged on, where they are chosen by margin."""
     return fill(f"{CHECKPOINT}/chosen-images.npz", [place(wildcards)] * PLAN.by_margin())

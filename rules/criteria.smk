@@ -7,10 +7,7 @@ rule judge_criteria:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        weights=lambda w: filter(
-            None,
-            [PLAN.given_weights(w.network, w.training, PLAN.training(w.training).epochs[0])],
-        ),
+        weights=given_weights,
     output:
         judged=f"{CHECKPOINT}/criteria/judged.tsv",
     log:
@@ -25,9 +22,7 @@ rule judge_criteria:
         layers=lambda w: select_layers(w.network, REFEREE.layers, called=True),
         methods=REFEREE.methods,
         own=[with_code({"function": method}, "function") for method in REFEREE.methods],
-        weights_key=lambda w: PLAN.weights_key(
-            w.network, w.training, PLAN.training(w.training).epochs[0]
-        ),
+        weights_key=given_key,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
         images=REFEREE.images,
         draws=REFEREE.draws,

@@ -44,6 +44,7 @@ rule judge_mends:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        weights=given_weights,
         networks=mended_networks,
         paths=lambda w: fill(
             f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)
@@ -68,6 +69,7 @@ rule judge_mends:
         attacks=PLAN.attacks(MENDING.judged_under),
         clean_loss=MENDING.clean_loss,
         confidence=CONFIG.scores.confidence,
+        weights_key=given_key,
         device=CONFIG.device,
         code=code("judge_mends"),
     script:

@@ -8,6 +8,7 @@ with job(snakemake):
 
     from faultline.ablation.facts import pack
     from faultline.base.files import (
+        load_state_dict,
         load_table,
         load_tensors,
         save_arrays,
@@ -15,6 +16,7 @@ with job(snakemake):
         save_tensors,
         save_text,
     )
+    from faultline.networks.weights import dtype_of
     from faultline.run.loading import opened
     from faultline.studies.mending.judging import judge_mends
 
@@ -34,6 +36,7 @@ with job(snakemake):
         clean_loss=params.clean_loss,
         confidence=params.confidence,
         name=snakemake.wildcards.network,
+        dtype=dtype_of([load_state_dict(path, params.weights_key) for path in files.weights]),
         seed=state["seed"],
     )
     save_arrays(pack(outcome.correct), output.correct)

@@ -238,13 +238,14 @@ JOBS = [
         {},
         OPENED
         | {
+            "weights": [],
             "networks": ["mended/picked/network.pt", "mended/harden/network.pt"],
             "paths": ["mended/picked/path.tsv", "mended/harden/path.tsv"],
         },
         {
             **{"names": ["picked", "harden"], "attacks": attacks("fgsm", "pgd")},
             **{"abouts": {name: CANDIDATES[name].about for name in ("picked", "harden")}},
-            **{"clean_loss": 0.045, "confidence": 0.9},
+            **{"clean_loss": 0.045, "confidence": 0.9, "weights_key": None},
         },
     ),
     (

@@ -12,6 +12,7 @@ from faultline.data.splits import images_of
 from faultline.data.splits import test_images as images_of_test
 from faultline.networks.architectures import Network, Normalise
 from faultline.networks.evaluation import predict, predicted
+from faultline.networks.weights import dtype_of
 from faultline.studies.mending.judging import (
     Judgement,
     judge_all,
@@ -85,7 +86,7 @@ def path_of(*, gain, best=1):
     return table.assign(rate=[np.nan, 0.01], n=20, best=[i == best for i in range(2)])
 
 
-def mend(*, gain=0.5, best=1):
+def mend(*, gain=0.5, best=1, rounded=None, **more):
     """The mend says one class, the most frequent, of nearly all that it is shown."""
     dataset = dataset_of(test=200)
     body = network_of().eval()
@@ -96,9 +97,12 @@ def mend(*, gain=0.5, best=1):
     mended["body.5.bias"].zero_()[most] = 1.0
     outcome = judge_mends(
         *(network, dataset),
-        **{"states": {"harden": mended}, "paths": {"harden": path_of(gain=gain, best=best)}},
+        **{
+            "states": {"harden": rounded or mended},
+            "paths": {"harden": path_of(gain=gain, best=best)},
+        },
         **{"abouts": {"harden": "all weights"}, "attacks": {"pgd": PGD}, "clean_loss": 0.3},
-        **{"confidence": 0.95, "name": "tiny", "seed": 0},
+        **{"confidence": 0.95, "name": "tiny", "seed": 0, **more},
     )
     return outcome, mended
 
@@ -149,6 +153,20 @@ def test_weights_are_handed_back_as_the_networks_own_class_names_them():
         for network in ("given", "harden")
         for images in ("clean", "pgd", "worst case")
     }
+
+
+def test_weights_are_handed_back_in_the_type_that_was_given_and_judged_so():
+    half, own = torch.bfloat16, network_of()
+    outcome, mended = mend(dtype=half)
+    assert {v.dtype for v in outcome.weights.values() if v.is_floating_point()} == {half}
+    own.load_state_dict(outcome.weights)
+    rounded = {name: value.to(half).float() for name, value in mended.items()}
+    again, _ = mend(rounded=rounded)
+    for images, hits in again.correct.items():
+        assert np.array_equal(outcome.correct[images], hits)
+    state = {"a": torch.ones(2, dtype=half), "n": torch.tensor(3)}
+    assert dtype_of([state]) == half and dtype_of([]) is None
+    assert dtype_of([state, {"b": torch.ones(2)}]) is None
 
 
 def test_nothing_is_handed_back_where_nothing_gains():

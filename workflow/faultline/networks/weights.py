@@ -1,6 +1,7 @@
 """A user's weights, put into a network."""
 
 import difflib
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -81,6 +82,13 @@ def load_weights(
         )
     network.load_state_dict(own | new)
     return words
+
+
+def dtype_of(states: Iterable[State]) -> torch.dtype | None:
+    """The type of all numbers of floating point in state dicts; None where there are several, or
+    none."""
+    types = {t.dtype for state in states for t in state.values() if t.is_floating_point()}
+    return types.pop() if len(types) == 1 else None
 
 
 def _remedy(network: Network, misfits: dict[str, list[str]], new: State, own: State) -> str:

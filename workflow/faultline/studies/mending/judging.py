@@ -133,15 +133,21 @@ def judge_mends(
     confidence: float,
     name: str,
     seed: int,
+    dtype: torch.dtype | None = None,
 ) -> Outcome:
     """Judge the network that was given and each candidate that came to something, and hand back the
     one that validation images chose where test images bear it out.
 
     states, paths: candidate -> its state and its path, see `mend_by`; abouts: candidate -> what it
-    is, in words; name: of the network.
+    is, in words; name: of the network; dtype: that the weights are handed back in, and judged with
+    its precision.
     """
     given = {key: value.clone() for key, value in network.state_dict().items()}
-    tried = {key: state for key, state in states.items() if not paths[key]["best"].iloc[0]}
+    tried = {
+        key: {name: _in(value, dtype).to(value) for name, value in state.items()}
+        for key, state in states.items()
+        if not paths[key]["best"].iloc[0]
+    }
     weaker = ramp(network, dataset, attacks=attacks, seed=seed)
     attacks = attacks | weaker
     judgement = judge_all(network, {GIVEN: given} | tried, dataset, attacks=attacks, seed=seed)
@@ -193,7 +199,9 @@ def judge_mends(
         for key, sets in judgement.correct.items()
         for images, of in sets.items()
     }
-    weights = None if state is None else plain_state(network, state)
+    weights = None
+    if state is not None:
+        weights = {key: _in(value, dtype) for key, value in plain_state(network, state).items()}
     return Outcome(hits, pd.DataFrame(rows), table, weights, text)
 
 
@@ -203,6 +211,11 @@ def _difference(
     pair: dict[Hashable, dict[str, np.ndarray]] = {0: {"mended": hits, "given": reference}}
     row = compare(pair, reference="given", confidence=confidence).iloc[0]
     return row["difference"], row["ci_low"], row["ci_high"]
+
+
+def _in(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor of floating point in a type, if one is asked for; others as they are."""
+    return value.to(dtype) if dtype and value.is_floating_point() else value
 
 
 def plain_state(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

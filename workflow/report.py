@@ -6,6 +6,7 @@ with job(snakemake):
     from pathlib import Path
 
     from faultline.base.files import load_table, save_text
+    from faultline.report.pool import side_by_side
     from faultline.report.render import load_look, versions, with_versions
     from faultline.snake.records import forget
     from faultline.studies.config import Config
@@ -20,12 +21,13 @@ with job(snakemake):
     for path in left:
         path.unlink(missing_ok=True)
     forget(left)
-    html = report(
-        tables,
-        config=config,
-        versions=installed,
-        notes=snakemake.params.notes,
-        **load_look(files.template),
-    )
+    with side_by_side(snakemake.threads):
+        html = report(
+            tables,
+            config=config,
+            versions=installed,
+            notes=snakemake.params.notes,
+            **load_look(files.template),
+        )
     save_text(html, snakemake.output.html)
     save_text(with_versions(config.text, installed), snakemake.output.config)

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from faultline.base.columns import RUN
 from faultline.report.page import Figure, Section, Table, shortened
+from faultline.report.pool import made
 
 PACKAGES = [
     *("torch", "torchvision", "snakemake", "numpy", "pandas", "scipy", "scikit-learn"),
@@ -127,11 +128,12 @@ def render(
     """
     tables = {name: _plain(tables.get(name, pd.DataFrame())) for name in described}
     appendix = [*chapters][-1]
+    makers = [(chapter, make) for chapter, several in chapters.items() for make in several]
+    sections = made(lambda maker: maker[1](tables, config), makers)
     every = [
         replace(section, chapter=appendix if section.folded else chapter)
-        for chapter, makers in chapters.items()
-        for make in makers
-        if (section := make(tables, config))
+        for (chapter, _), section in zip(makers, sections, strict=True)
+        if section
     ]
     shown = sorted(
         (replace(one, folded=one.chapter == appendix) for one in every if one.blocks),

@@ -111,11 +111,21 @@ def test_modules_import_no_private_names():
                 assert not private, f"{path}: {private}"
 
 
+def run_beside_the_library(code: str) -> None:
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)})
+
+
+def test_a_config_is_read_without_what_takes_long_to_import():
+    run_beside_the_library(
+        "import sys, faultline.studies.config, faultline.run.plan\n"
+        "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & {*sys.modules}"
+    )
+
+
 def test_the_page_is_made_without_torch():
-    code = (
+    run_beside_the_library(
         "import sys; from faultline.studies import order, report;"
         "[order.functions(n) for n in (order.SECTIONS, order.VERDICTS, order.FINDINGS)];"
         "assert 'torch' not in sys.modules"
     )
-    command = [sys.executable, "-c", code]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)})

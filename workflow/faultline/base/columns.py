@@ -46,3 +46,18 @@ UNITS = {
 """Kind of layer -> what one unit of it is called."""
 
 CLASSES = ("fragile", "robust", "antifragile", "untouched", "undefined")
+
+CONTROL = "random"
+"""The policy that does what another does, dealt out at random."""
+
+MATCHED = "matched"
+"""The same, dealt out to what lies as deep in the network."""
+
+DRAWN = (CONTROL, MATCHED)
+"""Policies of which there are draws: "random-0", "random-1" and so on."""
+
+
+def policy_of(name: str) -> str:
+    """The policy that a network was made under; of a draw, without its number."""
+    policy, _, draw = name.rpartition("-")
+    return policy if policy in DRAWN and draw.isdigit() else name

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
-from faultline.base.columns import RUN
+from faultline.base.columns import CONTROL, RUN, policy_of
 from faultline.base.statistics import (
     POWER,
     benjamini_hochberg,
@@ -32,22 +32,7 @@ COLUMNS = [
     *("difference", "ci_low", "ci_high", "p_value", "image_ci_low", "image_ci_high", "detectable"),
 ]
 
-CONTROL = "random"
-"""The policy that does what one of CONTROLLED does, dealt out at random."""
-
 CONTROLLED = ("selective", "fragile")
-
-MATCHED = "matched"
-"""The policy that does the same to what lies as deep in the network."""
-
-DRAWN = (CONTROL, MATCHED)
-"""Policies of which there are draws: "random-0", "random-1" and so on."""
-
-
-def policy_of(name: str) -> str:
-    """The policy that a network was made under; of a draw, without its number."""
-    policy, _, draw = name.rpartition("-")
-    return policy if policy in DRAWN and draw.isdigit() else name
 
 
 def compare(

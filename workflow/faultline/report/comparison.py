@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from faultline.base.comparison import CONTROL
+from faultline.base.columns import CONTROL
 from faultline.report import canvas, page
 from faultline.report.canvas import DARK, GREY, MAX_WIDTH, key, marks
 from faultline.report.page import Cell, interval, percent, points, small

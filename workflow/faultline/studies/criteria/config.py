@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from faultline.base import plugins
-from faultline.base.comparison import CONTROL, MATCHED, policy_of
+from faultline.base.columns import CONTROL, MATCHED, policy_of
 from faultline.base.errors import UserError, nearest
 from faultline.config.attacks import chosen_attacks
 from faultline.config.fields import (

@@ -6,12 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from faultline.base.comparison import DRAWN, policy_of
+from faultline.base.columns import policy_of
 from faultline.report import canvas
 from faultline.report.canvas import GREY, MAX_WIDTH, key, marks
 from faultline.report.page import count, minus
-from faultline.studies.criteria.names import CONTROLS
-from faultline.studies.criteria.use import REFERENCES
+from faultline.studies.criteria.names import CONTROLS, REFERENCES, is_control
 
 CHANCE, TOLD, CONTROL, CEILING = "#d9dde3", "#0072b2", "#3b3b3b", "#d55e00"
 
@@ -126,7 +125,7 @@ def answer_chart(table: pd.DataFrame, *, level: float) -> Figure:
         list(dict.fromkeys(table[column])) for column in ("images", "recipe", "run")
     )
     order = table.groupby("criterion")["gain"].mean()
-    names = sorted(order.index, key=lambda name: (name in CONTROLS, -order[name]))
+    names = sorted(order.index, key=lambda name: (is_control(name), -order[name]))
     left, right, cell = canvas.label_width(names), 1.5, 0.52
     width = min(cell * len(runs), (MAX_WIDTH - left - right) / (1 + len(recipes)) - 0.2)
     width = max(width, 1.9)  # for the titles
@@ -178,7 +177,7 @@ def picks_chart(used: pd.DataFrame) -> Figure:
         by_seed = used[used["images"] == name].groupby(["pick", "seed"])["accuracy"].mean() * 100
         for y, pick in enumerate(names):
             seeds = by_seed[pick]
-            colour = CONTROL if pick in (*REFERENCES, *DRAWN, *CONTROLS) else TOLD
+            colour = CONTROL if is_control(pick) else TOLD
             says = [f"{labels[y]}, seed {seed}: {value:.1f} %" for seed, value in seeds.items()]
             marks(ax, seeds, [y] * len(seeds), ".", says=says, ms=5, color=GREY)
             mean, n = seeds.mean(), count(range(len(seeds)), "seed")
@@ -219,6 +218,6 @@ def _cells(ax: Axes, part: pd.DataFrame, names, runs, *, reach: float, title: st
             says[y, x] = f"{name}, {run}: {text}{beyond if there else ''}"
     labels = [run.replace(" \u00b7 ", "\n") for run in runs]
     canvas.mesh(ax, colours, names, labels, title=title, says=says)
-    first = next((y for y, name in enumerate(names) if name in CONTROLS), 0)
+    first = next((y for y, name in enumerate(names) if is_control(name)), 0)
     if first:
         ax.axhline(first, color=GREY, lw=1.2)

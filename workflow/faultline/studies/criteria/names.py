@@ -5,6 +5,7 @@ further criterion needs.
 """
 
 from faultline.base import plugins
+from faultline.base.columns import DRAWN, policy_of
 from faultline.studies.criteria import controls, gradient, perturbed
 from faultline.studies.criteria.entry import Criterion
 
@@ -12,6 +13,9 @@ CRITERIA = gradient.CRITERIA | perturbed.CRITERIA
 
 CONTROLS = controls.CONTROLS
 """What needs no image to be known."""
+
+REFERENCES = ("none", "full")
+"""What is no criterion: nothing is trained, or everything."""
 
 BUILTIN = CRITERIA | CONTROLS
 
@@ -27,6 +31,13 @@ EARLIER = {
 
 OPPOSITE = "_opposite"
 """What is behind a criterion's name where the other end of its scores is picked."""
+
+
+def is_control(pick: str) -> bool:
+    """Whether no image is needed to know what is picked, from either end, drawn at random, nothing
+    or everything."""
+    controls = (*CONTROLS, *DRAWN, *REFERENCES)
+    return policy_of(pick.removesuffix(OPPOSITE)) in controls
 
 
 def name_of(method: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from faultline.ablation.facts import counted
-from faultline.base.comparison import CONTROL, MATCHED, policy_of
+from faultline.base.columns import CONTROL, MATCHED, policy_of
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.layers import filters, of_units

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from faultline.attacks.doubt import doubt
-from faultline.base.columns import RUN
-from faultline.base.comparison import CONTROL, policy_of
+from faultline.base.columns import CONTROL, RUN, policy_of
 from faultline.report import canvas, page
-from faultline.report.comparison import summary
+from faultline.report.comparison import TESTED, summary
 from faultline.studies.criteria.agreement import FEWEST
 from faultline.studies.criteria.figures import (
     SAID,
@@ -22,8 +21,8 @@ from faultline.studies.criteria.figures import (
     prediction_chart,
     where,
 )
-from faultline.studies.criteria.names import CONTROLS
-from faultline.studies.criteria.use import PAIR, REFERENCES
+from faultline.studies.criteria.names import CONTROLS, REFERENCES
+from faultline.studies.criteria.use import PAIR
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
@@ -333,27 +332,32 @@ def _tested(tables: dict[str, pd.DataFrame], tests: pd.DataFrame, *, level: floa
     """What the tests that were fixed beforehand say of one run, a sentence each."""
     if not len(tests):
         return []
-    count = page.count(range(int(_whole(tables["criteria_tests"])["p_value"].count())), "test")
-    said = []
-    keys = ["recipe", "images", "criterion", "reference"]
-    for (recipe, images, pick, other), rows in tests.groupby(keys, sort=False):
-        row, (low, high), told = summary(rows, level=level)
-        why = doubt(tables, rows, _made(tables, row, [pick, other]))
+    whole, said = tables["criteria_tests"], []
+    count = int(_whole(whole)["p_value"].count() or whole["p_value"].count())
+    for (recipe, images, pick), part in tests.groupby(["recipe", "images", "criterion"]):
+        told, seeds = [], 0
+        for other, rows in part.groupby("reference", sort=False):
+            row, ends, verdict = summary(rows, level=level)
+            seeds = int(row["seeds"])
+            why = doubt(tables, rows, _made(tables, row, [pick, other]))
+            of_test = why or (
+                f"{page.points(row['difference'])} points {page.interval(*ends)}, {verdict} "
+                f"(p {_equals(row['q_value'])})"
+            )
+            told.append(f"minus {SAID.get(other, other)}: {of_test}")
         said.append(
-            why
-            or f"Trained with {recipe}, accuracy under {images}, {pick} minus "
-            f"{SAID.get(other, other)}: {page.points(row['difference'])} points "
-            f"{page.interval(low, high)}, {told} (p {_equals(row['q_value'])}, Holm over {count}; "
-            f"{page.count(range(int(row['seeds'])), 'seed')})."
+            f"Trained with {recipe}, accuracy under {images} of what {pick} picks, "
+            f"{'; '.join(told)}. {page.count(range(seeds), 'seed')}; Holm over "
+            f"{page.count(range(count), 'test')}."
         )
-    return [*dict.fromkeys(said)]
+    return said
 
 
 def _picks_block(
     tables: dict[str, pd.DataFrame], config: Config, index: int, run: str, part: pd.DataFrame
 ) -> page.Block:
     """Of one run: what each pick leaves, and what the tests that were fixed beforehand say."""
-    part, level = canvas.last_epoch(part), 1 - config.scores.confidence
+    part = canvas.last_epoch(part)
     charts = [
         page.figure(
             picks_chart(rows),
@@ -368,7 +372,18 @@ def _picks_block(
         for number, (recipe, rows) in enumerate(part.groupby("recipe", sort=False))
     ]
     tests = page.of(tables.get("criteria_tests", pd.DataFrame()), part, [*RUN, "epoch"])
-    return page.block(run, figures=charts, notes=_tested(tables, tests, level=level))
+    columns = {
+        **page.same("recipe", "images"),
+        "picked by": "criterion",
+        "minus": ("reference", lambda name: SAID.get(name, name)),
+        "accuracy": ("accuracy", page.percent),
+        **TESTED,
+        "seeds": "seeds",
+    }
+    numbers = page.table(
+        "Tests fixed before the run", _whole(tests), columns, source="criteria_tests.tsv"
+    )
+    return page.block(run, figures=charts, tables=[numbers])
 
 
 def _made(tables: dict[str, pd.DataFrame], row: Mapping, picks: Collection[str]) -> pd.DataFrame:

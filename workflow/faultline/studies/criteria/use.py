@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from faultline.base.columns import RUN
-from faultline.base.comparison import CONTROL, compare_policies, with_correction
+from faultline.base.columns import CONTROL, RUN
+from faultline.base.comparison import compare_policies, with_correction
 from faultline.base.statistics import holm
-
-REFERENCES = ("none", "full")
-"""What is no criterion: nothing is trained, or everything."""
+from faultline.studies.criteria.names import OPPOSITE, REFERENCES
 
 PAIR = [*RUN, "epoch", "criterion", "images"]
 
@@ -78,4 +76,6 @@ def referee(predictions: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
     agreement = agreement[[*PAIR, "agreement", *ends.values(), "agreement_q"]]
     table = whole.merge(agreement, on=PAIR, how="left")
     cost = predictions.groupby([*RUN, "epoch", "criterion"])["passes"].first().reset_index()
-    return table.merge(cost, how="left")[REFEREE]
+    of = table["criterion"].str.removesuffix(OPPOSITE)  # either end has the same scores
+    cost = cost.rename(columns={"criterion": "of"})
+    return table.assign(of=of).merge(cost, how="left")[REFEREE]

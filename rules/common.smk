@@ -82,6 +82,7 @@ except UserError as error:
 RUN.prepare(config)
 RESULTS = records.folder_of(config)
 DATA = f"{RESULTS}/{results.DATA}"
+STRESS = f"{RESULTS}/{results.STRESS}"
 NETWORK = f"{RESULTS}/{results.NETWORK}"
 TUNING = f"{RESULTS}/{results.TUNING}"
 CHECKPOINT = f"{RESULTS}/{results.CHECKPOINT}"
@@ -137,6 +138,7 @@ wildcard_constraints:
     network="[A-Za-z0-9_-]+",
     training="[A-Za-z0-9_-]+",
     attack="[A-Za-z0-9_-]+",
+    stress="[A-Za-z0-9_-]+",
     policy="[a-z_]+(-[0-9]+)?",
     recipe="[a-z-]+",
     candidate="[A-Za-z_][A-Za-z0-9_]*",

@@ -10,8 +10,8 @@ import pytest
 
 from faultline.base.fingerprint import PACKAGE
 
-FLOORS = ["base", "networks", "data", "attacks", "training", "ablation", "config", "studies"]
-FLOORS += ["run", "compare", "command"]
+FLOORS = ["base", "networks", "data", "stresses", "attacks", "training", "ablation", "config"]
+FLOORS += ["studies", "run", "compare", "command"]
 MAY = {floor: {*FLOORS[: place + 1]} for place, floor in enumerate(FLOORS)}
 for beside in ("report", "snake"):  # both know nothing but the ground floor
     MAY[beside] = {"base", beside}

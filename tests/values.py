@@ -33,6 +33,7 @@ attacks:
   pgd: {method: pgd, steps: 2, eps: 0.06, eps_grid: [0, 0.03]}
   apgd: {method: apgd, steps: 3, eps: 0.05, eps_grid: [0, 0.01]}
 robustness: {attacks: [apgd], epochs: [3], masking: 11}
+stresses: {dull: {kind: contrast, severities: [5, 2], epochs: [3]}}
 sustainability:
   {epochs: [3], at: layer, images: 41, perturbers: [fgsm], eta: 0.35, eta_grid: [-0.4, 0.1],
    noises: {salt: {kind: salt, strength: 0.06}}}
@@ -86,9 +87,9 @@ MADE = [
             *("classes/layers.tsv", "classes/filters.tsv", "classes/bands.tsv"),
             *("layers/conv1/own/halve.npz", "perturbations/curves.tsv", "sustainability/lists.tsv"),
             *("layers/conv2/removal.npz", "examples/lost.tsv", "targeting/filters.tsv"),
-            *("remedy/random-1/result.tsv", "mended/layers.tsv"),
+            *("remedy/random-1/result.tsv", "mended/layers.tsv", "stresses.npz"),
             *(f"retraining/{policy}/result.tsv" for policy in ("regular", "random-1")),
-            *(f"criteria/standard/{name}/result.tsv" for name in ("random-1", "fisher")),
+            *(f"criteria/standard/{name}/result.tsv" for name in CRITERIA[2:5]),
         )
     ),
 ]

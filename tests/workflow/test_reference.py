@@ -4,14 +4,17 @@ import importlib.util
 import re
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.api.types import is_numeric_dtype as is_numeric
 from support import ROOT, SCHEMA
 
+from faultline.base.columns import PLACE
 from faultline.base.files import load_table
 from faultline.studies.order import described
 from faultline.studies.robustness.scores import differences
+from faultline.studies.stresses.tables import accuracies, losses
 
 WORDS = {
     *("type", "description", "default", "enum", "properties", "additionalProperties", "required"),
@@ -104,6 +107,8 @@ KINDS = {
     "true or false": pd.api.types.is_bool_dtype,
 }
 
+HIT = np.ones(9, bool)
+
 
 def test_every_table_has_its_place_on_the_page():
     assert list(DICTIONARY) == list(described())
@@ -120,7 +125,13 @@ def test_the_page_has_the_columns_of_the_tables(finished):
     shared = columns(SHARED)
     tables = (finished.folder / "results/tables").glob("*.tsv")
     tables = {path.stem: load_table(path) for path in tables}
-    # the tiny run searches for nothing and has one training
+    # the tiny run searches for nothing, has one training and no stresses
+    hits = [(dict(zip(PLACE, ("a", "b", "c", 0, 1), strict=True)), {"clean": HIT, "fog@2": HIT})]
+    tables["stresses"] = accuracies(hits, confidence=0.95)
+    tables["stress_losses"] = losses(hits, confidence=0.95)
+    tables["stress_sets"] = pd.DataFrame(
+        [["a", "fog", 2, 0.1, 0.0]], columns=listed(DICTIONARY["stress_sets"][2])
+    )
     tables["robustness_differences"] = differences(tables["robustness"], {}, confidence=0.95)
     assert set(tables) == set(DICTIONARY) - {"tuning"}
     for name, table in tables.items():

@@ -132,6 +132,18 @@ JOBS = [
     ),
     ("evaluate_robustness", {}, OPENED, {"attacks": attacks("apgd")}),
     (
+        "stress",
+        {"stress": "dull"},
+        {"data": DATA},
+        {"settings": {"kind": "contrast", "severities": [2, 5], "options": {}}},
+    ),
+    (
+        "judge_stresses",
+        {},
+        OPENED | {"stressed": ["results/digits/stresses/dull.pt"]},
+        {"names": ["dull"]},
+    ),
+    (
         "analyse_sustainability",
         {},
         OPENED,
@@ -361,6 +373,7 @@ SETTINGS = {
     "accuracy": {"attacks": attacks("apgd", "fgsm", "pgd"), "judges": ["fgsm", "pgd"]}
     | {"masking": 11, **SURE},
     "robustness": {"bases": {"lasting": "hard"}, "published": [], "one_step": ["fgsm"], **SURE},
+    "stresses": SURE,
     "sustainability": {},
     "synaptic": {"network_layers": {"small_conv": NETWORK}},
     "fragile": {"permutations": 101, **SURE},
@@ -413,6 +426,7 @@ SOURCES = {
         "removals": [("remove_units", "facts")],
         **{name: [("train_picked", name)] for name in ("result", "correct")},
     },
+    "stresses": {"correct": [("judge_stresses", "correct")], "about": [("stress", "about")]},
     "own": {"ablations": [("ablate_own", "facts")]},
     "retraining": {name: [("retrain", name)] for name in ("result", "correct")},
     "mending": {"path": [("mend", "path")]}
@@ -433,6 +447,7 @@ LAST = [(name, seed, "3") for name in ("hard", "lasting", "standard") for seed i
 ALL = sorted([*LAST, *(("standard", seed, "1") for seed in "56")])
 TUNING = [("standard", seed, epoch) for seed in "89" for epoch in "13"]
 MORE = {
+    "stress": {"stress": ["dull"]},
     "attack": {"attack": ["fgsm", "pgd"]},
     "craft": {"attack": ["fgsm", "pgd"]},
     "ablate_layer": {"layer": ["conv3", "fc"]},
@@ -454,10 +469,10 @@ PLACES = {
     **dict.fromkeys(("choose_gains", "remedy", "retrain", "perturb_layer"), LAST),
     **dict.fromkeys(("score_perturbations", "judge_criteria", "gather_criteria"), LAST),
     **dict.fromkeys(("remove_units", "train_picked", "ablate_own", "mend"), LAST),
-    **dict.fromkeys(("judge_mends", "sweep_mended"), LAST),
+    **dict.fromkeys(("judge_mends", "sweep_mended", "judge_stresses"), LAST),
     "craft_examples": [("standard", "5", "3")],
     "tune": [("hard", None, None), ("lasting", None, None)],
-    **{rule: [(None, None, None)] for rule in ("prepare_data", "map_network")},
+    **{rule: [(None, None, None)] for rule in ("prepare_data", "map_network", "stress")},
 }
 """Rule -> training, seed, epoch of the checkpoints that it works on; MORE: its other wildcards."""
 

@@ -32,7 +32,7 @@ MAKES = {
 }
 """Study -> a rule that makes what it tabulates."""
 # rules that the tiny run does without, see test_tuning and below
-SEARCH = {"tune", "evaluate_robustness", "choose_images"}
+SEARCH = {"tune", "evaluate_robustness", "choose_images", "stress", "judge_stresses"}
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:

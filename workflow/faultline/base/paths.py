@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DATA = "{dataset}/data.pt"
+STRESS = "{dataset}/stresses/{stress}"
 NETWORK = "{dataset}/{network}"
 OF_RUN = "/".join(f"{{{name}}}" for name in RUN)
 TUNING = f"{OF_RUN}/tuning"
@@ -33,7 +34,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         re.escape(text) + (f"(?P<{name}>[^/]+)" if name else "")
         for text, name, *_ in string.Formatter().parse(pattern)
     )
-    return re.compile(f"(?:.*/)?{parts}" + ("" if pattern.endswith(".npz") else "/.+"))
+    files = {OWN_ABLATION: "", STRESS: r"\.\w+"}  # of others folders
+    return re.compile(f"(?:.*/)?{parts}{files.get(pattern, '/.+')}")
 
 
 _MOST_SPECIFIC_FIRST = [
@@ -48,6 +50,7 @@ _MOST_SPECIFIC_FIRST = [
         ATTACK,
         CHECKPOINT,
         TUNING,
+        STRESS,
     )
 ]
 

@@ -139,6 +139,32 @@ class Plan:
             attacks[name] = with_code(settings, "method")
         return attacks
 
+    def stress(self, name: str) -> dict:
+        """The settings of a stress, without where it is judged."""
+        settings = self.config.stresses[name].dump()
+        del settings["epochs"]
+        return with_code(settings, "kind")
+
+    def stress_sets(self) -> list[dict]:
+        """The data sets, each with each stress."""
+        datasets = [{"dataset": name} for name in self.config.datasets]
+        return with_each(datasets, "stress", sorted(self.config.stresses))
+
+    def stresses_of(self, place: dict) -> list[str]:
+        """The stresses that a checkpoint is judged under."""
+        epochs = self.training(place["training"]).epochs
+        here, last = int(place["epoch"]), epochs[-1]
+        chosen = {"all": epochs, "last": [last]}
+        return [
+            name
+            for name, stress in sorted(self.config.stresses.items())
+            if here in (chosen[stress.epochs] if isinstance(stress.epochs, str) else stress.epochs)
+        ]
+
+    def stressed(self) -> list[dict]:
+        """The checkpoints that are judged under any stress."""
+        return [place for place in self.checkpoints() if self.stresses_of(place)]
+
     def together(self) -> list[dict]:
         """The checkpoints on which some attacks are evaluated together, in one job."""
         robustness = self.config.robustness

@@ -17,6 +17,7 @@ from faultline.config.fields import CODE, ON_DISK, Name, Section, Seed, Some
 from faultline.config.networks import OwnNetwork, check_fit, check_own_networks
 from faultline.config.places import Keep, check_folder, write_out
 from faultline.config.schema import check_finite, check_schema, schema_of
+from faultline.config.stresses import Stress, check_stresses
 from faultline.config.trainings import (
     Training,
     check_checkpoints,
@@ -67,6 +68,8 @@ class Config(Section):
     """Seeds of initialisation, data order and noise; one network each."""
     attacks: dict[Name, Attack] = Field(min_length=1)
     """Attacks by a name of your choice."""
+    stresses: dict[Name, Stress] = Field(default_factory=dict)
+    """Stresses of the test images by a name of your choice."""
     published: Annotated[str | None, ON_DISK] = None
     """A table of published FGSM accuracies to set beside (tab-separated; columns training,
     eps_<eps> in %, rg_score, and where it matters network and dataset)."""
@@ -168,6 +171,7 @@ def _check_sense(config: Config) -> None:
     for name, training in trainings.items():
         check_checkpoints(name, training, facts)
     check_attacks(attacks, facts)
+    check_stresses(config.stresses, facts, trainings)
     cheap = config._cheap_attacks
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
     chooses = bool(config.retraining.from_epochs or config.mending.by_class)

@@ -19,6 +19,7 @@ STUDIES = (
     "perturbations",
     "sustainability",
     "robustness",
+    "stresses",
     "map",
     "own",
     "examples",
@@ -43,6 +44,7 @@ CHAPTERS = {
     "Robustness and mending": (
         "accuracy.under_attack",
         "robustness.section",
+        "stresses.section",
         "mending.section",
         "retraining.section",
     ),
@@ -68,6 +70,7 @@ FINDINGS = {
     "synaptic.chance_findings": "glance",
     "accuracy.accuracy_findings": "robustness",
     "robustness.findings": "trainings",
+    "stresses.findings": "stresses",
     "synaptic.layer_findings": "classes",
     "synaptic.decided_findings": "classes",
     "fragile.targeting_findings": "targeting",

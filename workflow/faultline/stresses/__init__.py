@@ -1,0 +1,1 @@
+"""What happens to inputs outside of a laboratory: noise, blur, weather, other cameras."""

@@ -1,0 +1,70 @@
+"""Inputs under a stress, and which of them a network classifies correctly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from faultline.base.seeds import seed_of
+from faultline.data.splits import DataSet, test_images
+from faultline.networks.evaluation import predict, predicted
+from faultline.stresses.registry import stressed
+
+NAME = "{stress}@{severity}"
+"""An image set: a stress at a severity."""
+
+
+def stress_set(
+    dataset: DataSet, name: str, settings: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """A stress of the config on the test split: (severity -> inputs as the data set stores them; a
+    row for each severity: how far a value moves in the mean, and the share of values that are at
+    the ends of what is possible and were not before)."""
+    inputs, _ = dataset.splits["test"]
+    before = dataset.pixels(inputs)
+    made, rows = {}, []
+    for severity in settings["severities"]:
+        of = stressed(
+            settings["kind"],
+            inputs,
+            severity=severity,
+            dataset=dataset,
+            seed=seed_of("stress", name),
+            options=settings["options"],
+        )
+        after = dataset.pixels(of)
+        row: dict[str, Any] = {"severity": severity}
+        row["moved"] = (after - before).abs().float().mean().item()
+        row["saturated"] = 0.0
+        if dataset.bounds is not None and after.is_floating_point():
+            low, high = dataset.bounds
+            ends = ((after <= low) | (after >= high)) & (before > low) & (before < high)
+            row["saturated"] = ends.float().mean().item()
+        rows.append(row)
+        print(
+            f"{name}, severity {severity}: values move by {row['moved']:.3f}, "
+            f"{100 * row['saturated']:.1f} % of them to the end of their range"
+        )
+        made[str(severity)] = of
+    return made, pd.DataFrame(rows)
+
+
+def judge_stresses(
+    network: nn.Module, dataset: DataSet, stored: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, np.ndarray]:
+    """Image set ("clean", or `NAME`) -> bool [n]: which test images are classified correctly.
+
+    stored: stress -> severity -> inputs, see `stress_set`.
+    """
+    images, labels = test_images(dataset)
+    sets = {"clean": images}
+    for stress, by_severity in stored.items():
+        for severity, inputs in by_severity.items():
+            sets[NAME.format(stress=stress, severity=severity)] = dataset.pixels(inputs)
+    correct = {}
+    for name, of in sets.items():
+        correct[name] = (predicted(predict(network, of)) == labels).cpu().numpy()
+        print(f"{name}: accuracy {correct[name].mean():.4f} (n = {len(labels)})")
+    return correct

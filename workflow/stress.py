@@ -1,0 +1,16 @@
+"""The test images of a data set under one stress, at each of its severities."""
+
+from faultline.run.job import job
+
+with job(snakemake):
+    import torch
+
+    from faultline.base.files import save_table, save_tensors
+    from faultline.run.loading import load_dataset
+    from faultline.studies.stresses.judged import stress_set
+
+    torch.set_num_threads(snakemake.threads)
+    dataset = load_dataset(snakemake.input.data, torch.device("cpu"))
+    made, about = stress_set(dataset, snakemake.wildcards.stress, snakemake.params.settings)
+    save_tensors(made, snakemake.output.images)
+    save_table(about, snakemake.output.about)

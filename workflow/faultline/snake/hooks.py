@@ -1,6 +1,7 @@
 """What faultline adds to a run of Snakemake: as it is parsed, as its jobs begin, and as outputs are
 deleted. No torch."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,8 +59,12 @@ class Run:
         workflow = self.workflow
         if self.here and not workflow.is_a_job:
             stopping.be_watched()
-        if self.here and not (workflow.dry or workflow.deployment):
+        if self.here and not (workflow.is_a_job or workflow.dry or workflow.deployment):
             warm.start()
+            if (address := os.environ.get(warm.ADDRESS, "off")) != "off":
+                with internals.optional():
+                    command = [sys.executable, str(warm.LAUNCH), address]
+                    internals.start_by(command, self.root / "workflow")
 
     def tell(self, notes: Mapping[str, str]) -> None:
         """heading -> text, each in a line."""

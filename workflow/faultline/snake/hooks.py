@@ -59,12 +59,13 @@ class Run:
         workflow = self.workflow
         if self.here and not workflow.is_a_job:
             stopping.be_watched()
-        if self.here and not (workflow.is_a_job or workflow.dry or workflow.deployment):
+        if self.here and not (workflow.dry or workflow.deployment):
             warm.start()
-            if (address := os.environ.get(warm.ADDRESS, "off")) != "off":
-                with internals.optional():
-                    command = [sys.executable, str(warm.LAUNCH), address]
-                    internals.start_by(command, self.root / "workflow")
+        address = os.environ.get(warm.ADDRESS, "")
+        if address not in ("", "off") and not workflow.deployment:
+            command = [sys.executable, str(warm.LAUNCH), address]
+            with internals.optional():
+                internals.start_by(command, self.root / "workflow")
 
     def tell(self, notes: Mapping[str, str]) -> None:
         """heading -> text, each in a line."""

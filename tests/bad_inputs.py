@@ -38,6 +38,7 @@ from support import Copy, one_warm_process, ran, wait_for
 
 from faultline.base.errors import UserError
 from faultline.run.plan import Plan
+from faultline.snake import warm
 from faultline.studies.config import resolve
 
 # Configs
@@ -246,8 +247,9 @@ def damage(how: str, path: Path, others: list[Path], rng: Random) -> bool:
 
 def without_snakemake(job: Job, copy: Copy) -> subprocess.CompletedProcess:
     """Run a job's script by itself, from the warm process."""
-    environment = copy.environment(**one_warm_process(), PYTHONPATH=str(copy.folder / "workflow"))
-    return ran([sys.executable, job.script], copy.folder, environment)
+    environment = copy.environment(PYTHONPATH=str(copy.folder / "workflow"))
+    launch = [sys.executable, warm.LAUNCH, one_warm_process()[warm.ADDRESS], job.log]
+    return ran([*launch, job.script], copy.folder, environment)
 
 
 def between(

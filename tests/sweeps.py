@@ -1,4 +1,4 @@
-"""A naive second implementation of sweeps: a deep copy per variant, a plain forward."""
+"""A naive second implementation of sweeps: what a variant changes copied, and a plain forward."""
 
 import copy
 from functools import partial
@@ -11,7 +11,6 @@ from trainings import quiet
 
 from faultline.ablation.sweep import logits_of, sweep
 from faultline.ablation.variants import Variant, nodal_variants, synaptic_variants
-from faultline.networks.architectures import Network
 from faultline.networks.layers import every_layer, layers, of_units, parameter_of
 
 REAL = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -50,12 +49,12 @@ def naive_logits(network, variant, images, *, place=None):
 
 
 def naive(network, variant, *, place=None):
-    """A deep copy of the network, changed as the variant says; what stays, the two share.
+    """A deep copy of the network, changed as the variant says; what stays, the two share: also
+    modules, which are most of what there would be to copy.
 
     place: the module whose output is silenced at "activation", of features first or, of "-1:...",
     last; None: what is removed there is removed from the weights.
     """
-    body = network.body if isinstance(network, Network) else network
     replaced = dict(variant.replace()) if variant.replace else {}
     silenced = variant.mask and variant.mask.at == "activation" and place
     if variant.mask and not silenced:
@@ -66,8 +65,13 @@ def naive(network, variant, *, place=None):
                 value = parameter.detach().masked_fill(belongs[name], 0)
                 replaced[f"{variant.mask.layer}.{name}"] = value
     changed = {id(parameter_of(network, name)) for name in replaced}
-    kept = [p for p in body.parameters() if id(p) not in changed]
-    copied = copy.deepcopy(network, {id(parameter): parameter for parameter in kept})
+    every = [*network.named_parameters(remove_duplicate=False)]
+    touched = [name for name, parameter in every if id(parameter) in changed]
+    touched += [f"{place.removeprefix('-1:')}."] if silenced else []
+    around = {id(network.get_submodule(path)) for name in touched for path in above(name)}
+    kept = [p for _, p in every if id(p) not in changed]
+    kept += [module for module in network.modules() if id(module) not in around]
+    copied = copy.deepcopy(network, {id(one): one for one in kept})
     for name, value in replaced.items():
         parameter_of(copied, name).data = value.clone()
     if silenced:
@@ -75,6 +79,12 @@ def naive(network, variant, *, place=None):
         hook = partial(_silenced, axis, list(variant.mask.filters))
         copied.get_submodule(place.removeprefix("-1:")).register_forward_hook(hook)
     return copied
+
+
+def above(name):
+    """The paths of the modules that a parameter, or "MODULE.", lies in."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts))]
 
 
 def _silenced(axis, filters, module, inputs, output):
@@ -103,7 +113,7 @@ def assert_as_naive(
 ):
     """Logits and facts are those of the naive implementation, facts but for ties of its logits.
 
-    Whatever the batches and the memory (`ways`) and the device.
+    Whatever the batches and the memory (`ways`) and the device. place: see `naive`, or layer -> it.
     """
     given = {"ablated": ablated, "say": quiet}
     runs = []
@@ -122,7 +132,10 @@ def assert_as_naive(
     pairs = [(None, Variant({}, None)), *enumerate(variants)]
     found = logits_of(network, variants, images, ablated=ablated)
     for (index, variant), made in zip(pairs, found, strict=True):
-        logits = naive_logits(network, variant, images, place=place)
+        where = place
+        if isinstance(place, dict):
+            where = place.get(variant.mask.layer) if variant.mask else None
+        logits = naive_logits(network, variant, images, place=where)
         precision = 1e-4 if logits.dtype == torch.float32 else 1e-10
         tolerance = precision * logits.abs().max().item() + 1e-2 * precision
         torch.testing.assert_close(made, logits, rtol=0, atol=tolerance)

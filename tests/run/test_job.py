@@ -16,7 +16,7 @@ from support import ROOT
 
 from faultline.run.job import claim, job
 from faultline.snake import stopping
-from faultline.snake.warm import STOPPING
+from faultline.snake.launch import STOPPING
 
 HOLD = """
 import sys

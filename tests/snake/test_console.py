@@ -7,7 +7,7 @@ from snakemake.settings.types import ExecMode
 
 from faultline.snake.console import Announced, Console, duration, install, why_failed
 from faultline.snake.internals import Workflow
-from faultline.snake.warm import WHY_KILLED
+from faultline.snake.launch import WHY_KILLED
 
 WHERE = {"dataset": "digits", "network": "small_conv", "seed": "0", "epoch": "2"}
 

@@ -11,16 +11,16 @@ import psutil
 import pytest
 
 from faultline.base.fingerprint import PACKAGE
-from faultline.snake import warm
+from faultline.snake import launch, warm
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="is for Linux only")
 
-HEAD = f"""
-import os, sys, time
-sys.path.insert(0, {str(PACKAGE.parent)!r})
-before = "torch" in sys.modules
-from faultline.snake.warm import hand_over
-hand_over()
+HEAD = "import os, sys, time\n"
+OTHER_BUILD = """
+import runpy, sys
+sys.argv[:] = sys.argv[1:]
+sys.version += " of another build"
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -37,13 +37,13 @@ def process():
 
 @pytest.fixture
 def script(tmp_path):
-    """Starts a script of these lines, which hands itself over first."""
+    """Starts a script of these lines as a job."""
 
-    def begin(lines, *arguments, **environment):
-        file = tmp_path / "script.py"
+    def begin(lines, *arguments, python=(), address=None, **environment):
+        file, address = tmp_path / "script.py", address or os.environ[warm.ADDRESS]
         file.write_text(HEAD + lines, encoding="utf-8")
         return subprocess.Popen(
-            [sys.executable, file.name, *arguments],
+            [sys.executable, *python, warm.LAUNCH, address, "log", file.name, *arguments],
             cwd=tmp_path,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -68,20 +68,19 @@ def until(holds):
 def test_torch_is_there_and_nothing_of_ours(script):
     lines = (
         "ours = [name for name in sys.modules if name.split('.')[0] == 'faultline']\n"
-        "print(before, ours)"
+        "print('torch' in sys.modules, ours)"
     )
-    _, out, _ = ended(script(lines))
-    assert out == "True ['faultline', 'faultline.snake', 'faultline.snake.warm']\n"
-    assert ended(script("print(before)", **{warm.ADDRESS: "off"}))[1] == "False\n"
+    assert ended(script(lines))[1] == "True []\n"
 
 
 def test_folder_arguments_environment_and_streams_are_the_scripts_own(script, tmp_path):
     lines = (
-        "print(os.getcwd(), *sys.argv[1:], os.environ['WORD'], 'FAULTLINE_WARM' in os.environ)\n"
+        "print(os.getcwd(), *sys.argv, os.environ['WORD'], sys.path[0])\n"
         "print('aside', file=sys.stderr)\nprint(sys.stdin.read() == '')"
     )
     code, out, err = ended(script(lines, "one", "two", WORD="said"))
-    assert (code, out, err) == (0, f"{tmp_path} one two said False\nTrue\n", "aside\n")
+    said = f"{tmp_path} {tmp_path}/script.py one two said {tmp_path}\nTrue\n"
+    assert (code, out, err) == (0, said, "aside\n")
 
 
 @pytest.mark.parametrize(
@@ -90,19 +89,25 @@ def test_folder_arguments_environment_and_streams_are_the_scripts_own(script, tm
         ("sys.exit(3)", 3, ""),
         ("sys.exit()", 0, ""),
         ("raise ValueError('wrong')", 1, "ValueError: wrong"),
-        ("os.kill(os.getpid(), 9)", 137, "error: killed, most likely for want of memory"),
     ],
-    ids=["status", "plain", "error", "killed"],
+    ids=["status", "plain", "error"],
 )
 def test_how_it_ends_is_passed_on(script, lines, code, said):
     found, _, err = ended(script(lines))
     assert found == code and said in err
 
 
-@pytest.mark.parametrize("number", warm.STOPPING)
+def test_of_one_that_is_killed_its_log_says_so(script, tmp_path):
+    (tmp_path / "log").write_text("begun\n", encoding="utf-8")
+    assert ended(script("os.kill(os.getpid(), 9)")) == (137, "", "")
+    begun, said = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert begun == "begun" and said.startswith("error: killed, most likely for want of memory")
+
+
+@pytest.mark.parametrize("number", launch.STOPPING)
 def test_signals_are_passed_on(script, number):
     lines = (
-        "from faultline.snake.warm import catch\ncatch(lambda *_: sys.exit('stopped'))\n"
+        f"import signal\nsignal.signal({int(number)}, lambda *_: sys.exit('stopped'))\n"
         "print('ready', flush=True)\ntime.sleep(600)"
     )
     begun = script(lines)
@@ -124,11 +129,12 @@ def test_a_signal_ends_one_that_waits_for_torch(script, process):
     assert begun.communicate() == ("", "")
 
 
-def test_a_script_that_a_signal_ends_was_not_killed_for_want_of_memory(script):
+def test_a_script_that_a_signal_ends_was_not_killed_for_want_of_memory(script, tmp_path):
     begun = script("print('ready', flush=True)\ntime.sleep(600)")
     assert begun.stdout.readline() == "ready\n"
     begun.terminate()
-    assert ended(begun) == (137, "", "error: stopped\n")
+    assert ended(begun) == (137, "", "")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "error: stopped\n"
 
 
 def test_a_killed_script_leaves_no_process_behind(script):
@@ -157,15 +163,12 @@ def test_jobs_that_seed_nothing_draw_other_numbers(script):
 
 
 def test_without_such_a_process_the_script_runs_by_itself(script, tmp_path):
-    begun = script("print(os.getpid())", **{warm.ADDRESS: str(tmp_path / "none")})
+    begun = script("print(os.getpid())", address=str(tmp_path / "none"))
     assert ended(begun) == (0, f"{begun.pid}\n", "")
 
 
-def test_another_python_runs_by_itself(script, process, monkeypatch):
-    lines = "print(os.getpid())"
-    head = HEAD.replace("from faultline", "sys.version += ' of another build'\nfrom faultline")
-    monkeypatch.setattr(sys.modules[__name__], "HEAD", head)
-    begun = script(lines)
+def test_another_python_runs_by_itself(script):
+    begun = script("print(os.getpid())", python=["-c", OTHER_BUILD])
     assert ended(begun)[1] == f"{begun.pid}\n"
 
 
@@ -179,8 +182,9 @@ def test_it_ends_with_the_one_that_started_it_however_that_ends(tmp_path):
             sys.executable,
             "-c",
             f"import sys, subprocess; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
-            "from faultline.snake import warm\nprint(warm.start()[0].pid)\n"
-            "subprocess.Popen([sys.executable, 'job.py']).wait()",
+            "import os\nfrom faultline.snake import warm\nprint(warm.start()[0].pid)\n"
+            "job = [sys.executable, warm.LAUNCH, os.environ[warm.ADDRESS], 'log', 'job.py']\n"
+            "subprocess.Popen(job).wait()",
         ],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != warm.ADDRESS} | {"PYTHONUNBUFFERED": "1"},

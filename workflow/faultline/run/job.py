@@ -21,7 +21,7 @@ from faultline.base.errors import UserError, first_line, printable
 from faultline.base.files import open_in_place, private_folder, remove_leftovers, save_text
 from faultline.snake import frozen, records, stopping
 from faultline.snake.kept import Kept
-from faultline.snake.warm import catch, hand_over
+from faultline.snake.launch import catch
 
 _HELD: list[TextIO] = []  # open lock files: closing one lets its device go
 
@@ -61,9 +61,6 @@ def job(snakemake, *, kept=False):
                 remove_leftovers(f"{path}.partial")
             store = Kept(snakemake) if kept and snakemake.config["keep"]["gb"] else None
             kept_log = store.log if store else None
-            if not kept_log:
-                hand_over(store.environment() if store else None)
-                catch(_stop)
             frozen.check_files(snakemake.input)
             states = records.states(snakemake.input)
             results = records.folder_of(snakemake.config)

@@ -20,7 +20,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from faultline.base.errors import printable, some
 from faultline.snake import internals, records, stopping
-from faultline.snake.warm import WHY_KILLED
+from faultline.snake.launch import WHY_KILLED
 
 NOISE = (
     *("Building DAG", "Using shell", "Conda environments", "Select jobs", "Execute ", "Elapsed"),

@@ -1,6 +1,7 @@
 """What faultline adds to a run of Snakemake: as it is parsed, as its jobs begin, and as outputs are
 deleted. No torch."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,11 @@ class Run:
             stopping.be_watched()
         if self.here and not (workflow.dry or workflow.deployment):
             warm.start()
+        address = os.environ.get(warm.ADDRESS, "")
+        if address not in ("", "off") and not workflow.deployment:
+            command = [sys.executable, str(warm.LAUNCH), address]
+            with internals.optional():
+                internals.start_by(command, self.root / "workflow")
 
     def tell(self, notes: Mapping[str, str]) -> None:
         """heading -> text, each in a line."""

@@ -28,9 +28,6 @@ from faultline.base.files import atomic, digest, save_text
 from faultline.snake import records
 from faultline.snake.states import mark_of, remembered
 
-LOOKED_UP = "FAULTLINE_LOOKED_UP"
-"""The environment variable that tells the process that does the work what was not found."""
-
 PACKAGES = re.compile(r"(torch|torchvision|numpy|pandas|scipy|safetensors|nvidia_\w+)-\d.*-info")
 STEERING = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "TORCH_")
 NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}")  # of entries, and of what is being written
@@ -69,17 +66,10 @@ class Kept:
         self.job, self.config = snakemake, snakemake.config
         self.folder = folder_of(self.config)
         self.log, self.key, self.notes = None, None, []
-        if looked_up := os.environ.pop(LOOKED_UP, ""):  # by the process that waits for this one
-            self.key, self.notes = json.loads(looked_up)
-            return
         try:
             self.log = self._look()
         except (OSError, UserError) as error:
             self.notes.append(f"nothing that is kept can be used: {error}")
-
-    def environment(self) -> dict[str, str]:
-        """The environment in which another process does the work and keeps it."""
-        return {LOOKED_UP: json.dumps([self.key, self.notes])}
 
     def _look(self) -> str | None:
         job = self.job

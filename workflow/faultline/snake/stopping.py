@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from faultline.snake import internals
-from faultline.snake.warm import catch
+from faultline.snake.launch import catch
 
 SNAKEMAKE = "FAULTLINE_SNAKEMAKE"
 """The environment variable that names the Snakemake that jobs of its machine end with."""

@@ -1,14 +1,13 @@
 """A process that has imported torch and its like, from which jobs start without a wait.
 
 These imports cost every job seconds. On one machine, Snakemake starts one process that makes them
-(`start`); a job then asks it for a copy of itself that runs the job's script (`hand_over`), and
-waits, passing on signals, output and exit status. What is imported beforehand is never code of ours
-or of the user's, so what runs is what lies on the disk. Where there is no such process, jobs run as
-ever. This file is also the script of that process, and imports nothing but the standard library.
+(`start`); a job then asks it for a copy of itself that runs the job's script (`snake.launch`). What
+is imported beforehand is never code of ours or of the user's, so what runs is what lies on the
+disk. Where there is no such process, jobs run as ever. This file is also the script of that
+process, and imports nothing but the standard library.
 """
 
 import contextlib
-import functools
 import gc
 import importlib
 import json
@@ -27,19 +26,15 @@ import traceback
 from pathlib import Path
 
 ADDRESS = "FAULTLINE_WARM"
-"""The environment variable that tells jobs where to ask; with "off", nothing is started."""
+"""The environment variable that tells where to ask; with "off", nothing is started."""
+LAUNCH = Path(__file__).with_name("launch.py")
+"""What asks there."""
 
 MODULES = (
     *("snakemake.script", "numpy", "pandas", "scipy.stats", "scipy.integrate", "torch", "torch.fx"),
     # torch itself imports these on the first gradient, and for the first optimiser
     *("torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
-    *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml"),
-)
-KILLED = 128 + signal.SIGKILL
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-WHY_KILLED = (
-    "killed, most likely for want of memory, if not by hand (kill -9, scancel); run fewer jobs at "
-    "once (--cores) or, on a cluster, give the rule more (--set-resources RULE:mem_mb=N)"
+    *("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "yaml", "psutil"),
 )
 
 
@@ -70,66 +65,6 @@ def start() -> tuple[subprocess.Popen, int] | None:
     os.close(alive)
     os.environ[ADDRESS] = address
     return process, ours
-
-
-def catch(handler) -> None:
-    """Handle the signals that stop a job, but for those that are ignored, as under nohup."""
-    for number in STOPPING:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handler)
-
-
-def hand_over(more: dict[str, str] | None = None) -> None:
-    """Let the warm process run the script of this one, and end with its exit status.
-
-    more: what the environment of the script holds beside that of this process. Returns where there
-    is no warm process or it does not answer: then this process runs the script itself.
-    """
-    address = os.environ.pop(ADDRESS, "")
-    if address in ("", "off"):
-        return
-    mask = os.umask(0)
-    os.umask(mask)
-    request = {
-        "python": [sys.executable, sys.version],
-        "argv": [str(Path(sys.argv[0]).resolve()), *sys.argv[1:]],
-        "path": sys.path,
-        "folder": str(Path.cwd()),
-        "mask": mask,
-        "environment": {**os.environ, **(more or {})},
-    }
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(address)
-            text = json.dumps(request).encode()
-            socket.send_fds(connection, [struct.pack("I", len(text))], [1, 2])
-            connection.sendall(text)
-            # Until the answer, a signal ends this process as it would anywhere, and so the copy.
-            job = _received(connection)
-        except OSError:
-            return
-        if job is None:
-            return
-        passed: list[int] = []
-        catch(functools.partial(_pass_on, job, passed))
-        code = _received(connection)
-    if code is None:
-        print(f"error: {'stopped' if passed else WHY_KILLED}", file=sys.stderr, flush=True)
-    os._exit(KILLED if code is None else code)
-
-
-def _pass_on(job: int, passed: list[int], number: int, _) -> None:
-    passed.append(number)
-    with contextlib.suppress(ProcessLookupError):  # it has ended just now
-        os.kill(job, number)
-
-
-def _received(connection: socket.socket) -> int | None:
-    """A number from the other side; None where it has ended."""
-    with contextlib.suppress(ConnectionError):
-        answer = connection.recv(4, socket.MSG_WAITALL)
-        return struct.unpack("i", answer)[0] if len(answer) == 4 else None
-    return None
 
 
 def serve(address: str, listener: socket.socket, alive: int) -> None:

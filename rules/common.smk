@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from snakemake.utils import update_config
@@ -25,7 +26,7 @@ from faultline.base.errors import UserError
 from faultline.base.fingerprint import remembered
 from faultline.snake import frozen, records
 from faultline.snake.hooks import Run
-from faultline.run import cautions, coverage, ending
+from faultline.run import cautions, cost, coverage, ending
 from faultline.base import paths as results
 from faultline.config.places import check_results
 from faultline.run.plan import (
@@ -43,7 +44,7 @@ from faultline.run.targets import one_of, outputs, several
 from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
 from faultline.config.schema import from_command_line, names_one_of
-from faultline.studies.config import resolve, schema
+from faultline.studies.config import ASIDE, resolve, schema
 from faultline.studies.order import STUDIES, described, tables_of
 
 RUN = Run(workflow, ROOT)
@@ -126,11 +127,18 @@ COVERAGE = cautions.notes(PLAN) | coverage.notes(
 )
 if RUN.workflow.dry:
     RUN.tell(COVERAGE)
+RUN.costs = partial(cost.told, PLAN, here=RUN.here, gpu=bool(GPU))
 RUN.warm_up()
 
 
 onstart:
-    RUN.begin(config, GIVEN, report=REPORT, notes=COVERAGE)
+    RUN.begin(
+        config,
+        GIVEN,
+        report=REPORT,
+        notes=COVERAGE,
+        check=partial(cost.check, PLAN, gpu=bool(GPU)),
+    )
 
 
 wildcard_constraints:

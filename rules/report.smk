@@ -21,7 +21,7 @@ rule report:
         mem_mb=memory(4000),
         runtime=60,
     params:
-        config=ordered({key: part for key, part in config.items() if key != "keep"}),
+        config=ordered({key: part for key, part in config.items() if key not in ASIDE}),
         notes=[*map(list, COVERAGE.items())],
         described=hashlib.sha256(repr(described()).encode()).hexdigest(),  # of the tables
         code=code(

@@ -4,6 +4,7 @@ thresholds."""
 from faultline.run.job import job
 
 with job(snakemake, kept=True):
+    from faultline.base import pace
     from faultline.base.columns import place
     from faultline.base.files import save_arrays
     from faultline.base.paths import place_of
@@ -11,7 +12,7 @@ with job(snakemake, kept=True):
     from faultline.studies.synaptic.sweeps import filtered
 
     base, params = opened_base(snakemake), snakemake.params
-    for path in snakemake.output.facts:
+    for path in pace.each(snakemake.output.facts):
         facts = filtered(
             base,
             place_of(path)["layer"],

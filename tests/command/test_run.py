@@ -1,5 +1,7 @@
 """faultline run: what it gives to Snakemake, and what it refuses in one line."""
 
+import re
+
 import pytest
 from support import ROOT, error_of
 
@@ -66,6 +68,19 @@ def test_each_subcommand_says_what_it_is_for(capsys):
         with pytest.raises(SystemExit) as end:
             main([name, "--help"])
         assert not end.value.code and f"usage: faultline {name}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_a_run_will_cost(fresh):
+    done = fresh.faultline("cost", "config.yaml")
+    assert done.returncode == 0, done.stdout
+    head, *rest = [line for line in done.stdout.splitlines() if not line.startswith("Using")]
+    assert head == "timing small_conv, small_resnet"
+    *stages, cost, time, dearest = rest
+    assert re.match(r"cost: 1\d\d jobs, .* images judged under .* variants, .* TFLOP \(", cost)
+    assert re.match(r"time: about .* on one CPU core", time)
+    assert re.match(r"dearest: \w+, \d+% of it; with .*FLOP, not .*FLOP$", dearest)
+    assert {"judge_mends", "ablate_layer", "train"} <= {line.split()[0] for line in stages}
 
 
 @pytest.mark.slow

@@ -300,6 +300,7 @@ def test_catalogue_facts():
     assert facts["small_conv"] == {
         "input": "image",
         "min_size": 2,
+        "parameters": 14674,
         "layers": [
             ["conv1", "conv", 16],
             ["bn1", "norm", 16],
@@ -309,6 +310,7 @@ def test_catalogue_facts():
             ["bn3", "norm", 32],
             ["fc", "linear", "classes"],
         ],
+        "work": facts["small_conv"]["work"],  # tests/networks/test_work.py
     }
     assert facts["lsa_moons"]["input"] == "vector"
     assert facts["lsa_moons"]["layers"][-1] == ["fc4", "linear", 1]

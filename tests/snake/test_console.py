@@ -52,7 +52,11 @@ def test_one_line_a_job_and_none_of_the_rest():
 
 
 def test_a_dry_run_counts_the_jobs_of_each_rule_and_says_why_what_is_there_is_made_again():
-    dry = Announced(DefaultFormatter(), lambda: ["made again, as they are missing: a.tsv"])
+    dry = Announced(
+        DefaultFormatter(),
+        lambda: ["made again, as they are missing: a.tsv"],
+        lambda stages: ["cost: of all"] * (not stages),
+    )
     lines = []
     for event, message, more in (
         (LogEvent.WORKFLOW_STARTED, "Workflow has started!", {}),
@@ -69,6 +73,40 @@ def test_a_dry_run_counts_the_jobs_of_each_rule_and_says_why_what_is_there_is_ma
         "report   1",
         "made again, as they are missing: a.tsv",
         "13 jobs would run: this was a dry run; -p lists each",
+        "cost: of all",
+    ]
+
+
+def test_of_a_dry_run_the_cost_alone(monkeypatch):
+    monkeypatch.setenv("FAULTLINE_COST", "1")
+    dry = Announced(DefaultFormatter(), list, lambda stages: [f"cost: by stages: {stages}"])
+    lines = []
+    for event, message, more in (
+        (None, "Given weights: a note of ours", {"levelno": logging.INFO}),
+        (LogEvent.RUN_INFO, "", {"stats": {"train": 12, "total": 12}, "levelno": logging.INFO}),
+        (None, "error: no such file", {"levelno": logging.ERROR}),
+    ):
+        record = logging.makeLogRecord({"msg": message, "event": event, **more})
+        lines += dry.format(record).splitlines() if dry.filter(record) else []
+    assert lines == ["cost: by stages: True", "error: no such file"]
+
+
+def test_a_job_that_runs_for_long_is_told_of_with_the_last_line_of_its_log(tmp_path):
+    log = tmp_path / "a.log"
+    run = Run(train=2)
+    run.start(1, "train", WHERE, log=[log])
+    run.start(2, "all")
+    told = []
+    for run.now in (0, 9, 10, 11, 19, 20, 39, 40, 100, 159, 160):
+        log.write_text(f"epoch {run.now:.0f}\n\n", encoding="utf-8")
+        told += run.console.progress()
+    of = "    train digits small_conv seed 0 epoch 2 runs for "
+    assert told == [
+        f"{of}10 s: epoch 10",
+        f"{of}20 s: epoch 20",
+        f"{of}40 s: epoch 40",
+        f"{of}1 min 40 s: epoch 100",
+        f"{of}2 min 40 s: epoch 160",
     ]
 
 

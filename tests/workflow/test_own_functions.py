@@ -20,9 +20,8 @@ from faultline.attacks.selfchecks import checks
 from faultline.base import plugins
 from faultline.base.files import load_arrays, load_table
 from faultline.base.statistics import benjamini_hochberg
-from faultline.networks import facts as network_facts
-from faultline.networks import inspect
-from faultline.networks.facts import own_facts
+from faultline.networks import asking, inspect
+from faultline.networks.asking import own_facts
 from faultline.networks.layers import layers
 from faultline.networks.reach import reach
 from faultline.networks.registry import build
@@ -259,13 +258,13 @@ def test_facts_are_found_once_and_kept(tmp_path):
 
     def facts(fits=(SMALL,)):
         settings = {"function": function, "normalise": True}
-        return own_facts("tested", settings, fits, folder=cache, prober=PROBER)
+        return own_facts({"tested": settings}, fits, folder=cache, prober=PROBER)["tested"]
 
     found = facts()
     assert found["layers"] == [["1", "linear", 10]]
     assert facts() == facts([SMALL, SMALL]) == found
     assert (tmp_path / "ran").read_text() == "a word\n"
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("tested-*")
     assert json.loads(file.read_text()) == found
     file.write_text("{")  # a damaged one is made anew
     assert facts() == found and json.loads(file.read_text()) == found
@@ -290,7 +289,7 @@ INTERRUPTED = """signal.signal(signal.SIGINT, signal.default_int_handler)
 def test_a_network_that_ends_the_process(tmp_path, capsys, ending, expected):
     function = write(tmp_path, f"import os, signal, sys\ndef make():\n    {ending}\n")
     said = error_of(
-        *(own_facts, "tested", {"function": function}, [SMALL]),
+        *(own_facts, {"tested": {"function": function}}, [SMALL]),
         folder=tmp_path / "cache",
         prober=PROBER,
     )
@@ -301,18 +300,38 @@ def test_a_network_that_ends_the_process(tmp_path, capsys, ending, expected):
 
 
 def test_a_network_that_hangs(tmp_path, monkeypatch):
-    monkeypatch.setattr(network_facts, "PATIENCE", 1)
+    monkeypatch.setattr(asking, "PATIENCE", 1)
     function = write(tmp_path, "import time\ntime.sleep(1000)\ndef make(): pass\n")
-    asked = {"function": function}
-    said = error_of(own_facts, "tested", asked, [SMALL], folder=tmp_path, prober=PROBER)
+    asked = {"tested": {"function": function}}
+    said = error_of(own_facts, asked, [SMALL], folder=tmp_path, prober=PROBER)
     assert "own_networks.tested" in said and "took longer than 1 s" in said
+
+
+def test_several_networks_are_read_by_one_process_and_none_is_lost_where_one_ends_it(
+    tmp_path, capsys
+):
+    text = f"""import os
+print("a word", file=open({str(tmp_path / "ran")!r}, "a"))
+def one(): return {LINEAR}
+def two(): os._exit(3)
+def three(): return {LINEAR}
+"""
+    file = write(tmp_path, text).partition(":")[0]
+    asked = {name: {"function": f"{file}:{name}"} for name in ("one", "two", "three")}
+    said = error_of(own_facts, asked, [SMALL], folder=tmp_path / "cache", prober=PROBER)
+    assert "config key own_networks.two: " in said and "ended the process with code 3" in said
+    assert capsys.readouterr().err == "reading the layers of one, two, three\n"
+    assert (tmp_path / "ran").read_text() == "a word\n" * 2
+    del asked["two"]
+    found = own_facts(asked, [SMALL], folder=tmp_path / "cache", prober=PROBER)
+    assert capsys.readouterr().err == "" and found["three"]["layers"] == [["1", "linear", 10]]
 
 
 def test_where_torch_is_missing(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    asked = {"function": write(tmp_path, "def make(): pass\n")}
-    said = error_of(own_facts, "tested", asked, [SMALL], folder=tmp_path, prober=PROBER)
+    asked = {"tested": {"function": write(tmp_path, "def make(): pass\n")}}
+    said = error_of(own_facts, asked, [SMALL], folder=tmp_path, prober=PROBER)
     assert "no torch here" in said and "torch must be installed where Snakemake" in said
 
 

@@ -5,7 +5,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -75,7 +75,8 @@ def sweep(
     images = next(iter(image_sets.values()))
     engine = engine_of(network, variants, ablated, images, say, crafted=bool(crafted))
     batch_size = fitting(batch_size, memory, engine.bytes_per_image(bool(crafted)))
-    outcomes = _Outcomes([*image_sets, *crafted], variants, labels, tops=tops, say=say)
+    work = dict.fromkeys(image_sets, GIVEN if crafted else 1.0) | dict.fromkeys(crafted, 1.0)
+    outcomes = _Outcomes(work, variants, labels, tops=tops, say=say)
     seen: set[int | None] = set()
     with torch.no_grad():
         if crafted:
@@ -105,7 +106,8 @@ def _recrafted(
         if on_clean is not None and not seen:
             clean_judge = outcomes.begin("clean", every, on_clean)
             seen.add(None)
-        for index in outcomes.distinct:
+        # an attack takes the less time the more is removed: in this order the first tell of all
+        for index in np.random.default_rng(0).permutation(outcomes.distinct).tolist():
             logits, on_clean = evaluate(outcomes.variants[index])
             outcomes.put(name, index, every, judge(None, logits))
             if clean_judge and on_clean is not None:
@@ -158,6 +160,9 @@ def logits_of(
             yield whole
 
 
+GIVEN = 0.1
+"""What judging images that are given takes of the time of judging those that are crafted (ours)."""
+
 MOVED, TIED, INFINITE = -3, -2, -1
 """Rows of a verdict, see `_Judge`."""
 
@@ -168,12 +173,13 @@ PENDING = 512
 class _Outcomes:
     """The verdicts on all variants of a sweep, on each image set, as far as they are known.
 
-    distinct: places of the variants to be evaluated, one of those that are equal networks.
+    work: image set -> how much of the time it takes, beside the others. distinct: places of the
+    variants to be evaluated, one of those that are equal networks.
     """
 
     def __init__(
         self,
-        names: Sequence[str],
+        work: Mapping[str, float],
         variants: Sequence[Variant],
         labels: Tensor,
         *,
@@ -181,10 +187,11 @@ class _Outcomes:
         say: Callable[[str], None],
     ):
         self.variants, self.labels, self.tops, self.say = variants, labels, tops, say
-        n = len(labels)
-        self.records = {name: _Record(len(tops), len(variants), n) for name in names}
+        n, self.work = len(labels), work
+        self.records = {name: _Record(len(tops), len(variants), n) for name in work}
         self.pending: list[tuple[str, int, slice, Tensor]] = []
-        self.clock = _Clock(len(variants), n * len(names), say)
+        self.total = len(variants) * n * len(work)
+        self.clock = _Clock(len(variants), (len(variants) + 1) * n * sum(work.values()), say)
         self.times = Counter(variant.key for variant in variants)
         self.first: dict[object, int] = {}
         for index, variant in enumerate(variants):
@@ -199,6 +206,7 @@ class _Outcomes:
         """The same, and notes the verdict on the network itself and on all that equal it."""
         judge = self.judge(part, logits)
         self._keep(name, -1, part, judge.base)
+        self._tick(name, part)
         if None in self.first:
             self.put(name, self.first[None], part, judge.base)
         return judge
@@ -206,7 +214,11 @@ class _Outcomes:
     def put(self, name: str, index: int, part: slice, verdict: Tensor) -> None:
         """Takes the verdict on one variant, see `_Judge`."""
         self._keep(name, index, part, verdict)
-        self.clock.tick((part.stop - part.start) * self.times[self.variants[index].key])
+        self._tick(name, part, self.times[self.variants[index].key])
+
+    def _tick(self, name: str, part: slice, times: int = 1) -> None:
+        images = (part.stop - part.start) * times
+        self.clock.tick(images, images * self.work[name])
 
     def _keep(self, name: str, index: int, part: slice, verdict: Tensor) -> None:
         self.pending.append((name, index, part, verdict))
@@ -248,11 +260,11 @@ class _Outcomes:
         """Says how many outputs lie within rounding of a tie, and how many are not finite."""
         records, own = self.records.values(), len(self.records) * len(self.labels)
         if ties := sum(record.ties.sum() for record in records):
-            self.say(f"{ties} decisions of {self.clock.total + own} lie within rounding of a tie")
+            self.say(f"{ties} decisions of {self.total + own} lie within rounding of a tie")
         if broken := sum(record.nonfinite[-1] for record in records):
             self.say(f"{broken} outputs of {own} of the network itself {NOT_FINITE}")
         if broken := sum(record.nonfinite[:-1].sum() for record in records):
-            self.say(f"{broken} outputs of {self.clock.total} {NOT_FINITE}")
+            self.say(f"{broken} outputs of {self.total} {NOT_FINITE}")
 
 
 class _Record:
@@ -424,23 +436,24 @@ def _hooked_outputs(
 
 
 class _Clock:
-    """Says now and then how far the sweep is."""
+    """Says now and then how far the sweep is, which takes `work` in all."""
 
-    def __init__(self, variants: int, images: int, say: Callable[[str], None], every: float = 10.0):
-        self.variants, self.total = variants, variants * images
-        self.say, self.every = say, every
-        self.done, self.began = 0, time.monotonic()
+    def __init__(self, variants: int, work: float, say: Callable[[str], None]):
+        self.variants, self.work, self.say = variants, work, say
+        self.images, self.done, self.began = 0, 0.0, time.monotonic()
         self.last = self.began
+        pace.share(0.0)
 
-    def tick(self, amount: int) -> None:
-        self.done += amount
-        pace.passed(amount)
+    def tick(self, images: int, work: float) -> None:
+        self.images, self.done = self.images + images, self.done + work
+        share = min(self.done / self.work, 1.0)
+        pace.share(share)
+        pace.passed(images)
         now = time.monotonic()
-        if now - self.last >= self.every:
+        if not pace.in_a_job() and now - self.last >= pace.EVERY:
             self.last = now
-            rate = self.done / (now - self.began)
-            done = self.done * self.variants // self.total
+            took = now - self.began
             self.say(
-                f"{done} of {self.variants} variants done, {rate:.0f} images/s, "
-                f"{(self.total - self.done) / rate:.0f} s left"
+                f"{int(share * self.variants)} of {self.variants} variants done, "
+                f"{self.images / took:.0f} images/s, {pace.duration(took / share - took)} left"
             )

@@ -33,3 +33,6 @@ SYNAPTIC_FILTERS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "low_pass": low_pass,
     "pulse": pulse,
 }
+
+RANDOM_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)
+"""Of the weights, removed at random; between them, what that leaves is interpolated."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faultline.ablation.synaptic import SYNAPTIC_FILTERS
+from faultline.ablation.synaptic import RANDOM_SHARES, SYNAPTIC_FILTERS
 from faultline.base.errors import UserError, some
 from faultline.base.inputs import check_count, one_of
 from faultline.base.seeds import seed_of
@@ -166,10 +166,6 @@ def _filtered(
         name: weight.masked_fill(removed(weight, kind, alpha, half_width), 0.0)
         for name, weight in weights.items()
     }
-
-
-RANDOM_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)
-"""Of the weights; between them, what random removal leaves is interpolated."""
 
 
 def random_variants(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from faultline.attacks.ascent import Ball, per_image, random_start
 from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space, tokens_of
-from faultline.base import memory
+from faultline.base import memory, pace
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count
 from faultline.base.memory import halving
@@ -104,7 +104,7 @@ def craft(
         unit = random_start(shape, eps=1.0, norm=attack.norm, seed=seed)
     adversarial = []
     with checked_once(network, labels):
-        for first in range(0, len(images), batch_size):
+        for first in pace.each(range(0, len(images), batch_size)):
             part = slice(first, first + batch_size)
             of = space(network, images[part], bounds)
             zero = torch.zeros_like(of.points)
@@ -143,7 +143,8 @@ def attack_curve(
     alone. All else is as for `craft`.
     """
     attack, correct = Attack.of(attack, **keywords), {}
-    for eps in sorted({*attack.eps_grid, attack.eps}):
+    grid = sorted({*attack.eps_grid, attack.eps})
+    for eps in pace.each(grid, [float(eps > 0) for eps in grid]):
         crafted = craft(
             network,
             images,

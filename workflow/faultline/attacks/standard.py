@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from faultline.attacks.ascent import TARGETED_DLR, Ball, apgd, margin
 from faultline.attacks.space import for_some
 from faultline.attacks.square import square
+from faultline.base import pace
 from faultline.networks.evaluation import evaluation, predicted
 
 
@@ -119,7 +120,7 @@ def _in_turn(
     logits = _logits(network, images)
     leads, standing = _leads(logits, labels), predicted(logits) == labels
     lowest, taken = margin(logits, labels), torch.zeros_like(leads[:, 0])
-    for name, part in parts:
+    for name, part in pace.each(parts):
         place = standing.nonzero()[:, 0]
         if len(place):
             of, here = (images, labels, start, leads, taken), for_some(network, place)

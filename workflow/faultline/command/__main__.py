@@ -8,10 +8,11 @@ import argparse
 import sys
 
 from faultline.base.errors import UserError
-from faultline.command import compare, export, kept, run, samples
+from faultline.command import compare, cost, export, kept, run, samples
 
 SUBCOMMANDS = {
     "run": run,
+    "cost": cost,
     "compare": compare,
     "compare-samples": samples,
     "export": export,
@@ -27,9 +28,9 @@ def main(words: list[str] | None = None) -> None:
     for name, module in SUBCOMMANDS.items():
         about = " ".join((module.__doc__ or "").split())
         module.take(every.add_parser(name, help=about.partition(";")[0], description=about))
-    to_snakemake = words[:1] == ["run"] and not {"-h", "--help"} & {*words}
+    to_snakemake = words[:1] in (["run"], ["cost"]) and not {"-h", "--help"} & {*words}
     # words that argparse does not know would lose their order
-    given = argparse.Namespace(name="run", words=words[1:]) if to_snakemake else None
+    given = argparse.Namespace(name=words[0], words=words[1:]) if to_snakemake else None
     given = given or parser.parse_args(words)
     try:
         SUBCOMMANDS[given.name].main(given)

@@ -9,6 +9,7 @@ from faultline.base.errors import UserError, nearest, short
 from faultline.config.fields import CODE, Section
 from faultline.data.sources import Source
 from faultline.networks import facts as network_facts
+from faultline.networks.asking import own_facts
 from faultline.networks.facts import networks
 
 
@@ -35,7 +36,7 @@ def check_own_networks(
     """Names the networks that are given as functions, and finds their layers.
 
     chosen: the key networks; mine: own_networks; both are completed. facts: data set -> what is
-    known of it. folder, prober: see `facts.own_facts`. UserError for what is no network.
+    known of it. folder, prober: see `asking.own_facts`. UserError for what is no network.
     """
     builtin = network_facts.registry()
     for place, network in enumerate(chosen):
@@ -58,10 +59,7 @@ def check_own_networks(
                     "own_networks"
                 )
             chosen[place] = name
-    fits: list[network_facts.Fit] = [
-        (of.shape, of.classes) if of.vocabulary is None else (of.shape, of.classes, of.vocabulary)
-        for of in facts.values()
-    ]
+    fits = [fit_of(of) for of in facts.values()]
     for network in chosen:
         if network not in mine and network not in builtin:
             raise UserError(
@@ -73,11 +71,17 @@ def check_own_networks(
                 f"config key own_networks.{network}: a built-in network has this name; name yours "
                 "otherwise, there and under networks"
             )
-        if network in mine:
-            facts_of_it = network_facts.own_facts(
-                network, mine[network].dump(), fits, folder=folder, prober=prober
-            )
-            network_facts.add(network, facts_of_it)
+    settings = {network: mine[network].dump() for network in chosen if network in mine}
+    found = own_facts(settings, fits, folder=folder, prober=prober)
+    for network, facts_of_it in found.items():
+        network_facts.add(network, facts_of_it)
+
+
+def fit_of(source: Source) -> network_facts.Fit:
+    """What a network must fit of a data set."""
+    if source.vocabulary is None:
+        return source.shape, source.classes
+    return source.shape, source.classes, source.vocabulary
 
 
 def check_fit(network: str, dataset: str, source: Source) -> None:

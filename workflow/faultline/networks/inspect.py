@@ -1,12 +1,14 @@
 """The layers of networks, read by building them; of the user's own in a process apart.
 
 Parsing the workflow must know the layers and must not import torch, so a process that does builds
-the network, runs it on noise and writes what it found into a file; see `facts`.
+the network, runs it on noise and writes what it found into a file; see `asking`.
 """
 
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,30 +20,55 @@ from faultline.networks.architectures import Network
 from faultline.networks.facts import KINDS, Fit, NetworkFacts
 from faultline.networks.forms import WRAP, Form, form_of
 from faultline.networks.layers import every_layer, filters, kind
+from faultline.networks.layout import lay_out
 from faultline.networks.plain import preserved
 from faultline.networks.reach import IMAGES, Reach, batches, reach
 from faultline.networks.registry import REGISTRY, entry_of
+from faultline.networks.work import AT_ONCE, arithmetic, seconds
 
 PATIENCE = 100
 """Seconds after which no further way through a network is looked for (ours)."""
 
 
+SIZES = {"image": (8, 32, 224), "vector": (2, 32, 512)}
+"""Heights of images, and numbers of features, for which the work of built-in networks is told."""
+
+LISTS = ("layers", "work")
+"""What of the facts is written one entry a line."""
+
 Row = list[Any]
 """[path, kind, filters] of a layer."""
 
 
+@functools.cache
 def catalogue() -> dict[str, NetworkFacts]:
     """What can be known of every network without building it.
 
-    {network: {"input", "min_size", "layers": [[path, kind, filters], ...]}}, where kind is one of
-    `layers.UNITS` and filters a number, or "classes" for a layer with one filter per class.
+    {network: {"input", "min_size", "parameters", "layers": [[path, kind, filters], ...], "work"}},
+    where kind is one of `layers.UNITS` and filters a number, or "classes" for a layer with one
+    filter per class; work: [[shape, classes], `work.Work`] for inputs of several sizes.
     """
     facts = {}
     for name, entry in REGISTRY.items():
-        shape = (3, entry.min_size, entry.min_size) if entry.input == "image" else (entry.min_size,)
         counts = [entry.classes] * 2 if entry.classes else [2, 3]
+
+        def shape(size: int, of: str = entry.input) -> tuple[int, ...]:
+            return (3, size, size) if of == "image" else (size,)
+
         with torch.device("meta"):
-            one, other = (every_layer(entry.build(shape, c).eval()) for c in counts)
+            built = [entry.build(shape(entry.min_size), count).eval() for count in counts]
+            work = [
+                [
+                    [list(shape(size)), entry.classes or 10],
+                    arithmetic(
+                        entry.build(shape(size), entry.classes or 10).eval(),
+                        torch.empty(2, *shape(size)),
+                    ),
+                ]
+                for size in SIZES[entry.input]
+                if size >= entry.min_size
+            ]
+        one, other = map(every_layer, built)
         rows = [
             [
                 path,
@@ -50,17 +77,26 @@ def catalogue() -> dict[str, NetworkFacts]:
             ]
             for path, layer in one.items()
         ]
-        facts[name] = {"input": entry.input, "min_size": entry.min_size, "layers": rows}
+        facts[name] = {
+            "input": entry.input,
+            "min_size": entry.min_size,
+            "parameters": sum(parameter.numel() for parameter in built[0].parameters()),
+            "layers": rows,
+            "work": work,
+        }
     return facts
 
 
 def catalogue_text() -> str:
-    """The catalogue as JSON: networks sorted by name, one layer a line."""
+    """The catalogue as JSON: networks sorted by name, one layer a line, and one size."""
     networks = []
     for name, facts in sorted(catalogue().items()):
-        head = json.dumps({name: facts | {"layers": []}})[1:].removesuffix("]}}")
-        rows = ",\n".join(f"  {json.dumps(row)}" for row in facts["layers"])
-        networks.append(f" {head}\n{rows}\n ]}}")
+        parts = [json.dumps(name) + ": {"]
+        for key, value in facts.items():
+            rows = ",\n".join(f"  {json.dumps(row)}" for row in value) if key in LISTS else ""
+            text = f"[\n{rows}\n ]" if rows else json.dumps(value)
+            parts.append(f'"{key}": {text}, ')
+        networks.append(" " + "".join(parts).removesuffix(", ") + "}")
     return "{\n" + ",\n".join(networks) + "\n}\n"
 
 
@@ -75,6 +111,7 @@ def probe(
     also: (network in eval mode, its layers in use, inputs) -> further facts.
     """
     rows: dict[Fit, list[Row]] = {}
+    work, took = [], []
     forms: set[Form] = set()
     further: NetworkFacts = {}
     for fit in fits:
@@ -96,6 +133,13 @@ def probe(
         network = Network(nn.Identity(), body, form)
         with plugins.told(function):
             explored_there = explored(network, shape, *vocabulary)
+        with suppress(Exception):  # what a run will cost is then not told of it
+            work.append(
+                [[list(shape), *fit[1:]], arithmetic(network.eval(), _noise(2, shape, *vocabulary))]
+            )
+            took.append(
+                [[list(shape), *fit[1:]], seconds(network, _noise(AT_ONCE, shape, *vocabulary))]
+            )
         in_use = explored_there.layers
         rows[fit] = [
             [name, kind(layer), filters(layer)]
@@ -115,7 +159,26 @@ def probe(
         "input": "token" if len(fits[0]) == 3 else KINDS[len(fits[0][0])],
         "min_size": 1,
         "layers": _in_common(function, rows),
+        "work": work,
+        "seconds": took,
     } | further
+
+
+def timed(function: str, fits: Sequence[Fit]) -> NetworkFacts:
+    """{"seconds": [[fit, `work.seconds`], ...]} of a network, built in or of the user's own; a
+    built-in one is laid out as in a run."""
+    took = []
+    for shape, classes, *vocabulary in fits:
+        builtin = REGISTRY.get(function)
+        body = (builtin or entry_of(function)).build(shape, classes).eval()
+        form = Form() if builtin else form_of(body, _noise(2, shape, *vocabulary), classes=classes)
+        if builtin:
+            lay_out(body)
+        network = Network(nn.Identity(), body, form)
+        with plugins.told(function):
+            of = seconds(network, _noise(AT_ONCE, shape, *vocabulary))
+        took.append([[list(shape), classes, *vocabulary], of])
+    return {"seconds": took}
 
 
 def explored(body: nn.Module, shape: tuple[int, ...], vocabulary: int = 0) -> Reach:

@@ -7,8 +7,10 @@ logger. No torch.
 
 import errno
 import logging
+import os
 import re
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from faultline.base.errors import printable, some
+from faultline.base.pace import duration
 from faultline.snake import internals, records, stopping
 from faultline.snake.launch import WHY_KILLED
 
@@ -32,8 +35,13 @@ SILENT = {
     *(LogEvent.SHELLCMD, LogEvent.JOB_INFO),
 }
 TARGETS = ("total", "all")
+NOTHING = "Nothing to be done"
+ONLY_COST = "FAULTLINE_COST"
+"""The environment variable with which a dry run tells what the run will cost, and nothing else."""
 NAMED = 3
 """So many files are named, where there are many."""
+LONG = 120
+"""Characters of a log's line that are shown of a job that runs."""
 FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^':\n]*(?:: '([^'\n]+)')?")
 NO_SPACE = "no space left; free some and run again"
 CANCELLED = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ ?(DUE TO [A-Z ]*[A-Z])?")
@@ -41,11 +49,15 @@ OF_MEMORY = re.compile("memory limit|oom.?kill|out of memory", re.IGNORECASE)
 LITTLE = 1e6  # bytes; where less is free, a line of a log may find no room
 FEW = 5
 """Finished jobs from which on the time that is left is told."""
+SILENT_FOR = 10.0
+"""Seconds after which a job is told of; then after as many again, but at least once a minute."""
 
 
-def install(workflow: internals.Workflow) -> "Console | None":
+def install(
+    workflow: internals.Workflow, costs: Callable[[bool], list[str]] = lambda _: []
+) -> "Console | None":
     """Say less, in the terminal whose user asked for no other form; None where that is so, and in a
-    dry run."""
+    dry run, which ends with what the run will cost; costs: see `Announced`."""
     asked = workflow.quiet or workflow.verbose or workflow.commands or workflow.debugs
     if asked or workflow.is_a_job:
         return None
@@ -57,7 +69,7 @@ def install(workflow: internals.Workflow) -> "Console | None":
         handler = workflow.terminal()
         long = handler.formatter or logging.Formatter()
         console = None if workflow.dry else Console(long)
-        said = console or Announced(long, lambda: reasons(workflow))
+        said = console or Announced(long, lambda: reasons(workflow), costs)
         handler.setFormatter(said)
         handler.addFilter(said)
         if workflow.dry:
@@ -93,27 +105,37 @@ def reasons(workflow: internals.Workflow) -> list[str]:
 
 class Announced(logging.Formatter):
     """The lines of a dry run, as a filter and a formatter in one. reasons: why files that were made
-    before are made again, a line each."""
+    before are made again, costs: whether stages
+    are told one by one -> what the run will cost, a line each."""
 
-    def __init__(self, long: logging.Formatter, reasons: Callable[[], list[str]]):
+    def __init__(
+        self,
+        long: logging.Formatter,
+        reasons: Callable[[], list[str]],
+        costs: Callable[[bool], list[str]] = lambda _: [],
+    ):
         super().__init__()
-        self.long, self.reasons = long, reasons
+        self.long, self.reasons, self.costs = long, reasons, costs
 
     def filter(self, record: Any) -> bool:
         """Whether a record makes a line; record: with what Snakemake puts on it."""
         event = getattr(record, "event", None)
+        if ONLY_COST in os.environ and record.levelno < logging.WARNING:
+            return event == LogEvent.RUN_INFO or str(record.msg).startswith(NOTHING)
         return event not in SILENT and not str(record.msg).startswith(NOISE)
 
     def format(self, record: Any) -> str:
         """One line for each rule; other records as Snakemake has them."""
         if getattr(record, "event", None) != LogEvent.RUN_INFO:
             return self.long.format(record)
+        if ONLY_COST in os.environ:
+            return "\n".join(self.costs(True))
         counts = {k: n for k, n in record.stats.items() if k not in TARGETS}
         wide, long = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
         lines = [f"{rule:<{wide}}  {count:>{long}}" for rule, count in counts.items()]
         jobs = f"{(n := sum(counts.values()))} job{'' if n == 1 else 's'}"
         total = f"{jobs} would run: this was a dry run; -p lists each"
-        return "\n".join([*lines, *self.reasons(), total])
+        return "\n".join([*lines, *self.reasons(), total, *self.costs(False)])
 
 
 class Console(logging.Formatter):
@@ -127,6 +149,7 @@ class Console(logging.Formatter):
         self.running: dict[int, tuple[str, str, list, float]] = {}
         self.took: Counter = Counter()  # seconds of the finished jobs of each rule
         self.failed: Counter = Counter()  # by their reasons
+        self.next: dict[int, float] = {}  # seconds after which a running job is told of
         self.silent = False
         self.said: set[str] = set()
 
@@ -166,6 +189,31 @@ class Console(logging.Formatter):
             text = "" if line in self.said else line
             self.said.add(line)
         return text
+
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Tell of jobs while they run, from now until this process ends."""
+
+        def look() -> None:
+            while not self.silent:
+                for line in self.progress():
+                    tell(line)
+                time.sleep(1)
+
+        threading.Thread(target=look, daemon=True).start()
+
+    def progress(self) -> list[str]:
+        """A line for each job of which it is time to tell: how long it runs, and the last line of
+        its log."""
+        lines = []
+        for job, (rule, of, logs, start) in [*self.running.items()]:
+            seconds = self.clock() - start
+            if rule in TARGETS or seconds < self.next.get(job, SILENT_FOR):
+                continue
+            self.next[job] = seconds + min(seconds, 60.0)
+            said = [line for log in logs for line in lines_of(log) if line.strip()]
+            told = f": {said[-1][:LONG]}" if said else ""
+            lines.append(f"    {rule} {of}runs for {duration(seconds)}{told}")
+        return lines
 
     def stopped(self, by: str) -> str:
         """The last line of a run that is stopped by a signal; what its jobs say then is no news."""
@@ -242,14 +290,3 @@ def why_failed(logs) -> str:
             if shutil.disk_usage(folder).free < LITTLE:
                 return f"error: {folder}: {NO_SPACE}"
     return f"error: it was {WHY_KILLED}"
-
-
-def duration(seconds: float) -> str:
-    """In two units at most: 3.2 s, 1 min 20 s, 2 h 5 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

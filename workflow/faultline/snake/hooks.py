@@ -3,7 +3,7 @@ deleted. No torch."""
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,10 +35,20 @@ class Run:
             self.alone = root in Path(self.workflow.main_file).resolve().parents
             self.leads = self.alone and not self.workflow.is_a_job
             self.here = self.workflow.is_here
-            self.console = console.install(self.workflow) if self.alone else None
+            self.console = console.install(self.workflow, self._costs) if self.alone else None
+        self.costs: Callable[[list, bool], list[str]] | None = None
+        """(jobs, see `internals.described`; whether stages are told one by one) -> what they will
+        cost, a line each."""
         self.stopped = self.console.stopped if self.console else stopping.line
         if self.leads:
             stopping.stop_with_jobs(self.stopped)
+
+    def _costs(self, stages: bool) -> list[str]:
+        return self.costs(self._jobs(), stages) if self.costs else []
+
+    def _jobs(self) -> list[tuple[str, dict[str, str], list[str]]]:
+        jobs = map(internals.described, self.workflow.unfinished())
+        return [job for job in jobs if job[0] not in console.TARGETS]
 
     def prepare(self, config: dict) -> None:
         """Once the config is known, resolved: have Snakemake go by the records of files, and what
@@ -73,11 +83,22 @@ class Run:
             for heading, text in notes.items():
                 internals.tell(f"{heading}: {text}")
 
-    def begin(self, config: dict, given: dict, *, report: str, notes: Mapping[str, str]) -> None:
+    def begin(
+        self,
+        config: dict,
+        given: dict,
+        *,
+        report: str,
+        notes: Mapping[str, str],
+        check: Callable[[list, int], None],
+    ) -> None:
         """As the jobs begin. config: resolved, given: without defaults; report: the page that a
-        whole run makes; notes: see `tell`."""
+        whole run makes; notes: see `tell`; check: given jobs that run here, and how many at once,
+        refuses what takes too long."""
         workflow, results = self.workflow, records.folder_of(config)
         with in_one_line():
+            if self.leads and self.here and not workflow.touches:
+                check(self._jobs(), workflow.cores)
             if self.leads:
                 lock.take(results)
                 frozen.begin(workflow, given, results)
@@ -85,6 +106,8 @@ class Run:
                     records.list_files(workflow.jobs, results)
                 # Snakemake has put a handler of its own in place.
                 stopping.stop_with_jobs(self.stopped, also=workflow.stop)
+            if self.leads and self.here and self.console:
+                self.console.watch(internals.tell)
             self.tell(notes)
             if self.leads:
                 for line in console.reasons(workflow):

@@ -93,6 +93,7 @@ class Workflow:
     limits = _Of("global_resources", "runs no more jobs at once than there are GPUs")
     deployment = _Of("deployment_settings.deployment_method", "leaves jobs in environments alone")
     dry = _Of("output_settings.dryrun", "tells a dry run")
+    cores = _Of("resource_settings.cores", "knows how many jobs run at once")
     quiet = _Of("output_settings.quiet", "says less")
     verbose = _Of("output_settings.verbose", "says more")
     commands = _Of("output_settings.printshellcmds", "says more")
@@ -186,6 +187,13 @@ class Workflow:
 def rule_of(job) -> str:
     """The name of a job's rule."""
     return _inner(job, "rule.name", "knows the rules of jobs")
+
+
+def described(job) -> tuple[str, dict[str, str], list[str]]:
+    """The name of a job's rule, its wildcards, and the files that it makes."""
+    use = "knows what a run will cost"
+    files = _inner(job, "output", use)
+    return rule_of(job), dict(_inner(job, "wildcards", use).items()), [*map(str, files)]
 
 
 def lead_groups() -> None:

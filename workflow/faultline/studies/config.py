@@ -38,8 +38,11 @@ from faultline.studies.robustness.config import Robustness
 from faultline.studies.sustainability.config import Sustainability, check_regularisation
 from faultline.studies.synaptic.config import Classes, NodalDropout, Scores, SynapticFiltering
 
+ASIDE = ("keep", "hours")
+"""Keys that change no result."""
+
 PROBER = "faultline.studies.probing"
-"""See `facts.own_facts`."""
+"""See `asking.own_facts`."""
 
 
 class Config(Section):
@@ -54,6 +57,10 @@ class Config(Section):
     """Where networks run. auto takes a GPU where this machine has one; on a cluster say
     cuda."""
     keep: Keep = Field(default_factory=Keep)
+    hours: float | None = Field(24, gt=0, le=1_000_000)
+    """A run that is to take longer on this machine (`faultline cost`) is refused before it begins,
+    so that it is meant; null takes any. On a cluster and on GPUs, whose speed is not known, none is
+    refused (ours)."""
     datasets: dict[Name, Dataset] = Field(min_length=1)
     """Data sets by a name of your choice, which becomes a folder of the results."""
     networks: Annotated[Some[str], CODE]
@@ -112,7 +119,7 @@ class Config(Section):
     @property
     def text(self) -> str:
         """As YAML, without what changes no result."""
-        values = {key: part for key, part in self.dump().items() if key != "keep"}
+        values = {key: part for key, part in self.dump().items() if key not in ASIDE}
         return yaml.safe_dump(values, sort_keys=True)
 
     @property

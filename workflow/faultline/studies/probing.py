@@ -1,6 +1,7 @@
 """What the stages need from a network of the user's own, tried out while its layers are read.
 
-A process apart runs this, `python -m faultline.studies.probing QUESTION ANSWER`, see `facts`.
+A process apart runs this, `python -m faultline.studies.probing QUESTIONS ANSWERS`, see
+`networks.asking`.
 """
 
 import json
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,18 +69,22 @@ def _first_clause(error: UserError) -> str:
     return str(error).split("; ")[0]
 
 
-def main(question: str, answer: str) -> None:
-    """Writes the answer, facts or {"error": line}, to a file: what the user prints is no answer.
-    An empty file says that torch could be imported."""
-    Path(answer).touch()
-    asked = json.loads(question)
-    fits = [(tuple(shape), *others) for shape, *others in asked["fits"]]
-    try:
+def main(questions: str, answers: str) -> None:
+    """Writes the answers to a file, one after the other, each facts or {"error": line} in a line:
+    what the user prints is no answer. An empty file says that torch could be imported."""
+    with Path(answers).open("w", encoding="utf-8", buffering=1) as file:
         torch.set_num_threads(1)
-        facts = inspect.probe(asked["function"], fits, also=abilities)
+        for asked in json.loads(questions):
+            print(json.dumps(_answer(**asked)), file=file)
+
+
+def _answer(function: str, fits: list[list[Any]], timed: bool = False) -> dict[str, Any]:
+    """timed: no more than how long it takes, of a built-in network by its name, too."""
+    of: list[Any] = [(tuple(shape), *others) for shape, *others in fits]
+    try:
+        return inspect.timed(function, of) if timed else inspect.probe(function, of, also=abilities)
     except UserError as error:
-        facts = {"error": str(error)}
-    Path(answer).write_text(json.dumps(facts), encoding="utf-8")
+        return {"error": str(error)}
 
 
 if __name__ == "__main__":

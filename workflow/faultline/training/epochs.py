@@ -106,7 +106,7 @@ def train_epochs(
     images, labels = dataset.splits["train"]
     held = _hold(network, frozen or {})
     measure(network)
-    for epoch in epochs:
+    for epoch in pace.each(epochs):
         began = time.monotonic()
         lr = learning_rate(settings, epoch)
         for group in optimizer.param_groups:

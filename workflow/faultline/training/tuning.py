@@ -13,6 +13,7 @@ import pandas as pd
 from torch import nn
 
 from faultline.attacks.craft import attack_curve
+from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
@@ -118,7 +119,7 @@ def search(
     if resumed := unfinished.load():
         done = resumed["done"]
         print(f"resuming after {len(done)} of {len(todo)} trainings")
-    for candidate, at in todo[len(done) :]:
+    for candidate, at in pace.each(todo[len(done) :]):
         seed, of_candidate = seeds[at], applied(settings, {**taken, **candidate})
         network = build(seed=seed)
         error, accuracies = "", [0.0] * len(eps_grid)

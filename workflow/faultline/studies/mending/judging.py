@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.attacks.run import correct_under, judged
+from faultline.base import pace
 from faultline.base.comparison import compare
 from faultline.data.splits import DataSet, test_images
 from faultline.networks.architectures import body_of, measure
@@ -46,7 +47,7 @@ def judge_all(
     _, labels = test_images(dataset)
     correct: dict[str, dict[str, np.ndarray]] = {}
     masked, adversarial = {}, {}
-    for name, state in states.items():
+    for name, state in pace.each(states.items()):
         put(network, state)
         of = judged(attacks, network, dataset, seed=seed)
         correct[name], masked[name] = dict(of.correct), of.masked

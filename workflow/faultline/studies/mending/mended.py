@@ -8,6 +8,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from faultline.attacks.run import correct_under
+from faultline.base import pace
 from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
 from faultline.studies.mending.candidates import Task, candidate
@@ -73,7 +74,7 @@ def mend_by(
     rows: list[dict[str, Any]] = [before | {"share": 0.0, "passes": 0, "note": ""}]
     weights, best = given, 0
     way = candidate(name)
-    for rate in rates if way.trains else (math.nan,):
+    for rate in pace.each(rates if way.trains else (math.nan,)):
         network.load_state_dict(given)
         settings = _settings(training, attack, rate=rate, batch_size=batch_size)
         task = Task(network.eval(), dataset, settings, epochs, seed, fragile, antifragile)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from faultline.ablation.run import Base
 from faultline.attacks.run import crafters
+from faultline.base import pace
 from faultline.base.columns import put_first, transfer
 from faultline.studies.mending.judging import put
 from faultline.studies.synaptic.checkpoint import score_tables
@@ -42,7 +43,7 @@ def swept(
     once = {transfer(name): of(base.network, clean, base.labels) for name, of in craft.items()}
     base = replace(base, images=base.images | once)
     facts = {}
-    for layer in layers:
+    for layer in pace.each(layers):
         facts[layer] = filtered(
             base, layer, place=place, kinds=filters, count=thresholds, random_draws=random_draws
         )

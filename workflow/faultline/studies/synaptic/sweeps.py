@@ -1,6 +1,6 @@
 """The sweeps of one checkpoint that scores come from: synaptic filters and nodal dropout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -8,14 +8,19 @@ from torch import nn
 
 from faultline.ablation.facts import Facts
 from faultline.ablation.run import Base
+from faultline.ablation.synaptic import RANDOM_SHARES
 from faultline.ablation.variants import (
     Variant,
     nodal_variants,
     random_variants,
     synaptic_variants,
 )
+from faultline.base import pace
 from faultline.base.seeds import seed_of
 from faultline.studies.synaptic import ALL_LAYERS
+
+Make = Callable[[dict[str, nn.Module]], list[Variant]]
+"""Layers by name -> variants of them."""
 
 PART = 50
 """Images that have random draws of their own, at least."""
@@ -57,13 +62,16 @@ def filtered(
     if parts < 2:
         return base.sweep(layers=layers, make=lambda of: [*filters(of), *drawn(of, seed=seed)])
     part = np.random.default_rng(seed).permutation(n) % parts
-    of_parts = [
-        base.of(part == index).sweep(
-            layers=layers, make=partial(drawn, seed=seed_of("part", seed, index))
-        )
+    sweeps: list[tuple[Base, Make]] = [
+        (base.of(part == index), partial(drawn, seed=seed_of("part", seed, index)))
         for index in range(parts)
     ]
-    return base.sweep(layers=layers, make=filters).dealt(of_parts, part)
+    sizes = [random_draws * len(RANDOM_SHARES) / parts] * parts + [len(kinds) * count]
+    *of_parts, whole = [
+        of.sweep(layers=layers, make=make)
+        for of, make in pace.each([*sweeps, (base, filters)], sizes)
+    ]
+    return whole.dealt(of_parts, part)
 
 
 def dropped(base: Base, layer: str, filters: range, *, at: str) -> Facts:

@@ -147,6 +147,7 @@ wildcard_constraints:
     training="[A-Za-z0-9_-]+",
     attack="[A-Za-z0-9_-]+",
     stress="[A-Za-z0-9_-]+",
+    split="test|validation",
     policy="[a-z_]+(-[0-9]+)?",
     recipe="[a-z-]+",
     candidate="[A-Za-z_][A-Za-z0-9_]*",
@@ -196,6 +197,13 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
     return fill(f"{ATTACK}/adversarial.pt", with_each([place(wildcards)], "attack", names))
 
 
+def stored_sets(wildcards):
+    """The images that ablated networks reuse: attacked ones, and those under stresses."""
+    here = [place(wildcards) | {"split": CONFIG.ablation.split}]
+    stressed = fill(f"{STRESS}.pt", with_each(here, "stress", CONFIG.ablation.stresses))
+    return adversarial_sets(wildcards) + stressed
+
+
 def given_weights(wildcards):
     """The file of the weights that a training starts from, where it starts from some."""
     first = PLAN.training(wildcards.training).epochs[0]
@@ -216,7 +224,7 @@ def chosen_images(wildcards):
 
 def shared_images(places):
     """The files of images that all ablated networks of some checkpoints share."""
-    files = (adversarial_sets(each) + chosen_images(each) for each in places)
+    files = (stored_sets(each) + chosen_images(each) for each in places)
     return [*dict.fromkeys(file for some in files for file in some)]
 
 

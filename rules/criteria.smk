@@ -79,6 +79,7 @@ rule remove_units:
             "images": REFEREE.judged_on,
             "split": "test",
             "transferred": [],
+            "stressed": {},
             "recrafted": PLAN.attacks(REFEREE.judged_under),
         },
         most=REFEREE.filters,

@@ -97,7 +97,7 @@ rule sweep_mended:
         gpu=GPU,
     params:
         names=[*CANDIDATES],
-        sets=PLAN.image_sets() | {"transferred": []},
+        sets=PLAN.image_sets() | {"transferred": [], "stressed": {}},
         settings=lambda w: {
             "layers": PLAN.filtered_layers(w.network),
             "stored": PLAN.attacks(PLAN.transferred()),

@@ -3,7 +3,7 @@ rule ablate_own:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=stored_sets,
         chosen=chosen_images,
     output:
         facts=OWN_ABLATION,

@@ -6,7 +6,7 @@ rule perturb_layer:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=stored_sets,
         chosen=chosen_images,
     output:
         facts=f"{LAYER}/perturbations.npz",

@@ -2,14 +2,14 @@ STRESSED = PLAN.stressed()
 
 
 rule stress:
-    """The test images of a data set under one stress, at each of its severities."""
+    """The images of a split under one stress, at each of its severities."""
     input:
         data=DATA,
     output:
         images=f"{STRESS}.pt",
         about=f"{STRESS}.tsv",
     log:
-        f"{RESULTS}/logs/{{dataset}}/stress-{{stress}}.log",
+        f"{RESULTS}/logs/{{dataset}}/stress-{{stress}}-{{split}}.log",
     conda:
         "../envs/faultline.yaml"
     resources:
@@ -34,7 +34,8 @@ rule judge_stresses:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         stressed=lambda w: fill(
-            f"{STRESS}.pt", with_each([place(w)], "stress", PLAN.stresses_of(place(w)))
+            f"{STRESS}.pt",
+            with_each([place(w) | {"split": "test"}], "stress", PLAN.stresses_of(place(w))),
         ),
     output:
         correct=f"{CHECKPOINT}/stresses.npz",

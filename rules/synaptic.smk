@@ -7,7 +7,7 @@ rule choose_images:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=stored_sets,
     output:
         chosen=f"{CHECKPOINT}/chosen-images.npz",
     log:
@@ -36,7 +36,7 @@ for batch in PLAN.layer_batches():
         input:
             data=DATA,
             checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-            adversarial=adversarial_sets,
+            adversarial=stored_sets,
             chosen=chosen_images,
         output:
             facts=[
@@ -79,7 +79,7 @@ rule ablate_global:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=stored_sets,
         chosen=chosen_images,
     output:
         facts=f"{CHECKPOINT}/global/synaptic-filtering.npz",
@@ -109,7 +109,7 @@ rule ablate_filters:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        adversarial=adversarial_sets,
+        adversarial=stored_sets,
         chosen=chosen_images,
     output:
         facts=f"{LAYER}/nodal-dropout/{{first}}-{{last}}.npz",

@@ -1,4 +1,4 @@
-"""The test images of a data set under one stress, at each of its severities."""
+"""The images of a split of a data set under one stress, at each of its severities."""
 
 from faultline.run.job import job
 
@@ -11,6 +11,7 @@ with job(snakemake):
 
     torch.set_num_threads(snakemake.threads)
     dataset = load_dataset(snakemake.input.data, torch.device("cpu"))
-    made, about = stress_set(dataset, snakemake.wildcards.stress, snakemake.params.settings)
+    name, split = snakemake.wildcards.stress, snakemake.wildcards.split
+    made, about = stress_set(dataset, name, snakemake.params.settings, split=split)
     save_tensors(made, snakemake.output.images)
     save_table(about, snakemake.output.about)

@@ -12,7 +12,7 @@ from faultline.ablation.variants import nodal_variants, synaptic_variants
 from faultline.attacks.run import crafters
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.base.files import save_arrays, save_tensors
+from faultline.base.files import load_tensors, save_arrays, save_tensors
 from faultline.base.seeds import seed_of
 from faultline.data.splits import images_of, prepare, test_images
 from faultline.networks.evaluation import predict
@@ -24,6 +24,7 @@ from faultline.run.loading import (
     opened_base,
     starting_network,
 )
+from faultline.studies.stresses.judged import stress_set
 from faultline.training.checkpoints import checkpoint
 from faultline.training.epochs import make_optimizer
 
@@ -163,17 +164,19 @@ def test_what_a_search_chose(tmp_path):
     assert chosen_settings([tmp_path / "chosen.json"]) == {"lr": 0.5} and chosen_settings([]) == {}
 
 
-def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test", chosen=()):
-    """adversarial: files of FGSM's images to judge on, beside re-crafted ones or instead."""
+def job_of(folder, *, adversarial=(), recraft=True, images=None, split="test", chosen=(), fog=()):
+    """adversarial: files of FGSM's images to judge on, beside re-crafted ones or instead; fog: a
+    file of images under that stress."""
     sets = {
         "images": images,
         "split": split,
         "transferred": ["fgsm"] * len(adversarial),
+        "stressed": {"fog": 3} if fog else {},
         "recrafted": {"fgsm": FGSM} if recraft else {},
     }
     given = {"data": folder / "data.pt", "checkpoint": folder / "checkpoint.pt"}
     return SimpleNamespace(
-        input=SimpleNamespace(**given, adversarial=list(adversarial), chosen=list(chosen)),
+        input=SimpleNamespace(**given, adversarial=[*adversarial, *fog], chosen=list(chosen)),
         wildcards=Wildcards(PLACE),
         threads=1,
         resources=SimpleNamespace(mem_mb=2000, gpu=0),
@@ -214,6 +217,33 @@ def test_stored_and_recrafted_attacks(stored):
     for name in both.base:
         assert np.array_equal(fewer.base[name], both.base[name][:25])
         assert np.array_equal(fewer.correct[name], both.correct[name][:, :25])
+
+
+def test_ablated_networks_are_judged_under_stresses_that_are_stored(stored):
+    folder, dataset, network = stored
+    stress, (images, labels) = (
+        {"kind": "fog", "severities": [1, 3], "options": {}},
+        test_images(dataset),
+    )
+    save_tensors(stress_set(dataset, "fog", stress)[0], folder / "fog.pt")
+    save_tensors({"images": images}, folder / "fgsm.pt")
+
+    def make(layers):
+        return nodal_variants("conv2", layers["conv2"], filters=range(3), at="weights")
+
+    given = {"adversarial": [folder / "fgsm.pt"], "fog": [folder / "fog.pt"]}
+    facts = opened_base(job_of(folder, **given)).sweep(layers=["conv2"], make=make)
+    assert [*facts.base] == ["clean", "fgsm transfer", "fog", "fgsm"]
+    foggy = dataset.pixels(
+        load_tensors(folder / "fog.pt", "a stress", keys=("3",), device=CPU)["3"]
+    )
+    assert np.array_equal(facts.base["fog"], (predict(network, foggy).argmax(1) == labels).numpy())
+    with torch.no_grad():
+        network.body.conv2.weight[1] = 0
+    expected = (predict(network, foggy).argmax(1) == labels).numpy()
+    assert np.array_equal(facts.correct["fog"][1], expected)
+    fewer = opened_base(job_of(folder, **given, images=20)).images["fog"]
+    assert torch.equal(fewer, foggy[:20])
 
 
 def test_images_chosen_by_margin(stored):

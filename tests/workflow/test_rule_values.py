@@ -48,6 +48,7 @@ def training(name):
 STORED = {"adversarial": ["attacks/fgsm/adversarial.pt", "attacks/pgd/adversarial.pt"]}
 SWEPT = OPENED | STORED | {"chosen": []}
 SETS = {"images": 212, "split": "validation", "transferred": ["fgsm", "pgd"]}
+SETS |= {"stressed": {}}
 SETS |= {"recrafted": attacks("fgsm", "pgd")}
 SYNAPTIC = {"sets": SETS, "filters": ["pulse", "high_pass"], "thresholds": 6, "random_draws": 2}
 LASTING = {"training": "lasting"}
@@ -133,14 +134,14 @@ JOBS = [
     ("evaluate_robustness", {}, OPENED, {"attacks": attacks("apgd")}),
     (
         "stress",
-        {"stress": "dull"},
+        {"stress": "dull", "split": "test"},
         {"data": DATA},
         {"settings": {"kind": "contrast", "severities": [2, 5], "options": {}}},
     ),
     (
         "judge_stresses",
         {},
-        OPENED | {"stressed": ["results/digits/stresses/dull.pt"]},
+        OPENED | {"stressed": ["results/digits/stresses/dull/test.pt"]},
         {"names": ["dull"]},
     ),
     (
@@ -270,7 +271,7 @@ JOBS = [
             **{"chosen": [], "adversarial": []},
         },
         {
-            **{"names": ["picked", "harden"], "sets": SETS | {"transferred": []}},
+            **{"names": ["picked", "harden"], "sets": SETS | {"transferred": [], "stressed": {}}},
             "settings": {
                 **{"filters": ["pulse", "high_pass"], "thresholds": 6, "random_draws": 2},
                 **{"layers": ["conv3", "fc"], "stored": attacks("fgsm", "pgd")},
@@ -324,7 +325,7 @@ JOBS = [
         OPENED | {"adversarial": [], "chosen": []},
         {
             "sets": {
-                **{"images": 47, "split": "test", "transferred": []},
+                **{"images": 47, "split": "test", "transferred": [], "stressed": {}},
                 "recrafted": attacks("pgd"),
             },
             "most": 5,
@@ -426,7 +427,10 @@ SOURCES = {
         "removals": [("remove_units", "facts")],
         **{name: [("train_picked", name)] for name in ("result", "correct")},
     },
-    "stresses": {"correct": [("judge_stresses", "correct")], "about": [("stress", "about")]},
+    "stresses": {
+        "correct": [("judge_stresses", "correct")],
+        "about": [("stress", "about", {"split": "test"})],
+    },
     "own": {"ablations": [("ablate_own", "facts")]},
     "retraining": {name: [("retrain", name)] for name in ("result", "correct")},
     "mending": {"path": [("mend", "path")]}
@@ -447,7 +451,7 @@ LAST = [(name, seed, "3") for name in ("hard", "lasting", "standard") for seed i
 ALL = sorted([*LAST, *(("standard", seed, "1") for seed in "56")])
 TUNING = [("standard", seed, epoch) for seed in "89" for epoch in "13"]
 MORE = {
-    "stress": {"stress": ["dull"]},
+    "stress": {"stress": ["dull"], "split": ["test"]},
     "attack": {"attack": ["fgsm", "pgd"]},
     "craft": {"attack": ["fgsm", "pgd"]},
     "ablate_layer": {"layer": ["conv3", "fc"]},
@@ -591,13 +595,15 @@ def test_a_fault_map_is_of_the_last_checkpoints_and_a_report_of_all_tables(plann
 
 def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, tmp_path):
     ours = {"choose": "margin", "target": "base", "attacks": ["fgsm", "pgd"], "images": 212}
+    ours["stresses"] = {"dull": 5}
     config = yaml.safe_dump(GIVEN | {"ablation": ours})
     planned = jobs(copy_workflow(tmp_path / "run", config))
-    sets = SETS | {"recrafted": {}}
+    sets = SETS | {"recrafted": {}, "stressed": {"dull": 5}}
     chosen_by_margin = f"{CHECKPOINT}/chosen-images.npz"
     here = {"training": "standard", "seed": "6", "epoch": "3"}
     (job,) = chosen(planned, "choose_images", **here)
     stored = [f"{CHECKPOINT}/{file}" for file in STORED["adversarial"]]
+    stored.append("results/digits/stresses/dull/validation.pt")
     given = {"data": DATA, "checkpoint": f"{CHECKPOINT}/checkpoint.pt", "adversarial": stored}
     assert job["input"] == given and job["output"] == {"chosen": chosen_by_margin}
     assert job["params"]["sets"] == plain(sets)

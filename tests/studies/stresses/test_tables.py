@@ -113,6 +113,17 @@ def test_mistakes(stress, said):
     assert said in error_of(resolve, config)
 
 
-def test_a_stress_may_not_be_called_as_the_images_are():
+def test_names_and_severities_that_are_others():
     config = make_config().dump() | {"stresses": {"clean": {"kind": "fog"}}}
     assert "config key stresses.clean: this name means" in error_of(resolve, config)
+    config["stresses"] = {"pgd": {"kind": "fog"}}
+    assert "config key stresses.pgd: this name means an attack" in error_of(resolve, config)
+    config["stresses"] = {"fog": {"kind": "fog", "severities": [1, 4]}}
+    for swept, said in (
+        ({"fogg": 4}, "did you mean 'fog'"),
+        ({"fog": 3}, "3 is none of stresses.fog"),
+    ):
+        config["ablation"]["stresses"] = swept
+        assert said in error_of(resolve, config)
+    config["ablation"]["stresses"] = {"fog": 4}
+    assert resolve(config).ablation.stresses == {"fog": 4}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DATA = "{dataset}/data.pt"
-STRESS = "{dataset}/stresses/{stress}"
+STRESS = "{dataset}/stresses/{stress}/{split}"
 NETWORK = "{dataset}/{network}"
 OF_RUN = "/".join(f"{{{name}}}" for name in RUN)
 TUNING = f"{OF_RUN}/tuning"

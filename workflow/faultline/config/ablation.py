@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from faultline.base.errors import UserError
 from faultline.config.datasets import Dataset
-from faultline.config.fields import Images, Inferred, Names, Section
+from faultline.config.fields import Images, Inferred, Name, Names, Section, Severity
 from faultline.data.describe import check_enough
 
 FEWEST = 100
@@ -17,6 +19,9 @@ class Ablation(Section):
     attacks: Inferred[Names] = None
     """The attacks under which ablated networks are judged, all by default; [] judges them on
     clean images only."""
+    stresses: dict[Name, Severity] = Field(default_factory=dict)
+    """Stresses under which ablated networks are judged as well, each with the severity: {fog: 3}.
+    Their scores stand beside those of attacks, under their names."""
     images: Images | None = None
     """How many images of the split ablated networks are judged on; null takes all."""
     choose: Literal["first", "margin"] = "first"

@@ -1,16 +1,17 @@
 """Stresses of inputs in the config. No torch."""
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from faultline.base import plugins
-from faultline.base.errors import UserError
-from faultline.config.fields import CODE, Epochs, OneOf, OnlyFor, Section, Some
+from faultline.base.errors import UserError, nearest
+from faultline.config.fields import CODE, Epochs, OneOf, OnlyFor, Section, Severity, Some
 from faultline.config.sense import check_epochs
 from faultline.config.trainings import Training
 from faultline.data.sources import Source
-from faultline.stresses.registry import COLOURS, SEVERITIES, STRESSES
+from faultline.stresses.registry import COLOURS, STRESSES
 
 
 class Stress(Section):
@@ -19,7 +20,7 @@ class Stress(Section):
     kind: Annotated[str, CODE, OneOf(STRESSES, own=True)]
     """A built-in kind (docs/methods.md), or file.py:function of your own, called with (inputs,
     severity, seed) and the options."""
-    severities: Some[Annotated[int, Field(ge=1, le=SEVERITIES)]] = [1, 3, 5]
+    severities: Some[Severity] = [1, 3, 5]
     """How severe it is, 1 to 5."""
     epochs: Epochs = "last"
     options: Annotated[
@@ -30,15 +31,31 @@ class Stress(Section):
 
 
 def check_stresses(
-    stresses: dict[str, Stress], facts: dict[str, Source], trainings: dict[str, Training]
+    stresses: dict[str, Stress],
+    facts: dict[str, Source],
+    trainings: dict[str, Training],
+    *,
+    swept: Mapping[str, int],
+    attacks: Collection[str],
 ) -> None:
-    """UserError where a kind is nothing for a data set, or an epoch is no checkpoint."""
+    """UserError where a kind is nothing for a data set, an epoch is no checkpoint, a name is that
+    of an attack, or there is nothing to sweep under. swept: `ablation.stresses`."""
+    for name, severity in swept.items():
+        key = f"config key ablation.stresses.{name}"
+        if name not in stresses:
+            raise UserError(f"{key}: is not under stresses; {nearest(name, stresses)}")
+        if severity not in stresses[name].severities:
+            raise UserError(
+                f"{key}: {severity} is none of stresses.{name}.severities; "
+                f"{nearest(severity, stresses[name].severities)}"
+            )
     for name, stress in stresses.items():
         key = f"config key stresses.{name}"
         check_epochs(f"stresses.{name}.epochs", stress.epochs, trainings)
         stress.severities = sorted(stress.severities)
-        if name == "clean":
-            raise UserError(f"{key}: this name means the inputs as they are; rename the stress")
+        if name == "clean" or name in attacks:
+            what = "the inputs as they are" if name == "clean" else "an attack"
+            raise UserError(f"{key}: this name means {what}; rename the stress")
         if plugins.is_own(stress.kind):
             plugins.check(f"stresses.{name}.kind", stress.kind)
             continue

@@ -1,7 +1,7 @@
 """What the stages that hold a network share: the data set, the network, its checkpoint."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,13 +37,15 @@ def load_dataset(path, device: torch.device) -> DataSet:
 
 
 def stored_attacks(
-    job, attacks: Iterable[str], device: torch.device
+    job, attacks: Sequence[str], device: torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """(attack, the images [n, ...] that the rule `craft` stored, in pixel units), one by one.
 
-    job: the `snakemake` object of a rule with their files, input.adversarial, in the same order.
+    job: the `snakemake` object of a rule with their files, input.adversarial, in the same order,
+    perhaps with others behind them.
     """
-    for attack, path in zip(attacks, job.input.adversarial, strict=True):
+    files = [*job.input.adversarial]
+    for attack, path in zip(attacks, files[: len(attacks)], strict=True):
         stored = load_tensors(path, "adversarial images", keys=("images",), device=device)
         yield attack, stored["images"]
 
@@ -175,8 +177,9 @@ def opened_base(job, *, whole: bool = False) -> Base:
     """The checkpoint that a job names, and what its ablated networks are judged on.
 
     job: as for `opened`, with params.sets (see `Plan.image_sets`), input.adversarial (the stored
-    sets, in the order of sets["transferred"]) and resources.mem_mb; but with `whole`, which takes
-    the whole split, with input.chosen (what `chosen_images` made, if any).
+    sets, in the order of sets["transferred"], and behind these of sets["stressed"]) and
+    resources.mem_mb; but with `whole`, which takes the whole split, with input.chosen (what
+    `chosen_images` made, if any).
     """
     dataset, network, state, device = opened(job)
     sets = job.params.sets
@@ -190,6 +193,10 @@ def opened_base(job, *, whole: bool = False) -> Base:
     image_sets = {"clean": images}
     for attack, stored in stored_attacks(job, sets["transferred"], device):
         image_sets[transfer(attack)] = stored[sample["index"]] if sample else stored
+    files = [*job.input.adversarial][len(sets["transferred"]) :]
+    for path, (stress, severity) in zip(files, sets["stressed"].items(), strict=True):
+        of = load_tensors(path, "a stress", keys=(str(severity),), device=device)[str(severity)]
+        image_sets[stress] = dataset.pixels(of[sample["index"] if sample else slice(len(images))])
     return Base(
         network=network,
         dataset=dataset,

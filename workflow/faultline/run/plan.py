@@ -147,7 +147,7 @@ class Plan:
 
     def stress_sets(self) -> list[dict]:
         """The data sets, each with each stress."""
-        datasets = [{"dataset": name} for name in self.config.datasets]
+        datasets = [{"dataset": name, "split": "test"} for name in self.config.datasets]
         return with_each(datasets, "stress", sorted(self.config.stresses))
 
     def stresses_of(self, place: dict) -> list[str]:
@@ -187,12 +187,14 @@ class Plan:
 
     def image_sets(self) -> dict:
         """What ablated networks are judged on: how many images (None: all) of which split, the
-        names of stored attacks, and the settings of those re-crafted on each network."""
+        names of stored attacks, the severity of stresses, whose images are stored as well, and the
+        settings of attacks that are re-crafted on each network."""
         ablation = self.config.ablation
         return {
             "images": ablation.images,
             "split": ablation.split,
             "transferred": self.transferred(),
+            "stressed": dict(ablation.stresses),
             "recrafted": self.attacks([] if ablation.target == "base" else ablation.attacks),
         }
 

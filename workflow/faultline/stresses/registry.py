@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from faultline.data.splits import DataSet
 
-SEVERITIES = 5
-
 COLOURS = 3
 
 

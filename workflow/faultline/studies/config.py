@@ -178,7 +178,8 @@ def _check_sense(config: Config) -> None:
     for name, training in trainings.items():
         check_checkpoints(name, training, facts)
     check_attacks(attacks, facts)
-    check_stresses(config.stresses, facts, trainings)
+    swept = config.ablation.stresses
+    check_stresses(config.stresses, facts, trainings, swept=swept, attacks=attacks)
     cheap = config._cheap_attacks
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
     chooses = bool(config.retraining.from_epochs or config.mending.by_class)

@@ -17,12 +17,12 @@ NAME = "{stress}@{severity}"
 
 
 def stress_set(
-    dataset: DataSet, name: str, settings: Mapping[str, Any]
+    dataset: DataSet, name: str, settings: Mapping[str, Any], *, split: str = "test"
 ) -> tuple[dict[str, Tensor], pd.DataFrame]:
-    """A stress of the config on the test split: (severity -> inputs as the data set stores them; a
+    """A stress of the config on a split: (severity -> inputs as the data set stores them; a
     row for each severity: how far a value moves in the mean, and the share of values that are at
     the ends of what is possible and were not before)."""
-    inputs, _ = dataset.splits["test"]
+    inputs, _ = dataset.splits[split]
     before = dataset.pixels(inputs)
     made, rows = {}, []
     for severity in settings["severities"]:
@@ -31,7 +31,7 @@ def stress_set(
             inputs,
             severity=severity,
             dataset=dataset,
-            seed=seed_of("stress", name),
+            seed=seed_of("stress", name, split),
             options=settings["options"],
         )
         after = dataset.pixels(of)

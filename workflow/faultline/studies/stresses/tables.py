@@ -31,7 +31,7 @@ def tables(
     return {
         "stresses": accuracies(hits, confidence=confidence),
         "stress_losses": losses(hits, confidence=confidence),
-        "stress_sets": gather(about),
+        "stress_sets": gather(about).drop(columns="split", errors="ignore"),
     }
 
 

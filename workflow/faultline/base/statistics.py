@@ -118,7 +118,20 @@ def paired_ratio_tails(
     where counts are small and far out in the tails, where normal approximations do not.
     """
     counts = np.broadcast_arrays(*(np.asarray(x, float) for x in (lost, gained, either, ratio)))
-    lost, gained, either, ratio = (x[..., None] for x in counts)
+    lost, gained, either, ratio = counts
+    sides = (np.full(ratio.shape, below) for below in (True, False))
+    tails = [_paired_ratio_tail(lost, gained, either, ratio, side) for side in sides]
+    return tails[0], tails[1]
+
+
+def _paired_ratio_tail(
+    lost: np.ndarray, gained: np.ndarray, either: np.ndarray, ratio: np.ndarray, below: np.ndarray
+) -> np.ndarray:
+    """One of the two of `paired_ratio_tails`, each of which takes half of its time: where `below`
+    is true, that of a difference as low as was seen."""
+    lost, gained, either, ratio, below = (
+        x[..., None] for x in (lost, gained, either, ratio, below)
+    )
     loses, gains = _likeliest(lost / either, gained / either, ratio)
     # Of the images in `either` a binomial number is gained and, of the rest, another is lost; after
     # - ratio * before = (1 - ratio) * either + ratio * gained - lost.
@@ -132,15 +145,13 @@ def paired_ratio_tails(
     rest = either - g
     share = np.clip(loses / np.maximum(1 - gains, np.finfo(float).tiny), 0, 1)
 
-    def at_most(k: np.ndarray) -> np.ndarray:  # the probability of at most k lost images
-        k = np.clip(np.floor(k), -1, rest)
-        inner = betainc(np.maximum(rest - k, 0.5), np.maximum(k, 0) + 1, 1 - share)
-        return np.where(k < 0, 0.0, np.where(k == rest, 1.0, inner))
-
     bound = ratio * (g - gained) + lost
-    below = (weight * (1 - at_most(np.ceil(bound - 1e-9) - 1))).sum(-1)
-    above = (weight * at_most(bound + 1e-9)).sum(-1)
-    return np.minimum(below, 1.0), np.minimum(above, 1.0)
+    k = np.where(below, np.ceil(bound - 1e-9) - 1, np.floor(bound + 1e-9))
+    k = np.clip(k, -1, rest)
+    at_most = betainc(np.maximum(rest - k, 0.5), np.maximum(k, 0) + 1, 1 - share)
+    at_most = np.where(k < 0, 0.0, np.where(k == rest, 1.0, at_most))  # of k lost images
+    tail = (weight * np.where(below, 1 - at_most, at_most)).sum(-1)
+    return np.asarray(np.minimum(tail, 1.0))
 
 
 def _likeliest(
@@ -178,8 +189,8 @@ def paired_ratio_interval(
         tail: np.ndarray,
         upper: np.ndarray,
     ) -> np.ndarray:
-        below, above = paired_ratio_tails(minus, plus, n, t / (1 - t))
-        p = np.maximum(np.where(upper, below, above), np.finfo(float).tiny)
+        p = _paired_ratio_tail(minus, plus, n, t / (1 - t), upper.astype(bool))
+        p = np.maximum(p, np.finfo(float).tiny)
         return np.asarray(np.log(p / tail))
 
     # Ratios 0 to infinity become 0 to 1, in which low lies on one side of what is seen, high on

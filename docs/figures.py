@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faultline.base.files import load_table
 from faultline.report.comparison import policy_comparison
-from faultline.studies.criteria.figures import answer_chart
+from faultline.studies.criteria.figures import answer_chart, picks_chart
 from faultline.studies.criteria.section import answered
 from faultline.studies.fragile.figures import targeting_scatter
 from faultline.studies.perturbations.figures import perturbation_curves
@@ -71,6 +71,11 @@ PICTURES = {
         "lsa-mnist",
         ["sustainability"],
         lambda probes: error_profiles(of(probes, dataset="fashion_mnist", training="normal")),
+    ),
+    "where-to-mend": (
+        "where-to-mend",
+        ["criteria_use"],
+        lambda used: picks_chart(of(used, network="small_resnet")),
     ),
     "referee": (
         "referee",

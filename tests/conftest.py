@@ -10,7 +10,10 @@ import pytest
 import torch
 from support import Copy, copy_workflow, one_warm_process
 
-TOGETHER = ("test_slurm.py", "test_installed.py", "test_rule_values.py", "test_script_values.py")
+TOGETHER = (
+    *("test_slurm.py", "test_installed.py", "test_rule_values.py", "test_script_values.py"),
+    *("test_site.py", "test_devices.py"),
+)
 """Files in tests/workflow whose tests share what takes long to set up, as elsewhere all may."""
 APART = ("test_sweep.py", "test_every_kind.py", "test_scores.py", "test_statistics.py")
 """Files elsewhere whose tests take long, but share nothing."""

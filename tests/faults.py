@@ -144,14 +144,17 @@ def living(folder: Path) -> list[int]:
 
 
 def holding(file: Path, processes: list[int]) -> list[int]:
-    """Those of some processes that have a file open: of its log, a job."""
+    """Those of some processes that have a file open, or were started with its name below their
+    folder: of its log, a job and the process that waits for it."""
     found = []
     for process in processes:
         try:
             open_files = [str(place.readlink()) for place in Path(f"/proc/{process}/fd").iterdir()]
+            words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
         except OSError:
             continue
-        if str(file) in open_files:
+        named = any(word and str(file).endswith(f"/{word}") for word in words)
+        if named or str(file) in open_files:
             found.append(process)
     return found
 

@@ -65,7 +65,7 @@ retraining: {from_epochs: [2], epochs: 1, by: band, random_draws: 1}
 remedy: {layers: first, from_epochs: [2], strengths: [0.5], random_draws: 1}
 mending: {from_epochs: [2], candidates: [harden, picked], epochs: 1, rates: [0.01], shares: [1]}
 sustainability: {epochs: [2], images: 30}
-criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30,
+criteria: {methods: [all], layers: [conv1, fc], images: 20, judged_on: 30, permutations: 199,
            use: {recipes: [at-pgd], methods: [fisher, depth], epochs: 1, random_draws: 1,
                  tests: [random]}}
 """
@@ -227,8 +227,9 @@ class Copy:
         file.write_text(text.replace(old, new), encoding="utf-8")
 
     def duplicate(self, folder: Path) -> "Copy":
-        """Another copy with all results, times of files included."""
-        shutil.copytree(self.folder, folder)
+        """Another copy with all results, times of files included, and no file one with another."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-pRL", self.folder, folder], check=True)
         return Copy(folder)
 
 

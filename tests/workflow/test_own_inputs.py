@@ -49,7 +49,10 @@ def test_the_examples_run(kind, tmp_path):
     np.savez(copy.folder / "waves.npz", **content)
     (copy.folder / "my_sequences.py").write_text(files["my_sequences.py"], encoding="utf-8")
     config = yaml.safe_load(files["signals.yaml"])
-    config |= {"networks": [f"my_sequences.py:{kind}"], "ablation": {"attacks": ["fgsm"]}}
+    config |= {
+        "networks": [f"my_sequences.py:{kind}"],
+        "ablation": {"attacks": ["fgsm"], "images": 100},
+    }
     config |= {"synaptic_filtering": {"layers": "all", "thresholds": 3, "random_draws": 2}}
     config["attacks"]["pgd"]["steps"] = 4
     config["retraining"] = {"from_epochs": [5], "epochs": 1, "random_draws": 1}

@@ -117,10 +117,10 @@ def paired_ratio_tails(
     that ratio are put (those of Nam & Blackwelder 2002; such a p-value: Lloyd 2008). So it holds
     where counts are small and far out in the tails, where normal approximations do not.
     """
-    minus, plus, n, at = np.broadcast_arrays(
-        *(np.asarray(x, float) for x in (lost, gained, either, ratio))
-    )
-    tails = [_paired_ratio_tail(minus, plus, n, at, np.full(at.shape, s)) for s in (True, False)]
+    counts = np.broadcast_arrays(*(np.asarray(x, float) for x in (lost, gained, either, ratio)))
+    lost, gained, either, ratio = counts
+    sides = (np.full(ratio.shape, below) for below in (True, False))
+    tails = [_paired_ratio_tail(lost, gained, either, ratio, side) for side in sides]
     return tails[0], tails[1]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from support import ROOT, fenced
 
 from faultline.data.splits import prepare
@@ -38,12 +39,26 @@ def tars(folder):
                 tar.addfile(info, io.BytesIO(content))
 
 
+def mats(folder):
+    values = {"X": COLOURS.transpose(1, 2, 3, 0), "y": np.array([[1], [10]] * 6, np.uint8)}
+    savemat(folder / "train_32x32.mat", values)
+
+
+def names(folder):
+    (folder / "photos").mkdir()
+    for number, pixels in enumerate(COLOURS):
+        label = ("cat", "ant")[number % 2]
+        Image.fromarray(pixels).save(folder / f"photos/{label}_{number}.png")
+
+
 @pytest.mark.parametrize(
     ("make", "recipe", "file"),
     [
         (lists, "from_list.py", "photos.npz"),
         (tables, "from_table.py", "table.npz"),
         (tars, "from_tar.py", "shard.npz"),
+        (mats, "from_mat.py", "svhn.npz"),
+        (names, "from_names.py", "named.npz"),
     ],
 )
 def test_recipe(make, recipe, file, tmp_path, monkeypatch):
@@ -54,7 +69,8 @@ def test_recipe(make, recipe, file, tmp_path, monkeypatch):
     exec(code, {})
     written = np.load(file)
     samples, labels = (written[key] for key in sorted(written, key=lambda key: "labels" in key))
-    assert np.array_equal(samples.reshape(12, -1)[:, 0], range(12))
-    assert labels.tolist() == [1, 0] * 6
+    numbers = samples.reshape(12, -1)[:, 0]
+    assert np.array_equal(np.sort(numbers), range(12))
+    assert np.array_equal(labels, 1 - numbers % 2)
     data = prepare("npz", file=file, name="m", train=None, validation=2, test=2, split_seed=0)
     assert data.classes == 2 and len(data.splits["train"][1]) == 8

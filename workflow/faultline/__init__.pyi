@@ -20,6 +20,8 @@ from faultline.run.loading import load_dataset as load_dataset
 from faultline.run.loading import load_network as load_network
 from faultline.studies.analysis import Analysis as Analysis
 from faultline.studies.analysis import analyse as analyse
+from faultline.studies.check import Check as Check
+from faultline.studies.check import check as check
 from faultline.studies.criteria.data import Score as Score
 from faultline.studies.mending.library import mend as mend
 from faultline.studies.own.scores import accuracy_changes as accuracy_changes

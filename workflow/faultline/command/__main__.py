@@ -8,11 +8,12 @@ import argparse
 import sys
 
 from faultline.base.errors import UserError
-from faultline.command import compare, cost, export, kept, run, samples
+from faultline.command import check, compare, cost, export, kept, run, samples
 
 SUBCOMMANDS = {
     "run": run,
     "cost": cost,
+    "check": check,
     "compare": compare,
     "compare-samples": samples,
     "export": export,

@@ -71,7 +71,7 @@ def truth(network, images, chosen) -> dict[str, np.ndarray]:
 
 def loop(network, images, name, units) -> None:
     network = copy.deepcopy(network)
-    weight = dict(network.named_modules())[name].weight
+    weight = layers(network)[name].weight
     for unit in units:
         kept = weight[unit].clone()
         weight[unit] = 0
@@ -82,12 +82,12 @@ def loop(network, images, name, units) -> None:
 def captum(network, images, name, units) -> None:
     from captum.attr import LayerFeatureAblation
 
-    layer = dict(network.named_modules())[name]
+    layer = layers(network)[name]
     shape = torch.zeros(1, filters(layer), *[1] * (0 if layer.weight.dim() == 2 else 2))
     for unit in units:
         mask = shape.clone().long()
         mask[:, unit] = 1
-        # of two features, the second is the unit; captum removes the rest as well
+        # of two features, the second is the unit; captum removes all the others as well
         LayerFeatureAblation(network, layer).attribute(images, target=0, layer_mask=mask)
 
 

@@ -58,6 +58,12 @@ def test_attacks(attack, passes):
     assert work("attack", attack=attack).passes == pytest.approx(500 * passes)
 
 
+def test_stresses_are_a_pass_each():
+    stresses = {"fog": {"kind": "fog"}, "dull": {"kind": "contrast", "severities": [2]}}
+    of = work("judge_stresses", plan=plan_of(stresses=stresses))
+    assert of.passes == 500 * (1 + 3 + 1) and of.at_once == 500
+
+
 def test_sweeps_begin_at_the_layer():
     whole = work_of("small_conv", FIT)[""][1]
     rest = work_of("small_conv", FIT)["fc"][1] / whole

@@ -214,7 +214,7 @@ class Prices:
         n = self.images(dataset) if n is None else n
         if attacks is None:
             attacks = self.plan.image_sets()["recrafted"].values()
-        shared = len(self.plan.transferred())
+        shared = len(self.plan.transferred()) + len(self.plan.config.ablation.stresses)
         first = rest = 1.0
         layers = self.layers(network, fit_of(self.plan.sources[dataset]))
         if (whole := layers[""][1]) and layer:
@@ -319,7 +319,8 @@ def _craft(prices: Prices, job: Job) -> Work:
 def _choose_images(prices: Prices, job: Job) -> Work:
     n = prices.split(job.of["dataset"], prices.plan.config.ablation.split or "test")
     names = prices.plan.image_sets()["recrafted"]
-    return Work(passes=n * (prices.judging(names, job) + len(prices.plan.transferred())))
+    stored = len(prices.plan.transferred()) + len(prices.plan.config.ablation.stresses)
+    return Work(passes=n * (prices.judging(names, job) + stored))
 
 
 def _ablate_layer(prices: Prices, job: Job) -> Work:
@@ -447,12 +448,20 @@ def _judge_mends(prices: Prices, job: Job) -> Work:
     return Work(passes=judged * (each + n * judged * len(attacks)), at_once=n)
 
 
+def _judge_stresses(prices: Prices, job: Job) -> Work:
+    stresses = prices.plan.config.stresses
+    sets = 1 + sum(len(stresses[name].severities) for name in prices.plan.stresses_of(job.of))
+    n = prices.split(job.of["dataset"], "test")
+    return Work(passes=n * sets, at_once=n)
+
+
 RULES: dict[str, Callable[[Prices, Job], Work]] = {
     "tune": _tune,
     "train": _train,
     "attack": _attack,
     "evaluate_robustness": lambda p, job: _attack(p, job, p.plan.config.robustness.attacks),
     "craft": _craft,
+    "judge_stresses": _judge_stresses,
     "choose_images": _choose_images,
     "ablate_layer": _ablate_layer,
     "ablate_global": lambda p, job: p.swept(job, [None]),

@@ -3,6 +3,7 @@ the pretended one to the last bit."""
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from pretend import PRETEND, Pretend
@@ -19,8 +20,11 @@ from faultline.base.files import load_tensors, save_tensors
 from faultline.data.splits import DataSet
 from faultline.networks.architectures import TokenNetwork
 from faultline.networks.evaluation import predict
+from faultline.networks.layers import layers as layers_of
+from faultline.networks.registry import build
 from faultline.studies.analysis import analyse
 from faultline.studies.mending.library import mend
+from faultline.studies.screen import screened
 from faultline.training.checkpoints import checkpoint, restore
 from faultline.training.epochs import make_optimizer, train_epochs
 from faultline.training.registry import RECIPES, REGULARISED
@@ -167,3 +171,16 @@ def test_a_mend(device):
     if device == PRETEND:
         assert all(isinstance(p, Pretend) for p in network.parameters())
         assert found.result.equals(expected.result)
+
+
+@pytest.mark.parametrize("device", OTHERS)
+@pytest.mark.parametrize("name", ["small_conv", "small_vit"])
+def test_a_screen(name, device):
+    network = build(name, shape=(1, 8, 8), classes=4, mean=(0.5,), std=(0.3,), seed=0)
+    images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = screened(network, images, layers_of(network), batch_size=4)
+    network = network.to(device)
+    found = screened(network, images.to(device), layers_of(network), batch_size=4)
+    assert [*found] == [*expected]
+    for layer, of in expected.items():  # attention goes another way there
+        assert np.allclose(found[layer], of, atol=1e-4), layer

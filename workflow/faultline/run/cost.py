@@ -450,7 +450,8 @@ def _judge_mends(prices: Prices, job: Job) -> Work:
 
 def _judge_stresses(prices: Prices, job: Job) -> Work:
     stresses = prices.plan.config.stresses
-    sets = 1 + sum(len(stresses[name].severities) for name in prices.plan.stresses_of(job.of))
+    names = prices.plan.stresses_of(job.of)
+    sets = 1 + sum(len(stresses[name].severities) for name in names)
     n = prices.split(job.of["dataset"], "test")
     return Work(passes=n * sets, at_once=n)
 

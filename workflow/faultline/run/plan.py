@@ -5,8 +5,10 @@ and perhaps attack, layer, policy or ablation; see `paths`.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faultline.base import plugins
 from faultline.base.columns import PLACE, RUN
@@ -150,7 +152,7 @@ class Plan:
         datasets = [{"dataset": name, "split": "test"} for name in self.config.datasets]
         return with_each(datasets, "stress", sorted(self.config.stresses))
 
-    def stresses_of(self, place: dict) -> list[str]:
+    def stresses_of(self, place: Mapping[str, Any]) -> list[str]:
         """The stresses that a checkpoint is judged under."""
         epochs = self.training(place["training"]).epochs
         here, last = int(place["epoch"]), epochs[-1]

@@ -73,11 +73,11 @@ def _falls(
         gradients = torch.autograd.grad(
             lead.sum(), asked, retain_graph=rival < rivals, allow_unused=True
         )
-        of = {name: torch.zeros(len(images), filters(layer)) for name, layer in layers.items()}
+        of = {name: logits.new_zeros(len(images), filters(layer)) for name, layer in layers.items()}
         for (name, at), gradient in zip(places, gradients, strict=False):
             if gradient is not None:
                 fall = (gradient * outputs[name][at].detach()).movedim(_axis(layers[name]), -1)
-                of[name] = of[name].to(fall) + fall.reshape(len(images), -1, fall.shape[-1]).sum(1)
+                of[name] += fall.reshape(len(images), -1, fall.shape[-1]).sum(1)
         found = dict(zip(weights, gradients[len(places) :], strict=True))
         for name, parameters in inner.items():
             for unit in range(filters(layers[name])):
@@ -87,7 +87,7 @@ def _falls(
                     for key, mask in masks.items()
                     if (gradient := found[name, key]) is not None
                 ]
-                of[name][:, unit] = sum(parts, start=torch.zeros(())) / len(images)
+                of[name][:, unit] = sum(parts, start=logits.new_zeros(())) / len(images)
         share = lead.detach().clamp_min(LEAST)[:, None]
         for name, fall in of.items():
             falls[name].append(fall / share.to(fall))

@@ -8,10 +8,13 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 from pretend import PRETEND
 from scripts import Scripts
 from snakemake.iocontainers import Namedlist
 from support import ROOT
+
+from faultline.base.files import save_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,8 @@ def run(finished, tmp_path_factory):
         text = script.read_text(encoding="utf-8")
         (told,) = re.findall(r"snakemake = pickle\.loads\((b.*?)\);from snakemake", text)
         jobs[script.name.split(".")[1]] = of(pickle.loads(ast.literal_eval(told)))
+    foggy = torch.randint(256, (60, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    save_tensors({"3": foggy.to(torch.uint8)}, copy.folder / "foggy.pt")
     return copy.folder, jobs | others(jobs), Scripts()
 
 
@@ -50,7 +55,14 @@ def others(jobs):
     robustness = {"accuracy": "accuracy.tsv", "checks": "checks.tsv", "correct": "correct.npz"}
     sets = layer.params.sets | {"images": 20}
     train.input.taken = []
+    stressed = {"data": craft.input.data, "checkpoint": craft.input.checkpoint}
     return {
+        "judge_stresses": of(
+            craft,
+            input=stressed | {"stressed": ["foggy.pt"]},
+            params={"names": ["fog"], "device": "cpu"},
+            output={"correct": "stresses.npz"},
+        ),
         "evaluate_robustness": of(craft, params={"attacks": {"apgd": apgd}}, output=robustness),
         "choose_images": of(layer, params={"sets": sets}, output={"chosen": "chosen.npz"}),
         "tune": of(

@@ -16,7 +16,7 @@ rule report:
         f"{RESULTS}/logs/report.log",
     conda:
         "../envs/faultline.yaml"
-    threads: min(workflow.cores or 1, 8)
+    threads: 2
     resources:
         mem_mb=memory(4000),
         runtime=60,

@@ -30,6 +30,7 @@ WIDE["trainings"]["regularised"] = {
     "tune": {"grid": {"lr": [0.1]}, "attack": "pgd", "towards": [90.0, 10.0]},
 }
 LAYERS = copy.deepcopy(WIDE)
+LAYERS["ablation"]["stresses"] = {"dull": 3}
 LAYERS["trainings"]["regularised"]["regularisation"] = {
     "layers": ["fc"],
     "gamma": {"fc": 1},

@@ -55,14 +55,15 @@ def others(jobs):
     robustness = {"accuracy": "accuracy.tsv", "checks": "checks.tsv", "correct": "correct.npz"}
     sets = layer.params.sets | {"images": 20}
     train.input.taken = []
-    stressed = {"data": craft.input.data, "checkpoint": craft.input.checkpoint}
+    judged = of(
+        craft,
+        input={"data": craft.input.data, "checkpoint": craft.input.checkpoint, "one": "foggy.pt"},
+        params={"names": ["fog"], "device": "cpu"},
+        output={"correct": "stresses.npz"},
+    )
+    judged.input._set_name("stressed", 2, end=3)
     return {
-        "judge_stresses": of(
-            craft,
-            input=stressed | {"stressed": ["foggy.pt"]},
-            params={"names": ["fog"], "device": "cpu"},
-            output={"correct": "stresses.npz"},
-        ),
+        "judge_stresses": judged,
         "evaluate_robustness": of(craft, params={"attacks": {"apgd": apgd}}, output=robustness),
         "choose_images": of(layer, params={"sets": sets}, output={"chosen": "chosen.npz"}),
         "tune": of(

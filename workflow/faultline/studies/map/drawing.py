@@ -152,7 +152,8 @@ class _Drawn:
         body = "\n".join(map(self.box, part.boxes))
         frames = "".join(map(_frame, part.frames))
         return (
-            f'<div class="part"><svg role="img" aria-label="{escape(alt)}" width="{_n(width)}" '
+            f'<div class="part"><svg tabindex="0" role="img" aria-label="{escape(alt)}" '
+            f'width="{_n(width)}" '
             f'height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}">\n{frames}\n'
             f'<path class="way" d="{ways}"/>{ends}\n{body}\n</svg></div>'
         )

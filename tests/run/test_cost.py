@@ -137,3 +137,16 @@ def test_a_run_of_more_hours_than_are_allowed_is_refused(tmp_path, monkeypatch):
 
 def test_numbers_in_words():
     assert [cost.flop(n) for n in (5e5, 2.5e9, 7.8e17)] == ["1 MFLOP", "5 GFLOP", "1.56 EFLOP"]
+
+
+def test_an_attack_of_one_step_is_added_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attacks = {"pgd": {"method": "pgd", "steps": 10, "eps": 0.1}}
+    plan = plan_of(attacks=attacks, ablation={"attacks": ["pgd"]}, mending={"from_epochs": []})
+    (cheaper, *_) = cost.changes(plan, "ablate_layer", 500)
+    assert cheaper.words == "ablation.attacks: [fgsm] (attacks.fgsm: of method fgsm)"
+    before, after = (
+        cost.Prices(of, {}).stages([cost.Job(*jobs()[0])])["ablate_layer"].macs
+        for of in (plan, cheaper.plan)
+    )
+    assert 0 < after < before

@@ -519,7 +519,8 @@ def changes(plan: Plan, stage: str, judged: int) -> Iterator[Change]:
             quick = [name for name, of in attacks.items() if method_of(of.method).one_step]
             name = (quick or ["fgsm"])[0]
             added = "" if quick else f" (attacks.{name}: of method fgsm)"
-            more = {name: Attack(method="fgsm", eps=next(iter(attacks.values())).eps)}
+            eps = next(iter(attacks.values())).eps
+            more = {name: Attack(method="fgsm", eps=eps, eps_grid=[eps], epochs="all")}
             ablation = ablation.model_copy(update={"attacks": [name]})
             config = config.model_copy(update={"ablation": ablation, "attacks": more | attacks})
             words.append(f"ablation.attacks: [{name}]{added}")

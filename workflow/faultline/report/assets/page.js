@@ -185,7 +185,7 @@ const equipFigure = (figure) => {
   );
   figure.append(row);
   if (map || pictures) return;
-  row.append(make("span", { className: "small" }, "drag over a part: zoom; double-click: all; arrow keys: values"));
+  row.append(make("span", { className: "small" }, "drag: zoom; double-click: all; arrow keys: values"));
   zoomable(svg);
 };
 

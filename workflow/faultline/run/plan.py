@@ -52,6 +52,13 @@ def with_each_layer(places: list[dict], wanted) -> list[dict]:
     ]
 
 
+def is_among(epochs: str | list[int], epoch: int, training: Training) -> bool:
+    """Whether a checkpoint of a training is among "all", the "last", or a list of epochs."""
+    if isinstance(epochs, list):
+        return epoch in epochs
+    return epochs == "all" or epoch == training.epochs[-1]
+
+
 def fill(pattern: str, places: list[dict]) -> list[str]:
     """A pattern of `paths`, filled in for each place."""
     return [pattern.format(**place) for place in places]
@@ -102,9 +109,7 @@ class Plan:
             for seed in self.config.seeds
             if is_for(settings, network)
             for epoch in settings.epochs
-            if epochs == "all"
-            or (epochs == "last" and epoch == settings.epochs[-1])
-            or (isinstance(epochs, list) and epoch in epochs)
+            if is_among(epochs, epoch, settings)
         ]
 
     def illustrated(self) -> list[dict]:
@@ -154,13 +159,11 @@ class Plan:
 
     def stresses_of(self, place: Mapping[str, Any]) -> list[str]:
         """The stresses that a checkpoint is judged under."""
-        epochs = self.training(place["training"]).epochs
-        here, last = int(place["epoch"]), epochs[-1]
-        chosen = {"all": epochs, "last": [last]}
+        training = self.training(place["training"])
         return [
             name
             for name, stress in sorted(self.config.stresses.items())
-            if here in (chosen[stress.epochs] if isinstance(stress.epochs, str) else stress.epochs)
+            if is_among(stress.epochs, int(place["epoch"]), training)
         ]
 
     def stressed(self) -> list[dict]:

@@ -74,6 +74,11 @@ def parameters_of(layers: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor
     return own
 
 
+def _sizes(parameters: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
+    """Layer -> how many numbers its parameters hold."""
+    return {name: sum(p.numel() for p in own.values()) for name, own in parameters.items()}
+
+
 def taken(sizes: Mapping[str, int], order: Iterable[str], *, share: float) -> np.ndarray:
     """Parameters of each layer that `picked` takes, [layers], filters cut where they need be.
 
@@ -106,7 +111,7 @@ def matched_order(
     """The control that is matched in depth: of the picks of random orders that have at most half of
     their parameters in common with that of the order `of`, those that lie nearest to it on average
     (ours); where all have more, of those that have fewest."""
-    sizes = {k: sum(p.numel() for p in own.values()) for k, own in parameters_of(layers).items()}
+    sizes = _sizes(parameters_of(layers))
     theirs = taken(sizes, of, share=share)
     rng = np.random.default_rng(seed_of("matched pick", seed))
     drawn = ([scored[i] for i in rng.permutation(len(scored))] for _ in range(ORDERS))
@@ -130,7 +135,7 @@ def picked(layers: Mapping[str, nn.Module], order: Order, *, share: float) -> di
     by half a filter at most. A parameter that layers share is the first one's.
     """
     own = parameters_of(layers)
-    sizes = {name: sum(p.numel() for p in of.values()) for name, of in own.items()}
+    sizes = _sizes(own)
     left = round(share * sum(sizes.values()))
     masks = {
         f"{name}.{key}": torch.zeros_like(parameter, dtype=torch.bool)
@@ -229,12 +234,13 @@ def train_picked(
         chosen_under=attack,
         chosen_on=images,
     )
-    sizes = {k: sum(p.numel() for p in own.values()) for k, own in parameters_of(layers).items()}
+    parameters = parameters_of(layers)
+    sizes = _sizes(parameters)
     counts = dict.fromkeys(sizes, 0) if pick == "none" else sizes
     if masks:
         counts = {
             name: sum(int(masks[f"{name}.{key}"].sum()) for key in own)
-            for name, own in parameters_of(layers).items()
+            for name, own in parameters.items()
         }
     trained, trainable = sum(counts.values()), sum(sizes.values())
     depth = mean_depth([*counts.values()])

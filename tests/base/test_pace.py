@@ -7,9 +7,9 @@ from faultline.base import pace
 
 @pytest.fixture
 def begun():
-    pace.begin()
-    yield
-    pace._levels.clear()
+    with pace.job():
+        yield
+    assert not pace.in_a_job()
 
 
 def test_parts_in_parts(begun):

@@ -1,11 +1,12 @@
 """How far this process is: images that went through networks, and how much of its work is done.
 
-A job begins with `begin`; from then on what is `each` of its parts tells where it is, and its log
-says so every ten seconds. Where nothing began, nothing is said.
+Within `job`, what is `each` of its parts tells where it is, and its log says so every ten seconds.
+Outside, nothing is said.
 """
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,10 +35,15 @@ class _Level:
         return (sum(self.sizes[: self.at]) + inner * now) / (sum(self.sizes) or 1.0)
 
 
-def begin() -> None:
-    """Work begins whose progress is told."""
+@contextmanager
+def job() -> Iterator[None]:
+    """Work whose progress is told."""
     _levels[:] = [_Level([1.0])]
     _last[0] = time.monotonic()
+    try:
+        yield
+    finally:
+        _levels.clear()
 
 
 def each(parts: Collection[T], sizes: Sequence[float] | None = None) -> Iterator[T]:
@@ -67,7 +73,7 @@ def share(of_part: float | None = None) -> float:
 
 
 def in_a_job() -> bool:
-    """Whether `begin` was called."""
+    """Whether this is within `job`."""
     return bool(_levels)
 
 

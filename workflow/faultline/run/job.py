@@ -68,11 +68,11 @@ def job(snakemake, *, kept=False):
             if kept_log:
                 print(kept_log, end="")
             else:
-                pace.begin()
                 plugins.NETWORKS.update(snakemake.config["own_networks"])
                 for note in store.notes if store else ():
                     print(note)
-                yield
+                with pace.job():
+                    yield
                 plugins.check_loaded()
                 records.check_unchanged(states)
                 if store:

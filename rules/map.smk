@@ -1,4 +1,4 @@
-JUDGED = (SCORED, TARGETED, PERTURBED, SUSTAINED)
+JUDGED = (SCORED, TARGETED, PERTURBED, SUSTAINED, COMPRESSED)
 # Where any method tells of layers, the network is drawn.
 MAPPED = [
     {"dataset": dataset, "network": network}
@@ -45,13 +45,14 @@ use rule tabulate_accuracy as tabulate_map with:
         perturbed=TABLES.get("perturbation_layers", []),
         errors=TABLES.get("sustainability", []),
         targeting=TABLES.get("targeting", []),
+        compression=TABLES.get("compression", []),
     output:
         **tables("map", graph=MAPPED, layer_measures=MAPPED, layer_correlations=MAPPED),
     log:
         f"{RESULTS}/logs/tabulate_map.log",
     params:
         study="map",
-        settings={"attack": CONFIG.scored_attack},
+        settings={"attack": CONFIG.scored_attack, "confidence": CONFIG.scores.confidence},
         code=code("tabulate_study", "faultline/studies/map/tables"),
 
 

@@ -22,7 +22,9 @@ rule perturb_layer:
     params:
         where=place,
         sets=PLAN.image_sets(),
-        perturbations=ordered(PERTURB.dump("kinds", "parameters", "shares", "sigmas", "repeats")),
+        perturbations=ordered(
+            PERTURB.dump("kinds", "parameters", "shares", "sigmas", "rates", "repeats")
+        ),
         tops=lambda w: [1, 5] if CLASSES[w.dataset] > 10 else [1],
         device=CONFIG.device,
         code=code("perturb_layer"),

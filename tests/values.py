@@ -49,6 +49,8 @@ remedy:
 perturbations:
   {layers: [conv1, conv2, fc], epochs: [3], kinds: [synapse_knockout, gaussian],
    parameters: [weight], shares: [0.7], sigmas: [0.5], repeats: 2, almost_chance: 0.15, ends: 0.3}
+compression: {layers: [conv1, fc], epochs: [3], bits: [3, 6], scales: layer,
+              prune: [0.35], loss: 0.055}
 criteria:
   {methods: [fisher, taylor_adversarial, rerandomisation, reinitialisation, random],
    layers: [conv2, fc], epochs: [3], images: 43, attack: apgd, draws: 2, filters: 5, judged_on: 47,
@@ -88,6 +90,7 @@ MADE = [
             *("layers/conv1/own/halve.npz", "perturbations/curves.tsv", "sustainability/lists.tsv"),
             *("layers/conv2/removal.npz", "examples/lost.tsv", "targeting/filters.tsv"),
             *("remedy/random-1/result.tsv", "mended/layers.tsv", "stresses.npz"),
+            "compression/precision.json",
             *(f"retraining/{policy}/result.tsv" for policy in ("regular", "random-1")),
             *(f"criteria/standard/{name}/result.tsv" for name in CRITERIA[2:5]),
         )

@@ -59,6 +59,7 @@ UNUSED = [
     ("attacks.a", {"method": "pgd", "eps": 0.1, "options": {"a": 1}}, "options", "a method of"),
     ("synaptic_filtering", {"global": False, "global_range": [-1, 1]}, "global_range", "global"),
     ("perturbations", {"kinds": ["gaussian"], "shares": [0.5]}, "shares", "kinds but gaussian"),
+    ("perturbations", {"kinds": ["gaussian"], "rates": [0.001]}, "rates", "kinds bit_faults"),
     ("perturbations", {"kinds": ["resample"], "sigmas": [0.5]}, "sigmas", "kind gaussian"),
     (
         "perturbations",

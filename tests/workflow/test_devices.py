@@ -64,6 +64,12 @@ def others(jobs):
     judged.input._set_name("stressed", 2, end=3)
     return {
         "judge_stresses": judged,
+        "compress": of(
+            craft,
+            params={"layers": ["conv1", "fc"], "bits": [8, 2], "scales": "channel", "device": "cpu"}
+            | {"prune": [0.5], "loss": 0.02, "confidence": 0.95},
+            output={name: f"{name}.out" for name in ("alone", "together", "precision")},
+        ),
         "evaluate_robustness": of(craft, params={"attacks": {"apgd": apgd}}, output=robustness),
         "choose_images": of(layer, params={"sets": sets}, output={"chosen": "chosen.npz"}),
         "tune": of(

@@ -125,13 +125,15 @@ def test_the_page_has_the_columns_of_the_tables(finished):
     shared = columns(SHARED)
     tables = (finished.folder / "results/tables").glob("*.tsv")
     tables = {path.stem: load_table(path) for path in tables}
-    # the tiny run searches for nothing, has one training and no stresses
+    # the tiny run searches for nothing, has one training, no stresses and no compression
     hits = [(dict(zip(PLACE, ("a", "b", "c", 0, 1), strict=True)), {"clean": HIT, "fog@2": HIT})]
     tables["stresses"] = accuracies(hits, confidence=0.95)
     tables["stress_losses"] = losses(hits, confidence=0.95)
     tables["stress_sets"] = pd.DataFrame(
         [["a", "fog", 2, 0.1, 0.0]], columns=listed(DICTIONARY["stress_sets"][2])
     )
+    for name in ("compression", "compressed"):
+        tables[name] = pd.DataFrame(columns=DICTIONARY[name][0])
     tables["robustness_differences"] = differences(tables["robustness"], {}, confidence=0.95)
     assert set(tables) == set(DICTIONARY) - {"tuning"}
     for name, table in tables.items():

@@ -145,6 +145,13 @@ JOBS = [
         {"names": ["dull"]},
     ),
     (
+        "compress",
+        {},
+        OPENED,
+        {"layers": ["conv1", "fc"], "bits": [6, 3], "scales": "layer", "prune": [0.35]}
+        | {"loss": 0.055, "confidence": 0.9},
+    ),
+    (
         "analyse_sustainability",
         {},
         OPENED,
@@ -289,6 +296,7 @@ JOBS = [
             **{"sets": SETS, "where": PLACE, "tops": [1]},
             "perturbations": {
                 **{"kinds": ["synapse_knockout", "gaussian"], "parameters": ["weight"]},
+                "rates": [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
                 **{"shares": [0.7], "sigmas": [0.5], "repeats": 2},
             },
         },
@@ -375,6 +383,7 @@ SETTINGS = {
     | {"masking": 11, **SURE},
     "robustness": {"bases": {"lasting": "hard"}, "published": [], "one_step": ["fgsm"], **SURE},
     "stresses": SURE,
+    "compression": {},
     "sustainability": {},
     "synaptic": {"network_layers": {"small_conv": NETWORK}},
     "fragile": {"permutations": 101, **SURE},
@@ -386,7 +395,7 @@ SETTINGS = {
     "retraining": SURE | {"tests": []},
     "mending": SURE,
     "examples": {},
-    "map": {"attack": "pgd"},
+    "map": {"attack": "pgd"} | SURE,
 }
 """What the tables of each study are made with."""
 
@@ -431,6 +440,7 @@ SOURCES = {
         "correct": [("judge_stresses", "correct")],
         "about": [("stress", "about", {"split": "test"})],
     },
+    "compression": {name: [("compress", name)] for name in ("alone", "together")},
     "own": {"ablations": [("ablate_own", "facts")]},
     "retraining": {name: [("retrain", name)] for name in ("result", "correct")},
     "mending": {"path": [("mend", "path")]}
@@ -443,6 +453,7 @@ SOURCES = {
         "perturbed": [("tabulate_perturbations", "perturbation_layers")],
         "errors": [("tabulate_sustainability", "sustainability")],
         "targeting": [("tabulate_fragile", "targeting")],
+        "compression": [("tabulate_compression", "compression")],
     },
 }
 """Study -> input of its tables -> the rules, outputs and perhaps wildcards of what these are."""
@@ -474,6 +485,7 @@ PLACES = {
     **dict.fromkeys(("score_perturbations", "judge_criteria", "gather_criteria"), LAST),
     **dict.fromkeys(("remove_units", "train_picked", "ablate_own", "mend"), LAST),
     **dict.fromkeys(("judge_mends", "sweep_mended", "judge_stresses"), LAST),
+    "compress": LAST,
     "craft_examples": [("standard", "5", "3")],
     "tune": [("hard", None, None), ("lasting", None, None)],
     **{rule: [(None, None, None)] for rule in ("prepare_data", "map_network", "stress")},
@@ -619,7 +631,7 @@ def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, t
     (retrained,) = chosen(planned, "retrain", policy=["selective"], **here)
     assert retrained["params"]["choice"] == CHOICE | {"attack": "pgd transfer"}
     (mapped,) = chosen(planned, "tabulate_map")
-    assert mapped["params"]["settings"] == {"attack": "pgd transfer"}
+    assert mapped["params"]["settings"] == {"attack": "pgd transfer"} | SURE
 
 
 def test_the_values_of_every_rule_are_said_here(planned):

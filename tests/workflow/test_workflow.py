@@ -33,7 +33,7 @@ MAKES = {
 """Study -> a rule that makes what it tabulates."""
 # rules that the tiny run does without, see test_tuning and below
 SEARCH = {"tune", "evaluate_robustness", "choose_images"}
-SEARCH |= {"stress", "judge_stresses", "tabulate_stresses"}
+SEARCH |= {"stress", "judge_stresses", "tabulate_stresses", "compress", "tabulate_compression"}
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -453,7 +453,7 @@ def test_a_further_epoch_remakes_no_earlier_one(rerun):
     new |= {"train": 1, "attack": 2, "craft": 1, "target_filters": 1, "score": 1, "classify": 3}
     new |= EXAMPLES | MAP  # its norms are of last checkpoints
     earlier = {"retraining", "mending", "sustainability"}  # of an epoch that was there
-    earlier |= {"stresses"}  # which the tiny run does without
+    earlier |= {"stresses", "compression"}  # which the tiny run does without
     again = rerun.announced()
     assert counts(again) == new | on(*{*STUDIES} - earlier)
     assert set().union(*values(again, "epoch").values()) == {"3"}
@@ -475,7 +475,7 @@ def test_an_epoch_left_out_at_the_end_remakes_only_the_tables(rerun):
     config["ablation"]["split"] = "validation"  # as before, though no class chooses any more
     rerun.configure(config)
     left = {*STUDIES} - {"retraining", "perturbations", "sustainability", "own", "criteria"}
-    left -= {"mending", "stresses"}
+    left -= {"mending", "stresses", "compression"}
     assert counts(rerun.announced()) == on(*left) | MAP | EXAMPLES
 
 

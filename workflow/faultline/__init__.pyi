@@ -1,3 +1,5 @@
+from faultline.ablation.compression import Form as Form
+from faultline.ablation.compression import compression_variant as compression_variant
 from faultline.ablation.facts import Facts as Facts
 from faultline.ablation.sweep import sweep as sweep
 from faultline.ablation.variants import Mask as Mask

@@ -27,7 +27,7 @@ def norms(names=NAMES, *, seeds=(0, 1), epoch=3) -> pd.DataFrame:
 
 
 def measured(names=NAMES, **tables) -> pd.DataFrame:
-    given = dict.fromkeys(("layers", "perturbed", "errors", "targeting"), EMPTY)
+    given = dict.fromkeys(("layers", "perturbed", "errors", "targeting", "compression"), EMPTY)
     given |= {"graph": graph(names), "norms": norms(names), "attack": "pgd"} | tables
     return layer_measures(**given)
 
@@ -49,13 +49,17 @@ def test_every_method_gives_a_value_of_a_layer():
     errors = pd.concat([errors.assign(value=9.0, perturber="salt"), errors])
     filters = pd.concat([pd.DataFrame(place).assign(filter=i, attack="pgd") for i in range(2)])
     filters = filters.assign(targeting=[1, 2, 3, 4, 3, 2, 1, 0], clean_norm=2.0)
+    forms = pd.DataFrame(place).assign(form="int8", difference=[-0.3, 0.0, -0.1, -0.2])
     table = measured(
         layers=layer_rows(NAMES, values=lambda seed, epoch, score, i: 0.1 * i + seed),
         perturbed=perturbed,
         errors=errors,
         targeting=filters,
+        compression=forms,
     )
     methods = ["S_clean", "S_adv (pgd)", "knockout", "relative error (pgd)", "targeting (pgd)"]
+    methods += ["int8"]
+    assert value(table, "int8", "conv1") == -0.3
     assert list(dict.fromkeys(table["measure"])) == [*methods, *CONTROLS]
     assert set(table["epoch"]) == {3}
     assert value(table, "S_adv (pgd)", "conv2", seed=1) == pytest.approx(1.1)
@@ -90,7 +94,7 @@ def test_ranks_begin_with_the_most_fragile():
 def test_correlations_are_those_of_scipy():
     names = [f"layer{i}" for i in range(12)]
     table = measured(names, layers=layer_rows(names))
-    found = layer_correlations(table).set_index(["measure", "other"])
+    found = layer_correlations(table, confidence=0.95).set_index(["measure", "other"])
     means = table.pivot_table(index="layer", columns="measure", values="value")
     for (one, other), row in found.iterrows():
         assert row["spearman"] == pytest.approx(stats.spearmanr(means[one], means[other])[0])
@@ -111,7 +115,7 @@ def test_high_errors_and_low_scores_speak_alike():
     rows = [RUN | {"seed": 0, "epoch": 3, "probe": n, "perturber": "pgd"} for n in names]
     errors = pd.DataFrame(rows).assign(value=[4.0, 3.0, 2.0, 1.0])
     layers = layer_rows(names, seeds=(0,), values=lambda seed, epoch, score, i: 0.1 * i)
-    found = layer_correlations(measured(layers=layers, errors=errors))
+    found = layer_correlations(measured(layers=layers, errors=errors), confidence=0.95)
     pairs = found.set_index(["measure", "other"])["spearman"]
     assert pairs["S_adv (pgd)", "relative error (pgd)"] == pytest.approx(1)
     assert pairs["S_adv (pgd)", "depth"] == pytest.approx(1)  # early layers are the fragile ones
@@ -119,5 +123,5 @@ def test_high_errors_and_low_scores_speak_alike():
 
 def test_what_tells_no_layers_apart_has_no_correlation():
     layers = layer_rows(NAMES, values=lambda seed, epoch, score, i: 0.0)
-    found = layer_correlations(measured(layers=layers))
+    found = layer_correlations(measured(layers=layers), confidence=0.95)
     assert found[["spearman", "kendall", "p_value", "q_value", "seed_low"]].isna().all(axis=None)

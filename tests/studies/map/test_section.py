@@ -71,9 +71,10 @@ def make_tables(name: str = "small_resnet", *, traced: bool = True, **settings) 
         perturbed=EMPTY,
         errors=EMPTY,
         targeting=EMPTY,
+        compression=EMPTY,
         attack="pgd",
     )
-    tables["layer_correlations"] = layer_correlations(tables["layer_measures"])
+    tables["layer_correlations"] = layer_correlations(tables["layer_measures"], confidence=0.95)
     return tables
 
 

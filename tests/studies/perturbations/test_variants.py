@@ -10,9 +10,10 @@ from torch.func import functional_call
 
 from faultline.ablation.sweep import sweep
 from faultline.base.errors import UserError
+from faultline.base.inputs import count_of
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units
-from faultline.studies.perturbations.kinds import count_of, entries
+from faultline.studies.perturbations.kinds import entries
 from faultline.studies.perturbations.variants import perturbation_variants, perturbed
 
 KINDS = ("synapse_knockout", "node_knockout", "gaussian", "resample")
@@ -135,6 +136,45 @@ def test_bit_flip_as_a_second_implementation(share):
     assert after.numpy().tobytes() == flipped(value, share, 7).tobytes()
     differ = value.numpy().view(np.uint32) ^ after.numpy().view(np.uint32)
     assert np.bitwise_count(differ).sum() == np.count_nonzero(differ) == count_of(share, 300)
+
+
+def test_every_bit_flips_at_the_rate():
+    value = torch.zeros(200, 250)
+    after = perturbed(value, "bit_faults", 0.01, seed=4).numpy().view(np.uint32)
+    by_bit = [int((after >> bit & 1).sum()) for bit in range(32)]
+    total = sum(by_bit)
+    assert abs(total - 0.01 * 32 * value.numel()) < 4 * np.sqrt(0.01 * 32 * value.numel())
+    assert chisquare(by_bit).pvalue > 1e-3
+    per_entry = np.bincount(np.bitwise_count(after).ravel())
+    assert per_entry[2] > 0.8 * value.numel() * 496 * 0.01**2 * 0.99**30  # of an entry several
+
+
+def test_bit_faults_count_what_they_draw():
+    layer = nn.Linear(40, 30)
+    before = layer.weight.detach().numpy().view(np.uint32)
+    for variant in variants_of(layer, kinds=("bit_faults",), rates=(1e-3, 1e-6), repeats=20):
+        if variant.columns["parameter"] == "weight":
+            after = variant.replace()["2.weight"].numpy().view(np.uint32)
+            flips = int(np.bitwise_count(before ^ after).sum())
+            assert flips == variant.columns["changed_weights"]
+            assert (variant.key is None) == (flips == 0)
+
+
+def test_bits_of_int8_flip_by_hand():
+    # channels of largest 127 and 254, so scales 1 and 2; bias of one scale
+    value = torch.tensor([[127.0, -3.0, 2.4, 0.0], [254.0, 100.0, -1.2, 6.0]])
+    stored = torch.tensor([[127, -3, 2, 0], [127, 50, -1, 3]], dtype=torch.int8)
+    scale = torch.tensor([[1.0], [2.0]])
+    assert torch.equal(perturbed(value, "bit_faults_int8", 1e-9, seed=0), stored * scale)
+    seen = set()
+    for seed in range(300):
+        after = perturbed(value, "bit_faults_int8", 0.01, seed=seed) / scale
+        assert torch.equal(after, after.round()) and after.abs().max() <= 128
+        flips = (after.to(torch.int8) ^ stored).numpy().view(np.uint8)
+        seen |= {int(flip).bit_length() - 1 for flip in flips[flips > 0].ravel()}
+    assert seen == set(range(8))
+    variant = variants_of(nn.Linear(4, 2), kinds=("bit_faults_int8",), rates=(1e-9,), repeats=1)[0]
+    assert variant.columns["changed_weights"] == 0 and variant.key is not None
 
 
 def test_facts_of_flipped_bits_are_those_of_a_naive_implementation():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -35,3 +36,8 @@ def check_count(value: object, what: str, *, low: int = 1) -> None:
     """UserError for what is no whole number from `low` on."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise UserError(f"{what}: {value!r}; expected a whole number, at least {low}")
+
+
+def count_of(share: float, size: int) -> int:
+    """floor(share * size), of the share as it is written: 0.29 of 100 is 29, not 28.999..."""
+    return math.floor(Fraction(str(share)) * size)

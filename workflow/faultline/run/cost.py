@@ -31,6 +31,7 @@ from faultline.networks.selection import count_filters, select_layers
 from faultline.run.plan import Plan
 from faultline.studies.config import PROBER
 from faultline.studies.mending.candidates import candidate
+from faultline.studies.perturbations.kinds import KINDS
 from faultline.training.registry import RECIPES, base_of
 
 STANDS = 0.5
@@ -351,10 +352,9 @@ def _remove_units(prices: Prices, job: Job) -> Work:
 
 def _perturb_layer(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.perturbations
-    shares, sigmas = (sum(map(bool, getattr(section, key))) for key in ("shares", "sigmas"))
     draws = section.repeats * sum(
-        (sigmas if kind == "gaussian" else shares)
-        * (1 if kind == "node_knockout" else len(section.parameters))
+        sum(map(bool, getattr(section, KINDS[kind].strengths)))
+        * (1 if KINDS[kind].of == "filters" else len(section.parameters))
         for kind in section.kinds
     )
     return prices.ablated(job, job.of["layer"], draws)
@@ -456,6 +456,16 @@ def _judge_stresses(prices: Prices, job: Job) -> Work:
     return Work(passes=n * sets, at_once=n)
 
 
+def _compress(prices: Prices, job: Job) -> Work:
+    section = prices.plan.config.compression
+    layers, forms = select_layers(job.of["network"], section.layers), len(section.bits)
+    forms += len(section.prune)
+    n = {split: prices.split(job.of["dataset"], split) for split in ("validation", "test")}
+    networks = 2 * forms + len(section.prune) + 1
+    passes = n["validation"] * (len(layers) * (forms + 1) + 2 * forms) + n["test"] * (networks + 1)
+    return Work(passes=passes, at_once=max(n.values()))
+
+
 RULES: dict[str, Callable[[Prices, Job], Work]] = {
     "tune": _tune,
     "train": _train,
@@ -463,6 +473,7 @@ RULES: dict[str, Callable[[Prices, Job], Work]] = {
     "evaluate_robustness": lambda p, job: _attack(p, job, p.plan.config.robustness.attacks),
     "craft": _craft,
     "judge_stresses": _judge_stresses,
+    "compress": _compress,
     "choose_images": _choose_images,
     "ablate_layer": _ablate_layer,
     "ablate_global": lambda p, job: p.swept(job, [None]),

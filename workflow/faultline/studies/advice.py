@@ -10,6 +10,7 @@ import pandas as pd
 
 from faultline.base.paths import CHECKPOINT
 from faultline.report import canvas, page
+from faultline.studies.compression.section import advice as compressed
 from faultline.studies.mending.names import WORST
 from faultline.studies.mending.section import difference
 from faultline.studies.synaptic.section import (
@@ -33,7 +34,7 @@ def section(tables: dict, config: Config) -> page.Section:
     several = len([*page.runs(tables["accuracy"])]) > 1
     rows = []
     for run, part in page.runs(tables["accuracy"]):
-        for advise in (_load, _allow, _keep, _prune, _chance, _images):
+        for advise in (_load, _allow, compressed, _keep, _prune, _chance, _images):
             for what, because, link in advise(tables, part, config):
                 rows.append(_row(run * several, what, because, link))
     if rows and len(config.seeds) == 1:
@@ -155,7 +156,7 @@ def _chance(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
         if images == "clean":
             yield "train longer", because, "training"
         else:
-            eps = lower_eps(tables["accuracy"], rows, config).strip().rstrip(".")
+            eps = lower_eps(tables["accuracy"], rows, config)
             yield eps[0].lower() + eps[1:], f"{because}, so nothing can be scored", "scores"
 
 

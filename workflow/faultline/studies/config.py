@@ -27,6 +27,7 @@ from faultline.config.trainings import (
 )
 from faultline.config.unused import check_unused
 from faultline.networks import facts as network_facts
+from faultline.studies.compression.config import Compression
 from faultline.studies.criteria.config import Criteria
 from faultline.studies.fragile.config import Remedy, Targeting
 from faultline.studies.mending.config import Mending
@@ -88,6 +89,7 @@ class Config(Section):
     targeting: Targeting = Field(default_factory=Targeting)
     remedy: Remedy = Field(default_factory=Remedy)
     perturbations: Perturbations = Field(default_factory=Perturbations)
+    compression: Compression = Field(default_factory=Compression)
     criteria: Criteria = Field(default_factory=Criteria)
     ablations: dict[Name, OwnAblation] = Field(default_factory=dict)
     """Ablations of your own by a name of your choice."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from faultline.base.columns import PLACE, RUN
-from faultline.base.statistics import benjamini_hochberg
+from faultline.base.statistics import benjamini_hochberg, normal_quantile
 
 FEWEST = 3
 """Layers that a ranking must at least have."""
@@ -26,20 +26,22 @@ def layer_measures(
     perturbed: pd.DataFrame,
     errors: pd.DataFrame,
     targeting: pd.DataFrame,
+    compression: pd.DataFrame,
     attack: str,
 ) -> pd.DataFrame:
     """A row per checkpoint, layer and measure, of the last epoch that each training has.
 
     graph: see `ablation.graph.graph_table`. norms: weights' norms, of last checkpoints. layers,
-    perturbed, errors, targeting: the tables of the studies, perhaps empty: of perturbations, the
-    mean relative performance on clean images over shares of synapses knocked out; of relative
-    errors and of targeting, under `attack` or else the first one; targeting of a layer is that of
-    its filters over their clean norms. Measures that know fewer than FEWEST layers are left out.
+    perturbed, errors, targeting, compression: the tables of the studies, perhaps empty: of
+    perturbations, the mean relative performance on clean images over shares of synapses knocked
+    out; of relative errors and of targeting, under `attack` or else the first one; targeting of a
+    layer is that of its filters over their clean norms; of compression what each form of it costs.
+    Measures that know fewer than FEWEST layers are left out.
     fragile: whether "low" or "high" values speak of a fragile layer; of controls always "low".
     """
     last = norms.set_index(RUN)["epoch"].groupby(level=RUN).max() if len(norms) else None
     parts = []
-    for name, fragile, table in _methods(layers, perturbed, errors, targeting, attack):
+    for name, fragile, table in _methods(layers, perturbed, errors, targeting, compression, attack):
         parts.append(table.assign(measure=name, fragile=fragile))
     parts += [t.assign(measure=name, fragile="low") for name, t in _controls(graph, norms)]
     parts = [part[COLUMNS] for part in parts if len(part)]
@@ -52,7 +54,7 @@ def layer_measures(
     return whole[ranked >= FEWEST].reset_index(drop=True)
 
 
-def _methods(layers, perturbed, errors, targeting, attack: str) -> Iterator[tuple]:
+def _methods(layers, perturbed, errors, targeting, compression, attack: str) -> Iterator[tuple]:
     """(measure, which values are fragile, rows) of each method."""
     if len(layers):
         chosen = layers[(layers["scope"] == "local") & (layers["filter"] == "combined")]
@@ -73,6 +75,9 @@ def _methods(layers, perturbed, errors, targeting, attack: str) -> Iterator[tupl
         sums = rows.groupby([*PLACE, "layer"], sort=False)[["targeting", "clean_norm"]].sum()
         value = sums["targeting"] / sums["clean_norm"]
         yield f"targeting ({name})", "high", value.rename("value").reset_index()
+    if len(compression):
+        for name, part in compression.groupby("form", sort=False):
+            yield name, "low", part.rename(columns={"difference": "value"})
 
 
 def _under(table: pd.DataFrame, column: str, attack: str) -> tuple[pd.DataFrame, str]:
@@ -114,14 +119,15 @@ def _wide(measures: pd.DataFrame) -> pd.DataFrame:
     return turned.pivot_table(index="layer", columns="measure", values="value", sort=False)
 
 
-def layer_correlations(measures: pd.DataFrame) -> pd.DataFrame:
+def layer_correlations(measures: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     """How alike two measures rank the layers of a run: a row per pair with a method in it.
 
     measure and other; layers (that both know); spearman and kendall (tau-b) of the means over
     seeds, above 0 where what the one calls fragile, the other does, too, or lies early, is small;
     p_value (of Kendall's, two-sided) and q_value (Benjamini-Hochberg over the pairs of the run);
-    seeds, and seed_low and seed_high, the range of Spearman's over single seeds. That layers of one
-    network are no random sample is not in the p-value.
+    seeds, and seed_low and seed_high, the range of Spearman's over single seeds; ci_low and
+    ci_high, its interval over layers at `confidence` (Bonett & Wright 2000), from five layers on.
+    That layers of one network are no random sample is in neither.
     """
     from scipy.stats import kendalltau  # slow to import, and for few stages only
 
@@ -137,7 +143,10 @@ def layer_correlations(measures: pd.DataFrame) -> pd.DataFrame:
             seeds = [_spearman(of, one, other) for of in single.values()]
             seeds = [value for value in seeds if not np.isnan(value)]
             row = dict(zip(RUN, run, strict=True)) | {"measure": one, "other": other}
-            row |= {"layers": len(both), "spearman": _spearman(whole, one, other)}
+            spearman = _spearman(whole, one, other)
+            row |= {"layers": len(both), "spearman": spearman}
+            ends = _spearman_interval(spearman, len(both), confidence=confidence)
+            row |= dict(zip(("ci_low", "ci_high"), ends, strict=True))
             row |= {"kendall": test.statistic, "p_value": test.pvalue, "seeds": len(seeds)}
             rows.append(row | {"seed_low": min(seeds, default=np.nan)})
             rows[-1]["seed_high"] = max(seeds, default=np.nan)
@@ -155,3 +164,13 @@ def _spearman(wide: pd.DataFrame, one: str, other: str) -> float:
     if len(ranked) < FEWEST or (ranked.nunique() < 2).any():
         return np.nan
     return float(ranked[one].corr(ranked[other]))
+
+
+def _spearman_interval(spearman: float, n: int, *, confidence: float) -> tuple[float, float]:
+    """Of n pairs, by Fisher's transformation with the variance of Bonett & Wright 2000; NaN of
+    fewer than five, and where every rank agrees, which leaves it no width."""
+    if n < 5 or not abs(spearman) < 1 - 1e-9:
+        return np.nan, np.nan
+    margin = normal_quantile(confidence) * np.sqrt((1 + spearman**2 / 2) / (n - 3))
+    low, high = np.tanh(np.arctanh(spearman) + np.array([-margin, margin]))
+    return float(low), float(high)

@@ -10,6 +10,8 @@ import pandas as pd
 from faultline.report import page
 from faultline.report.before_after import before_after, sentence
 from faultline.studies.map import figures as draw
+from faultline.studies.map.atlas import atlas as atlas
+from faultline.studies.map.atlas import atlas_findings as atlas_findings
 from faultline.studies.map.drawing import map_of
 from faultline.studies.map.measures import CONTROLS
 from faultline.studies.map.views import views_of

@@ -14,12 +14,12 @@ TABLES = {
 }
 
 
-def tables(*, attack: str, **files) -> dict[str, pd.DataFrame]:
+def tables(*, attack: str, confidence: float, **files) -> dict[str, pd.DataFrame]:
     """files: graph, norms, of every network on every data set; layers, perturbed, errors,
-    targeting, tables of other studies. attack: that of the scores."""
+    targeting, compression, tables of other studies. attack: that of the scores."""
     each = {name: _together(of) for name, of in files.items()}
     measures, graph = layer_measures(**each, attack=attack), each["graph"]
-    correlations = layer_correlations(measures)
+    correlations = layer_correlations(measures, confidence=confidence)
     return {"graph": graph, "layer_measures": measures, "layer_correlations": correlations}
 
 

@@ -37,16 +37,17 @@ class Perturbations(Section):
         "resample",
     ]
     """Entries become 0; a filter's weights and bias become 0; noise is added; entries get
-    values of other entries; entries get one random bit of their float32 flipped (ours)."""
+    values of other entries; entries get one random bit of their float32 flipped (ours); every bit
+    flips at a rate, of entries stored in float32 or in int8 (ours)."""
     parameters: Annotated[
         Some[Literal["weight", "bias"]],
         OnlyFor("kinds but node_knockout", _has(of="entries")),
     ] = ["weight", "bias"]
     """Which tensors of a layer, one at a time; node_knockout always takes both together."""
-    shares: Annotated[list[Share], OnlyFor("kinds but gaussian", _has(strengths="shares"))] = Field(
-        [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], min_length=1
-    )
-    """Shares of the entries or filters that are perturbed (all kinds but gaussian)."""
+    shares: Annotated[
+        list[Share], OnlyFor("kinds but gaussian and bit_faults", _has(strengths="shares"))
+    ] = Field([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], min_length=1)
+    """Shares of the entries or filters that are perturbed (kinds but gaussian and bit_faults)."""
     sigmas: Annotated[list[Eps], OnlyFor("kind gaussian", _has(strengths="sigmas"))] = Field(
         [
             0.1,
@@ -73,6 +74,11 @@ class Perturbations(Section):
         min_length=1,
     )
     """Standard deviations of gaussian noise, in those of the tensor itself."""
+    rates: Annotated[
+        Some[Annotated[float, Field(gt=0, le=0.01)]],
+        OnlyFor("kinds bit_faults, bit_faults_int8", _has(strengths="rates")),
+    ] = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
+    """Rates at which every bit flips."""
     repeats: int = Field(5, ge=2, le=10_000)
     """Draws of each perturbation (at least 2, for a spread; their number is ours)."""
     almost_chance: float = Field(0.1, ge=0, le=1)
@@ -87,7 +93,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     perturbations = config.perturbations
     check_layers("perturbations.layers", perturbations.layers, config.networks)
     check_epochs("perturbations.epochs", perturbations.epochs, config.trainings)
-    for key in ("shares", "sigmas"):
+    for key in ("shares", "sigmas", "rates"):
         values = sorted(set(map(float, getattr(perturbations, key))))
         setattr(perturbations, key, values)
         if not values[-1]:

@@ -47,7 +47,12 @@ def perturbation_curves(curves: pd.DataFrame) -> Figure:
             low, high = line["value"] - line["std"], line["value"] + line["std"]
             ax.fill_between(line.index, low, high, color=colour, alpha=0.12, lw=0)
         ax.axhline(1 - LOSS, color=GREY, lw=0.8, ls=DOTTED)
-        ax.set_xlim(0, part["strength"].max())
+        if KINDS[kind[0]].strengths == "rates":
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.set_xlim(part.loc[part["strength"] > 0, "strength"].min(), part["strength"].max())
+        else:
+            ax.set_xlim(0, part["strength"].max())
         ax.set_ylim(*limits)
         ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.grid(lw=0.5)
@@ -156,6 +161,8 @@ def _strength(panel: tuple[str, str], curves: pd.DataFrame) -> str:
     kind = KINDS[panel[0]]
     if kind.strengths == "sigmas":
         return "noise (multiple of std)"
+    if kind.strengths == "rates":
+        return "rate of bit faults"
     if kind.of == "entries":
         return "share of entries"
     common = set(curves.get("layer_kind", ())) <= {"conv", "linear"}

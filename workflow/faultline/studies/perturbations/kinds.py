@@ -1,8 +1,8 @@
 """The kinds of random internal perturbation (Cheney et al. 2017), by their names in the config.
 
 Each works on weight and bias apart, or on filters. A strength p that is a share concerns
-floor(p * size) entries, or filters, drawn without replacement. An entry here, with its function,
-is all that a further kind needs.
+floor(p * size) entries, or filters, drawn without replacement; one that is a rate every bit of each
+entry, independently. An entry here, with its function, is all that a further kind needs.
 
 No torch but where a tensor is perturbed. What is drawn is drawn on the CPU, so that every device
 sees the same.
@@ -10,13 +10,13 @@ sees the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from faultline.base.inputs import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,18 +28,22 @@ class Kind:
 
     function: of entries, (tensor, strength, generator) -> a perturbed copy of the tensor; of
     filters, (their number, strength, generator) -> which of them are removed, bool [filters].
-    strengths: "shares" of the entries or filters, which then change, or "sigmas", multiples of the
-    standard deviation, where all change.
+    strengths: "shares" of the entries or filters, which then change; "sigmas", multiples of the
+    standard deviation, where all change; or "rates", of the `bits` that an entry is stored in.
+    rounds: whether it changes entries even where it draws none.
     """
 
     function: Callable[..., Tensor]
-    strengths: Literal["shares", "sigmas"] = "shares"
+    strengths: Literal["shares", "sigmas", "rates"] = "shares"
     of: Literal["entries", "filters"] = "entries"
+    bits: int = 32
+    rounds: bool = False
 
-
-def count_of(share: float, size: int) -> int:
-    """floor(share * size), of the share as it is written: 0.29 of 100 is 29, not 28.999..."""
-    return math.floor(Fraction(str(share)) * size)
+    def drawn(self, strength: float, size: int, rng: np.random.Generator) -> int:
+        """How many of `size` entries, or of their bits, are drawn; rng: as the function gets it."""
+        if self.strengths == "rates":
+            return _faults(self.bits * size, strength, rng)
+        return count_of(strength, size) if self.strengths == "shares" else size
 
 
 def entries(size: int, count: int, rng: np.random.Generator) -> Tensor:
@@ -97,10 +101,49 @@ def bit_flip(value: Tensor, strength: float, rng: np.random.Generator) -> Tensor
     return value.masked_scatter(chosen, flipped.to(value))
 
 
+def _faults(bits: int, rate: float, rng: np.random.Generator) -> int:
+    """How many of so many bits flip."""
+    return int(rng.binomial(bits, rate))
+
+
+def _flips(size: int, bits: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """uint32 [size]: the bits of each entry that flip."""
+    count = _faults(bits * size, rate, rng)
+    entry, bit = np.divmod(rng.choice(bits * size, count, replace=False, shuffle=False), bits)
+    flips = np.zeros(size, np.uint32)
+    np.bitwise_xor.at(flips, entry, np.uint32(1) << bit.astype(np.uint32))
+    return flips
+
+
+def bit_faults(value: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Every bit of the float32 of each entry flips at this rate."""
+    import torch
+
+    flips = torch.from_numpy(_flips(value.numel(), 32, strength, rng).view(np.int32))
+    flipped = value.float().view(torch.int32) ^ flips.to(value.device).view(value.shape)
+    return flipped.view(torch.float32).to(value)
+
+
+def bit_faults_int8(value: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Entries are stored in int8, with one scale for each channel of a weight, and every bit of
+    these flips at this rate. Without a flip they are still rounded."""
+    import torch
+
+    from faultline.ablation.compression import scale_of
+
+    scale = scale_of(value, 8, 0 if value.dim() > 1 else None)
+    stored = (value.double() / scale).round().to(torch.int8)
+    flips = _flips(value.numel(), 8, strength, rng).astype(np.uint8).view(np.int8)
+    stored = stored ^ torch.from_numpy(flips).to(value.device).view(value.shape)
+    return (stored * scale).to(value)
+
+
 KINDS = {
     "synapse_knockout": Kind(synapse_knockout),
     "node_knockout": Kind(node_knockout, of="filters"),
     "gaussian": Kind(gaussian, strengths="sigmas"),
     "resample": Kind(resample),
     "bit_flip": Kind(bit_flip),
+    "bit_faults": Kind(bit_faults, strengths="rates"),
+    "bit_faults_int8": Kind(bit_faults_int8, strengths="rates", bits=8, rounds=True),
 }

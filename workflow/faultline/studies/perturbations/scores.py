@@ -26,6 +26,7 @@ from faultline.ablation.facts import Facts
 from faultline.base.columns import put_first
 from faultline.base.sampling import ALIKE, Alike, Strata
 from faultline.base.statistics import benjamini_hochberg, pseudo_change
+from faultline.studies.perturbations.kinds import KINDS
 
 LOSS = 0.3
 """The loss that the headline of Cheney et al. 2017 is about."""
@@ -107,7 +108,8 @@ def curves(facts: Facts, *, chance: float, confidence: float) -> pd.DataFrame:
     repeats), accuracy_std, base_accuracy, chance, repeats, n (images) and, where bits were flipped,
     nonfinite (repeats with an output that is no finite number). chance: of top-1.
     """
-    rows, flips, design = [], "bit_flip" in facts.variants["kind"], facts.design
+    flips = any(kind.startswith("bit_") for kind in set(facts.variants["kind"]))
+    rows, design = [], facts.design
     common: dict[str, Any] = {"confidence": confidence, "design": design}
     for head, strengths, change, base, broken in _curves(facts):
         by_chance = min(head["top"] * chance, 1.0)
@@ -138,14 +140,15 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
     """One layer in one number per kind x parameter x image set.
 
     value is the mean relative performance over the strengths, 0 to the largest: the area under the
-    curve (trapezoid) over its width. loss_strength: where the curve first falls to 1 - LOSS,
-    interpolated linearly; NaN where it never does. largest: the largest strength.
+    curve (trapezoid) over its width; of rates from the smallest on, over their logarithms (ours).
+    loss_strength: where the curve first falls to 1 - LOSS, interpolated linearly; NaN where it
+    never does. largest: the largest strength.
     """
     rows, design = [], facts.design
     common: dict[str, Any] = {"confidence": confidence, "design": design}
     for head, strengths, change, base, _ in _curves(facts):
-        by_chance, width = min(head["top"] * chance, 1.0), strengths[-1]
-        area = trapezoid(change, x=strengths, axis=0) / width
+        by_chance = min(head["top"] * chance, 1.0)
+        area = _mean_over(strengths, change, KINDS[head["kind"]].strengths == "rates")
         performance = relative(area, base, chance=by_chance, **common)
         span = design.mean(base) - by_chance
         defined = not np.isnan(performance["value"])
@@ -156,13 +159,23 @@ def layer_losses(facts: Facts, *, chance: float, confidence: float) -> pd.DataFr
             | performance
             | {
                 "loss_strength": falls_to(1 - LOSS, strengths, curve),
-                "largest": width,
+                "largest": strengths[-1],
                 "repeats": change.shape[1],
                 "n": len(base),
             }
             | facts.stands_for
         )
     return pd.DataFrame(rows)
+
+
+def _mean_over(strengths: np.ndarray, change: np.ndarray, by_decades: bool) -> np.ndarray:
+    """The mean of changes [S, ...] over strengths [S] from 0 on, the area over its width."""
+    if by_decades:
+        strengths, change = np.log10(strengths[1:]), change[1:]
+    if len(strengths) == 1:
+        return change[0]
+    area: np.ndarray = trapezoid(change, x=strengths, axis=0) / np.ptp(strengths)
+    return area
 
 
 def falls_to(level: float, x, y) -> float:

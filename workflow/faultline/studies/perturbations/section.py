@@ -66,7 +66,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
         "network, 0 a guess.",
         method="synapse_knockout sets entries to 0, node_knockout whole filters or other units, "
         "gaussian adds noise, resample puts values of the tensor in place of "
-        f"others{_FLIPS if 'bit_flip' in settings.kinds else ''}. Relative performance is "
+        f"others{''.join(_OURS.get(kind, '') for kind in settings.kinds)}. Relative performance is "
         "(accuracy - chance) / (base - chance). Ours: the number of draws "
         f"({settings.repeats}), almost chance ({settings.almost_chance:g}), and which layers "
         f"are first and last (within {settings.ends:g} of the depth from either end).",
@@ -99,18 +99,26 @@ def findings(tables: dict[str, pd.DataFrame], config: Config) -> Iterator[tuple[
 
 _SEEN = ["yes", "no", "undecided", "undefined"]
 
-_FLIPS = "; ours: bit_flip flips one random bit of the float32 of entries"
+_OURS = {
+    "bit_flip": "; ours: bit_flip flips one random bit of the float32 of entries",
+    "bit_faults": "; ours: bit_faults flips every bit of the float32 of entries at a rate",
+    "bit_faults_int8": "; ours: bit_faults_int8 the same of entries stored in int8, one scale for "
+    "each channel",
+}
 
 
 def _nonfinite(curves: pd.DataFrame) -> list[str]:
     """In how many draws flipped bits gave an output that is no finite number."""
-    drawn = curves[(curves["kind"] == "bit_flip") & (curves["strength"] > 0)]
-    counts = [
-        f"{part['nonfinite'].sum():.0f} of {part['repeats'].sum()} draws ({images} images)"
-        for images, part in drawn.groupby("images", sort=False)
-    ]
+    drawn = curves[curves["kind"].isin(["bit_flip", "bit_faults"]) & (curves["strength"] > 0)]
     said = "some output was infinite or NaN, which counts as misclassified"
-    return [f"bit_flip: in {', '.join(counts)} {said}."] if counts else []
+    notes = []
+    for kind, of_kind in drawn.groupby("kind", sort=False):
+        counts = [
+            f"{part['nonfinite'].sum():.0f} of {part['repeats'].sum()} draws ({images} images)"
+            for images, part in of_kind.groupby("images", sort=False)
+        ]
+        notes.append(f"{kind}: in {', '.join(counts)} {said}.")
+    return notes
 
 
 def _figures(curves: pd.DataFrame, name: str, what: str, n: str) -> list[page.Figure]:
@@ -147,7 +155,7 @@ def _what(kind: str, parameter: str) -> str:
 def _lost_at(strength: float, value: float, largest: float) -> str:
     if np.isnan(strength):
         return "n/a" if np.isnan(value) else f"not up to {largest:g}"
-    return f"{strength:.2f}"
+    return f"{strength:.2g}"
 
 
 def _headline_table(table: pd.DataFrame, confidence: float) -> page.Table | None:

@@ -18,7 +18,7 @@ from faultline.base.inputs import check_count, check_number, one_of
 from faultline.base.seeds import seed_of
 from faultline.networks.layers import filters, of_units, weights
 from faultline.networks.plain import plain_layer
-from faultline.studies.perturbations.kinds import KINDS, count_of
+from faultline.studies.perturbations.kinds import KINDS
 
 
 def perturbed(value: Tensor, kind: str, strength: float, *, seed: int) -> Tensor:
@@ -36,12 +36,14 @@ def perturbation_variants(
     shares: Sequence[float],
     sigmas: Sequence[float],
     repeats: int,
+    rates: Sequence[float] = (),
 ) -> list[Variant]:
     """Every kind at every strength, `repeats` times, on each of `parameters` that the layer has.
 
     place: what names the checkpoint, for the seeds. A kind of filters takes their weights and
     biases together and comes once, whatever `parameters` says. Columns: kind, parameter ("weight",
-    "bias", or "both" for kinds of filters), strength, repeat, changed_weights (entries drawn).
+    "bias", or "both" for kinds of filters), strength, repeat, changed_weights (entries, or bits of
+    them, that are drawn).
     Raises UserError for a name or a number that makes no sense, and where nothing is left to
     perturb.
     """
@@ -54,6 +56,8 @@ def perturbation_variants(
         check_number(share, "perturbation_variants: shares", high=1.0)
     for sigma in sigmas:
         check_number(sigma, "perturbation_variants: sigmas")
+    for rate in rates:
+        check_number(rate, "perturbation_variants: rates", high=1.0)
     check_count(repeats, "perturbation_variants: repeats")
     tensors = {key: own for key, own in _tensors(layer).items() if key in parameters}
     pairs = [(kind, key) for kind in kinds if KINDS[kind].of == "entries" for key in tensors]
@@ -64,9 +68,9 @@ def perturbation_variants(
             f"{' and no '.join(parameters)}; add weight, or leave the layer out of "
             "perturbations.layers"
         )
-    variants = []
+    variants, strengths = [], {"shares": shares, "sigmas": sigmas, "rates": rates}
     for kind, parameter in pairs:
-        for strength in sigmas if KINDS[kind].strengths == "sigmas" else shares:
+        for strength in strengths[KINDS[kind].strengths]:
             for repeat in range(repeats):
                 what = (*place.values(), name, kind, parameter, strength, repeat)
                 columns = {
@@ -93,24 +97,22 @@ def _tensors(layer: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 def _entries(name: str, tensors: dict[str, Tensor], columns: dict, seed: int) -> Variant:
-    kind, strength = columns["kind"], columns["strength"]
-    sizes = [value.numel() for value in tensors.values()]
-    if KINDS[kind].strengths == "shares":
-        sizes = [count_of(strength, size) for size in sizes]
-    count = sum(sizes)
+    kind, strength, alone = KINDS[columns["kind"]], columns["strength"], len(tensors) == 1
+    seeds = {key: seed if alone else seed_of("tensor", seed, key) for key in tensors}
+    count = sum(
+        kind.drawn(strength, value.numel(), np.random.default_rng(seeds[key]))
+        for key, value in tensors.items()
+    )
 
     def replace() -> dict[str, Tensor]:
-        alone = len(tensors) == 1
         return {
-            f"{name}.{key}": perturbed(
-                value, kind, strength, seed=seed if alone else seed_of("tensor", seed, key)
-            )
+            f"{name}.{key}": perturbed(value, columns["kind"], strength, seed=seeds[key])
             for key, value in tensors.items()
         }
 
     return Variant(
         columns | {"changed_weights": count if strength else 0},
-        key=seed if strength and count else None,
+        key=seed if strength and (count or kind.rounds) else None,
         replace=replace,
     )
 

@@ -37,24 +37,27 @@ def chance_findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
             )
             text = text[0].upper() + text[1:]
             if images != "clean":
-                text += lower_eps(tables["accuracy"], rows, config)
+                text += f" {lower_eps(tables['accuracy'], rows, config)}."
             yield f"Self-check: at chance, {run}", text
 
 
 def lower_eps(accuracy: pd.DataFrame, rows: pd.DataFrame, config: Config) -> str:
-    """The largest smaller eps that was tried and leaves more than chance, in every seed."""
+    """What to lower: the largest smaller eps that was tried and leaves more than chance, in every
+    seed; of a stress its severity."""
     images = rows["images"].iloc[0]
+    if images in config.ablation.stresses:
+        return f"Lower ablation.stresses.{images}, which is {config.ablation.stresses[images]}"
     attack = next(name for name in config.attacks if images in (name, transferred(name)))
     part = canvas.last_epoch(page.of(accuracy, rows))
     part = part[(part["attack"] == attack) & (part["eps"] > 0)]
     part = part[part["eps"] < config.attacks[attack].eps]
     lowest = part.groupby("eps")["ci_low"].min()
     enough = lowest[lowest > rows["chance"].max()]
-    key = f" Lower attacks.{attack}.eps"
+    key = f"Lower attacks.{attack}.eps"
     if not len(enough):
-        return f"{key}; every eps that was tried is too large."
+        return f"{key}; every eps that was tried is too large"
     left = part.loc[part["eps"] == enough.index.max(), "accuracy"]
-    return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images."
+    return f"{key}: {enough.index.max():g} leaves {page.span(left)} of the test images"
 
 
 def judged(part: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, str, str]:

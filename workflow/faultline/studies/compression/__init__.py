@@ -1,0 +1,1 @@
+"""Which layers stand fewer bits or fewer weights, one at a time and all together."""

@@ -1,0 +1,212 @@
+"""A checkpoint with fewer bits or weights: each layer alone, on validation images; then those that
+stand it alone all together, on test images, which chose nothing.
+
+A layer, or a network, is safe where the interval of what it loses lies below the loss that is too
+much, costly where it lies above, else undecided (ours).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from faultline.ablation.compression import FULL, Form, compression_variant
+from faultline.ablation.sweep import sweep
+from faultline.base import pace
+from faultline.base.statistics import paired_mean_interval
+from faultline.data.splits import DataSet, images_of
+from faultline.studies.compression.names import (
+    ALL,
+    AS_ONE,
+    COSTLY,
+    FEWEST,
+    SAFE,
+    STAND,
+    UNDECIDED,
+)
+
+
+class Network(NamedTuple):
+    """What is compressed at once: layer -> its form; as_one: weights pruned as those of one
+    layer."""
+
+    of: Mapping[str, Form]
+    as_one: bool = False
+
+
+class Outcome(NamedTuple):
+    """columns of the variant; base: which images are right without it, bool [n]; change: what
+    becomes of each, -1, 0 or 1, [n]."""
+
+    columns: Mapping[str, Any]
+    base: np.ndarray
+    change: np.ndarray
+
+
+Evaluate = Callable[[Sequence[Network], str], list[Outcome]]
+"""(networks, "validation" or "test") -> what each comes to."""
+
+
+class Compressed(NamedTuple):
+    """alone: a row per layer and form; together: a row per network that was judged; written: layer
+    -> form, of the smallest network that is safe, empty where none is."""
+
+    alone: pd.DataFrame
+    together: pd.DataFrame
+    written: Mapping[str, Form]
+
+
+def evaluator(
+    network: nn.Module,
+    dataset: DataSet,
+    layers: Mapping[str, nn.Module],
+    *,
+    by_channel: bool,
+    memory: Callable[[], float | None] = lambda: None,
+) -> Evaluate:
+    """Of a network on clean images; memory: tells how many bytes may still be taken."""
+    images = {split: images_of(dataset, split) for split in ("validation", "test")}
+
+    def evaluate(networks: Sequence[Network], split: str) -> list[Outcome]:
+        clean, labels = images[split]
+        variants = [
+            compression_variant(layers, of, by_channel=by_channel, as_one=as_one)
+            for of, as_one in networks
+        ]
+        ablated = [name for name in layers if any(name in of for of, _ in networks)]
+        facts = sweep(network, variants, {"clean": clean}, labels, ablated=ablated, memory=memory())
+        base = facts.base["clean"]
+        return [
+            Outcome(variant.columns, base, hits.astype(float) - base)
+            for variant, hits in zip(variants, facts.correct["clean"], strict=True)
+        ]
+
+    return evaluate
+
+
+def compress(
+    evaluate: Evaluate,
+    layers: Sequence[str],
+    *,
+    forms: Sequence[Form],
+    loss: float,
+    confidence: float,
+) -> Compressed:
+    """Every layer in every form alone, and what is safe alone together.
+
+    layers: in the order of the network. loss: of accuracy, a share, that is too much. Which layers
+    are proposed together is decided on validation images: those that are safe alone, but those that
+    cost most, which get more bits or are left out until the rest is safe together. Intervals of
+    `alone` hold for all of its rows at once, and so do those of `together` (Bonferroni).
+    """
+    alone = _alone(evaluate, layers, forms, loss=loss, confidence=confidence)
+    chosen: dict[str, Mapping[str, Form]] = {}
+    of: Mapping[str, Form]
+    for name, of in _proposed(alone, forms).items():
+        while of:
+            (outcome,) = evaluate([Network(of)], "validation")
+            if _verdict(outcome.change, loss, confidence) == SAFE:
+                break
+            of = _relieved(of, alone, forms if name == FEWEST else ())
+        chosen[name] = {key: of[key] for key in layers if key in of}
+    networks: dict[tuple[str, str], Network] = {}
+    for form in forms:
+        whole = dict.fromkeys(layers, form)
+        networks[form.name, ALL] = Network(whole)
+        if form.share is not None and len(layers) > 1:
+            networks[form.name, AS_ONE] = Network(whole, as_one=True)
+        if 0 < len(chosen[form.name]) < len(layers):
+            networks[form.name, STAND] = Network(chosen[form.name])
+    if len({*chosen.get(FEWEST, {}).values()}) > 1:
+        networks[FEWEST, STAND] = Network(chosen[FEWEST])
+    weights = alone.drop_duplicates("layer").set_index("layer")["weights"]
+    rows: list[dict[str, Any]] = []
+    outcomes = evaluate([*networks.values()], "test")
+    for ((form_name, what), (of, _)), outcome in zip(networks.items(), outcomes, strict=True):
+        size = sum(weights[name] * (of[name].size if name in of else FULL) for name in layers)
+        row = {"form": form_name, "compressed": what, "layers": len(of), "of": len(layers)}
+        row["bits_per_weight"] = size / weights.sum()
+        rows.append(row | _judged(outcome, loss, confidence, compared=len(networks)))
+        print(f"{form_name}, {what}: {rows[-1]['verdict']} (n = {rows[-1]['n']})")
+    together = pd.DataFrame(rows).assign(written=False)
+    safe = together[(together["verdict"] == SAFE) & (together["compressed"] != AS_ONE)]
+    if not len(safe):
+        return Compressed(alone, together, {})
+    best = int(safe["bits_per_weight"].idxmin())
+    together.loc[best, "written"] = True
+    return Compressed(alone, together, [*networks.values()][best].of)
+
+
+def _alone(
+    evaluate: Evaluate,
+    layers: Sequence[str],
+    forms: Sequence[Form],
+    *,
+    loss: float,
+    confidence: float,
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for layer in pace.each(layers):
+        outcomes = evaluate([Network({layer: form}) for form in forms], "validation")
+        for outcome in outcomes:
+            judged = _judged(outcome, loss, confidence, compared=len(layers) * len(forms))
+            rows.append({"layer": layer, **outcome.columns, **judged})
+        told = ", ".join(f"{row['form']} {row['verdict']}" for row in rows[-len(forms) :])
+        print(f"{layer}: {told} (n = {rows[-1]['n']})")
+    return pd.DataFrame(rows)
+
+
+def _judged(outcome: Outcome, loss: float, confidence: float, *, compared: int) -> dict[str, Any]:
+    """What an outcome tells; compared: how many intervals are to hold at once."""
+    base, change = outcome.base, outcome.change
+    difference, low, high = map(float, paired_mean_interval(change, confidence=confidence))
+    wide = 1 - (1 - confidence) / compared
+    _, family_low, family_high = map(float, paired_mean_interval(change, confidence=wide))
+    return {
+        "base_accuracy": base.mean(),
+        "accuracy": base.mean() + difference,
+        "difference": difference,
+        "ci_low": low,
+        "ci_high": high,
+        "family_low": family_low,
+        "family_high": family_high,
+        "verdict": _verdict(change, loss, wide),
+        "n": len(change),
+    }
+
+
+def _verdict(change: np.ndarray, loss: float, confidence: float) -> str:
+    _, low, high = paired_mean_interval(change, confidence=confidence)
+    return SAFE if low > -loss else COSTLY if high < -loss else UNDECIDED
+
+
+def _proposed(alone: pd.DataFrame, forms: Sequence[Form]) -> dict[str, dict[str, Form]]:
+    """Form -> the layers that are safe alone in it; under FEWEST each in the fewest bits in which
+    it is, where there are several numbers of bits."""
+    safe = alone[alone["verdict"] == SAFE]
+    proposed = {
+        form.name: dict.fromkeys(safe.loc[safe["form"] == form.name, "layer"], form)
+        for form in forms
+    }
+    bits = sorted((form for form in forms if form.bits), key=lambda form: -form.size)
+    if len(bits) > 1:
+        proposed[FEWEST] = {name: form for form in bits for name in proposed[form.name]}
+    return proposed
+
+
+def _relieved(
+    of: Mapping[str, Form], alone: pd.DataFrame, forms: Sequence[Form]
+) -> dict[str, Form]:
+    """The same but for the layer that costs most alone, which gets the next more bits of `forms` in
+    which it is safe, or else stays as it is; of equal ones that of the fewest bits."""
+    rows = alone.set_index(["layer", "form"])
+    worst = min(of, key=lambda name: (rows["difference"][name, of[name].name], of[name].size))
+    wider = [
+        form
+        for form in forms
+        if (form.bits or 0) > (of[worst].bits or 0) and rows["verdict"][worst, form.name] == SAFE
+    ]
+    rest = {name: form for name, form in of.items() if name != worst}
+    return rest | ({worst: min(wider, key=lambda form: form.size)} if wider else {})

@@ -147,7 +147,7 @@ wildcard_constraints:
     training="[A-Za-z0-9_-]+",
     attack="[A-Za-z0-9_-]+",
     stress="[A-Za-z0-9_-]+",
-    split="test|validation",
+    split="test|validation|train",
     policy="[a-z_]+(-[0-9]+)?",
     recipe="[a-z-]+",
     candidate="[A-Za-z_][A-Za-z0-9_]*",
@@ -202,6 +202,12 @@ def stored_sets(wildcards):
     here = [place(wildcards) | {"split": CONFIG.ablation.split}]
     stressed = fill(f"{STRESS}.pt", with_each(here, "stress", CONFIG.ablation.stresses))
     return adversarial_sets(wildcards) + stressed
+
+
+def stressed_sets(wildcards, names, *splits):
+    """The images of some splits under some stresses, split by split."""
+    places = with_each([place(wildcards)], "split", splits)
+    return fill(f"{STRESS}.pt", with_each(places, "stress", names))
 
 
 def given_weights(wildcards):

@@ -1,6 +1,7 @@
 from faultline.studies.mending.candidates import candidate, name_of
 
 MENDING = CONFIG.mending
+UNDER_ALL = sorted(CONFIG.stresses) if MENDING.under else []
 TO_MEND = PLAN.of_section("mending", "from_epochs")
 CANDIDATES = {name_of(name): name for name in MENDING.candidates}
 SWEPT_AGAIN = with_layers(TO_MEND, FILTERING.layers) if MENDING.swept else []
@@ -11,6 +12,7 @@ rule mend:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
+        stressed=lambda w: stressed_sets(w, MENDING.under, "train", "validation"),
         layers=lambda w: classes_of("layers", w.candidate),
         filters=lambda w: classes_of("filters", w.candidate),
     output:
@@ -31,7 +33,8 @@ rule mend:
         settings=MENDING.dump("rates", "shares", "batch_size", "epochs", "clean_loss"),
         training=lambda w: PLAN.segment_settings(w.training, w.network),
         attack=next(iter(PLAN.attacks(MENDING.judged_under[:1]).values()), {}),
-        choice={"attack": CONFIG.scored_attack},
+        under=MENDING.under,
+        choice={"attack": CONFIG.mended_score},
         device=CONFIG.device,
         code=code("mend"),
     script:
@@ -46,6 +49,7 @@ rule judge_mends:
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
         weights=given_weights,
         networks=mended_networks,
+        stressed=lambda w: stressed_sets(w, UNDER_ALL, "test"),
         paths=lambda w: fill(
             f"{CANDIDATE}/path.tsv", with_each([place(w)], "candidate", CANDIDATES)
         ),
@@ -67,6 +71,8 @@ rule judge_mends:
         names=[*CANDIDATES],
         abouts={name: candidate(function).about for name, function in CANDIDATES.items()},
         attacks=PLAN.attacks(MENDING.judged_under),
+        stresses=UNDER_ALL,
+        under=MENDING.under,
         clean_loss=MENDING.clean_loss,
         confidence=CONFIG.scores.confidence,
         weights_key=given_key,

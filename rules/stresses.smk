@@ -70,5 +70,5 @@ use rule tabulate_accuracy as tabulate_stresses with:
         code=code("tabulate_study", "faultline/studies/stresses/tables"),
 
 
-BETWEEN += outputs(rules.stress, PLAN.stress_sets())
+BETWEEN += outputs(rules.stress, PLAN.stress_sets() + PLAN.stressed_training())
 BETWEEN += outputs(rules.judge_stresses, STRESSED)

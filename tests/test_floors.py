@@ -19,7 +19,12 @@ for beside in ("report", "snake"):  # both know nothing but the ground floor
         MAY[floor] |= {beside}
 PUBLISHED = {f"studies.synaptic.{name}" for name in ("sweeps", "scores", "checkpoint", "classes")}
 PUBLISHED |= {f"studies.sustainability.{name}" for name in ("analysis", "lists")}
-PUBLISHED |= {"studies.fragile.remedy", "studies.compression.names", "studies.compression.verdicts"}
+PUBLISHED |= {
+    "studies.stresses.judged",
+    "studies.fragile.remedy",
+    "studies.compression.names",
+    "studies.compression.verdicts",
+}
 """What other studies may use of one."""
 
 

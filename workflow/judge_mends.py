@@ -17,7 +17,7 @@ with job(snakemake):
         save_text,
     )
     from faultline.networks.weights import dtype_of
-    from faultline.run.loading import opened
+    from faultline.run.loading import load_stresses, opened
     from faultline.studies.mending.judging import judge_mends
 
     files, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -33,6 +33,8 @@ with job(snakemake):
         paths=dict(zip(params.names, map(load_table, files.paths), strict=True)),
         abouts=params.abouts,
         attacks=params.attacks,
+        stressed=next(iter(load_stresses(files.stressed, params.stresses, device)), None),
+        under=params.under,
         clean_loss=params.clean_loss,
         confidence=params.confidence,
         name=snakemake.wildcards.network,

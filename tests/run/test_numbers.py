@@ -19,6 +19,7 @@ WIDE = yaml.safe_load(TINY)
 WIDE["datasets"]["digits"] |= {"mean": [0.5], "std": [0.5]}
 WIDE["synaptic_filtering"]["global_range"] = [-1, 1]
 WIDE["sustainability"]["noises"] = {"dust": {"kind": "gaussian", "strength": 0.1}}
+WIDE["perturbations"]["kinds"] = ["synapse_knockout", "gaussian", "bit_faults"]
 WIDE["stresses"] = {"dull": {"kind": "contrast"}}
 WIDE["trainings"]["regularised"] = {
     "recipe": "at-trades-lr",

@@ -243,8 +243,11 @@ JOBS = [
         (
             "mend",
             {"candidate": name},
-            OPENED | {"layers": ["classes/layers.tsv"] * (name == "picked"), "filters": []},
+            OPENED
+            | {"layers": ["classes/layers.tsv"] * (name == "picked"), "filters": []}
+            | {"stressed": []},
             {
+                "under": [],
                 **{"candidate": name, "own": {"function": name}, "training": training("standard")},
                 **{"attack": attacks("pgd")["pgd"], "choice": {"attack": "pgd"}},
                 "settings": {"rates": [0.006, 0.012], "shares": [0.55, 1], "batch_size": 35}
@@ -261,8 +264,10 @@ JOBS = [
             "weights": [],
             "networks": ["mended/picked/network.pt", "mended/harden/network.pt"],
             "paths": ["mended/picked/path.tsv", "mended/harden/path.tsv"],
+            "stressed": [],
         },
         {
+            **{"stresses": [], "under": []},
             **{"names": ["picked", "harden"], "attacks": attacks("fgsm", "pgd")},
             **{"abouts": {name: CANDIDATES[name].about for name in ("picked", "harden")}},
             **{"clean_loss": 0.045, "confidence": 0.9, "weights_key": None},
@@ -608,7 +613,10 @@ def test_a_fault_map_is_of_the_last_checkpoints_and_a_report_of_all_tables(plann
 def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, tmp_path):
     ours = {"choose": "margin", "target": "base", "attacks": ["fgsm", "pgd"], "images": 212}
     ours["stresses"] = {"dull": 5}
-    config = yaml.safe_dump(GIVEN | {"ablation": ours})
+    mending = {key: value for key, value in GIVEN["mending"].items() if key != "judged_under"}
+    more = {"loud": {"kind": "brightness", "epochs": [3]}}
+    config = GIVEN | {"ablation": ours, "mending": mending | {"under": ["dull"]}}
+    config = yaml.safe_dump(config | {"stresses": GIVEN["stresses"] | more})
     planned = jobs(copy_workflow(tmp_path / "run", config))
     sets = SETS | {"recrafted": {}, "stressed": {"dull": 5}}
     chosen_by_margin = f"{CHECKPOINT}/chosen-images.npz"
@@ -624,6 +632,14 @@ def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, t
             assert job["params"]["sets"] == plain(sets), rule
             assert job["input"]["chosen"] == [chosen_by_margin], rule
             assert job["input"]["adversarial"] == stored, rule
+    (mend,) = chosen(planned, "mend", candidate=["picked"], **here)
+    splits = [f"results/digits/stresses/dull/{split}.pt" for split in ("train", "validation")]
+    assert mend["input"]["stressed"] == splits and mend["params"]["under"] == ["dull"]
+    assert mend["params"]["choice"] == {"attack": "dull"} and mend["params"]["attack"] == {}
+    (judge,) = chosen(planned, "judge_mends", **here)
+    both = [f"results/digits/stresses/{name}/test.pt" for name in ("dull", "loud")]
+    assert judge["input"]["stressed"] == both and judge["params"]["stresses"] == ["dull", "loud"]
+    assert judge["params"]["under"] == ["dull"] and judge["params"]["attacks"] == {}
     (examples,) = chosen(planned, "craft_examples")
     assert examples["input"]["chosen"] == [chosen_by_margin.replace("seed-6", "seed-5")]
     assert {job["params"]["images"] for job in chosen(planned, "craft")} == {None}  # the split

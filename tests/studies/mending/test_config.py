@@ -6,6 +6,7 @@ from run_tables import make_config
 from faultline.base.errors import UserError
 
 PICKED = {"from_epochs": "last", "candidates": ["harden", "picked"]}
+FOG = {"fog": {"kind": "fog", "severities": [1, 3]}}
 RETRAINED = {"retraining": {"from_epochs": []}}
 
 
@@ -22,6 +23,16 @@ RETRAINED = {"retraining": {"from_epochs": []}}
         ),
         ({"mending": PICKED | {"candidates": ["pickd"]}}, "did you mean 'picked'"),
         ({"mending": PICKED | {"judged_under": []}}, "mending.judged_under"),
+        ({"mending": PICKED | {"under": ["fgo"]}, "stresses": FOG}, "did you mean 'fog'"),
+        (
+            {"mending": PICKED | {"under": ["fog"], "judged_under": ["pgd"]}, "stresses": FOG},
+            "is for a mend under attacks",
+        ),
+        (
+            {"mending": PICKED | {"under": ["fog"], "candidates": ["harden_pgd"]}}
+            | {"stresses": FOG},
+            "harden_pgd is against attacks alone",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(changes, said):
@@ -36,3 +47,11 @@ def test_classes_that_choose_are_of_validation_images():
     both = make_config(mending={"from_epochs": "last", "candidates": "all"})
     assert both.mending.by_class == {"layers", "filters"}
     assert both.mending.judged_under == ["pgd"]
+
+
+def test_under_stresses_no_attack_judges_and_their_classes_choose():
+    under = {"from_epochs": "last", "under": ["fog"], "candidates": "all"}
+    config = make_config(mending=under, stresses=FOG, ablation={"stresses": {"fog": 3}})
+    assert config.mending.judged_under == [] and config.mended_score == "fog"
+    assert "harden_pgd" not in config.mending.candidates and "picked" in config.mending.candidates
+    assert make_config(mending=under, stresses=FOG).mended_score == "pgd"

@@ -427,11 +427,16 @@ def _mend(prices: Prices, job: Job) -> Work:
     trains = candidate(names[name]).trains
     dataset, tries = job.of["dataset"], len(section.rates) if trains else 1
     passes = MENDS.get(name, _steps("at-nfgsm", None, regularised=False)) * trains
+    passes = 2 * 3 * trains if section.under else passes  # each image twice, unattacked
     work = prices.training(job, passes, section.epochs * tries, batch=section.batch_size)
-    judge = prices._attacks((section.judged_under or [])[:1])[0]
-    if method_of(judge["method"]).judges:
-        judge |= {"method": "apgd", "steps": 20, "queries": None}
-    chosen = prices.crafting(judge, prices._classes(job)) + 2
+    if section.under:
+        stresses = prices.plan.config.stresses
+        chosen = 1.0 + sum(len(stresses[name].severities) for name in section.under)
+    else:
+        judge = prices._attacks((section.judged_under or [])[:1])[0]
+        if method_of(judge["method"]).judges:
+            judge |= {"method": "apgd", "steps": 20, "queries": None}
+        chosen = prices.crafting(judge, prices._classes(job)) + 2
     validation = prices.split(dataset, "validation") * chosen
     statistics = prices.split(dataset, "train")
     shares = tries * len(section.shares)
@@ -442,6 +447,9 @@ def _mend(prices: Prices, job: Job) -> Work:
 def _judge_mends(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.mending
     judged, n = len(section.candidates) + 1, prices.split(job.of["dataset"], "test")
+    if section.under:
+        stresses = prices.plan.config.stresses.values()
+        return Work(passes=judged * n * (1 + sum(len(of.severities) for of in stresses)), at_once=n)
     attacks = prices._attacks(section.judged_under or [])
     each = sum(prices.checking(attack, job, n) for attack in attacks)
     each += n * prices.judging(section.judged_under or [], job)

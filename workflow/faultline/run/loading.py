@@ -50,6 +50,18 @@ def stored_attacks(
         yield attack, stored["images"]
 
 
+def load_stresses(
+    paths: Sequence[str], names: Sequence[str], device: torch.device
+) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """Of each split the inputs under some stresses: stress -> severity -> as the data set stores
+    them; paths: split by split, in the order of the names."""
+    stored = [load_tensors(path, "a stress", keys=(), device=device) for path in paths]
+    return [
+        dict(zip(names, stored[first : first + len(names)], strict=True))
+        for first in range(0, len(stored), len(names) or 1)
+    ]
+
+
 def build_network(name: str, dataset: DataSet, *, seed: int, device: torch.device) -> Network:
     """A freshly initialised network that fits the data set; but on a GPU laid out, except for the
     user's own, which may expect the layout that they are used to."""

@@ -157,6 +157,13 @@ class Plan:
         datasets = [{"dataset": name, "split": "test"} for name in self.config.datasets]
         return with_each(datasets, "stress", sorted(self.config.stresses))
 
+    def stressed_training(self) -> list[dict]:
+        """The splits that mends under stresses are trained and chosen on, each with each stress."""
+        mending = self.config.mending
+        names = mending.under if self.checkpoints(mending.from_epochs) else []
+        datasets = [{"dataset": name} for name in self.config.datasets]
+        return with_each(with_each(datasets, "split", ["train", "validation"]), "stress", names)
+
     def stresses_of(self, place: Mapping[str, Any]) -> list[str]:
         """The stresses that a checkpoint is judged under."""
         training = self.training(place["training"])

@@ -12,7 +12,7 @@ from faultline.base.paths import CHECKPOINT
 from faultline.report import canvas, page
 from faultline.studies.compression.section import advice as compressed
 from faultline.studies.mending.names import WORST
-from faultline.studies.mending.section import difference
+from faultline.studies.mending.section import difference, worst_of
 from faultline.studies.synaptic.section import (
     against,
     judged,
@@ -71,7 +71,7 @@ def _load(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
         path = f"{config.results}/{CHECKPOINT.format(**row)}/mended.pt"
         yield (
             f"load {path}",
-            f"{gain[0]} {gain[1]} points under the worst attack, clean {clean[0]} {clean[1]} "
+            f"{gain[0]} {gain[1]} points {worst_of(config)}, clean {clean[0]} {clean[1]} "
             f"(n = {row['n']:,} test images)",
             "mending",
         )

@@ -135,6 +135,12 @@ class Config(Section):
         attack = self.retraining.attack or ""
         return transfer(attack) if self.ablation.target == "base" else attack
 
+    @property
+    def mended_score(self) -> str:
+        """The attack or stress by whose classes candidates of a mend go, as tables call it."""
+        swept = [name for name in self.mending.under if name in self.ablation.stresses]
+        return swept[0] if swept else self.scored_attack
+
 
 def schema() -> dict[str, Any]:
     """The JSON schema of the config, without descriptions."""

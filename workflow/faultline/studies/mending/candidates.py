@@ -31,7 +31,8 @@ class Task(NamedTuple):
     """network: in eval mode, to be changed in place. settings: of a training in the config, with
     the attack to harden against under `adversarial`. epochs: how long. seed: of what is drawn.
     fragile: the layers whose class by S_adv is fragile, antifragile: layer -> those of its filters
-    whose class is that, decided on validation images; None where there are no classes."""
+    whose class is that, decided on validation images; None where there are no classes. recipe: what
+    hardening is; "standard" where the data set holds the inputs under what it is against."""
 
     network: nn.Module
     dataset: DataSet
@@ -40,23 +41,26 @@ class Task(NamedTuple):
     seed: int
     fragile: Collection[str] | None = None
     antifragile: Mapping[str, Collection[int]] | None = None
+    recipe: str = "at-nfgsm"
 
 
 @dataclass(frozen=True)
 class Candidate:
     """mend: changes the network of a task; UserError where that cannot be. about: in words, with
     its source. by_class: the units by whose classes it goes, "layers" or "filters", if by any.
-    trains: whether it learns anything, at a learning rate."""
+    trains: whether it learns anything, at a learning rate. attacks: whether it is against attacks
+    alone, not stresses."""
 
     mend: Callable[[Task], None]
     about: str
     by_class: str = ""
     trains: bool = True
+    attacks: bool = False
 
 
 def _harden(
     task: Task,
-    recipe: str = "at-nfgsm",
+    recipe: str | None = None,
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
 ) -> None:
@@ -65,7 +69,7 @@ def _harden(
     finetune(
         task.network,
         task.dataset,
-        settings={**task.settings, "recipe": recipe},
+        settings={**task.settings, "recipe": recipe or task.recipe},
         epochs=task.epochs,
         seed=task.seed,
         frozen=frozen,
@@ -191,8 +195,10 @@ CANDIDATES = {
         "all weights, against one noisy step (N-FGSM, de Jorge et al. 2022) whose eps grows, "
         "averaged on the way (Izmailov et al. 2018)",
     ),
-    "harden_pgd": Candidate(_harden_pgd, "the same against PGD (Madry et al. 2018)"),
-    "harden_trades": Candidate(_harden_trades, "the same by TRADES (Zhang et al. 2019)"),
+    "harden_pgd": Candidate(_harden_pgd, "the same against PGD (Madry et al. 2018)", attacks=True),
+    "harden_trades": Candidate(
+        _harden_trades, "the same by TRADES (Zhang et al. 2019)", attacks=True
+    ),
     "first_layers": Candidate(
         _first_layers, "harden, the first half of the layers alone (after Siddiqui & Breuel 2021)"
     ),
@@ -203,6 +209,7 @@ CANDIDATES = {
         _regularised,
         "harden, the relative error of the most vulnerable layers regularised (after Khalooei et "
         "al. 2022)",
+        attacks=True,
     ),
     "selective": Candidate(
         _selective,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
+from faultline.base.inputs import one_of
 from faultline.config.attacks import chosen_attacks
 from faultline.config.fields import (
     CODE,
@@ -51,8 +52,13 @@ class Mending(Section):
     swept: bool = True
     """Whether the layers of mended networks are swept as well, so that the fault map shows them
     before and after; needs synaptic_filtering.layers."""
+    under: Names = Field(default_factory=list)
+    """Stresses that the mend is to hold under in place of attacks: candidates are trained on images
+    as they are and under them, and an image counts where it is right under each of them, at each
+    of its severities (ours)."""
     judged_under: Inferred[Names] = None
-    """The attacks, crafted on each network and shown to all others too, that judge; by default
+    """The attacks, crafted on each network and shown to all others too, that judge where `under`
+    names no stresses; by default
     those of method standard, or ablation.attacks where there is none. The first is hardened
     against, and in a quick form chooses."""
 
@@ -68,10 +74,19 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     """UserError where the section does not fit the rest of the config; completes it."""
     mending = config.mending
     judges = config.judging_attacks
-    chosen_attacks(mending, "judged_under", config.attacks, where="mending", default=judges)
+    if mending.under and mending.judged_under:
+        raise UserError(
+            "config key mending.judged_under: is for a mend under attacks, not under stresses "
+            "(mending.under); leave one of them out"
+        )
+    default = [] if mending.under else judges
+    chosen_attacks(mending, "judged_under", config.attacks, where="mending", default=default)
+    for name in mending.under:
+        one_of(name, config.stresses, "config key mending.under")
     check_epochs("mending.from_epochs", mending.from_epochs, config.trainings)
     if mending.candidates == "all":
-        mending.candidates = [*CANDIDATES]
+        fits = {name for name, of in CANDIDATES.items() if not (mending.under and of.attacks)}
+        mending.candidates = [name for name in CANDIDATES if name in fits]
     names = [name_of(name) for name in mending.candidates]
     for name, called in zip(mending.candidates, names, strict=True):
         if plugins.is_own(name):
@@ -80,11 +95,17 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             raise UserError(
                 f"config key mending.candidates: {called!r} names two networks; rename a function"
             )
+    for name in mending.candidates if mending.under else ():
+        if name in CANDIDATES and CANDIDATES[name].attacks:
+            raise UserError(
+                f"config key mending.candidates: {name} is against attacks alone, not under "
+                "stresses (mending.under); leave it out"
+            )
     if not mending.from_epochs:
         return
-    if not mending.judged_under:
+    if not (mending.judged_under or mending.under):
         raise UserError("config key mending.judged_under: needs an attack; name one")
-    for name in mending.judged_under:
+    for name in mending.judged_under or ():
         attack = config.attacks[name]
         if attack.normalised_units or plugins.is_own(attack.method):
             raise UserError(

@@ -1,6 +1,6 @@
 """The network that was given and its mends, judged on test images; the one that is handed back."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from faultline.networks.evaluation import chance, predict, predicted
 from faultline.studies.mending.mended import bought, chosen, quick
 from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
 from faultline.studies.mending.note import Verdict, note
+from faultline.studies.mending.under import severities
+from faultline.studies.stresses.judged import Stored, correct_under_stresses
 
 HALVINGS = 4
 """Of eps, at most, where the given network is at chance."""
@@ -62,6 +64,28 @@ def judge_all(
                 stands &= (predicted(predict(network, moved)) == labels).cpu().numpy()
         correct[name][WORST] = stands
     return Judgement(correct, masked)
+
+
+def judge_under(
+    network: nn.Module,
+    states: Mapping[str, Mapping[str, Tensor]],
+    dataset: DataSet,
+    stored: Stored,
+    *,
+    under: Collection[str],
+) -> Judgement:
+    """The same under stresses, which no network can hide from. stored: the test inputs under them
+    and others; under: those that `WORST` is over, with the inputs as they are."""
+    correct = {}
+    for name, state in pace.each(states.items()):
+        put(network, state)
+        sets = correct_under_stresses(network, dataset, stored)
+        counts = (of for key, of in sets.items() if key.rpartition("@")[0] in ("", *under))
+        sets[WORST] = np.logical_and.reduce([*counts])
+        told = ", ".join(f"{key} {hits.mean():.4f}" for key, hits in sets.items())
+        print(f"{name}: {told} (n = {len(sets[WORST])})")
+        correct[name] = sets
+    return Judgement(correct, dict.fromkeys(correct, ""))
 
 
 def ramp(
@@ -135,13 +159,16 @@ def judge_mends(
     name: str,
     seed: int,
     dtype: torch.dtype | None = None,
+    stressed: Stored | None = None,
+    under: Sequence[str] = (),
 ) -> Outcome:
     """Judge the network that was given and each candidate that came to something, and hand back the
     one that validation images chose where test images bear it out.
 
     states, paths: candidate -> its state and its path, see `mend_by`; abouts: candidate -> what it
     is, in words; name: of the network; dtype: that the weights are handed back in, and judged with
-    its precision.
+    its precision; stressed: the test inputs under stresses, of which those in `under` judge in
+    place of attacks.
     """
     given = {key: value.clone() for key, value in network.state_dict().items()}
     tried = {
@@ -149,9 +176,16 @@ def judge_mends(
         for key, state in states.items()
         if not paths[key]["best"].iloc[0]
     }
-    weaker = ramp(network, dataset, attacks=attacks, seed=seed)
-    attacks = attacks | weaker
-    judgement = judge_all(network, {GIVEN: given} | tried, dataset, attacks=attacks, seed=seed)
+    weaker: dict[str, dict[str, Any]] = {}
+    if stressed is not None:
+        all_states = {GIVEN: given} | tried
+        judgement = judge_under(network, all_states, dataset, stressed, under=under)
+        said = severities({name: stressed[name] for name in under})
+    else:
+        weaker = ramp(network, dataset, attacks=attacks, seed=seed)
+        attacks = attacks | weaker
+        judgement = judge_all(network, {GIVEN: given} | tried, dataset, attacks=attacks, seed=seed)
+        said = ", ".join(f"{key} (eps {of['eps']:g}, {of['norm']})" for key, of in attacks.items())
     candidate = chosen({key: paths[key] for key in tried}, clean_loss=clean_loss)
     verdict, state = None, None
     if candidate is not None:
@@ -184,7 +218,7 @@ def judge_mends(
         candidate=candidate,
         about=abouts.get(candidate or "", ""),
         network=name,
-        attacks=attacks,
+        under=said,
         at_chance=at_chance,
         n=rows[0]["n"],
         confidence=confidence,

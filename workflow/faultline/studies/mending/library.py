@@ -17,6 +17,8 @@ from faultline.studies.mending.candidates import CANDIDATES, candidate, name_of
 from faultline.studies.mending.config import Mending
 from faultline.studies.mending.judging import Outcome, judge_mends
 from faultline.studies.mending.mended import mend_by
+from faultline.studies.mending.under import Stressed
+from faultline.studies.stresses.judged import stress_set
 
 DEFAULTS = Mending()
 
@@ -25,7 +27,8 @@ def mend(
     network: nn.Module,
     data: DataSet,
     *,
-    attack: Mapping[str, Any],
+    attack: Mapping[str, Any] | None = None,
+    stresses: Mapping[str, Mapping[str, Any]] | None = None,
     clean_loss: float = DEFAULTS.clean_loss,
     candidates: Sequence[str] = tuple(DEFAULTS.candidates),
     epochs: int = DEFAULTS.epochs,
@@ -37,28 +40,41 @@ def mend(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Outcome:
-    """Other weights of a network that hold under an attack, chosen on validation images of the data
-    and judged on test images against those that it has; the network stays as it is.
+    """Other weights of a network that hold under an attack, or under stresses, chosen on validation
+    images of the data and judged on test images against those that it has; the network stays as it
+    is.
 
     network: any module from images [n, ...] in pixel units to logits [n, classes]. attack: as in a
-    config, with method and eps. clean_loss: the largest loss of clean accuracy, a share. candidates
-    and so on: as the keys of the config's section mending; fragile: the layers that `picked` trains
-    and `selective` freezes; antifragile: layer -> the filters that `remove` takes out. Of the
-    result, `weights` is a state dict of the network, or None where nothing is borne out, `result` a
-    table of what was judged, and `note` says it in words.
+    config, with method and eps; stresses: in its place name -> settings as in a config, such as
+    {"fog": {"kind": "fog", "severities": [1, 3]}}. clean_loss: the largest loss of clean accuracy,
+    a share. candidates and so on: as the keys of the config's section mending; fragile: the layers
+    that `picked` trains and `selective` freezes; antifragile: layer -> the filters that `remove`
+    takes out. Of the result, `weights` is a state dict of the network, or None where nothing is
+    borne out, `result` a table of what was judged, and `note` says it in words.
     UserError for settings that make no sense.
     """
     check_count(epochs, "epochs")
     check_device(network, {"data": data.splits["train"][0]})
-    if not attack.get("eps"):
+    if (attack is None) == (stresses is None):
+        raise UserError("mend: give an attack or stresses, one of them")
+    if attack is not None and not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")
     for name in candidates:
         if not plugins.is_own(name):
             one_of(name, CANDIDATES, "mend: candidates")
+            if stresses and CANDIDATES[name].attacks:
+                raise UserError(f"mend: candidates: {name} is against attacks alone; leave it out")
     for key, names in (("fragile", fragile), ("antifragile", antifragile)):
         for name in names or ():
             one_of(name, layers(network), f"mend: {key}")
-    settings = {"norm": "linf", "normalised_units": False, **attack}
+    settings = {"norm": "linf", "normalised_units": False, **attack} if attack else {}
+    stored = {
+        split: {
+            name: stress_set(data, name, {"options": {}, **of}, split=split)[0]
+            for name, of in (stresses or {}).items()
+        }
+        for split in ("train", "validation", "test")
+    }
     training = Training(epochs=[0]).dump()
     states, paths = {}, {}
     for name in candidates:
@@ -68,6 +84,7 @@ def mend(
             data,
             training=training,
             attack=settings,
+            stressed=Stressed(stored["train"], stored["validation"]) if stresses else None,
             rates=rates,
             shares=shares,
             batch_size=batch_size,
@@ -84,7 +101,9 @@ def mend(
         states=states,
         paths=paths,
         abouts={name_of(name): candidate(name).about for name in candidates},
-        attacks={settings["method"]: settings},
+        attacks={settings["method"]: settings} if attack else {},
+        stressed=stored["test"] if stresses else None,
+        under=[*(stresses or ())],
         clean_loss=clean_loss,
         confidence=confidence,
         name=type(network).__name__,

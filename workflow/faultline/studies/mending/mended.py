@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
@@ -13,6 +14,9 @@ from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
 from faultline.studies.mending.candidates import Task, candidate
 from faultline.studies.mending.cost import counted
+from faultline.studies.mending.under import Stressed
+from faultline.studies.mending.under import mixed as mixed_data
+from faultline.studies.stresses.judged import correct_under_stresses
 from faultline.training.finetuning import measure_statistics
 from faultline.training.further import mixed
 from faultline.training.registry import adversarial_of
@@ -40,6 +44,7 @@ def mend_by(
     *,
     training: Mapping[str, Any],
     attack: Mapping[str, Any],
+    stressed: Stressed | None = None,
     rates: Sequence[float],
     shares: Sequence[float],
     batch_size: int,
@@ -52,15 +57,20 @@ def mend_by(
     """Mend a network by a candidate, in place, once with each learning rate where it learns.
 
     training: the settings of the network's own, whose augmentation and weight decay are kept.
-    attack: settings of the one to harden against, and in its quick form to choose by. fragile,
-    antifragile: see `Task`. The best of
-    all rates and shares has the highest accuracy on adversarial images among those that lose at
-    most `clean_loss` of clean accuracy, else the highest clean accuracy.
+    attack: settings of the one to harden against, and in its quick form to choose by; stressed: in
+    its place the stresses, under each of which at each severity an image is to be right. fragile,
+    antifragile: see `Task`. The best of all rates and shares has the highest accuracy on those
+    images among those that lose at most `clean_loss` of clean accuracy, else the highest clean one.
     """
     given = {key: value.clone() for key, value in network.state_dict().items()}
-    chosen_under = {"adversarial": quick(attack)}
+    chosen_under = {"adversarial": quick(attack)} if stressed is None else {}
+    data = dataset if stressed is None else mixed_data(dataset, stressed.train, seed=seed)
 
     def accuracies() -> dict[str, float]:
+        if stressed is not None:
+            sets = correct_under_stresses(network, dataset, stressed.validation, split="validation")
+            right = np.logical_and.reduce([*sets.values()])
+            return {"clean": float(sets["clean"].mean()), "adversarial": float(right.mean())}
         correct = correct_under(chosen_under, network, dataset, split="validation", seed=seed)
         return {images: float(hits.mean()) for images, hits in correct.items()}
 
@@ -77,7 +87,8 @@ def mend_by(
     for rate in pace.each(rates if way.trains else (math.nan,)):
         network.load_state_dict(given)
         settings = _settings(training, attack, rate=rate, batch_size=batch_size)
-        task = Task(network.eval(), dataset, settings, epochs, seed, fragile, antifragile)
+        task = Task(network.eval(), data, settings, epochs, seed, fragile, antifragile)
+        task = task if stressed is None else task._replace(recipe="standard")
         at_rate = "" if math.isnan(rate) else f", rate {rate:g}"
         try:
             with counted(network) as passes:
@@ -91,7 +102,7 @@ def mend_by(
         after = {key: value.clone() for key, value in network.state_dict().items()}
         for share in sorted(shares):
             network.load_state_dict(mixed(given, after, share))
-            measure_statistics(network, dataset)
+            measure_statistics(network, data)
             at = accuracies()
             rows.append(of_training | {"share": share} | at)
             print(
@@ -145,7 +156,7 @@ def _settings(
     return {
         **training,
         "recipe": "standard",
-        "adversarial": adversarial_of(attack),
+        "adversarial": adversarial_of(attack) if attack else None,
         "regularisation": None,
         "optimizer": "adam",
         "lr": rate,

@@ -1,7 +1,7 @@
 """What stands beside mended weights: how to load them, what they gain and what that costs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ def note(
     candidate: str | None,
     about: str,
     network: str,
-    attacks: Mapping[str, Mapping[str, Any]],
+    under: str,
     at_chance: Sequence[tuple[float, float, float]],
     n: int,
     confidence: float,
@@ -35,11 +35,10 @@ def note(
 ) -> str:
     """The text of mended.md.
 
-    at_chance: where the given network is at chance, (eps, its accuracy, that of the mend) of weaker
-    attacks. moments: mean and std that images are normalised by before the network proper; None
-    where they are not.
+    under: the attacks or stresses that judge, in words. at_chance: where the given network is at
+    chance, (eps, its accuracy, that of the mend) of weaker attacks. moments: mean and std that
+    images are normalised by before the network proper; None where they are not.
     """
-    under = ", ".join(f"{name} (eps {of['eps']:g}, {of['norm']})" for name, of in attacks.items())
     if verdict is None or not verdict.handed_back:
         what = _nothing(bought)
         if verdict:
@@ -83,7 +82,7 @@ def _nothing(bought: pd.DataFrame) -> str:
     row = gains.iloc[0]
     return (
         f"with {100 * row['budget']:g} points {row['candidate']} would have "
-        f"{100 * row['adversarial']:.1f} % under attack on validation images"
+        f"{100 * row['adversarial']:.1f} % there on validation images"
     )
 
 

@@ -31,8 +31,14 @@ def verdict(tables: dict, config: Config) -> dict:
         return {"mended?": page.cell(some, small=why, link="mending", tone="no")}
     gain, clean = (difference(rows, images) for images in (WORST, "clean"))
     by = page.listed(dict.fromkeys(kept["candidate"]))
-    small = f"{gain[1]} under the worst attack, clean {clean[0]} {clean[1]}, by {by}: mended.pt"
+    small = f"{gain[1]} {worst_of(config)}, clean {clean[0]} {clean[1]}, by {by}: mended.pt"
     return {"mended?": page.cell(f"{gain[0]} points", small=small, link="mending", tone="yes")}
+
+
+def worst_of(config: Config) -> str:
+    """What mends are judged under, in words."""
+    under = config.mending.under
+    return f"under {page.listed(under)}" if under else "under the worst attack"
 
 
 def findings(tables: dict, config: Config) -> Iterator[tuple[str, ...]]:
@@ -82,10 +88,9 @@ def section(tables: dict, config: Config) -> page.Section:
                 name=f"mending-{index}-{epoch}",
                 alt=f"Accuracy under attack over clean accuracy of the mends of {run}",
                 caption=f"Epoch {epoch}. Large marks: {page.n(part)}, with {confidence:.0%} "
-                "intervals, in the worst case of "
-                f"{page.listed(settings.judged_under)} on the network itself and on each other "
-                "one. Thin: the way from the given weights at the learning rate that was kept, "
-                f"{page.images(paths, 'validation')}, under a quicker form of the attack"
+                f"intervals, {_judge(config)}. Thin: the way from the given weights at the "
+                f"learning rate that was kept, {page.images(paths, 'validation')}"
+                + ("" if settings.under else ", under a quicker form of the attack")
                 + (f"; the first {draw.MAX_SEEDS} seeds." if many else "."),
                 read="Up is more robust, right is more accurate. Validation images choose the "
                 "highest point of a thin line right of the dotted one; large marks are on images "
@@ -116,19 +121,31 @@ def section(tables: dict, config: Config) -> page.Section:
     return page.Section(
         "mending",
         "Mending",
-        intro="Can other weights of the same network hold under attack, for at most "
-        f"{100 * settings.clean_loss:g} points of clean accuracy? Those that were chosen lie "
-        "beside the checkpoint as mended.pt, with a note on how to load them.",
+        intro="Can other weights of the same network hold under "
+        f"{page.listed(settings.under) or 'attack'}, for at most {100 * settings.clean_loss:g} "
+        "points of clean accuracy? Those that were chosen lie beside the checkpoint as mended.pt, "
+        "with a note on how to load them.",
         method="Each candidate trains the given weights on, once with each learning rate, and is "
         "tried at shares of the way between both, statistics of BatchNorm measured anew. "
         "Validation images choose; test images judge against the network that was given, image by "
-        "image, under attacks crafted on each network and shown to all others. A mend is handed "
+        f"image, {_judge(config)}. A mend is handed "
         "back where its gain is told, its clean loss is not told to be beyond the budget, and no "
         "sign of a masked gradient stands against it. An image pass is one forward or backward of "
         "one image, those of the attacks in training included.",
         blocks=blocks,
         needs="mending.from_epochs",
     )
+
+
+def _judge(config: Config) -> str:
+    under = config.mending.under
+    if under:
+        return (
+            f"right as they are and under {page.listed(under)} at each severity; trained on "
+            "images as they are and under these"
+        )
+    attacks = page.listed(config.mending.judged_under or ())
+    return f"in the worst case of {attacks}, crafted on each network and shown to all others"
 
 
 def _swept(tables: dict, mends: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -8,9 +8,12 @@ import pandas as pd
 from torch import Tensor, nn
 
 from faultline.base.seeds import seed_of
-from faultline.data.splits import DataSet, test_images
+from faultline.data.splits import DataSet, images_of
 from faultline.networks.evaluation import predict, predicted
 from faultline.stresses.registry import stressed
+
+Stored = Mapping[str, Mapping[str, Tensor]]
+"""Stress -> severity -> inputs of a split as the data set stores them, see `stress_set`."""
 
 NAME = "{stress}@{severity}"
 """An image set: a stress at a severity."""
@@ -51,20 +54,26 @@ def stress_set(
     return made, pd.DataFrame(rows)
 
 
-def judge_stresses(
-    network: nn.Module, dataset: DataSet, stored: Mapping[str, Mapping[str, Tensor]]
+def correct_under_stresses(
+    network: nn.Module, dataset: DataSet, stored: Stored, *, split: str = "test"
 ) -> dict[str, np.ndarray]:
-    """Image set ("clean", or `NAME`) -> bool [n]: which test images are classified correctly.
+    """Image set ("clean", or `NAME`) -> bool [n]: which images of a split are classified correctly.
 
-    stored: stress -> severity -> inputs, see `stress_set`.
+    stored: of that split.
     """
-    images, labels = test_images(dataset)
+    images, labels = images_of(dataset, split)
     sets = {"clean": images}
     for stress, by_severity in stored.items():
         for severity, inputs in by_severity.items():
             sets[NAME.format(stress=stress, severity=severity)] = dataset.pixels(inputs)
-    correct = {}
-    for name, of in sets.items():
-        correct[name] = (predicted(predict(network, of)) == labels).cpu().numpy()
-        print(f"{name}: accuracy {correct[name].mean():.4f} (n = {len(labels)})")
+    return {
+        name: (predicted(predict(network, of)) == labels).cpu().numpy() for name, of in sets.items()
+    }
+
+
+def judge_stresses(network: nn.Module, dataset: DataSet, stored: Stored) -> dict[str, np.ndarray]:
+    """`correct_under_stresses` of the test split, told in the log."""
+    correct = correct_under_stresses(network, dataset, stored)
+    for name, hits in correct.items():
+        print(f"{name}: accuracy {hits.mean():.4f} (n = {len(hits)})")
     return correct

@@ -1,4 +1,4 @@
-from faultline.studies.mending.candidates import candidate, name_of
+from faultline.studies.mending.candidates import about, candidate, name_of
 
 MENDING = CONFIG.mending
 UNDER_ALL = sorted(CONFIG.stresses) if MENDING.under else []
@@ -69,7 +69,10 @@ rule judge_mends:
         gpu=GPU,
     params:
         names=[*CANDIDATES],
-        abouts={name: candidate(function).about for name, function in CANDIDATES.items()},
+        abouts={
+            name: about(function, stresses=bool(MENDING.under))
+            for name, function in CANDIDATES.items()
+        },
         attacks=PLAN.attacks(MENDING.judged_under),
         stresses=UNDER_ALL,
         under=MENDING.under,

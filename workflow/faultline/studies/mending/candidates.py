@@ -227,6 +227,18 @@ CANDIDATES = {
 }
 
 
+def about(name: str, *, stresses: bool = False) -> str:
+    """A candidate in words; stresses: where it is to hold under these."""
+    return UNDER_STRESSES if stresses and name == "harden" else candidate(name).about
+
+
+UNDER_STRESSES = (
+    "all weights, on images as they are and under the stresses, averaged on the way (Izmailov et "
+    "al. 2018)"
+)
+"""Of `harden`."""
+
+
 def candidate(name: str) -> Candidate:
     """A candidate by its name, or "file.py:function" of the user's own, called with (network,
     dataset, settings): to train the network in place, with what `Task` says of the settings, to

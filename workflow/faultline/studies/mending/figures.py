@@ -31,7 +31,7 @@ def trade_off(
         (width, 2.9),
         canvas.Room(bottom=0.95),
         xlabel="clean accuracy (%)",
-        ylabel="accuracy under attack (%)",
+        ylabel="accuracy in the worst case (%)",
         own_y=True,
     )
     for ax, (seed, part) in panels:

@@ -13,7 +13,7 @@ from faultline.config.trainings import Training
 from faultline.data.splits import DataSet
 from faultline.networks.inputs import check_device
 from faultline.networks.layers import layers
-from faultline.studies.mending.candidates import CANDIDATES, candidate, name_of
+from faultline.studies.mending.candidates import CANDIDATES, about, name_of
 from faultline.studies.mending.config import Mending
 from faultline.studies.mending.judging import Outcome, judge_mends
 from faultline.studies.mending.mended import mend_by
@@ -100,7 +100,7 @@ def mend(
         data,
         states=states,
         paths=paths,
-        abouts={name_of(name): candidate(name).about for name in candidates},
+        abouts={name_of(name): about(name, stresses=bool(stresses)) for name in candidates},
         attacks={settings["method"]: settings} if attack else {},
         stressed=stored["test"] if stresses else None,
         under=[*(stresses or ())],

@@ -117,6 +117,42 @@ def test_splits_that_a_folder_has_and_has_not(tmp_path):
     assert [len(labels) for _, labels in every.splits.values()] == [12, 12, 12]
 
 
+def test_further_test_sets_are_read_as_a_whole(tmp_path, capsys):
+    root = write_folder(tmp_path / "photos")
+    night = write_folder(tmp_path, splits=("night",), n=2) / "night"
+    shutil.rmtree(night / "bee")
+    settings = {"also": {"dark": night}}
+    data, plain = folder(root, **settings), folder(root)
+    assert data.also == ["dark"] and plain.also == []
+    images, labels = data.splits["also dark"]
+    assert sorted(labels.tolist()) == [0, 0, 2, 2]
+    assert torch.equal(images.amin((1, 2, 3)), 10 * labels)
+    for split, (pixels, numbers) in plain.splits.items():  # nothing else is another
+        assert torch.equal(data.splits[split][0], pixels)
+        assert torch.equal(data.splits[split][1], numbers)
+    again = DataSet.from_tensors(data.to_tensors())
+    assert again.also == ["dark"] and torch.equal(again.splits["also dark"][0], images)
+    assert "also dark: no image of bee" in capsys.readouterr().out
+    assert str(night / "cat") in folders(root, name="mine", **settings)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("ant", "dog"), "its classes differ from those of"),
+        ((), "its classes differ from those of"),
+        (None, "config key datasets.mine.also.dark: there is no folder"),
+    ],
+)
+def test_a_further_test_set_has_the_same_classes(classes, said, tmp_path):
+    root = write_folder(tmp_path / "photos")
+    if classes is not None:
+        (tmp_path / "night").mkdir()
+        write_folder(tmp_path, splits=("night",), classes=classes)
+    message = error_of(folder, root, also={"dark": tmp_path / "night"})
+    assert said in message and str(tmp_path / "night") in message
+
+
 VALIDATION = ("val", "valid", "validation")
 
 

@@ -1,5 +1,7 @@
 """What stresses cost, against a naive computation; and the section of the report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,12 @@ from scipy import stats
 from support import error_of
 
 from faultline.base.columns import PLACE
-from faultline.base.statistics import paired_mean_interval
+from faultline.base.statistics import difference_interval, paired_mean_interval
 from faultline.studies.config import resolve
 from faultline.studies.stresses.judged import judge_stresses, stress_set
+from faultline.studies.stresses.names import ALL, FURTHER
 from faultline.studies.stresses.section import findings, section
-from faultline.studies.stresses.tables import ALL, accuracies, losses
+from faultline.studies.stresses.tables import accuracies, losses
 
 N, SEEDS = 50, (4, 7, 9)
 
@@ -58,6 +61,33 @@ def test_losses_are_means_over_severities_paired_by_image():
         _, *image_ends = paired_mean_interval(np.mean(of, axis=0), confidence=0.9)
         assert (row["image_ci_low"], row["image_ci_high"]) == pytest.approx(image_ends)
     assert set(table["stress"]) == {"fog", "noise", ALL}
+    whole = table[table["level"] == "all seeds"]
+    assert np.array_equal(whole["q_value"], stats.false_discovery_control(whole["p_value"]))
+    p = [
+        stats.ttest_1samp([changes[s][name].mean() for s in SEEDS], 0).pvalue
+        for name in whole["stress"]
+    ]
+    assert whole["p_value"].to_numpy() == pytest.approx(p) and (whole["detectable"] > 0).all()
+
+
+def test_a_further_test_set_is_compared_as_images_of_its_own():
+    hits = made()
+    for number, (_, sets) in enumerate(hits):
+        sets["night" + FURTHER] = np.arange(80) < 50 + number
+    table = losses(hits, confidence=0.95)
+    rows = table[(table["stress"] == "night") & (table["level"] == "seed")]
+    for row, (_, sets) in zip(rows.to_dict("records"), hits, strict=True):
+        night, clean = sets["night" + FURTHER], sets["clean"]
+        _, low, high = difference_interval(clean.mean(), night.mean(), N, 80, confidence=0.95)
+        assert row["difference"] == pytest.approx(night.mean() - clean.mean())
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high)) and row["n"] == N
+    assert set(table["stress"]) == {"fog", "noise", ALL, "night"}
+    mean = losses(made(), confidence=0.95)
+    for name in ("fog", ALL):  # which it changes nothing of
+        both = [of.loc[of["stress"] == name, "difference"].tolist() for of in (table, mean)]
+        assert both[0] == both[1]
+    shown = accuracies(hits, confidence=0.95)
+    assert shown.loc[shown["stress"] == "night", "n"].tolist() == [N, 80] * 3
 
 
 def make_tables():
@@ -80,6 +110,17 @@ def test_the_section_tells_what_costs_most():
     assert len(block.figures) == 1 and [len(t.rows) for t in block.tables] == [3, 1]
     empty = {name: pd.DataFrame() for name in make_tables()}
     assert not section(empty, config).blocks and not [*findings(empty, config)]
+
+
+def test_a_network_is_judged_on_further_test_sets_too():
+    from trainings import dataset_of, network_of
+
+    dataset, network = dataset_of(test=40), network_of().eval()
+    images, labels = (part[:7] for part in dataset.splits["test"])
+    dataset = replace(dataset, splits=dataset.splits | {"also night": (images, labels)})
+    found = judge_stresses(network, dataset, {})
+    assert [*found] == ["clean", "night" + FURTHER]
+    assert np.array_equal(found["night" + FURTHER], found["clean"][:7])
 
 
 def test_a_network_is_judged_on_what_is_stored():

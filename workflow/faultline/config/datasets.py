@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from faultline.base.errors import UserError, nearest
-from faultline.config.fields import ON_DISK, Absent, Images, Inferred, OneOf, Section, only_for
+from faultline.config.fields import (
+    ON_DISK,
+    Absent,
+    Images,
+    Inferred,
+    Name,
+    OneOf,
+    Section,
+    only_for,
+)
 from faultline.data.describe import ENOUGH, describe
 from faultline.data.sources import SOURCE_NAMES, Source
 
@@ -30,6 +39,12 @@ class Dataset(Section):
     [n, h, w, c]; the channels are the axis of 4 or fewer, the first where both are, and of more
     the one beside equal sides. In place of images it may hold signals, numbers [n, c, t];
     features, numbers [n, d]; or tokens, whole numbers [n, t]."""
+    also: Annotated[dict[Name, str], ON_DISK, only_for("source", "image_folder")] = Field(
+        default_factory=dict
+    )
+    """Further test sets of the same classes by a name of your choice, each a folder with one folder
+    of images per class, such as {night: photos_night}; all their images are judged beside stresses
+    (image_folder only)."""
     size: int | None = Field(None, ge=1, le=4096)
     """Images are made size x size. Those of image_folder by resizing the shorter side and
     cutting out the centre, those of other sources as a whole (bilinear, antialiased); null

@@ -36,10 +36,12 @@ def check_stresses(
     trainings: dict[str, Training],
     *,
     swept: Mapping[str, int],
+    further: Collection[str],
     attacks: Collection[str],
 ) -> None:
     """UserError where a kind is nothing for a data set, an epoch is no checkpoint, a name is that
-    of an attack, or there is nothing to sweep under. swept: `ablation.stresses`."""
+    of an attack or of a further test set, or there is nothing to sweep under. swept:
+    `ablation.stresses`; further: the names of these sets."""
     for name, severity in swept.items():
         key = f"config key ablation.stresses.{name}"
         if name not in stresses:
@@ -53,8 +55,9 @@ def check_stresses(
         key = f"config key stresses.{name}"
         check_epochs(f"stresses.{name}.epochs", stress.epochs, trainings)
         stress.severities = sorted(stress.severities)
-        if name == "clean" or name in attacks:
+        if name == "clean" or name in (*attacks, *further):
             what = "the inputs as they are" if name == "clean" else "an attack"
+            what = f"a test set (datasets.*.also.{name})" if name in further else what
             raise UserError(f"{key}: this name means {what}; rename the stress")
         if plugins.is_own(stress.kind):
             plugins.check(f"stresses.{name}.kind", stress.kind)

@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from faultline.base.errors import UserError, printable, some
 from faultline.data.decode import Pool, file_pool
-from faultline.data.sources import PIXELS, VALIDATION, DataSettings, Source, named_splits
+from faultline.data.sources import ALSO, PIXELS, VALIDATION, DataSettings, Source, named_splits
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -42,30 +43,57 @@ def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
             f"config key datasets.{name}.folder: there is no folder {root / 'train'}; name the "
             "folder that holds train/ (and test/), each with one folder per class"
         )
-    by_split = {}
-    for split, called in splits.items():
-        place = root / called
-        with os.scandir(place) as entries:
-            names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-        by_split[split] = [place / each for each in sorted(names)]
-        if split == "train" and len(names) < 2:
-            raise UserError(
-                f"{place}: {len(names)} class folders; expected at least two, each with the images "
-                "of one class"
-            )
-        learned = {path.name for path in by_split["train"]}
-        if not names or (odd := sorted({*names} - learned)):
-            odd = sorted({*names} ^ learned)
-            raise UserError(
-                f"{place}: its classes differ from those of {root / 'train'} "
-                f"({some(odd, 3)} in one of them only); give both the same folders"
-            )
-    return by_split
+    learned = _classes(root / "train")
+    if len(learned) < 2:
+        raise UserError(
+            f"{root / 'train'}: {len(learned)} class folders; expected at least two, each with the "
+            "images of one class"
+        )
+    return {split: _same_classes(root / called, learned) for split, called in splits.items()}
 
 
-def folders(folder: str | Path, *, name: str) -> list[str]:
+def _classes(place: Path) -> list[Path]:
+    """The class folders in a folder, in alphabetical order."""
+    with os.scandir(place) as entries:
+        names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+    return [place / each for each in sorted(names)]
+
+
+def _same_classes(place: Path, learned: list[Path]) -> list[Path]:
+    """Those of another split; UserError for a class that is not learned."""
+    own = _classes(place)
+    names, known = ({path.name for path in of} for of in (own, learned))
+    if not names or names - known:
+        raise UserError(
+            f"{place}: its classes differ from those of {learned[0].parent} "
+            f"({some(sorted(names ^ known), 3)} in one of them only); give both the same folders"
+        )
+    return own
+
+
+def further_folders(
+    also: Mapping[str, str | Path], learned: list[Path], *, name: str
+) -> dict[str, list[Path]]:
+    """Name of a further test set -> its class folders; learned: those of train/."""
+    found = {}
+    for called, folder in also.items():
+        place = Path(folder).expanduser()
+        if not place.is_dir():
+            raise UserError(
+                f"config key datasets.{name}.also.{called}: there is no folder {place}; name one "
+                "that holds a folder of images per class"
+            )
+        found[ALSO.format(called)] = _same_classes(place, learned)
+    return found
+
+
+def folders(
+    folder: str | Path, *, name: str, also: Mapping[str, str | Path] = MappingProxyType({})
+) -> list[str]:
     """The class folders of every split: they change when an image is added, removed or renamed."""
-    return [str(place) for of in class_folders(folder, name=name).values() for place in of]
+    splits = class_folders(folder, name=name)
+    splits |= further_folders(also, splits["train"], name=name)
+    return [str(place) for of in splits.values() for place in of]
 
 
 def describe_folder(dataset: Mapping[str, Any], *, name: str) -> Source:
@@ -77,6 +105,7 @@ def describe_folder(dataset: Mapping[str, Any], *, name: str) -> Source:
                 "the size that images are brought to, in pixels"
             )
     splits = class_folders(dataset["folder"], name=name)
+    further_folders(dataset.get("also") or {}, splits["train"], name=name)
     return Source(
         shape=(dataset["channels"], dataset["size"], dataset["size"]),
         classes=len(splits["train"]),
@@ -99,6 +128,7 @@ def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str
     beside = (path for path in root.iterdir() if path.is_dir() and path not in read)
     if unread := sorted(path.name for path in beside if not path.name.startswith(".")):
         print(f"{root}: not read: {some(unread)}")
+    splits |= further_folders(settings.also, splits["train"], name=name)
     suffixes = Image.registered_extensions()
     # PIL hands PostScript to a program that executes it
     formats = sorted(Image.OPEN.keys() - {"EPS"})

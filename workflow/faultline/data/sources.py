@@ -1,7 +1,7 @@
 """The data sets that are known by name."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from faultline.base.errors import UserError
@@ -63,6 +63,7 @@ class DataSettings:
     file: of npz. classes: of npz; None counts them.
     download: fetch missing files into the folder with torchvision.
     noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
+    also: of image_folder: further test sets by name, each a folder that holds one per class.
     size: images are made size x size: those of image_folder by their shorter side and a cut of the
         centre, others as a whole; None leaves them as they are. channels: of image_folder.
     on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.
@@ -77,6 +78,7 @@ class DataSettings:
     test: int | None = None
     folder: str | Path | None = None
     file: str | Path | None = None
+    also: Mapping[str, str | Path] = field(default_factory=dict)
     download: bool = False
     noise: float = 0.2
     samples: int = 3000
@@ -109,6 +111,9 @@ RANGED = (*(name for name, source in SOURCES.items() if source.ranged), "npz")
 
 # The user's own data; what these hold is read from the files.
 SOURCE_NAMES = (*SOURCES, "image_folder", "npz")
+
+ALSO = "also {}"
+"""What a further test set is called among the splits."""
 
 VALIDATION = ("validation", "val", "valid")
 """What a validation set of the user's own may be called."""

@@ -16,7 +16,7 @@ from faultline.data.decode import Pool
 from faultline.data.describe import describe
 from faultline.data.folders import folder_pools
 from faultline.data.published import published_pools
-from faultline.data.sources import SOURCE_NAMES, DataSettings
+from faultline.data.sources import ALSO, SOURCE_NAMES, DataSettings
 from faultline.networks.architectures import TokenNetwork
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +34,7 @@ where they have none."""
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Images and labels of the three splits.
+    """Images and labels of the three splits, and of further test sets.
 
     name:      as in the config.
     classes:   number of classes.
@@ -43,9 +43,9 @@ class DataSet:
     levels:    a pixel is stored value / levels; None where values are stored as they are.
     mean, std: per channel (or feature), in pixel units: of the train split, or as given; None of
                tokens.
-    splits:    "train", "validation", "test" -> (images, labels). Images are uint8 [n, c, h, w] with
-               levels, or float32 [n, ...] without; tokens int32 [n, t]; labels are int64 [n]. Any
-               first images of a split hold the classes in proportion.
+    splits:    "train", "validation", "test", and `sources.ALSO` -> (images, labels). Images are
+               uint8 [n, c, h, w] with levels, or float32 [n, ...] without; tokens int32 [n, t];
+               labels are int64 [n]. Any first images of a split hold the classes in proportion.
     ranges:    of features or channels: the lowest and the highest value of each in the train split,
                in the units of their source. Images hold shares of it, which serve as pixel units;
                None where they hold values as they are.
@@ -68,6 +68,12 @@ class DataSet:
     def moments_key(self) -> str | None:
         """The key of the config that mean and std are from; None: of the train split."""
         return f"datasets.{self.name}.mean" if self.own_moments else None
+
+    @property
+    def also(self) -> list[str]:
+        """The names of further test sets."""
+        start = ALSO.format("")
+        return [split.removeprefix(start) for split in self.splits if split.startswith(start)]
 
     def fitted(self, network: nn.Module) -> "DataSet":
         """The same; for a network of tokens with its number of columns, so that `pixels` has the
@@ -102,7 +108,8 @@ class DataSet:
     def from_tensors(cls, flat: Mapping[str, Any]) -> "DataSet":
         """The inverse of `to_tensors`."""
         fields = ("name", "classes", "bounds", "levels", "mean", "std")
-        splits = {split: (flat[f"{split}_images"], flat[f"{split}_labels"]) for split in SPLITS}
+        names = [key.removesuffix("_images") for key in flat if key.endswith("_images")]
+        splits = {split: (flat[f"{split}_images"], flat[f"{split}_labels"]) for split in names}
         kept = {field: flat[field] for field in fields} | {"ranges": flat.get("ranges")}
         return cls(**kept, splits=splits, own_moments=flat.get("own_moments", False))
 
@@ -145,7 +152,7 @@ def prepare(source: str, *, name: str | None = None, threads: int = 1, **others:
         levels=levels,
         mean=tuple(mean) if mean else computed[0],
         std=tuple(std) if std else computed[1],
-        splits={split: splits[split] for split in SPLITS},
+        splits={split: splits[split] for split in SPLITS} | splits,
         ranges=ranges,
         own_moments=bool(mean),
     )
@@ -165,6 +172,8 @@ def _dealt(pools: Mapping[str, Pool], settings: DataSettings, *, name: str) -> d
     sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
     splits = {}
     for stream, (pool, (labels, read)) in enumerate(pools.items()):
+        if pool not in sizes:  # a further test set, of all that is there
+            sizes = {**sizes, pool: None}
         share = [pool, *(s for s in sizes if pool == "train" and s not in pools)]
         counts = _counts(
             {split: count for split, count in sizes.items() if split in share},

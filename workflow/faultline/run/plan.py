@@ -174,8 +174,14 @@ class Plan:
         ]
 
     def stressed(self) -> list[dict]:
-        """The checkpoints that are judged under any stress."""
-        return [place for place in self.checkpoints() if self.stresses_of(place)]
+        """The checkpoints that are judged under any stress, or on further test sets."""
+        further = {name for name, dataset in self.config.datasets.items() if dataset.also}
+        last = self.checkpoints("last")
+        return [
+            place
+            for place in self.checkpoints()
+            if self.stresses_of(place) or (place["dataset"] in further and place in last)
+        ]
 
     def together(self) -> list[dict]:
         """The checkpoints on which some attacks are evaluated together, in one job."""
@@ -431,5 +437,5 @@ class Plan:
             from faultline.data.folders import folders  # with NumPy
 
             assert settings.folder
-            return folders(settings.folder, name=dataset)
+            return folders(settings.folder, name=dataset, also=settings.also)
         return [str(Path(settings.file).expanduser())] if settings.file else []

@@ -187,7 +187,8 @@ def _check_sense(config: Config) -> None:
         check_checkpoints(name, training, facts)
     check_attacks(attacks, facts)
     swept = config.ablation.stresses
-    check_stresses(config.stresses, facts, trainings, swept=swept, attacks=attacks)
+    further = [name for dataset in config.datasets.values() for name in dataset.also]
+    check_stresses(config.stresses, facts, trainings, swept=swept, further=further, attacks=attacks)
     cheap = config._cheap_attacks
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
     chooses = bool(config.retraining.from_epochs or config.mending.by_class)

@@ -8,9 +8,11 @@ import pandas as pd
 from torch import Tensor, nn
 
 from faultline.base.seeds import seed_of
+from faultline.data.sources import ALSO
 from faultline.data.splits import DataSet, images_of
 from faultline.networks.evaluation import predict, predicted
 from faultline.stresses.registry import stressed
+from faultline.studies.stresses.names import FURTHER
 
 Stored = Mapping[str, Mapping[str, Tensor]]
 """Stress -> severity -> inputs of a split as the data set stores them, see `stress_set`."""
@@ -72,8 +74,13 @@ def correct_under_stresses(
 
 
 def judge_stresses(network: nn.Module, dataset: DataSet, stored: Stored) -> dict[str, np.ndarray]:
-    """`correct_under_stresses` of the test split, told in the log."""
+    """`correct_under_stresses` of the test split, and which images of further test sets are
+    classified correctly, their names ending in `FURTHER`; told in the log."""
     correct = correct_under_stresses(network, dataset, stored)
+    for name in dataset.also:
+        images, labels = images_of(dataset, ALSO.format(name))
+        right = predicted(predict(network, images)) == labels
+        correct[name + FURTHER] = right.cpu().numpy()
     for name, hits in correct.items():
         print(f"{name}: accuracy {hits.mean():.4f} (n = {len(hits)})")
     return correct

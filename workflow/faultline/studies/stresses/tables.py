@@ -1,6 +1,6 @@
 """The tables of stresses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,11 @@ import pandas as pd
 
 from faultline.ablation.facts import unpack
 from faultline.base.columns import PLACE, RUN
+from faultline.base.comparison import compare, compare_apart, with_correction
 from faultline.base.files import load_arrays
 from faultline.base.paths import gather, place_of
-from faultline.base.statistics import mean_interval, paired_mean_interval, wilson_interval
+from faultline.base.statistics import wilson_interval
+from faultline.studies.stresses.names import ALL, FURTHER
 
 TABLES = {
     "stresses": "accuracy of every checkpoint under every stress, at each severity",
@@ -18,8 +20,9 @@ TABLES = {
     "stress_sets": "how far each stress moves the test images",
 }
 
-ALL = "mean of all"
-"""In place of a stress: the mean over all of them."""
+COLUMNS = [*RUN, "epoch", "stress", "level", "seed", "seeds", "n", "accuracy", "difference"]
+COLUMNS += ["ci_low", "ci_high", "p_value", "q_value", "image_ci_low", "image_ci_high"]
+COLUMNS += ["detectable"]
 
 
 def tables(
@@ -40,7 +43,8 @@ Hits = list[tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
 def accuracies(hits: Hits, *, confidence: float) -> pd.DataFrame:
-    """A row per checkpoint, stress and severity; at severity 0 stand the inputs as they are."""
+    """A row per checkpoint, stress and severity; at severity 0 stand the inputs as they are. A
+    further test set stands as a stress of severity 1."""
     rows = []
     for place, sets in hits:
         stresses = dict.fromkeys(name.rpartition("@")[0] for name in sets if name != "clean")
@@ -48,7 +52,8 @@ def accuracies(hits: Hits, *, confidence: float) -> pd.DataFrame:
             clean = {f"{stress}@0": sets["clean"]}
             for name, of in (clean | sets).items():
                 if name.rpartition("@")[0] == stress:
-                    row = {"stress": stress, "severity": int(name.rpartition("@")[2])}
+                    severity = 1 if name.endswith(FURTHER) else int(name.rpartition("@")[2])
+                    row = {"stress": stress, "severity": severity}
                     rows.append(place | row | {"correct": int(of.sum()), "n": len(of)})
     table = pd.DataFrame(rows, columns=[*PLACE, "stress", "severity", "correct", "n"])
     counts = table["correct"].to_numpy(float), table["n"].to_numpy(float)
@@ -58,49 +63,44 @@ def accuracies(hits: Hits, *, confidence: float) -> pd.DataFrame:
 
 def losses(hits: Hits, *, confidence: float) -> pd.DataFrame:
     """What each stress, and all of them in the mean, cost: accuracy, mean over severities, minus
-    that on the inputs as they are.
-
-    Rows by `level` as of `base.comparison.compare`: of each seed the interval is over images,
-    paired (of the changes averaged over severities), of all seeds Student's t over them, with
-    image_ci_low and image_ci_high for these very seeds. accuracy and difference are shares.
+    that on the inputs as they are, as `base.comparison.compare` does, paired image by image; of a
+    further test set as `compare_apart`. q_value: corrected for all rows of the same level.
     """
-    groups: dict[tuple, dict[int, dict[str, np.ndarray]]] = {}
+    groups: dict[tuple, dict[Hashable, dict[str, np.ndarray]]] = {}
     for place, sets in hits:
         key = tuple(place[column] for column in (*RUN, "epoch"))
-        groups.setdefault(key, {})[place["seed"]] = _means(sets)
-    rows = []
+        groups.setdefault(key, {})[place["seed"]] = sets
+    parts = []
     for key, seeds in groups.items():
-        for stress in dict.fromkeys(name for of in seeds.values() for name in of if name):
-            changes = {seed: of[stress] - of[""] for seed, of in seeds.items() if stress in of}
-            head = dict(zip((*RUN, "epoch"), key, strict=True)) | {"stress": stress}
-            for seed, change in changes.items():
-                difference, *ends = paired_mean_interval(change, confidence=confidence)
-                row = head | {"level": "seed", "seed": seed, "seeds": 1, "n": len(change)}
-                row |= {"accuracy": seeds[seed][stress].mean(), "difference": float(difference)}
-                rows.append(row | dict(zip(("ci_low", "ci_high"), map(float, ends), strict=True)))
-            means = [change.mean() for change in changes.values()]
-            mean, low, high = mean_interval(means, confidence=confidence)
-            over = np.mean([*changes.values()], axis=0)
-            _, image_low, image_high = paired_mean_interval(over, confidence=confidence)
-            row = head | {"level": "all seeds", "seed": None, "seeds": len(changes)}
-            row |= {"n": len(over), "difference": mean, "ci_low": low, "ci_high": high}
-            row["accuracy"] = np.mean([seeds[seed][stress].mean() for seed in changes])
-            rows.append(
-                row | {"image_ci_low": float(image_low), "image_ci_high": float(image_high)}
-            )
-    columns = [*RUN, "epoch", "stress", "level", "seed", "seeds", "n", "accuracy", "difference"]
-    columns += ["ci_low", "ci_high", "image_ci_low", "image_ci_high"]
-    table = pd.DataFrame(rows, columns=columns)
-    table["seed"] = table["seed"].astype("Int64")
-    return table
+        means = {seed: _means(sets) for seed, sets in seeds.items()}
+        found = [compare(means, reference="clean", confidence=confidence)]
+        further = {name for sets in seeds.values() for name in sets if name.endswith(FURTHER)}
+        for name in sorted(further):
+            counts: dict[Hashable, dict[str, tuple[int, int]]] = {
+                seed: {of: (int(sets[of].sum()), len(sets[of])) for of in ("clean", name)}
+                for seed, sets in seeds.items()
+                if name in sets
+            }
+            apart = compare_apart(counts, policy=name, reference="clean", confidence=confidence)
+            found.append(apart.assign(policy=name.removesuffix(FURTHER)))
+        for table in found:
+            for position, (column, value) in enumerate(zip((*RUN, "epoch"), key, strict=True)):
+                table.insert(position, column, value)
+        parts += [table for table in found if len(table)]
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    whole = pd.concat(parts, ignore_index=True).rename(columns={"policy": "stress"})
+    whole = with_correction(whole, confidence=confidence)[COLUMNS]
+    return whole.assign(seed=whole["seed"].astype("Int64"))
 
 
 def _means(sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Stress -> share of its severities at which each image is right, [n]; of `ALL` the mean over
-    stresses, of "" whether it is right as it is."""
+    stresses, of "clean" whether it is right as it is."""
     stresses: dict[str, list[np.ndarray]] = {}
     for name, of in sets.items():
-        stresses.setdefault(name.rpartition("@")[0], []).append(of)
+        if not name.endswith(FURTHER):
+            stresses.setdefault(name.rpartition("@")[0] or "clean", []).append(of)
     means = {stress: np.mean(of, axis=0) for stress, of in stresses.items()}
-    others = [of for stress, of in means.items() if stress]
+    others = [of for stress, of in means.items() if stress != "clean"]
     return means | ({ALL: np.mean(others, axis=0)} if len(others) > 1 else {})

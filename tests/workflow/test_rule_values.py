@@ -72,7 +72,7 @@ JOBS = [
                 **{"source": "digits", "train": 150, "validation": 230, "test": 70},
                 **{"split_seed": 3, "download": False, "noise": 0.2, "samples": 3000},
                 **{"on_bad_image": "stop", **dict.fromkeys(("mean", "std", "file", "folder"))},
-                **dict.fromkeys(("channels", "classes", "size")),
+                **{"also": {}, **dict.fromkeys(("channels", "classes", "size"))},
             }
         },
     ),

@@ -149,7 +149,7 @@ wildcard_constraints:
     stress="[A-Za-z0-9_-]+",
     split="test|validation|train",
     policy="[a-z_]+(-[0-9]+)?",
-    recipe="[a-z-]+",
+    recipe="[a-z-]+(@[A-Za-z0-9_-]+)?",
     candidate="[A-Za-z_][A-Za-z0-9_]*",
     criterion="[A-Za-z_][A-Za-z0-9_]*(-[0-9]+)?",
     layer="[A-Za-z0-9_.]+",
@@ -208,6 +208,12 @@ def stressed_sets(wildcards, names, *splits):
     """The images of some splits under some stresses, split by split."""
     places = with_each([place(wildcards)], "split", splits)
     return fill(f"{STRESS}.pt", with_each(places, "stress", names))
+
+
+def shifted_sets(wildcards, recipe):
+    """The images of all splits under the stress that a recipe names, if it names one."""
+    names = [name for name in PLAN.shifts() if recipe.endswith(f"@{name}")]
+    return stressed_sets(wildcards, names, "train", "validation", "test")
 
 
 def given_weights(wildcards):

@@ -97,6 +97,7 @@ rule train_picked:
         criteria=lambda w: [f"{CHECKPOINT}/criteria.tsv"]
         * bool(USE.ranked(w.criterion)["criterion"]),
         chosen=chosen_settings,
+        shifted=lambda w: shifted_sets(w, w.recipe),
     output:
         result=f"{PICKED}/result.tsv",
         correct=f"{PICKED}/correct.npz",
@@ -115,7 +116,7 @@ rule train_picked:
         ranked=lambda w: USE.ranked(w.criterion),
         images=REFEREE.images,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
-        attacks=PLAN.attacks(USE.judged_under),
+        attacks=lambda w: PLAN.attacks([] if "@" in w.recipe else USE.judged_under),
         device=CONFIG.device,
         code=code("train_picked"),
     script:

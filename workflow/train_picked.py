@@ -6,12 +6,18 @@ from faultline.run.job import job
 with job(snakemake, kept=True):
     from faultline.ablation.facts import pack
     from faultline.base.files import load_table, save_arrays, save_table
-    from faultline.run.loading import chosen_settings, opened
+    from faultline.run.loading import chosen_settings, load_stresses, opened
+    from faultline.studies.criteria.names import SHIFTED, shift_of
     from faultline.studies.criteria.picked import train_picked
+    from faultline.studies.criteria.shifted import shifted
     from faultline.training.tuning import applied
 
     files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
-    dataset, network, state, _ = opened(snakemake)
+    dataset, network, state, device = opened(snakemake)
+    recipe, shift = shift_of(wildcards.recipe)
+    if shift:
+        splits = load_stresses(files.shifted, [shift], device)
+        dataset = shifted(dataset, [split[shift] for split in splits])
     result, correct = train_picked(
         network,
         dataset,
@@ -22,7 +28,8 @@ with job(snakemake, kept=True):
         scored=params.layers,
         share=params.share,
         training=applied(params.training, chosen_settings(files.chosen)),
-        recipe=wildcards.recipe,
+        recipe=recipe,
+        images_are="clean" if shift is None else SHIFTED,
         epochs=params.epochs,
         interpolations=params.interpolations,
         attack=params.attack,

@@ -347,26 +347,26 @@ JOBS = [
     (
         "train_picked",
         {"recipe": "standard", "criterion": "fisher"},
-        OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
+        OPENED | {"criteria": ["criteria.tsv"], "chosen": [], "shifted": []},
         PICKED | {"ranked": {"criterion": "fisher", "lowest": True}},
     ),
     (
         "train_picked",
         {"recipe": "standard", "criterion": "fisher_opposite"},
-        OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
+        OPENED | {"criteria": ["criteria.tsv"], "chosen": [], "shifted": []},
         PICKED | {"ranked": {"criterion": "fisher", "lowest": False}},
     ),
     (
         "train_picked",
         {"recipe": "standard", "criterion": "matched-0"},
-        OPENED | {"criteria": ["criteria.tsv"], "chosen": []},
+        OPENED | {"criteria": ["criteria.tsv"], "chosen": [], "shifted": []},
         PICKED | {"ranked": {"criterion": "fisher", "lowest": True}},
     ),
     *(
         (
             "train_picked",
             {"recipe": "standard", "criterion": criterion},
-            OPENED | {"criteria": [], "chosen": []},
+            OPENED | {"criteria": [], "chosen": [], "shifted": []},
             PICKED | {"ranked": {"criterion": "", "lowest": False}},
         )
         for criterion in ("none", "full", "random-0", "random-1")
@@ -616,6 +616,8 @@ def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, t
     mending = {key: value for key, value in GIVEN["mending"].items() if key != "judged_under"}
     more = {"loud": {"kind": "brightness", "epochs": [3]}}
     config = GIVEN | {"ablation": ours, "mending": mending | {"under": ["dull"]}}
+    use = GIVEN["criteria"]["use"] | {"recipes": ["standard@loud", "at-pgd", "standard@labels"]}
+    config |= {"criteria": GIVEN["criteria"] | {"use": use}}
     config = yaml.safe_dump(config | {"stresses": GIVEN["stresses"] | more})
     planned = jobs(copy_workflow(tmp_path / "run", config))
     sets = SETS | {"recrafted": {}, "stressed": {"dull": 5}}
@@ -640,6 +642,12 @@ def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, t
     both = [f"results/digits/stresses/{name}/test.pt" for name in ("dull", "loud")]
     assert judge["input"]["stressed"] == both and judge["params"]["stresses"] == ["dull", "loud"]
     assert judge["params"]["under"] == ["dull"] and judge["params"]["attacks"] == {}
+    shifts = {"standard@loud": ["train", "validation", "test"], "standard@labels": [], "at-pgd": []}
+    for recipe, splits in shifts.items():
+        (train,) = chosen(planned, "train_picked", recipe=[recipe], criterion=["full"], **here)
+        files = [f"results/digits/stresses/loud/{split}.pt" for split in splits]
+        assert train["input"]["shifted"] == files
+        assert bool(train["params"]["attacks"]) == (recipe == "at-pgd")
     (examples,) = chosen(planned, "craft_examples")
     assert examples["input"]["chosen"] == [chosen_by_margin.replace("seed-6", "seed-5")]
     assert {job["params"]["images"] for job in chosen(planned, "craft")} == {None}  # the split

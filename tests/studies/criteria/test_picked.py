@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 import torch
 import trainings as made
+from run_tables import make_config
 from torch import nn
 
 from faultline.ablation.facts import counted
+from faultline.base.errors import UserError
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
+from faultline.studies.criteria.names import shift_of
 from faultline.studies.criteria.picked import (
     matched_order,
     mean_depth,
@@ -23,6 +26,7 @@ from faultline.studies.criteria.picked import (
     taken,
     train_picked,
 )
+from faultline.studies.criteria.shifted import shifted
 from faultline.training.checkpoints import checkpoint
 from faultline.training.epochs import make_optimizer, train_epochs
 from faultline.training.further import train_further
@@ -240,15 +244,53 @@ def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
         scores=pd.concat([other, table]) if criterion == "fisher" else None,
         scored=["5", "head.of.another"],
         **{"recipe": recipe, "epochs": 2, "interpolations": [0.5, 1], "attack": {"f": FGSM}},
-        **{"images": 17, "attacks": {"p": PGD}},
+        **{"images": 17, "attacks": {"p": PGD}, "images_are": "here"},
     )
     made.assert_same_bits(dict(network.state_dict()), dict(further.checkpoint["network"]))
-    assert [*found.correct] == ["clean", "p"] and len(found.correct["p"]) == 23
-    assert all(np.array_equal(found.correct[k], hits) for k, hits in further.correct.items())
+    assert [*found.correct] == ["here", "p"] and len(found.correct["p"]) == 23
+    expected = dict(zip(found.correct, further.correct.values(), strict=True))
+    assert all(np.array_equal(found.correct[k], hits) for k, hits in expected.items())
     trained = {"none": 0, "full": 271}.get(criterion, count(masks))
     behind = count({name: mask for name, mask in masks.items() if name.startswith("5.")})
     depth = {"none": np.nan, "full": 195 / 271}.get(criterion, behind / max(trained, 1))
     columns = {"trained": trained, "trainable": 271, "depth": depth, "moved": further.moved}
     columns["masked"] = further.masked
-    expected = pd.DataFrame(counted(further.correct)).assign(**columns)
+    expected = pd.DataFrame(counted(expected)).assign(**columns)
     pd.testing.assert_frame_equal(found.result, expected)
+
+
+def test_labels_shift_into_reverse_order_and_inputs_under_the_highest_severity():
+    dataset = made.dataset_of()
+    plain = shifted(dataset, [])
+    for split, (inputs, labels) in dataset.splits.items():
+        assert torch.equal(plain.splits[split][0], inputs)
+        assert torch.equal(plain.splits[split][1], dataset.classes - 1 - labels)
+    stressed = [
+        {"2": part[0] + 1, "10": part[0] + 5}
+        for part in (dataset.splits[split] for split in ("train", "validation", "test"))
+    ]
+    moved = shifted(dataset, stressed)
+    for split, (inputs, labels) in dataset.splits.items():
+        assert torch.equal(moved.splits[split][0], inputs + 5)
+        assert torch.equal(moved.splits[split][1], labels)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "said"),
+    [
+        (["standrad"], "did you mean 'standard'"),
+        (["standard@fgo"], "did you mean 'fog'"),
+        (["standard@"], "no shift behind the @"),
+        (["at-fgsm"], "at-fgsm"),
+    ],
+)
+def test_recipes_and_shifts_that_are_not_there(recipes, said):
+    use = {"recipes": recipes, "random_draws": 1}
+    with pytest.raises(UserError, match=r"criteria\.use") as caught:
+        make_config(criteria={"methods": ["depth"], "use": use}, stresses={"fog": {"kind": "fog"}})
+    assert said in str(caught.value)
+
+
+def test_a_shift_is_told_from_its_recipe():
+    assert shift_of("at-nfgsm") == ("at-nfgsm", None)
+    assert shift_of("standard@labels") == ("standard", "labels")

@@ -384,7 +384,7 @@ def _train_picked(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.criteria
     use, dataset = section.use, job.of["dataset"]
     adversarial = {"steps": 10}
-    passes = _steps(job.of["recipe"], adversarial, regularised=False)
+    passes = _steps(job.of["recipe"].partition("@")[0], adversarial, regularised=False)
     batch = prices.plan.training(job.of["training"]).batch_size
     work = prices.training(job, passes, use.epochs, batch=batch)
     tried = len(use.interpolations) * prices.judging([section.attack or ""], job)

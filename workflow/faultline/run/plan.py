@@ -18,6 +18,7 @@ from faultline.data.sources import Source
 from faultline.networks.facts import networks
 from faultline.networks.selection import count_filters, has_probe, hidden_activations, select_layers
 from faultline.studies.config import Config
+from faultline.studies.criteria.names import LABELS, shift_of
 from faultline.studies.robustness.config import published_rows
 
 
@@ -158,11 +159,14 @@ class Plan:
         return with_each(datasets, "stress", sorted(self.config.stresses))
 
     def stressed_training(self) -> list[dict]:
-        """The splits that mends under stresses are trained and chosen on, each with each stress."""
+        """The splits under stresses that networks are trained and chosen on: mends, and what
+        criteria pick."""
         mending = self.config.mending
-        names = mending.under if self.checkpoints(mending.from_epochs) else []
+        names = [*mending.under] if self.checkpoints(mending.from_epochs) else []
+        names += self.shifts() if self.by_criteria() else []
         datasets = [{"dataset": name} for name in self.config.datasets]
-        return with_each(with_each(datasets, "split", ["train", "validation"]), "stress", names)
+        splits = with_each(datasets, "split", ["train", "validation"])
+        return with_each(splits, "stress", dict.fromkeys(names))
 
     def stresses_of(self, place: Mapping[str, Any]) -> list[str]:
         """The stresses that a checkpoint is judged under."""
@@ -302,6 +306,11 @@ class Plan:
     def by_criteria(self) -> list[dict]:
         """The checkpoints whose units are ranked by criteria."""
         return self.of_section("criteria") if self.config.criteria.methods else []
+
+    def shifts(self) -> list[str]:
+        """The stresses under which what criteria pick is trained."""
+        shifts = [shift_of(recipe)[1] for recipe in self.config.criteria.use.recipes]
+        return [name for name in dict.fromkeys(shifts) if name and name != LABELS]
 
     def picked(self) -> list[dict]:
         """The checkpoints, recipes and criteria whose picks are trained, and what these are

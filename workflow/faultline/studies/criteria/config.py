@@ -7,6 +7,7 @@ from pydantic import Field
 from faultline.base import plugins
 from faultline.base.columns import CONTROL, MATCHED, policy_of
 from faultline.base.errors import UserError, nearest
+from faultline.base.inputs import one_of
 from faultline.config.attacks import chosen_attacks
 from faultline.config.fields import (
     CODE,
@@ -26,7 +27,14 @@ from faultline.config.fields import (
 )
 from faultline.config.sense import check_epochs, check_layers, check_schedules
 from faultline.data.describe import ENOUGH
-from faultline.studies.criteria.names import BUILTIN, EARLIER, OPPOSITE, name_of
+from faultline.studies.criteria.names import (
+    BUILTIN,
+    EARLIER,
+    LABELS,
+    OPPOSITE,
+    name_of,
+    shift_of,
+)
 from faultline.training.registry import RECIPES
 
 if TYPE_CHECKING:
@@ -38,10 +46,11 @@ class Use(Section):
     """What each criterion picks is trained on while all else is frozen, and judged on all test
     images beside as many parameters of random layers."""
 
-    recipes: Annotated[
-        list[Annotated[str, OneOf([name for name in RECIPES if name != "at-fgsm"])]], UNIQUE
-    ] = Field(default_factory=list)
-    """Recipes to train on with, as of trainings.*.recipe. An empty list switches it off."""
+    recipes: Names = Field(default_factory=list)
+    """Recipes to train on with, as of trainings.*.recipe but at-fgsm; behind an @ the shift of the
+    data that are trained and judged on - standard@fog under that stress of the config, at the
+    highest of its severities, standard@labels with the labels in reverse order (ours). An empty
+    list switches it off."""
     methods: Inferred[Names] = None
     """The criteria whose picks are trained, by their names in tables; by default all of
     criteria.methods but random."""
@@ -174,6 +183,13 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
 
 def _check_use(config: "Config", names: list[str]) -> None:
     section, key = config.criteria, "config key criteria.use"
+    for written in section.use.recipes:
+        recipe, shift = shift_of(written)
+        one_of(recipe, [name for name in RECIPES if name != "at-fgsm"], f"{key}.recipes")
+        if shift is not None:
+            one_of(shift, [LABELS, *config.stresses], f"{key}.recipes: {written}")
+        elif "@" in written:
+            raise UserError(f"{key}.recipes: {written!r}: no shift behind the @; name one")
     layerwise = [name for name, of in EARLIER.items() if of.layers]
     scoring = [name for name in (*names, *layerwise) if name != "random"]
     methods = section.use.methods or []
@@ -197,7 +213,8 @@ def _check_use(config: "Config", names: list[str]) -> None:
         raise UserError(f"{key}.methods: {name} stands for what is compared; rename your criterion")
     assert section.attack
     attack = config.attacks[section.attack]
-    if attack.normalised_units and section.use.recipes != ["standard"]:
+    recipes = {shift_of(recipe)[0] for recipe in section.use.recipes}
+    if attack.normalised_units and recipes != {"standard"}:
         raise UserError(
             f"{key}.recipes: criteria.attack is in normalised units, and adversarial training is "
             "not; set it to [standard]"

@@ -10,7 +10,7 @@ from faultline.base.columns import policy_of
 from faultline.report import canvas
 from faultline.report.canvas import GREY, MAX_WIDTH, key, marks
 from faultline.report.page import count, minus
-from faultline.studies.criteria.names import CONTROLS, REFERENCES, is_control
+from faultline.studies.criteria.names import CONTROLS, REFERENCES, SHIFTED, is_control
 
 CHANCE, TOLD, CONTROL, CEILING = "#d9dde3", "#0072b2", "#3b3b3b", "#d55e00"
 
@@ -30,7 +30,8 @@ def ranked(part: pd.DataFrame) -> list[str]:
 
 def where(images: str) -> str:
     """An image set in words."""
-    return "clean" if images == "clean" else f"under {images}"
+    names = {"clean": "clean", SHIFTED: "on the shifted data"}
+    return names.get(images, f"under {images}")
 
 
 @canvas.styled

@@ -29,8 +29,17 @@ EARLIER = {
 }
 """What other studies of the run say of validation images, where they do."""
 
+LABELS, SHIFTED = "labels", "shifted"
+"""The shift of data whose labels are in reverse order; the image set of shifted data."""
+
 OPPOSITE = "_opposite"
 """What is behind a criterion's name where the other end of its scores is picked."""
+
+
+def shift_of(recipe: str) -> tuple[str, str | None]:
+    """(recipe, the shift of the data that is trained on), of standard@fog; None: there is none."""
+    name, _, shift = recipe.partition("@")
+    return name, shift or None
 
 
 def is_control(pick: str) -> bool:

@@ -197,6 +197,7 @@ def train_picked(
     attack: dict[str, dict],
     images: int | None,
     attacks: dict[str, dict],
+    images_are: str = "clean",
 ) -> TrainedPicks:
     """Train a checkpoint on where a criterion picks, in place, and judge it on the test images.
 
@@ -205,7 +206,8 @@ def train_picked(
     trains nothing; or any other name, for what the criterion picks: the highest, or lowest, of its
     rows in `scores`, {criterion, layer, filter, score}. attack: the one, by its name, of criteria
     and adversarial recipes; with interpolations (see `interpolate`) it and the first `images`
-    validation images choose. attacks: those that judge.
+    validation images choose. attacks: those that judge; images_are: what the images as they are
+    are called.
     """
     layers, seed = layers_of(network), state["seed"]
     masks, order, draw = {}, None, pick.rpartition("-")[2]
@@ -248,7 +250,8 @@ def train_picked(
         f"{trained} of {trainable} parameters of layers trained, at a mean depth of {depth:.2f}; "
         f"moved by {further.moved:g} of the way"
     )
-    result = pd.DataFrame(counted(further.correct))
+    correct = {images_are if k == "clean" else k: of for k, of in further.correct.items()}
+    result = pd.DataFrame(counted(correct))
     result = result.assign(trained=trained, trainable=trainable, depth=depth, moved=further.moved)
     result = result.assign(masked=further.masked)
-    return TrainedPicks(result, further.correct)
+    return TrainedPicks(result, correct)

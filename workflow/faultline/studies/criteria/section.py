@@ -21,7 +21,7 @@ from faultline.studies.criteria.figures import (
     prediction_chart,
     where,
 )
-from faultline.studies.criteria.names import CONTROLS, REFERENCES
+from faultline.studies.criteria.names import CONTROLS, REFERENCES, SHIFTED
 from faultline.studies.criteria.use import PAIR
 
 if TYPE_CHECKING:
@@ -346,7 +346,7 @@ def _tested(tables: dict[str, pd.DataFrame], tests: pd.DataFrame, *, level: floa
             )
             told.append(f"minus {SAID.get(other, other)}: {of_test}")
         said.append(
-            f"Trained with {recipe}, accuracy under {images} of what {pick} picks, "
+            f"Trained with {recipe}, accuracy {_on(images)} of what {pick} picks, "
             f"{'; '.join(told)}. {page.count(range(seeds), 'seed')}; Holm over "
             f"{page.count(range(count), 'test')}."
         )
@@ -421,7 +421,7 @@ def answered(tables: dict[str, pd.DataFrame], *, level: float) -> pd.DataFrame:
 
 def _doubt(tables: dict[str, pd.DataFrame], row: dict) -> str:
     """`doubt` of a row of the referee's table."""
-    if row["images"] == "clean":
+    if row["images"] in ("clean", SHIFTED):
         return ""
     made = _made(tables, row, [row["criterion"], CONTROL])
     return doubt(tables, pd.DataFrame([row]), made)
@@ -470,3 +470,7 @@ def _shares(tables: dict[str, pd.DataFrame]) -> str:
     part = tables["criteria_use"]
     shares = (part["trained"] / part["trainable"])[~part["criterion"].isin(REFERENCES)]
     return f"Picked: {100 * shares.min():.1f} to {100 * shares.max():.1f} % of the parameters."
+
+
+def _on(images: str) -> str:
+    return "on the shifted data" if images == SHIFTED else f"under {images}"

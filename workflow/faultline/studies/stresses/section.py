@@ -16,6 +16,9 @@ from faultline.studies.stresses.names import ALL
 if TYPE_CHECKING:
     from faultline.studies.config import Config
 
+FEW = 4
+"""Of so many stresses, their mean counted, the page tells in its appendix."""
+
 
 def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     """Accuracy over severities, run by run, at the last epoch."""
@@ -67,6 +70,10 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
         "(Benjamini-Hochberg).",
         blocks=page.by_run(tables["stresses"], block),
         needs="stresses, datasets.*.also",
+        folded=len(
+            tables["stress_losses"]["stress"].unique() if tables["stress_losses"].size else ()
+        )
+        <= FEW,
     )
 
 

@@ -7,6 +7,7 @@
     python benchmarks/sweep.py --more    # transformers and other newer networks, few layers of each
     python benchmarks/sweep.py --more bert vit swinv2    # of transformers and timm, all layers
     python benchmarks/sweep.py --apgd small_resnet resnet18
+    python benchmarks/sweep.py --stress fog resnet18 alexnet    # images at its severity 3
 
 Everything runs on the same weights, images, batch size and threads, in turn, in one process:
 
@@ -47,6 +48,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +65,7 @@ from faultline.networks.layers import filters as units_of
 from faultline.networks.layers import kind, layers
 from faultline.networks.registry import REGISTRY, Entry, build, classifier
 from faultline.networks.vision import load_torchvision
+from faultline.stresses.registry import stressed
 
 # network: shape of an image, images, steps of training
 CASES = {
@@ -101,6 +104,12 @@ def digits(shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
     images = F.interpolate(images, shape[1:], mode="bilinear").expand(-1, shape[0], -1, -1)
     return images.contiguous(), torch.tensor(data.target)
+
+
+def under(kind: str, images: torch.Tensor) -> torch.Tensor:
+    """Images under a stress of severity 3."""
+    as_stored = SimpleNamespace(pixels=lambda stored: stored, bounds=(0.0, 1.0), levels=None)
+    return stressed(kind, images, severity=3, dataset=as_stored, seed=0).contiguous()
 
 
 def trained(name: str, shape: tuple, steps: int):
@@ -545,6 +554,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few layers of three networks")
     parser.add_argument("--more", action="store_true", help="eight layers of newer networks")
     parser.add_argument("--apgd", action="store_true", help="nothing but re-crafted APGD")
+    parser.add_argument("--stress", help="a stress of images, which are not attacked then")
     parser.add_argument("--repetitions", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
@@ -564,6 +574,7 @@ def main() -> None:
         n = min(n, 100) if chosen.quick and shape[1] > 8 else n
         network = trained(name, shape, steps)
         images, labels = (part[:n] for part in digits(shape))
+        images = under(chosen.stress, images) if chosen.stress else images
         known = list(layers(network))
         most = 4 if chosen.quick else 8 if name in MORE else len(known)
         compared = {known[i] for count in (most, 3) for i in few(len(known), count)}
@@ -575,15 +586,17 @@ def main() -> None:
             print(f"{name}: APGD {told(again)}, {again['differ']} differ", flush=True)
             continue
         found = single_filters(network, images, n, repetitions, macs, most)
-        print(f"{name}, {n} images of {'x'.join(map(str, shape))}")
+        print(f"{name}, {n} images of {'x'.join(map(str, shape))} {chosen.stress or ''}".rstrip())
         print(f"  filters     {told(found)}, {found['ties']} ties")
         for other, ratios in found["others"].items():
             print(f"  {other:11} {spread(ratios)}")
-        if not chosen.quick:
+        if not chosen.quick and not chosen.stress:
             ways = ["loop", *found["others"], "engine"]
             print("  peak MB     " + ", ".join(f"{way} {peak(name, way)}" for way in ways))
         swept = threshold_sweeps(network, images[:part], part, repetitions, macs)
         print(f"  thresholds  {told(swept)}, {swept['ties']} ties, {part} images")
+        if chosen.stress:
+            continue
         again = recrafted(network, images[:part], labels[:part], part, repetitions, macs)
         print(f"  re-crafted  {told(again)}, {again['differ']} differ", flush=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from faultline.base.files import load_table
 from faultline.report.comparison import policy_comparison
+from faultline.studies.compression.figures import together_chart
 from faultline.studies.criteria.figures import answer_chart, picks_chart
 from faultline.studies.criteria.section import answered
 from faultline.studies.fragile.figures import targeting_scatter
@@ -76,6 +77,13 @@ PICTURES = {
         "where-to-mend",
         ["criteria_use"],
         lambda used: picks_chart(of(used, network="small_resnet")),
+    ),
+    "fewer-bits": (
+        "stresses",
+        ["compressed"],
+        lambda whole: together_chart(
+            of(whole, network="small_resnet", training="standard"), loss=0.02
+        ),
     ),
     "referee": (
         "referee",

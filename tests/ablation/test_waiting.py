@@ -56,7 +56,7 @@ def test_a_sweep_goes_on_with_smaller_batches_where_the_device_has_no_room(craft
         swept(images, labels)
         most = pretend.most_used()
     assert not capsys.readouterr().out
-    with pretend.room(0.5 * most):
+    with pretend.room(0.7 * most):
         found = swept(images, labels)
     assert "once more, with batches of" in capsys.readouterr().out
     for name, correct in expected.correct.items():

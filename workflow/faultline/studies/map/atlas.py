@@ -54,7 +54,8 @@ def atlas_cells(
         sure, name = agreed(of) != UNDECIDED, likely(of, loss)
         rows.append((layer, form, name, sure, of["difference"].mean(), told(of)))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    order = {name: place for place, name in enumerate(dict.fromkeys(graph["layer"])) if name}
+    known = dict.fromkeys(graph["layer"] if len(graph) else ())
+    order = {name: place for place, name in enumerate(known) if name}
     place = table["layer"].map(order).fillna(len(order))
     return table.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
 

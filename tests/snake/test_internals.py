@@ -1,6 +1,7 @@
 """What is private in Snakemake is named in one module, which says in a line where it is missing."""
 
 import re
+import threading
 from importlib.metadata import version
 from logging.handlers import BufferingHandler
 from types import SimpleNamespace
@@ -59,3 +60,40 @@ def test_what_a_run_can_do_without_is_left_out_and_this_is_said():
     logger.removeHandler(handler)
     (record,) = handler.buffer
     assert record.msg.startswith(f"warning: left out: {LACKS}job_rate_limiter")
+
+
+def test_jobs_whose_state_is_being_asked_for_are_cancelled_too(monkeypatch):
+    from snakemake_interface_executor_plugins.executors import remote
+
+    seen = {"cancelled": []}
+
+    class Executor:
+        """As the plugins' own, for what concerns its list of jobs."""
+
+        def __init__(self):
+            self.lock, self.active_jobs = threading.Lock(), []
+
+        def report_job_submission(self, job_info, register_job=True):
+            self.active_jobs.append(job_info)
+
+        def report_job_success(self, job_info):
+            seen["success"] = job_info
+
+        def report_job_error(self, job_info, msg=None):
+            seen["error"] = job_info, msg
+
+        def cancel(self):
+            with self.lock:
+                seen["cancelled"] = [*self.active_jobs]
+
+    monkeypatch.setattr(remote, "RemoteExecutor", Executor)
+    internals.cancel_every_job()
+    internals.cancel_every_job()  # once is enough
+    executor, jobs = Executor(), [object() for _ in range(4)]
+    for job in jobs:
+        executor.report_job_submission(job, register_job=False)
+    executor.active_jobs.clear()  # their states are asked for
+    executor.report_job_success(jobs[0])
+    executor.report_job_error(jobs[1], msg="of it")
+    executor.cancel()
+    assert seen == {"success": jobs[0], "error": (jobs[1], "of it"), "cancelled": jobs[2:]}

@@ -202,6 +202,41 @@ def lead_groups() -> None:
     arguments["process_group"] = 0
 
 
+def cancel_every_job() -> None:
+    """Have a Snakemake that is stopped cancel those jobs of a cluster, too, whose state it is just
+    asking for: it takes them off its list meanwhile."""
+    use = "cancels the jobs of a run that is stopped"
+    plugin = "snakemake_interface_executor_plugins.executors.remote"
+    remote = _module(plugin, "RemoteExecutor", use)
+    submit, cancel = (_inner(remote, name, use) for name in ("report_job_submission", "cancel"))
+    if hasattr(cancel, "__wrapped__"):
+        return
+    under_way: dict[int, object] = {}
+
+    @functools.wraps(submit)
+    def submitted(self, job_info, *given, **more):
+        under_way[id(job_info)] = job_info
+        submit(self, job_info, *given, **more)
+
+    def without(report):
+        @functools.wraps(report)
+        def reported(self, job_info, *given, **more):
+            under_way.pop(id(job_info), None)
+            report(self, job_info, *given, **more)
+
+        return reported
+
+    @functools.wraps(cancel)
+    def cancelled(self):
+        with self.lock:
+            self.active_jobs[:] = [*under_way.values()]
+        cancel(self)
+
+    for name in ("report_job_success", "report_job_error"):
+        setattr(remote, name, without(_inner(remote, name, use)))
+    remote.report_job_submission, remote.cancel = submitted, cancelled
+
+
 def on_delete(before: Callable[[], None], after: Callable[[Iterable], None]) -> None:
     """Call functions as outputs of jobs are deleted by `snakemake --delete-all-output`: one before
     that, and one after it, with all jobs; neither in a dry run."""

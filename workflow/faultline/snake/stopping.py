@@ -57,6 +57,7 @@ def stop_with_jobs(said: Callable[[str], str], also: Callable = lambda: None) ->
     # Jobs in groups of their own do not get the terminal's Ctrl-C, which would end them anywhere.
     with internals.optional():
         internals.lead_groups()
+        internals.cancel_every_job()
     catch(stop)
 
 

@@ -45,6 +45,7 @@ from faultline.networks.selection import select_layers
 from faultline.config.reading import check_file, check_size
 from faultline.config.schema import from_command_line, names_one_of
 from faultline.studies.config import ASIDE, resolve, schema
+from faultline.studies.criteria.names import shift_of
 from faultline.studies.order import STUDIES, described, tables_of
 
 RUN = Run(workflow, ROOT)
@@ -199,8 +200,8 @@ def adversarial_sets(wildcards, names=PLAN.transferred()):
 
 def stored_sets(wildcards):
     """The images that ablated networks reuse: attacked ones, and those under stresses."""
-    here = [place(wildcards) | {"split": CONFIG.ablation.split}]
-    stressed = fill(f"{STRESS}.pt", with_each(here, "stress", CONFIG.ablation.stresses))
+    ablation = CONFIG.ablation
+    stressed = stressed_sets(wildcards, ablation.stresses, ablation.split)
     return adversarial_sets(wildcards) + stressed
 
 
@@ -212,7 +213,7 @@ def stressed_sets(wildcards, names, *splits):
 
 def shifted_sets(wildcards, recipe):
     """The images of all splits under the stress that a recipe names, if it names one."""
-    names = [name for name in PLAN.shifts() if recipe.endswith(f"@{name}")]
+    names = [name for name in PLAN.shifts() if name == shift_of(recipe)[1]]
     return stressed_sets(wildcards, names, "train", "validation", "test")
 
 

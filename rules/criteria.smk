@@ -116,7 +116,7 @@ rule train_picked:
         ranked=lambda w: USE.ranked(w.criterion),
         images=REFEREE.images,
         attack=PLAN.attacks([REFEREE.attack] if JUDGED else []),
-        attacks=lambda w: PLAN.attacks([] if "@" in w.recipe else USE.judged_under),
+        attacks=lambda w: PLAN.attacks([] if shift_of(w.recipe)[1] else USE.judged_under),
         device=CONFIG.device,
         code=code("train_picked"),
     script:

@@ -33,10 +33,7 @@ rule judge_stresses:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        stressed=lambda w: fill(
-            f"{STRESS}.pt",
-            with_each([place(w) | {"split": "test"}], "stress", PLAN.stresses_of(place(w))),
-        ),
+        stressed=lambda w: stressed_sets(w, PLAN.stresses_of(place(w)), "test"),
     output:
         correct=f"{CHECKPOINT}/stresses.npz",
     log:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from faultline.ablation.graph import graph_table
 from faultline.studies.config import resolve
+from faultline.studies.map.measures import layer_measures
 
 RUN = {"dataset": "digits", "network": "small_resnet", "training": "standard"}
 
@@ -17,6 +18,12 @@ def make_config(**changes) -> dict:
         "attacks": {"pgd": {"method": "pgd", "eps": 0.1}},
     }
     return resolve(config | changes)
+
+
+def measures_of(**tables: pd.DataFrame) -> pd.DataFrame:
+    """`layer_measures` of some tables, all others empty, under PGD."""
+    names = ("layers", "perturbed", "errors", "targeting", "compression")
+    return layer_measures(**dict.fromkeys(names, pd.DataFrame()) | tables, attack="pgd")
 
 
 def graph_rows(network, nodes, *, traced: bool = True) -> pd.DataFrame:

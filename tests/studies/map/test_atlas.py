@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from map_tables import RUN, layer_rows, make_config
+from map_tables import RUN, layer_rows, make_config, measures_of
 from scipy import stats
 
 from faultline.studies.map.atlas import alike, atlas, atlas_cells, atlas_figure, atlas_findings
-from faultline.studies.map.measures import layer_correlations, layer_measures
+from faultline.studies.map.measures import layer_correlations
 
 EMPTY = pd.DataFrame()
 NAMES = ["conv1", "conv2", "conv3", "conv4", "fc"]
@@ -32,16 +32,7 @@ def tables(names=NAMES, *, seeds=(0, 1)) -> dict:
     compression.loc[compression["layer"] == "fc", "difference"] = -0.01
     compression.loc[compression.index[-1], "verdict"] = "undecided"
     compression = compression.assign(family_low=-0.02, family_high=0.02)
-    measures = layer_measures(
-        graph=graph,
-        norms=norms,
-        layers=layers,
-        perturbed=EMPTY,
-        errors=EMPTY,
-        targeting=EMPTY,
-        compression=compression,
-        attack="pgd",
-    )
+    measures = measures_of(graph=graph, norms=norms, layers=layers, compression=compression)
     correlations = layer_correlations(measures, confidence=0.95)
     return {
         **{"layers": layers, "compression": compression, "graph": graph},

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from map_tables import RUN, layer_rows
+from map_tables import RUN, layer_rows, measures_of
 from scipy import stats
 
-from faultline.studies.map.measures import CONTROLS, layer_correlations, layer_measures, ranks
+from faultline.studies.map.measures import CONTROLS, layer_correlations, ranks
 
 NAMES = ["conv1", "conv2", "conv3", "fc"]
 EMPTY = pd.DataFrame()
@@ -27,9 +27,7 @@ def norms(names=NAMES, *, seeds=(0, 1), epoch=3) -> pd.DataFrame:
 
 
 def measured(names=NAMES, **tables) -> pd.DataFrame:
-    given = dict.fromkeys(("layers", "perturbed", "errors", "targeting", "compression"), EMPTY)
-    given |= {"graph": graph(names), "norms": norms(names), "attack": "pgd"} | tables
-    return layer_measures(**given)
+    return measures_of(**{"graph": graph(names), "norms": norms(names)} | tables)
 
 
 def value(table, measure: str, layer: str, seed: int = 0) -> float:

@@ -10,7 +10,7 @@ import subprocess
 import pandas as pd
 import pytest
 import torch
-from map_tables import RUN, filter_rows, graph_rows, layer_rows, make_config
+from map_tables import RUN, filter_rows, graph_rows, layer_rows, make_config, measures_of
 from run_tables import said
 from support import ROOT
 from torch import nn
@@ -21,7 +21,7 @@ from faultline.report import render as render_module
 from faultline.report.render import load_look, render
 from faultline.studies.config import Config
 from faultline.studies.map.drawing import fault_map
-from faultline.studies.map.measures import layer_correlations, layer_measures
+from faultline.studies.map.measures import layer_correlations
 from faultline.studies.map.section import fault_maps, findings, methods
 
 LOOK = load_look(ROOT / "workflow/faultline/report/report.html.j2")
@@ -64,16 +64,7 @@ def make_tables(name: str = "small_resnet", *, traced: bool = True, **settings) 
     tables["filters"] = pd.concat([few, many], ignore_index=True)
     places = layers[["seed", "epoch"]].drop_duplicates()
     norms = weight_norms(made).assign(**RUN).merge(places[places["epoch"] == 3], how="cross")
-    tables["layer_measures"] = layer_measures(
-        graph=tables["graph"],
-        norms=norms,
-        layers=layers,
-        perturbed=EMPTY,
-        errors=EMPTY,
-        targeting=EMPTY,
-        compression=EMPTY,
-        attack="pgd",
-    )
+    tables["layer_measures"] = measures_of(graph=tables["graph"], norms=norms, layers=layers)
     tables["layer_correlations"] = layer_correlations(tables["layer_measures"], confidence=0.95)
     return tables
 

@@ -30,6 +30,7 @@ from faultline.networks.facts import Fit, networks, work_of
 from faultline.networks.selection import count_filters, select_layers
 from faultline.run.plan import Plan
 from faultline.studies.config import PROBER
+from faultline.studies.criteria.names import shift_of
 from faultline.studies.mending.candidates import candidate
 from faultline.studies.perturbations.kinds import KINDS
 from faultline.training.registry import RECIPES, base_of
@@ -384,7 +385,7 @@ def _train_picked(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.criteria
     use, dataset = section.use, job.of["dataset"]
     adversarial = {"steps": 10}
-    passes = _steps(job.of["recipe"].partition("@")[0], adversarial, regularised=False)
+    passes = _steps(shift_of(job.of["recipe"])[0], adversarial, regularised=False)
     batch = prices.plan.training(job.of["training"]).batch_size
     work = prices.training(job, passes, use.epochs, batch=batch)
     tried = len(use.interpolations) * prices.judging([section.attack or ""], job)
@@ -430,8 +431,7 @@ def _mend(prices: Prices, job: Job) -> Work:
     passes = 2 * 3 * trains if section.under else passes  # each image twice, unattacked
     work = prices.training(job, passes, section.epochs * tries, batch=section.batch_size)
     if section.under:
-        stresses = prices.plan.config.stresses
-        chosen = 1.0 + sum(len(stresses[name].severities) for name in section.under)
+        chosen = float(_stress_sets(prices, section.under))
     else:
         judge = prices._attacks((section.judged_under or [])[:1])[0]
         if method_of(judge["method"]).judges:
@@ -448,18 +448,22 @@ def _judge_mends(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.mending
     judged, n = len(section.candidates) + 1, prices.split(job.of["dataset"], "test")
     if section.under:
-        stresses = prices.plan.config.stresses.values()
-        return Work(passes=judged * n * (1 + sum(len(of.severities) for of in stresses)), at_once=n)
+        sets = _stress_sets(prices, prices.plan.config.stresses)
+        return Work(passes=judged * n * sets, at_once=n)
     attacks = prices._attacks(section.judged_under or [])
     each = sum(prices.checking(attack, job, n) for attack in attacks)
     each += n * prices.judging(section.judged_under or [], job)
     return Work(passes=judged * (each + n * judged * len(attacks)), at_once=n)
 
 
-def _judge_stresses(prices: Prices, job: Job) -> Work:
+def _stress_sets(prices: Prices, names: Iterable[str]) -> int:
+    """Of how many sets of images a network is judged on under some stresses, as they are too."""
     stresses = prices.plan.config.stresses
-    names = prices.plan.stresses_of(job.of)
-    sets = 1 + sum(len(stresses[name].severities) for name in names)
+    return 1 + sum(len(stresses[name].severities) for name in names)
+
+
+def _judge_stresses(prices: Prices, job: Job) -> Work:
+    sets = _stress_sets(prices, prices.plan.stresses_of(job.of))
     n = prices.split(job.of["dataset"], "test")
     return Work(passes=n * sets, at_once=n)
 

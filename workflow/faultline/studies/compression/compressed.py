@@ -107,7 +107,7 @@ def compress(
     for name, of in _proposed(alone, forms).items():
         while of:
             (outcome,) = evaluate([Network(of)], "validation")
-            if _verdict(outcome.change, loss, confidence) == SAFE:
+            if _judged(outcome, loss, confidence, compared=1)["verdict"] == SAFE:
                 break
             of = _relieved(of, alone, forms if name == FEWEST else ())
         chosen[name] = {key: of[key] for key in layers if key in of}
@@ -172,14 +172,9 @@ def _judged(outcome: Outcome, loss: float, confidence: float, *, compared: int) 
         "ci_high": high,
         "family_low": family_low,
         "family_high": family_high,
-        "verdict": _verdict(change, loss, wide),
+        "verdict": SAFE if family_low > -loss else COSTLY if family_high < -loss else UNDECIDED,
         "n": len(change),
     }
-
-
-def _verdict(change: np.ndarray, loss: float, confidence: float) -> str:
-    _, low, high = paired_mean_interval(change, confidence=confidence)
-    return SAFE if low > -loss else COSTLY if high < -loss else UNDECIDED
 
 
 def _proposed(alone: pd.DataFrame, forms: Sequence[Form]) -> dict[str, dict[str, Form]]:

@@ -85,8 +85,9 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
         one_of(name, config.stresses, "config key mending.under")
     check_epochs("mending.from_epochs", mending.from_epochs, config.trainings)
     if mending.candidates == "all":
-        fits = {name for name, of in CANDIDATES.items() if not (mending.under and of.attacks)}
-        mending.candidates = [name for name in CANDIDATES if name in fits]
+        mending.candidates = [
+            name for name, of in CANDIDATES.items() if not (mending.under and of.attacks)
+        ]
     names = [name_of(name) for name in mending.candidates]
     for name, called in zip(mending.candidates, names, strict=True):
         if plugins.is_own(name):

@@ -22,7 +22,7 @@ FEW = 4
 
 def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
     """Accuracy over severities, run by run, at the last epoch."""
-    confidence = f"{config.scores.confidence:.0%}"
+    losses, confidence = tables["stress_losses"], f"{config.scores.confidence:.0%}"
 
     def block(index: int, run: str, part: pd.DataFrame) -> page.Block:
         part = canvas.last_epoch(part)
@@ -35,7 +35,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
             read="The lines start at the images as they are (severity 0); the sooner one falls, "
             "the worse the network stands that stress. The first panel costs most.",
         )
-        costs = _whole(page.of(tables["stress_losses"], part, [*RUN, "epoch"]))
+        costs = _whole(page.of(losses, part, [*RUN, "epoch"]))
         shown: dict[str, Any] = {
             "stress": "stress",
             "accuracy": ("accuracy", page.percent),
@@ -70,10 +70,7 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
         "(Benjamini-Hochberg).",
         blocks=page.by_run(tables["stresses"], block),
         needs="stresses, datasets.*.also",
-        folded=len(
-            tables["stress_losses"]["stress"].unique() if tables["stress_losses"].size else ()
-        )
-        <= FEW,
+        folded=not len(losses) or losses["stress"].nunique() <= FEW,
     )
 
 

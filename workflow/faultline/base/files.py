@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import io
 import json
@@ -63,9 +62,13 @@ def _sync(path: Path) -> None:
 
 def remove_leftovers(path: Location) -> None:
     """Remove what processes left that were killed while they wrote `path`."""
-    path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.writing"):
-        left.unlink(missing_ok=True)
+    path, end = Path(path), ".writing"
+    begin = f".{path.name}."
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            random = entry.name.removeprefix(begin).removesuffix(end)
+            if entry.name == f"{begin}{random}{end}" and re.fullmatch("[0-9a-f]{8}", random):
+                Path(entry).unlink(missing_ok=True)
 
 
 def open_in_place(path: Location) -> TextIO:

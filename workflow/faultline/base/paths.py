@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 CANDIDATE = f"{CHECKPOINT}/mended/{{candidate}}"
 
 
+@functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     parts = "".join(
         re.escape(text) + (f"(?P<{name}>[^/]+)" if name else "")
@@ -38,21 +40,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:.*/)?{parts}{files.get(pattern, '/.+')}")
 
 
-_MOST_SPECIFIC_FIRST = [
-    _compiled(pattern)
-    for pattern in (
-        OWN_ABLATION,
-        REMEDY,
-        CANDIDATE,
-        RETRAINING,
-        PICKED,
-        LAYER,
-        ATTACK,
-        CHECKPOINT,
-        TUNING,
-        STRESS,
-    )
-]
+_MOST_SPECIFIC_FIRST = (
+    *(OWN_ABLATION, REMEDY, CANDIDATE, RETRAINING, PICKED, LAYER, ATTACK, CHECKPOINT),
+    *(TUNING, STRESS),
+)
 
 
 _CHECKPOINT = re.compile(r"[^/]+/[^/]+/[^/]+/seed-\d+/epoch-\d+/.+")
@@ -62,7 +53,7 @@ def place_of(path: str) -> dict[str, str | int]:
     """The data set, network, training and so on that a file of the results is about, in the order
     of its folders; seed and epoch are numbers. ValueError where it lies in none of the folders."""
     for pattern in _MOST_SPECIFIC_FIRST:
-        if match := pattern.fullmatch(str(path)):
+        if match := _compiled(pattern).fullmatch(str(path)):
             numbers = ("seed", "epoch")
             return {k: int(v) if k in numbers else v for k, v in match.groupdict().items()}
     raise ValueError(f"{path} is no file of a data set, network and training")

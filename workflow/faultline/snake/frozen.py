@@ -118,7 +118,7 @@ def hold() -> None:
         raise UserError(refused)
     began = json.loads(os.environ.get(SOURCES) or "{}")
     plugins.CODES.update(began.get("own", {}))
-    digests = {str(ROOT / name): digest for name, digest in began.get("files", {}).items()}
+    digests = {f"{ROOT}/{name}": digest for name, digest in began.get("files", {}).items()}
     if not digests:
         return
     finder = _Finder(digests)

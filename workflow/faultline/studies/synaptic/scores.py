@@ -94,13 +94,18 @@ def base_accuracy(facts: Facts, *, confidence: float) -> pd.DataFrame:
     """What the unablated network has to lose, one row per image set: images, correct, n, accuracy,
     ci_low, ci_high (Wilson), chance, above_chance: whether the interval lies above chance."""
     check_confidence(confidence)
+    return pd.DataFrame(_base_accuracy(facts, confidence))
+
+
+def _base_accuracy(facts: Facts, confidence: float) -> dict:
+    """The columns of `base_accuracy`."""
     count = np.array([base.sum() for base in facts.base.values()])
     n = np.array([len(base) for base in facts.base.values()])
     intervals = [facts.design.share_interval(b, confidence=confidence) for b in facts.base.values()]
     accuracy, low, high = np.array(intervals).T
     columns = {"images": list(facts.base), "correct": count, "n": n, "accuracy": accuracy}
     columns |= {"ci_low": low, "ci_high": high, "chance": facts.chance}
-    return pd.DataFrame(columns | {"above_chance": low > facts.chance} | facts.stands_for)
+    return columns | {"above_chance": low > facts.chance} | facts.stands_for
 
 
 def layer_scores(
@@ -419,8 +424,9 @@ def _score_table(
             f"scores: baseline {RANDOM!r} needs variants of random_variants beside the others; "
             f"sweep them, too, or choose one of {', '.join(BASELINES[:-1])}"
         )
-    base, tables = facts.base, []
-    above = base_accuracy(facts, confidence=confidence).set_index("images")["above_chance"]
+    base, rows = facts.base, []
+    accuracy = _base_accuracy(facts, confidence)
+    above = dict(zip(base, accuracy["above_chance"], strict=True))
     offset = np.zeros(len(filters))
     if baseline == "kept_fraction":
         offset = summed(1 - np.asarray(facts.variants["kept"], float))
@@ -447,7 +453,7 @@ def _score_table(
             if single and score != "S_diff" and baseline != RANDOM:
                 columns |= counted(images[0], shift, simultaneous)
         end = {"n": n, "compared": family, "untouched": untouched}
-        tables.append(pd.DataFrame(columns | end | facts.stands_for))
+        rows.append(columns | end | facts.stands_for)
 
     def estimated(effect, shift, simultaneous):
         spread, value = _Spread(effect), effect.value + shift
@@ -492,5 +498,10 @@ def _score_table(
             add(adversarial, [attack], attack, "S_adv")
             less = adversarial.less(clean) if adversarial and clean else None
             add(less, ["clean", attack], attack, "S_diff")
-    table = pd.concat(tables).sort_index(kind="stable")
+    shape = len(filters), len(rows)
+    columns = {
+        name: np.stack([np.broadcast_to(row[name], shape[:1]) for row in rows], axis=1).ravel()
+        for name in rows[0]
+    }
+    table = pd.DataFrame(columns, index=np.repeat(np.arange(shape[0]), shape[1]))
     return table.astype({"lost": "Int64", "gained": "Int64"}) if single else table

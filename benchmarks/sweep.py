@@ -507,17 +507,17 @@ def elsewhere(name: str):
         from transformers import BertConfig, BertForSequenceClassification
 
         network = BertForSequenceClassification(BertConfig(vocab_size=100, **size))
-        return network, torch.randint(1, 100, (32, 32))
+        return network, torch.randint(1, 100, (100, 32))
     if name == "vit":
         from transformers import ViTConfig, ViTForImageClassification
 
         network = ViTForImageClassification(ViTConfig(image_size=32, patch_size=4, **size))
-        return network, torch.rand(32, 3, 32, 32)
+        return network, torch.rand(100, 3, 32, 32)
     import timm
 
     size = {"embed_dim": 24, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 4}
     network = timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=5, **size)
-    return network, torch.rand(32, 3, 64, 64)
+    return network, torch.rand(100, 3, 64, 64)
 
 
 ELSEWHERE = ("bert", "vit", "swinv2")

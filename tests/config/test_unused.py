@@ -27,7 +27,7 @@ UNUSED = [
     ("datasets.digits", {"test": 60, "file": "a.npz"}, "file", "source npz"),
     ("datasets.digits", {"test": 60, "classes": 10}, "classes", "source npz"),
     ("datasets.digits", {"test": 60, "channels": 1}, "channels", "source image_folder"),
-    ("datasets.digits", {"test": 60, "also": {"n": "x"}}, "also", "source image_folder"),
+    ("datasets.digits", {"test": 60, "also": {"n": "x"}}, "also", "source image_folder, npz"),
     ("datasets.digits", {"test": 60, "on_bad_image": "skip"}, "on_bad_image", "image_folder"),
     ("datasets.moons", MOONS | {"folder": "data"}, "folder", "source fashion_mnist"),
     ("trainings.standard", {"epochs": [1, 2], "momentum": 0.5}, "momentum", "optimizer sgd"),

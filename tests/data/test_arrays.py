@@ -232,3 +232,54 @@ def test_only_images_are_augmented(tmp_path):
         training["augmentation"] = {"flip": True}
     message = error_of(resolve, config)
     assert "augmentation" in message and "holds vectors" in message
+
+
+def further(folder, **content) -> dict:
+    np.savez(folder / "night.npz", **content)
+    return {"also": {"night": str(folder / "night.npz")}}
+
+
+@pytest.mark.parametrize("kind", ["features", "tokens", "images"])
+def test_further_test_sets_are_read_as_a_whole(kind, tmp_path):
+    values = {"features": features(), "tokens": TOKENS}.get(kind)
+    if values is None:
+        values = np.arange(12, dtype=np.uint8).repeat(16).reshape(12, 4, 4)
+    given = npz(tmp_path, **{f"train_{kind}": values})
+    later = {f"test_{kind}": values[:3], "test_labels": np.array([1, 0, 1])}
+    data = prepare(**given, **further(tmp_path, **later), **SPLIT)
+    inputs, labels = data.splits["also night"]
+    assert data.also == ["night"] and sorted(labels.tolist()) == [0, 1, 1]
+    assert inputs.shape == (3, *data.splits["train"][0].shape[1:])
+    plain = prepare(**given, **SPLIT)
+    assert all(map(torch.equal, data.splits["train"], plain.splits["train"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ({"test_features": features()}, "night.npz: there is no array test_labels, only test_fea"),
+        ({"test_labels": [0]}, "night.npz: there is no array test_features, only test_labels"),
+        (
+            {"test_features": features()[:, :2], "test_labels": [0, 1] * 6},
+            "night.npz: test_features holds float64 [2], but train_features float64 [4]",
+        ),
+        (
+            {"test_features": features(), "test_labels": [0, 2] * 6},
+            "night.npz: test_labels holds the label 2, expected 0 to 1",
+        ),
+        (
+            {"test_features": features(), "test_labels": [0] * 5},
+            "night.npz: test_features holds 12 features, but test_labels 5 labels",
+        ),
+    ],
+)
+def test_a_further_test_set_fits_the_others(content, parts, tmp_path):
+    given = npz(tmp_path, train_features=features()) | further(tmp_path, **content)
+    given["classes"] = None
+    assert parts in error_of(describe, given, name="mine")
+
+
+def test_a_further_test_set_that_is_not_there(tmp_path):
+    given = npz(tmp_path, train_features=features()) | {"also": {"night": "none.npz"}}
+    message = error_of(describe, given | {"classes": None}, name="mine")
+    assert message == "config key datasets.mine.also.night: no such file: none.npz"

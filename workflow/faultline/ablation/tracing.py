@@ -25,7 +25,7 @@ from faultline.networks.layers import every_layer, filters, kind, own_weight
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.layout import lay_out
 from faultline.networks.operations import ACTIVATIONS, Kind, operation
-from faultline.networks.plain import copied, forget, preserved
+from faultline.networks.plain import State, copied, forget, preserved
 from faultline.networks.symbolic import Tracer
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -106,6 +106,7 @@ class Traced:
         self._adapted: dict[str, list[Step]] = {}
         self._original: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._silent: dict[str, Tensor] = {}
+        self._states: dict[nn.Module, State] = {}
         self.device = images.device
         two = images[:2] if len(images) > 1 else torch.cat([images, images])
         try:
@@ -285,8 +286,11 @@ class Traced:
         if node.target not in self.keeping:
             return self._called(module, args, kwargs, replaced)
         forget(module)  # what it made of other weights
-        with preserved(module):
+        state = self._states.get(module) or self._states.setdefault(module, State(module))
+        try:
             return self._called(module, args, kwargs, replaced)
+        finally:
+            state.restore()
 
     @staticmethod
     def _called(

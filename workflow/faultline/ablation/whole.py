@@ -20,7 +20,7 @@ from faultline.base.errors import UserError
 from faultline.base.inputs import one_of
 from faultline.networks.evaluation import evaluation, scale
 from faultline.networks.layers import every_layer, own_weight, parameter_of
-from faultline.networks.plain import copied, forget, preserved
+from faultline.networks.plain import State, copied, forget, preserved
 from faultline.networks.reach import reached
 
 Attack = Callable[..., Tensor]
@@ -99,6 +99,11 @@ class Loop:
         self.shapes = shapes_of(self.layers, ablated)
         self.image = image
 
+    @functools.cached_property
+    def kept_by_modules(self) -> State:
+        """What the network keeps beside its parameters, with which each variant begins."""
+        return State(self.network)
+
     def bytes_per_image(self, with_gradients: bool) -> int:
         """What one image of a batch takes, by the outputs of the modules: no more is known."""
         sizes = [self.image.nbytes]
@@ -147,8 +152,11 @@ class Loop:
             for (parameter, _), value in zip(kept, new.values(), strict=True):
                 parameter.data = value
             forget(self.network)  # what it made of other weights
-            with preserved(self.network):
+            state = self.kept_by_modules
+            try:
                 yield
+            finally:
+                state.restore()
         finally:
             for parameter, data in kept:
                 parameter.data = data

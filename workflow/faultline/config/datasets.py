@@ -39,12 +39,13 @@ class Dataset(Section):
     [n, h, w, c]; the channels are the axis of 4 or fewer, the first where both are, and of more
     the one beside equal sides. In place of images it may hold signals, numbers [n, c, t];
     features, numbers [n, d]; or tokens, whole numbers [n, t]."""
-    also: Annotated[dict[Name, str], ON_DISK, only_for("source", "image_folder")] = Field(
+    also: Annotated[dict[Name, str], ON_DISK, only_for("source", "image_folder", "npz")] = Field(
         default_factory=dict
     )
     """Further test sets of the same classes by a name of your choice, each a folder with one folder
-    of images per class, such as {night: photos_night}; all their images are judged beside stresses
-    (image_folder only)."""
+    of images per class, such as {night: photos_night}, or an .npz file with test_images (or
+    whatever it is) and test_labels; all they hold is judged beside stresses (image_folder and npz
+    only)."""
     size: int | None = Field(None, ge=1, le=4096)
     """Images are made size x size. Those of image_folder by resizing the shorter side and
     cutting out the centre, those of other sources as a whole (bilinear, antialiased); null

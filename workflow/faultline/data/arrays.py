@@ -13,7 +13,7 @@ import numpy as np
 
 from faultline.base.errors import UserError, printable
 from faultline.data.decode import Pool, array_pool, in_one_line
-from faultline.data.sources import PIXELS, VALIDATION, Source, named_splits
+from faultline.data.sources import ALSO, PIXELS, VALIDATION, Source, named_splits
 
 EXPECTED = {
     "images": "uint8, uint16 or float [n, height, width], [n, channels, height, width] or "
@@ -38,7 +38,12 @@ _DEFLATE = 1032
 """How many times smaller a member of a zip file can at most be than what it holds."""
 
 
-def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+Header = tuple[tuple[int, ...], np.dtype]
+Headers = dict[str, Header]
+"""Name of an array -> its shape and type."""
+
+
+def _headers(path: Path) -> Headers:
     """Name -> (shape, dtype) of the arrays in a .npz file, without their content; ValueError where
     one would be larger than what the file can hold of it, as no memory is taken before."""
     readers = {
@@ -73,36 +78,24 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 class _Content(NamedTuple):
-    """What a .npz file holds of use, by its headers.
+    """What .npz files hold of use, by their headers.
 
-    what: one of `EXPECTED`. called: split -> how the names of its arrays begin. shapes: split ->
-    the shape of its array of samples. keras: whether these are called x_train and y_train.
+    path: of the file of the data set. what: one of `EXPECTED`. shapes: split of that file -> the
+    shape of its array of samples. places: split, of a further test set, too -> its file, and the
+    names of its arrays of samples and of labels.
     """
 
     path: Path
     what: str
-    called: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
-    keras: bool
-
-    def keys(self, split: str) -> tuple[str, str]:
-        """The names of the arrays of samples and of labels."""
-        if self.keras:
-            return f"x_{self.called[split]}", f"y_{self.called[split]}"
-        return f"{self.called[split]}_{self.what}", f"{self.called[split]}_labels"
+    places: dict[str, tuple[Path, tuple[str, str]]]
 
 
 def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     """What the file of a data set holds, checked."""
     if not dataset.get("file"):
         raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
-    path = Path(dataset["file"]).expanduser()
-    if not path.is_file():
-        raise UserError(f"config key datasets.{name}.file: no such file: {path}")
-    try:
-        headers = _headers(path)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    path, headers = _opened(dataset["file"], key=f"datasets.{name}.file")
     if keras := "x_train" in headers and "train_labels" not in headers:
         headers = {_of_keras(key, headers["x_train"][0]): of for key, of in headers.items()}
     kinds = [what for what in EXPECTED if f"train_{what}" in headers]
@@ -117,38 +110,66 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
         if f"{each}_{what}" in headers or f"{each}_labels" in headers
     ]
     called = named_splits(["train", *sets], origin=str(path), form="{}_" + what)
-    content = _Content(path, what, called, {}, keras)
-    for split in called:
-        keys = content._replace(keras=False).keys(split)
+    content = _Content(path, what, {}, {})
+    for split, begin in called.items():
+        keys = f"{begin}_{what}", f"{begin}_labels"
         if missing := [key for key in keys if key not in headers]:
             raise UserError(
                 f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
                 f"expected train_{what} and train_labels, and both or none of test and validation"
                 + ("" if kinds else f" (in place of images: {', '.join(list(EXPECTED)[1:])})")
             )
-        (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
-        if not _fits(what, dtype, shape):
+        learned = headers[f"train_{what}"]
+        content.shapes[split] = _checked(path, headers, keys, what, learned)
+        in_file = (f"x_{begin}", f"y_{begin}") if keras else keys
+        content.places[split] = path, in_file
+    keys = f"test_{what}", "test_labels"
+    for further, file in (dataset.get("also") or {}).items():
+        other, headers = _opened(file, key=f"datasets.{name}.also.{further}")
+        if missing := [key for key in keys if key not in headers]:
             raise UserError(
-                f"{path}: {keys[0]} is {dtype} {list(shape)}, expected {EXPECTED[what]}"
+                f"{other}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; a "
+                f"further test set holds {keys[0]} and {keys[1]}"
             )
-        if label_dtype.kind not in "iu" or len(label_shape) != 1 + (label_shape[1:] == (1,)):
-            raise UserError(
-                f"{path}: {keys[1]} is {label_dtype} {list(label_shape)}, expected whole numbers "
-                "[n], the class of each image from 0"
-            )
-        if shape[0] != label_shape[0] or shape[0] < 1:
-            raise UserError(
-                f"{path}: {keys[0]} holds {shape[0]} {what}, but {keys[1]} {label_shape[0]} "
-                "labels; give as many of both, at least one"
-            )
-        content.shapes[split] = shape
-        first = content.shapes["train"], headers[f"train_{what}"][1]
-        if (shape[1:], dtype) != (first[0][1:], first[1]):
-            raise UserError(
-                f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_{what} {first[1]} "
-                f"{list(first[0][1:])}; give all the same"
-            )
+        _checked(other, headers, keys, what, learned)
+        content.places[ALSO.format(further)] = other, keys
     return content
+
+
+def _opened(file: str | Path, *, key: str) -> tuple[Path, Headers]:
+    """A .npz file that a key of the config names, and its headers."""
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"config key {key}: no such file: {path}")
+    try:
+        return path, _headers(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _checked(
+    path: Path, headers: Headers, keys: tuple[str, str], what: str, learned: Header
+) -> tuple[int, ...]:
+    """The shape of an array of samples that fits its labels, and what is learned from."""
+    (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
+    if not _fits(what, dtype, shape):
+        raise UserError(f"{path}: {keys[0]} is {dtype} {list(shape)}, expected {EXPECTED[what]}")
+    if label_dtype.kind not in "iu" or len(label_shape) != 1 + (label_shape[1:] == (1,)):
+        raise UserError(
+            f"{path}: {keys[1]} is {label_dtype} {list(label_shape)}, expected whole numbers "
+            "[n], the class of each image from 0"
+        )
+    if shape[0] != label_shape[0] or shape[0] < 1:
+        raise UserError(
+            f"{path}: {keys[0]} holds {shape[0]} {what}, but {keys[1]} {label_shape[0]} "
+            "labels; give as many of both, at least one"
+        )
+    if (shape[1:], dtype) != (learned[0][1:], learned[1]):
+        raise UserError(
+            f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_{what} {learned[1]} "
+            f"{list(learned[0][1:])}; give all the same"
+        )
+    return shape
 
 
 def _of_keras(key: str, shape: tuple[int, ...]) -> str:
@@ -193,29 +214,29 @@ def describe_arrays(dataset: Mapping[str, Any], *, name: str) -> Source:
     """
     content = _content(dataset, name=name)
     path, what, shapes = content.path, content.what, content.shapes
-    keys = {split: content.keys(split) for split in shapes}
     shape, vocabulary = shapes["train"][1:], None
     if what == "images":
         axis, (*sides,) = _channel_axis(path, shapes["train"]), shape
         shape = (sides.pop(axis - 1) if axis else 1, *sides)
     elif what == "tokens":
         vocabulary = 1 + max(
-            int(_numbers(path, key, tokens).max())
-            for key, _ in keys.values()
-            for tokens in _arrays(path, key)
+            int(_numbers(place, key, *_arrays(place, key)).max())
+            for place, (key, _) in content.places.values()
         )
-    of_splits = [labels.ravel() for labels in _arrays(path, *(key for _, key in keys.values()))]
-    labels = dict(zip(keys, of_splits, strict=True))
-    classes = dataset["classes"] or int(max(each.max() for each in labels.values())) + 1
+    labels = {
+        split: _arrays(place, key)[0].ravel() for split, (place, (_, key)) in content.places.items()
+    }
+    classes = dataset["classes"] or int(max(labels[split].max() for split in shapes)) + 1
     for split, of_split in labels.items():
         if of_split.min() < 0 or of_split.max() >= classes:
             worst = of_split.min() if of_split.min() < 0 else of_split.max()
+            place, (_, key) = content.places[split]
             raise UserError(
-                f"{path}: {keys[split][1]} holds the label {worst}, expected 0 to {classes - 1}; "
+                f"{place}: {key} holds the label {worst}, expected 0 to {classes - 1}; "
                 f"mend the labels or the config key datasets.{name}.classes"
             )
     if not dataset["classes"]:
-        _check_numbered([*labels.values()], path=path, name=name)
+        _check_numbered([labels[split] for split in shapes], path=path, name=name)
     if classes < 2:
         raise UserError(f"{path}: all labels are 0; expected at least two classes")
     learned = np.zeros(classes, bool)
@@ -259,14 +280,14 @@ def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
     content = _content(dataset, name=name)
     path, what, shapes = content.path, content.what, content.shapes
     axis, pools = _channel_axis(path, shapes["train"]) if what == "images" else None, {}
-    used = [key for split in shapes for key in content.keys(split)]
+    used = [key for split in shapes for key in content.places[split][1]]
     of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
     print(f"{path}: {', '.join(used)}{of_channels}")
     if others := sorted(set(_headers(path)) - set(used)):
         print(f"{path}: not used: {printable(', '.join(others))}")
-    for split in shapes:
-        key, key_of_labels = content.keys(split)
-        images, labels = _arrays(path, key, key_of_labels)
+    for split, (path, keys) in content.places.items():
+        key = keys[0]
+        images, labels = _arrays(path, *keys)
         labels = labels.ravel()
         if what != "images":
             pools[split] = array_pool(_numbers(path, key, images), labels)

@@ -63,7 +63,8 @@ class DataSettings:
     file: of npz. classes: of npz; None counts them.
     download: fetch missing files into the folder with torchvision.
     noise, samples: of moons, which are drawn with split_seed and standardised over all samples.
-    also: of image_folder: further test sets by name, each a folder that holds one per class.
+    also: of image_folder and npz: further test sets by name, each a folder that holds one per
+        class, or a file that holds a test set.
     size: images are made size x size: those of image_folder by their shorter side and a cut of the
         centre, others as a whole; None leaves them as they are. channels: of image_folder.
     on_bad_image: what to do with an image of image_folder that cannot be decoded: stop or skip.

@@ -32,7 +32,7 @@ _TORCHS = frozenset(vars(nn.Module()))
 """Attributes that torch itself gives to a module: its parameters, hooks and mode."""
 
 
-class _State:
+class State:
     """What modules keep beside their parameters, as it is now: attributes, the containers among
     them, buffers and other tensors."""
 
@@ -58,6 +58,7 @@ class _State:
             self._keep(vars(value))
 
     def restore(self) -> None:
+        """Put all of it back."""
         for now, before in self.attributes:
             for name in [n for n in now if n not in before and n not in _TORCHS]:
                 del now[name]
@@ -111,11 +112,11 @@ def _version(tensor: Tensor) -> int | None:
 
 
 @contextmanager
-def preserved(module: nn.Module) -> Iterator[_State]:
+def preserved(module: nn.Module) -> Iterator[State]:
     """On leaving, what the module keeps beside its parameters is what it was: a cache that it has
     filled meanwhile, statistics that it has updated. What lies outside of its modules' attributes
     and what these hold, in a closure or a global, stays as it is then."""
-    state = _State(module)
+    state = State(module)
     try:
         yield state
     finally:
@@ -126,7 +127,7 @@ def copied(module: M) -> M:
     """A copy in eval mode, which keeps nothing that the module forgets when it is set to training.
     Raises UserError where it cannot be copied."""
     memo: dict[int, Tensor] = {}
-    for tensor, _, _ in _State(module).tensors.values():
+    for tensor, _, _ in State(module).tensors.values():
         if not tensor.is_leaf or tensor.is_inference():  # made in a call
             memo[id(tensor)] = tensor.detach().clone()
     try:
@@ -142,8 +143,15 @@ def copied(module: M) -> M:
 
 def forget(module: nn.Module) -> None:
     """Puts a module into eval mode without what it forgets when it is set to training."""
-    module.train()  # which one of the user's own may return nothing
-    module.eval()
+    if any(map(_switches, module.modules())):
+        module.train()  # which one of the user's own may return nothing
+        module.eval()
+
+
+def _switches(part: nn.Module) -> bool:
+    """Whether setting a module to training and back is more than two flags."""
+    own = (getattr(switch, "__func__", None) for switch in (part.train, part.eval))
+    return part.training or tuple(own) != (nn.Module.train, nn.Module.eval)
 
 
 def plain(module: nn.Module) -> nn.Module:

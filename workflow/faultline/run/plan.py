@@ -447,4 +447,5 @@ class Plan:
 
             assert settings.folder
             return folders(settings.folder, name=dataset, also=settings.also)
-        return [str(Path(settings.file).expanduser())] if settings.file else []
+        files = [settings.file, *settings.also.values()] if settings.file else []
+        return [str(Path(file).expanduser()) for file in files]

@@ -2,8 +2,10 @@
 
 Without a unit, its output is 0. To first order, the lead of the predicted class over another then
 falls by the sum of output times gradient of that lead (Molchanov et al. 2017, there of the loss).
-An image counts as lost the more, the larger the fall beside the lead itself, for that of the four
-next classes to which most of it is lost (ours): a smooth count of predictions that change.
+An image counts as lost the more, the larger that is beside the lead itself, for that of the four
+next classes where it is largest (ours): a smooth count of predictions that change. A rise counts
+half as much as a fall: where much is removed, the first order tells how much moves better than
+which way. Of the layer that gives the logits it is exact, and only falls count.
 """
 
 from collections.abc import Mapping
@@ -20,6 +22,9 @@ RIVALS = 4
 
 STEEPNESS = 4.0
 """Of the count: an image whose lead falls by all of it counts half (ours)."""
+
+RISE = 0.5
+"""Of the count: what a rise of the lead weighs, but for the layer that gives the logits (ours)."""
 
 LEAST = 1e-3
 """Leads below it count as such (ours)."""
@@ -44,7 +49,8 @@ def screened(
 def _falls(
     network: nn.Module, images: Tensor, layers: Mapping[str, nn.Module]
 ) -> dict[str, Tensor]:
-    """Layer -> the fall of each lead without each unit as a share of it [rivals, n, units]."""
+    """Layer -> the fall of each lead without each unit as a share of it [rivals, n, units]; of a
+    rise `RISE` of it."""
     outputs: dict[str, list[Tensor]] = {}
 
     def keep(name: str, output: Tensor) -> Tensor:
@@ -90,7 +96,9 @@ def _falls(
                 of[name][:, unit] = sum(parts, start=logits.new_zeros(())) / len(images)
         share = lead.detach().clamp_min(LEAST)[:, None]
         for name, fall in of.items():
-            falls[name].append(fall / share.to(fall))
+            exact = name in outputs and torch.equal(outputs[name][-1].to(logits), logits)
+            counted = fall if exact else torch.maximum(fall, -RISE * fall)
+            falls[name].append(counted / share.to(fall))
     return {name: torch.stack(of) for name, of in falls.items()}
 
 

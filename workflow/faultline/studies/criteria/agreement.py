@@ -297,6 +297,9 @@ def _groups(rows: pd.DataFrame, unit: str, seeds: Sequence[int], whole: pd.DataF
         column = "filter" if of_filters else "layer"
         units = list(dict.fromkeys(part[column]))
         chosen = rows[rows["layer"] == group] if of_filters else rows
-        wide = chosen.pivot_table(index="seed", columns=column, values="score", dropna=False)
-        by_group[group] = wide.reindex(index=seeds, columns=units).to_numpy(float)
+        of_seed = pd.Index(seeds).get_indexer(chosen["seed"])
+        of_unit = pd.Index(units).get_indexer(chosen[column])
+        asked = (of_seed >= 0) & (of_unit >= 0)
+        by_group[group] = np.full((len(seeds), len(units)), np.nan)
+        by_group[group][of_seed[asked], of_unit[asked]] = chosen["score"][asked]
     return by_group

@@ -21,6 +21,7 @@ rule compress:
     params:
         layers=lambda w: select_layers(w.network, COMPRESSION.layers),
         bits=COMPRESSION.bits,
+        inputs=COMPRESSION.inputs,
         scales=COMPRESSION.scales,
         prune=COMPRESSION.prune,
         loss=COMPRESSION.loss,

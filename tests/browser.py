@@ -3,9 +3,11 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 
+PATIENCE = 120
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -22,6 +24,7 @@ class Browser:
         )
         os.close(there), os.close(back)
         self._buffer, self._count, self._session, self.requests = b"", 0, None, []
+        self._loaded = False
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
@@ -41,6 +44,8 @@ class Browser:
 
     def _next(self) -> dict:
         while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._receive], [], [], PATIENCE)
+            assert ready, f"the browser says nothing for {PATIENCE} s"
             more = os.read(self._receive, 1 << 20)
             assert more, "the browser ended"
             self._buffer += more
@@ -48,6 +53,7 @@ class Browser:
         message = json.loads(message)
         if message.get("method") == "Network.requestWillBeSent":
             self.requests.append(message["params"]["request"]["url"])
+        self._loaded |= message.get("method") == "Page.loadEventFired"
         return message
 
     def open(self, path, *, width: int, media: str = "screen", dark: bool = False) -> None:
@@ -56,9 +62,10 @@ class Browser:
         self("Emulation.setDeviceMetricsOverride", **size, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self._loaded = False
         self("Page.navigate", url=path.as_uri())
-        while self._next().get("method") != "Page.loadEventFired":
-            pass
+        while not self._loaded:  # a small page is before the answer
+            self._next()
 
     def run(self, script: str):
         """The value of an expression; promises are waited for."""

@@ -49,7 +49,7 @@ remedy:
 perturbations:
   {layers: [conv1, conv2, fc], epochs: [3], kinds: [synapse_knockout, gaussian],
    parameters: [weight], shares: [0.7], sigmas: [0.5], repeats: 2, almost_chance: 0.15, ends: 0.3}
-compression: {layers: [conv1, fc], epochs: [3], bits: [3, 6], scales: layer,
+compression: {layers: [conv1, fc], epochs: [3], bits: [3, 6], inputs: true, scales: layer,
               prune: [0.35], loss: 0.055}
 criteria:
   {methods: [fisher, taylor_adversarial, rerandomisation, reinitialisation, random],

@@ -17,18 +17,20 @@ with job(snakemake, kept=True):
     params, output = snakemake.params, snakemake.output
     dataset, network, _, device = opened(snakemake)
     every = every_layer(network)
+    evaluate, observed = evaluator(
+        network,
+        dataset,
+        {name: every[name] for name in params.layers},
+        by_channel=params.scales == "channel",
+        memory=partial(free_memory, snakemake, device),
+    )
     result = compress(
-        evaluator(
-            network,
-            dataset,
-            {name: every[name] for name in params.layers},
-            by_channel=params.scales == "channel",
-            memory=partial(free_memory, snakemake, device),
-        ),
+        evaluate,
         params.layers,
-        forms=forms(params.bits, params.prune),
+        forms=forms(params.bits, params.prune, inputs=params.inputs),
         loss=params.loss,
         confidence=params.confidence,
+        observed=observed,
     )
     where = place(snakemake.wildcards)
     save_table(put_first(result.alone, where), output.alone)

@@ -8,13 +8,17 @@ from torch import nn
 from faultline.ablation.compression import (
     Form,
     compressed,
+    compressed_network,
     compression_variant,
     forms,
+    input_ranges,
     pruned,
     quantised,
+    rounded,
 )
 from faultline.ablation.sweep import sweep
 from faultline.base.errors import UserError
+from faultline.networks.layers import layers as layers_of
 
 
 def quiet(_):
@@ -129,3 +133,81 @@ def test_forms_that_make_no_sense_are_refused(bits, shares, words):
         forms(bits, shares)
     with pytest.raises(UserError, match="no layer is named"):
         compression_variant({}, {})
+    with pytest.raises(UserError, match="take compressed_network"):
+        compression_variant({"a": nn.Linear(2, 2)}, {"a": Form(bits=8, inputs=True)})
+
+
+def test_inputs_rounded_by_hand():
+    values = torch.tensor([-1.0, -0.4, 0.0, 0.9, 2.0, 9.0])
+    # int2: four values a step of 1 apart, -1, 0, 1 and 2; what lies beyond is put to the end
+    assert rounded(values, 2, (-1.0, 2.0)).tolist() == [-1, 0, 0, 1, 2, 2]
+    # 0 is one of them: of -0.9 to 2.1 the nearest to -0.9 is one step below 0, not -0.9 itself
+    assert rounded(torch.tensor([-0.9, 0.1, 2.1]), 2, (-0.9, 2.1)).tolist() == [-1, 0, 2]
+    assert rounded(torch.zeros(2), 8, (0.0, 0.0)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_inputs_are_rounded_as_torch_does(bits):
+    values = 3 * torch.randn(500, generator=torch.Generator().manual_seed(0))
+    low, high = -2.5, 7.0
+    step = (high - low) / (2**bits - 1)
+    zero = round(-low / step)
+    expected = torch.fake_quantize_per_tensor_affine(values, step, zero, 0, 2**bits - 1)
+    # torch rounds value / step in float32, so ties may go another way
+    far = (rounded(values, bits, (low, high)) - expected).abs() > 1e-5
+    assert far.sum() <= 1
+
+
+def test_ranges_are_of_what_layers_take_and_hold_0():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.first, self.last = nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+            self.aside = nn.Linear(3, 2)
+
+        def forward(self, tokens):
+            hidden = self.first(self.words(tokens).mean(1))
+            return self.last(hidden.relu()) + nn.functional.linear(hidden, self.aside.weight)
+
+    torch.manual_seed(0)
+    network, tokens = Net().eval(), torch.randint(0, 5, (7, 4))
+    found = input_ranges(network, layers_of(network), tokens)
+    assert [*found] == ["first", "last"]  # whole numbers, and weights that a function takes
+    with torch.no_grad():
+        taken = network.words(tokens).mean(1)
+        hidden = network.first(taken).relu()
+    assert found["first"] == pytest.approx((min(0, taken.min().item()), max(0, taken.max().item())))
+    assert found["last"] == pytest.approx((0, hidden.max().item()))
+    assert not network.first._forward_pre_hooks
+
+
+def test_a_network_whose_inputs_are_rounded_is_that_of_a_plain_loop():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    images = torch.randn(50, 6)
+    own = {"0": network[0], "2": network[2]}
+    ranges = input_ranges(network, own, images)
+    of = {"0": Form(bits=4, inputs=True), "2": Form(bits=3, inputs=True)}
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = compressed_network(network, of, ranges)(images)
+    value = images
+    with torch.no_grad():
+        for name, form in of.items():
+            low, high = ranges[name]
+            step = (high - low) / (2**form.bits - 1)
+            zero = round(-low / step)
+            levels = [(level - zero) * step for level in range(2**form.bits)]
+            flat = [
+                min(levels, key=lambda level, v=v: abs(level - v)) for v in value.flatten().tolist()
+            ]
+            value = torch.tensor(flat).view_as(value)
+            weight = compressed(own[name], form)["weight"]
+            value = nn.functional.linear(value, weight, own[name].bias)
+            value = value.relu() if name == "0" else value
+    assert torch.allclose(found, value, atol=1e-5)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    # a layer whose inputs are not seen has its weights rounded alone
+    alone = compressed_network(network, {"0": of["0"]}, {})(images)
+    with torch.no_grad():
+        network[0].weight.copy_(compressed(own["0"], of["0"])["weight"])
+        assert torch.equal(alone, network(images))

@@ -148,7 +148,13 @@ JOBS = [
         "compress",
         {},
         OPENED,
-        {"layers": ["conv1", "fc"], "bits": [6, 3], "scales": "layer", "prune": [0.35]}
+        {
+            "layers": ["conv1", "fc"],
+            "bits": [6, 3],
+            "inputs": True,
+            "scales": "layer",
+            "prune": [0.35],
+        }
         | {"loss": 0.055, "confidence": 0.9},
     ),
     (

@@ -1,5 +1,7 @@
 from faultline.ablation.compression import Form as Form
+from faultline.ablation.compression import compressed_network as compressed_network
 from faultline.ablation.compression import compression_variant as compression_variant
+from faultline.ablation.compression import input_ranges as input_ranges
 from faultline.ablation.facts import Facts as Facts
 from faultline.ablation.sweep import sweep as sweep
 from faultline.ablation.variants import Mask as Mask

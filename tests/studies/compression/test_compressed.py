@@ -9,7 +9,13 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from faultline.ablation.compression import Form, compressed, forms
+from faultline.ablation.compression import (
+    Form,
+    compressed,
+    compressed_network,
+    forms,
+    input_ranges,
+)
 from faultline.networks.layers import layers
 from faultline.networks.registry import build
 from faultline.studies.compression.compressed import Network, Outcome, compress, evaluator
@@ -92,7 +98,14 @@ def test_every_form_is_judged_as_a_whole_and_pruning_as_one_too():
     assert not judged["written"].any() and not result.written  # as one, no layer has a share
     text = precision({}, result.together, scales="channel", loss=0.02, confidence=0.95)
     assert json.loads(text) | {"loss": 0} == {
-        **{"bits": {}, "pruned": {}, "scales": "channel", "loss": 0, "confidence": 0.95},
+        **{
+            "bits": {},
+            "inputs": {},
+            "pruned": {},
+            "scales": "channel",
+            "loss": 0,
+            "confidence": 0.95,
+        },
         "judged": {},
     }
 
@@ -169,7 +182,8 @@ def test_a_real_network_is_judged_as_a_plain_loop_says():
     labels = network(images).argmax(1)
     splits = {"validation": (images[:40], labels[:40]), "test": (images[40:], labels[40:])}
     data = SimpleNamespace(splits=splits, pixels=lambda stored: stored)
-    evaluate = evaluator(network, data, own, by_channel=True)
+    evaluate, observed = evaluator(network, data, own, by_channel=True)
+    assert observed == [*own]
     for split, of in (("validation", {"conv1": Form(bits=2)}), ("test", dict.fromkeys(own, HALF))):
         (outcome,) = evaluate([Network(of)], split)
         given, right = splits[split]
@@ -184,3 +198,28 @@ def test_a_real_network_is_judged_as_a_plain_loop_says():
         assert not expected.all()
     result = compress(evaluate, [*own], forms=[INT8], loss=0.02, confidence=0.95)
     assert isinstance(result.alone, pd.DataFrame) and len(result.alone) == len(own)
+    # beside a form that is swept, one whose inputs are rounded, by the range on validation images
+    of = dict.fromkeys(own, Form(bits=3, inputs=True))
+    swept, outcome = evaluate([Network({"conv1": Form(bits=2)}), Network(of)], "test")
+    compact = compressed_network(network, of, input_ranges(network, own, images[:40]))
+    expected = (compact(images[40:]).argmax(1) == labels[40:]).numpy()
+    assert np.array_equal(outcome.change, expected.astype(float) - 1) and not expected.all()
+    assert swept.base.all() and not np.array_equal(swept.change, outcome.change)
+
+
+def test_inputs_are_rounded_where_they_are_seen_and_of_equal_size_that_is_written():
+    eight, both = forms([8], [], inputs=True)
+    assert both.name == "int8 and inputs" and both.size == eight.size
+    evaluate, asked = by_rule(lambda network, split: 0)
+    given = {"forms": [eight, both], "loss": 0.02, "confidence": 0.95}
+    result = compress(evaluate, ["a", "b"], **given, observed=["a"])
+    assert [*zip(result.alone["layer"], result.alone["form"], strict=True)] == [
+        *[("a", "int8"), ("a", "int8 and inputs"), ("b", "int8")],
+    ]
+    _, networks = asked[-1]
+    assert networks == [{"a": eight, "b": eight}, {"a": both, "b": eight}, {"a": both}]
+    assert result.written == {"a": both, "b": eight}
+    told = json.loads(
+        precision(result.written, result.together, scales="channel", loss=0.02, confidence=0.95)
+    )
+    assert told["bits"] == {"a": 8, "b": 8} and told["inputs"] == {"a": 8}

@@ -1,33 +1,40 @@
 """Fewer bits and fewer weights: layers as they are shipped, alone or all at once. Weights change,
-biases stay.
+and what goes into a layer, where that is asked for; biases stay.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from faultline.ablation.variants import Variant
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, check_number, count_of
-from faultline.networks.layers import TRANSPOSED, Bare, is_conv1d, kind, weights
-from faultline.networks.plain import plain_layer
+from faultline.networks.evaluation import predict
+from faultline.networks.layers import TRANSPOSED, Bare, every_layer, is_conv1d, kind, weights
+from faultline.networks.plain import copied, plain, plain_layer
 
 FULL = 32
 """Bits of a weight that is left as it is, as networks are mostly stored."""
 
 
 class Form(NamedTuple):
-    """What becomes of a weight: so many bits, or 0 if it is among a share of the smallest."""
+    """What becomes of a weight: so many bits, or 0 if it is among a share of the smallest. inputs:
+    whether what goes into the layer gets as many bits, too."""
 
     bits: int | None = None
     share: float | None = None
+    inputs: bool = False
 
     @property
     def name(self) -> str:
-        """As tables call it: int8, prune 0.5."""
-        return f"int{self.bits}" if self.bits else f"prune {self.share:g}"
+        """As tables call it: int8, int8 and inputs, prune 0.5."""
+        if self.bits:
+            return f"int{self.bits}{' and inputs' if self.inputs else ''}"
+        return f"prune {self.share:g}"
 
     @property
     def size(self) -> float:
@@ -36,13 +43,18 @@ class Form(NamedTuple):
         return float(self.bits) if self.bits else FULL * (1 - (self.share or 0.0))
 
 
-def forms(bits: Sequence[int], shares: Sequence[float]) -> list[Form]:
-    """Of so many bits each, and without such a share of the weights each."""
+def forms(bits: Sequence[int], shares: Sequence[float], *, inputs: bool = False) -> list[Form]:
+    """Of so many bits each, with `inputs` these once more with what goes into the layer, and
+    without such a share of the weights each."""
     for count in bits:
         check_count(count, "compression: bits", low=2)
     for share in shares:
         check_number(share, "compression: prune", high=1.0)
-    return [*(Form(bits=count) for count in bits), *(Form(share=share) for share in shares)]
+    also = (False, True) if inputs else (False,)
+    return [
+        *(Form(bits=count, inputs=with_inputs) for with_inputs in also for count in bits),
+        *(Form(share=share) for share in shares),
+    ]
 
 
 def scale_of(weight: Tensor, bits: int, axis: int | None = None) -> Tensor:
@@ -105,10 +117,15 @@ def compression_variant(
     """
     if not of:
         raise UserError("compression_variant: no layer is named; give {layer: Form(bits=8)}")
-    plain = {name: plain_layer(name, layers[name]) for name in of}
+    if any(form.inputs for form in of.values()):
+        raise UserError(
+            "compression_variant: changes weights alone; for inputs that are rounded, too, take "
+            "compressed_network"
+        )
+    own = {name: plain_layer(name, layers[name]) for name in of}
     given = {
         f"{name}.{key}": value
-        for name, layer in plain.items()
+        for name, layer in own.items()
         for key, value in weights(layer).items()
     }
 
@@ -117,7 +134,7 @@ def compression_variant(
             return pruned(given, next(iter(of.values())).share or 0.0)
         return {
             f"{name}.{key}": value
-            for name, layer in plain.items()
+            for name, layer in own.items()
             for key, value in compressed(layer, of[name], by_channel=by_channel).items()
         }
 
@@ -129,3 +146,75 @@ def compression_variant(
         "changed_weights": changed,
     }
     return Variant(columns, key=(*of.items(), as_one) if changed else None, replace=replace)
+
+
+Range = tuple[float, float]
+"""The lowest and the highest of some values."""
+
+
+def input_ranges(
+    network: nn.Module, layers: Mapping[str, nn.Module], images: Tensor
+) -> dict[str, Range]:
+    """Layer -> the range of what goes into it on some images [n, ...], 0 in it. Layers that are not
+    called as modules, or with other than floats, are left out, and so are those of which a value is
+    not finite."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def see(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for value in filter(_is_rounded, tree_leaves((args, kwargs))):
+            seen.setdefault(name, []).append(torch.stack(value.double().aminmax()))
+
+    hooks = [_before(layer, partial(see, name)) for name, layer in layers.items()]
+    try:
+        predict(network, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    ends = {name: torch.stack(of).cpu() for name, of in seen.items()}
+    return {
+        name: (min(0.0, of[:, 0].min().item()), max(0.0, of[:, 1].max().item()))
+        for name, of in ends.items()
+        if of.isfinite().all()
+    }
+
+
+def rounded(value: Tensor, bits: int, within: Range) -> Tensor:
+    """The nearest of 2^bits values, evenly from the lowest to the highest of a range and shifted so
+    that 0 is one of them; what lies beyond is put to the end."""
+    low, high = within
+    step = (high - low) / (2**bits - 1) or 1.0
+    zero = round(-low / step)
+    level = (value.double() / step).round().add(zero).clamp(0, 2**bits - 1)
+    return ((level - zero) * step).to(value)
+
+
+def compressed_network(
+    network: nn.Module,
+    of: Mapping[str, Form],
+    ranges: Mapping[str, Range],
+    *,
+    by_channel: bool = True,
+) -> nn.Module:
+    """A copy of a network in eval mode with some layers, each in a form; see `input_ranges`."""
+    compact = plain(copied(network))
+    layers = every_layer(compact)
+    for name, form in of.items():
+        for key, value in compressed(layers[name], form, by_channel=by_channel).items():
+            layers[name].get_parameter(key).data = value
+        if form.inputs and form.bits and name in ranges:
+            _before(layers[name], partial(_rounded_inputs, form.bits, ranges[name]))
+    return compact
+
+
+def _before(layer: nn.Module, hook: Callable[..., Any]) -> Any:
+    return layer.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _rounded_inputs(
+    bits: int, within: Range, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return tree_map(lambda v: rounded(v, bits, within) if _is_rounded(v) else v, (args, kwargs))
+
+
+def _is_rounded(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

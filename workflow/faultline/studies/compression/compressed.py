@@ -5,18 +5,25 @@ A layer, or a network, is safe where the interval of what it loses lies below th
 much, costly where it lies above, else undecided (ours).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from faultline.ablation.compression import FULL, Form, compression_variant
+from faultline.ablation.compression import (
+    FULL,
+    Form,
+    compressed_network,
+    compression_variant,
+    input_ranges,
+)
 from faultline.ablation.sweep import sweep
 from faultline.base import pace
 from faultline.base.statistics import paired_mean_interval
 from faultline.data.splits import DataSet, images_of
+from faultline.networks.evaluation import predict, predicted
 from faultline.studies.compression.names import (
     ALL,
     AS_ONE,
@@ -65,25 +72,45 @@ def evaluator(
     *,
     by_channel: bool,
     memory: Callable[[], float | None] = lambda: None,
-) -> Evaluate:
-    """Of a network on clean images; memory: tells how many bytes may still be taken."""
+) -> tuple[Evaluate, list[str]]:
+    """(of a network on clean images, the layers of which inputs can be rounded: to values within
+    what validation images show). memory: tells how many bytes may still be taken."""
     images = {split: images_of(dataset, split) for split in ("validation", "test")}
+    ranges = input_ranges(network, layers, images["validation"][0])
 
     def evaluate(networks: Sequence[Network], split: str) -> list[Outcome]:
         clean, labels = images[split]
         variants = [
-            compression_variant(layers, of, by_channel=by_channel, as_one=as_one)
+            compression_variant(
+                layers,
+                {name: form._replace(inputs=False) for name, form in of.items()},
+                by_channel=by_channel,
+                as_one=as_one,
+            )
             for of, as_one in networks
         ]
-        ablated = [name for name in layers if any(name in of for of, _ in networks)]
-        facts = sweep(network, variants, {"clean": clean}, labels, ablated=ablated, memory=memory())
+        swept = [i for i, (of, _) in enumerate(networks) if not any(f.inputs for f in of.values())]
+        ablated = [name for name in layers if any(name in networks[i].of for i in swept)]
+        facts = sweep(
+            network,
+            [variants[i] for i in swept],
+            {"clean": clean},
+            labels,
+            ablated=ablated or [*layers],
+            memory=memory(),
+        )
         base = facts.base["clean"]
+        hits = dict(zip(swept, facts.correct["clean"], strict=True))
+        for index in {*range(len(networks))} - {*swept}:
+            of = networks[index].of
+            compact = compressed_network(network, of, ranges, by_channel=by_channel)
+            hits[index] = (predicted(predict(compact, clean)) == labels).cpu().numpy()
         return [
-            Outcome(variant.columns, base, hits.astype(float) - base)
-            for variant, hits in zip(variants, facts.correct["clean"], strict=True)
+            Outcome(variant.columns, base, hits[index].astype(float) - base)
+            for index, variant in enumerate(variants)
         ]
 
-    return evaluate
+    return evaluate, [*ranges]
 
 
 def compress(
@@ -93,15 +120,22 @@ def compress(
     forms: Sequence[Form],
     loss: float,
     confidence: float,
+    observed: Collection[str] | None = None,
 ) -> Compressed:
     """Every layer in every form alone, and what is safe alone together.
 
-    layers: in the order of the network. loss: of accuracy, a share, that is too much. Which layers
-    are proposed together is decided on validation images: those that are safe alone, but those that
-    cost most, which get more bits or are left out until the rest is safe together. Intervals of
-    `alone` hold for all of its rows at once, and so do those of `together` (Bonferroni).
+    layers: in the order of the network. loss: of accuracy, a share, that is too much. observed: the
+    layers of which inputs can be rounded, by default all; of the others weights alone are. Which
+    layers are proposed together is decided on validation images: those that are safe alone, but
+    those that cost most, which get more bits or are left out until the rest is safe together.
+    Intervals of `alone` hold for all of its rows at once, and so do those of `together`
+    (Bonferroni).
     """
-    alone = _alone(evaluate, layers, forms, loss=loss, confidence=confidence)
+    possible = {
+        name: [f for f in forms if not f.inputs or observed is None or name in observed]
+        for name in layers
+    }
+    alone = _alone(evaluate, possible, loss=loss, confidence=confidence)
     chosen: dict[str, Mapping[str, Form]] = {}
     of: Mapping[str, Form]
     for name, of in _proposed(alone, forms).items():
@@ -113,7 +147,9 @@ def compress(
         chosen[name] = {key: of[key] for key in layers if key in of}
     networks: dict[tuple[str, str], Network] = {}
     for form in forms:
-        whole = dict.fromkeys(layers, form)
+        whole = {
+            name: form if form in possible[name] else form._replace(inputs=False) for name in layers
+        }
         networks[form.name, ALL] = Network(whole)
         if form.share is not None and len(layers) > 1:
             networks[form.name, AS_ONE] = Network(whole, as_one=True)
@@ -134,25 +170,28 @@ def compress(
     safe = together[(together["verdict"] == SAFE) & (together["compressed"] != AS_ONE)]
     if not len(safe):
         return Compressed(alone, together, {})
-    best = int(safe["bits_per_weight"].idxmin())
+    proposed = [network.of for network in networks.values()]
+
+    with_inputs = [-sum(form.inputs for form in of.values()) for of in proposed]
+    best = min(safe.index, key=lambda row: (safe["bits_per_weight"][row], with_inputs[row]))
     together.loc[best, "written"] = True
-    return Compressed(alone, together, [*networks.values()][best].of)
+    return Compressed(alone, together, proposed[best])
 
 
 def _alone(
     evaluate: Evaluate,
-    layers: Sequence[str],
-    forms: Sequence[Form],
+    possible: Mapping[str, Sequence[Form]],
     *,
     loss: float,
     confidence: float,
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for layer in pace.each(layers):
+    compared = sum(map(len, possible.values()))
+    for layer, forms in pace.each([*possible.items()]):
         outcomes = evaluate([Network({layer: form}) for form in forms], "validation")
-        for outcome in outcomes:
-            judged = _judged(outcome, loss, confidence, compared=len(layers) * len(forms))
-            rows.append({"layer": layer, **outcome.columns, **judged})
+        for form, outcome in zip(forms, outcomes, strict=True):
+            judged = _judged(outcome, loss, confidence, compared=compared)
+            rows.append({"layer": layer, **outcome.columns, "form": form.name, **judged})
         told = ", ".join(f"{row['form']} {row['verdict']}" for row in rows[-len(forms) :])
         print(f"{layer}: {told} (n = {rows[-1]['n']})")
     return pd.DataFrame(rows)
@@ -185,7 +224,7 @@ def _proposed(alone: pd.DataFrame, forms: Sequence[Form]) -> dict[str, dict[str,
         form.name: dict.fromkeys(safe.loc[safe["form"] == form.name, "layer"], form)
         for form in forms
     }
-    bits = sorted((form for form in forms if form.bits), key=lambda form: -form.size)
+    bits = sorted((f for f in forms if f.bits and not f.inputs), key=lambda form: -form.size)
     if len(bits) > 1:
         proposed[FEWEST] = {name: form for form in bits for name in proposed[form.name]}
     return proposed

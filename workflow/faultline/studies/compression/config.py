@@ -21,6 +21,9 @@ class Compression(Section):
     epochs: Epochs = "last"
     bits: Annotated[list[Annotated[int, Field(ge=2, le=16)]], UNIQUE] = [8, 4]
     """Bits that the weights of a layer are rounded to, symmetric about 0."""
+    inputs: bool = False
+    """Whether each of these is tried once more with what goes into a layer rounded to as many bits,
+    between the lowest and the highest value that validation images show."""
     scales: Literal["channel", "layer"] = "channel"
     """Whether each unit of a layer, or the layer, has a scale of its own."""
     prune: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], UNIQUE] = [0.5]

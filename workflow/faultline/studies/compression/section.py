@@ -75,13 +75,19 @@ def section(tables: dict[str, pd.DataFrame], config: Config) -> page.Section:
         return page.block(run, figures=[together, alone], tables=shown)
 
     scale = "each unit of a layer has" if settings.scales == "channel" else "each layer has"
+    others = "biases and activations stay"
+    if settings.inputs:
+        others = (
+            "biases stay. What goes into a layer is rounded where a form says so, to values evenly "
+            "between the lowest and the highest that validation images show"
+        )
     return page.Section(
         "compression",
         "Fewer bits, fewer weights",
         intro="Which layers can be stored in fewer bits, or lose their smallest weights, without "
         f"losing {limit} of clean accuracy; and are layers that are safe alone safe in company?",
-        method=f"Weights are rounded, symmetric about 0; {scale} a scale of its own; biases and "
-        "activations stay. A layer is safe alone where the interval that holds for all layers and "
+        method=f"Weights are rounded, symmetric about 0; {scale} a scale of its own; "
+        f"{others}. A layer is safe alone where the interval that holds for all layers and "
         "forms at once lies below that loss. Of the safe ones those that cost most are left out "
         "until the rest is safe together on validation images; what is then left is judged on test "
         "images. precision.json beside the checkpoint says the smallest network that is safe "

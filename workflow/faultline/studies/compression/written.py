@@ -17,9 +17,10 @@ def precision(
     loss: float,
     confidence: float,
 ) -> str:
-    """JSON: bits (layer -> bits of its weights, symmetric) and pruned (layer -> share of its
-    weights, the smallest, that are 0), both empty where no network was judged to be safe; scales,
-    loss, confidence: settings; judged: what test images say of this network."""
+    """JSON: bits (layer -> bits of its weights, symmetric), inputs (layer -> bits of what goes into
+    it) and pruned (layer -> share of its weights, the smallest, that are 0), all empty where no
+    network was judged to be safe; scales, loss, confidence: settings; judged: what test images say
+    of this network."""
     rows = together[together["written"]]
     judged: dict[str, Any] = {}
     if len(rows):
@@ -34,6 +35,7 @@ def precision(
         }
     content = {
         "bits": {name: form.bits for name, form in written.items() if form.bits},
+        "inputs": {name: form.bits for name, form in written.items() if form.inputs},
         "pruned": {name: form.share for name, form in written.items() if form.share},
         "scales": scales,
         "loss": loss,

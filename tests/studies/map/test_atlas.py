@@ -6,7 +6,16 @@ import pytest
 from map_tables import RUN, layer_rows, make_config, measures_of
 from scipy import stats
 
-from faultline.studies.map.atlas import alike, atlas, atlas_cells, atlas_figure, atlas_findings
+from faultline.studies.map.atlas import (
+    SHOWN,
+    alike,
+    atlas,
+    atlas_cells,
+    atlas_figure,
+    atlas_findings,
+    filter_cells,
+    pairs_of,
+)
 from faultline.studies.map.measures import layer_correlations
 
 EMPTY = pd.DataFrame()
@@ -36,7 +45,7 @@ def tables(names=NAMES, *, seeds=(0, 1)) -> dict:
     correlations = layer_correlations(measures, confidence=0.95)
     return {
         **{"layers": layers, "compression": compression, "graph": graph},
-        **{"layer_measures": measures, "layer_correlations": correlations},
+        **{"layer_measures": measures, "layer_correlations": correlations, "filters": EMPTY},
     }
 
 
@@ -94,3 +103,53 @@ def test_many_layers_stay_legible():
     width, height = figure.get_size_inches()
     assert width <= 11.2 and height < 10
     assert len(figure.axes[0].get_yticks()) == 54
+
+
+def filter_scores(count: int, *, layer: str = "conv1", seed: int = 0) -> pd.DataFrame:
+    """Filter 0 costs most under everything; under fog the others are ranked the other way about."""
+    rows = []
+    for score, attack, sign in (("S_clean", "none", 1), ("S_adv", "pgd", 1), ("S_adv", "fog", -1)):
+        for of in range(count):
+            value = -0.5 if of == 0 else -0.001 * sign * of
+            row = RUN | {"seed": seed, "epoch": 3, "layer": layer, "filter": of, "value": value}
+            row |= {"score": score, "attack": attack, "decided": of == 0, "n": 300}
+            row |= {"ci_low": value - 0.1, "ci_high": value + 0.1}
+            rows.append(row | {"class": "fragile" if of == 0 else "robust"})
+    return pd.DataFrame(rows)
+
+
+def test_filters_of_the_layer_of_which_one_costs_most_have_an_atlas_of_their_own():
+    other = filter_scores(9, layer="fc").assign(value=-0.2)
+    cells = filter_cells(pd.concat([other, filter_scores(6)]))
+    assert [*dict.fromkeys(cells["layer"])] == [f"conv1, filter {of}" for of in range(6)]
+    assert [*dict.fromkeys(cells["column"])] == ["clean", "pgd", "fog"]
+    of = cells.set_index(["layer", "column"])
+    assert tuple(of.loc[("conv1, filter 0", "fog"), ["class", "sure"]]) == ("fragile", True)
+    assert tuple(of.loc[("conv1, filter 3", "clean"), ["class", "sure"]]) == ("robust", False)
+    found = pairs_of(cells, confidence=0.95).set_index(["measure", "other"])
+    clean = [-0.5, *(-0.001 * of for of in range(1, 6))]
+    rho = stats.spearmanr(clean, [-0.5, *(0.001 * of for of in range(1, 6))])[0]
+    assert found.loc[("clean", "fog"), "spearman"] == pytest.approx(rho)
+    assert found.loc[("clean", "pgd"), "spearman"] == pytest.approx(1)
+    assert (found["layers"] == 6).all() and found.loc[("clean", "fog"), "ci_low"] > -1
+    assert not len(filter_cells(other.iloc[:0]))
+
+
+def test_of_many_filters_those_that_cost_most_are_shown():
+    cells = filter_cells(filter_scores(200))
+    names = [*dict.fromkeys(cells["layer"])]
+    assert len(names) == SHOWN and names[0] == "conv1, filter 0" and "conv1, filter 199" in names
+    figure = atlas_figure(cells, pairs_of(cells, confidence=0.95), units="filters")
+    assert figure.get_size_inches()[1] < 12
+
+
+def test_the_section_draws_the_filters_of_one_seed():
+    of, config = tables(), make_config()
+    of["filters"] = pd.concat([filter_scores(5, seed=seed) for seed in (0, 1)])
+    (block,) = atlas(of, config).blocks
+    _, figure = block.figures
+    assert "seed 0, at epoch 3: all 5 filters of conv1" in figure.caption
+    assert "n = 5 filters" in str(figure.svg)
+    of["filters"] = of["filters"][of["filters"]["attack"] != "fog"]
+    (block,) = atlas(of, config).blocks
+    assert len(block.figures) == 1

@@ -1,8 +1,10 @@
-"""Where a network breaks under what: its layers under every stress, in one picture."""
+"""Where a network breaks under what: its layers, and the filters of one, under every stress, in one
+picture each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from faultline.report import canvas, page
 from faultline.report.canvas import DARK
 from faultline.studies.compression.names import UNDECIDED
 from faultline.studies.compression.verdicts import agreed, likely, told
+from faultline.studies.map.measures import spearman_interval, spearman_of
 from faultline.studies.synaptic.classes import majority
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ FEWEST = 3
 
 ROW, THIN_ROW, MANY = 0.22, 0.15, 40
 """Height of a row, and of one of more layers than so many."""
+
+SHOWN = 64
+"""Filters that are shown of a layer, those that cost most."""
 
 CELL, BAR = 0.46, 0.95
 """Sides of a cell of correlations, and the room for the bar of their colours."""
@@ -41,15 +47,7 @@ def atlas_cells(
     filters. Layers are in the order of the graph, columns: the score on clean images, under each
     attack and stress, and each form of compression, of which `loss` is too much.
     """
-    rows = []
-    for (layer, score, attack), of in layers.groupby(["layer", "score", "attack"], sort=False):
-        if score == "S_diff":
-            continue
-        name, unanimous = majority(of.to_dict("records"))
-        sure = canvas.is_sure(name, unanimous and of["decided"].all())
-        said = f"{score} {page.said_of_seeds(of)}, {name}{'' if sure else ', not decided'}"
-        column = "clean" if score == "S_clean" else attack
-        rows.append((layer, column, name, sure, of["value"].mean(), said))
+    rows = [*_scored(layers)]
     for (layer, form), of in compressed.groupby(["layer", "form"], sort=False):
         sure, name = agreed(of) != UNDECIDED, likely(of, loss)
         rows.append((layer, form, name, sure, of["difference"].mean(), told(of)))
@@ -58,6 +56,47 @@ def atlas_cells(
     order = {name: place for place, name in enumerate(known) if name}
     place = table["layer"].map(order).fillna(len(order))
     return table.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
+
+
+def _scored(scores: pd.DataFrame) -> Iterator[tuple]:
+    """The rows of scores of layers."""
+    for (layer, score, attack), of in scores.groupby(["layer", "score", "attack"], sort=False):
+        if score == "S_diff":
+            continue
+        name, unanimous = majority(of.to_dict("records"))
+        sure = canvas.is_sure(name, unanimous and of["decided"].all())
+        said = f"{score} {page.said_of_seeds(of)}, {name}{'' if sure else ', not decided'}"
+        column = "clean" if score == "S_clean" else attack
+        yield layer, column, name, sure, of["value"].mean(), said
+
+
+def filter_cells(filters: pd.DataFrame) -> pd.DataFrame:
+    """As `atlas_cells`, a row per filter of the layer of which one costs most, and column.
+
+    filters: scores of filters of one run, at its last epoch, of one seed: the filters of another
+    seed are others. At most SHOWN, those that cost most under anything, in their order.
+    """
+    scored = filters[(filters["score"] != "S_diff") & filters["value"].notna()]
+    if not len(scored):
+        return pd.DataFrame(columns=COLUMNS)
+    layer = scored["layer"].iloc[scored["value"].argmin()]
+    own = scored[scored["layer"] == layer]
+    worst = own.groupby("filter")["value"].min().nsmallest(SHOWN).index
+    own = own[own["filter"].isin(worst)].sort_values("filter", kind="stable")
+    named = own.assign(layer=[f"{layer}, filter {of}" for of in own["filter"]])
+    return pd.DataFrame(_scored(named), columns=COLUMNS)
+
+
+def pairs_of(cells: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """The rank correlations between columns of an atlas, over its rows, as `alike` has them."""
+    wide = cells.pivot_table(index="layer", columns="column", values="value", sort=False)
+    rows = []
+    for one, other in combinations(dict.fromkeys(cells["column"]), 2):
+        n, value = len(wide[[one, other]].dropna()), spearman_of(wide, one, other)
+        low, high = spearman_interval(value, n, confidence=confidence)
+        rows.append((one, other, n, value, low, high))
+    named = ["measure", "other", "layers", "spearman", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=named).dropna(subset="spearman")
 
 
 def alike(correlations: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -75,9 +114,10 @@ def alike(correlations: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 @canvas.styled
-def atlas_figure(cells: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
-    """Layers down, what they are under across, coloured by class, pale where not decided; beside
-    it how alike two columns rank the layers. cells, pairs: see `atlas_cells`, `alike`."""
+def atlas_figure(cells: pd.DataFrame, pairs: pd.DataFrame, *, units: str = "layers") -> Figure:
+    """Layers, or what else the rows are, down, what they are under across, coloured by class, pale
+    where not decided; beside it how alike two columns rank them. cells, pairs: see `atlas_cells`,
+    `alike`."""
     names, columns = ([*dict.fromkeys(cells[key])] for key in ("layer", "column"))
     known = {*pairs["measure"], *pairs["other"]}
     ranked = [column for column in columns if column in known]
@@ -115,7 +155,7 @@ def atlas_figure(cells: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     if tall < ROW:
         ax.tick_params(axis="y", labelsize=6)
     if ranked:
-        _matrix(fig, beside, pairs, ranked)
+        _matrix(fig, beside, pairs, ranked, units)
         _on_top(beside, turned=turned[1])
     else:
         beside.set_axis_off()
@@ -130,14 +170,14 @@ def _on_top(ax, *, turned: bool) -> None:
         ax.tick_params(axis="x", labelrotation=90)
 
 
-def _matrix(fig, ax, pairs: pd.DataFrame, columns: list[str]) -> None:
+def _matrix(fig, ax, pairs: pd.DataFrame, columns: list[str], units: str) -> None:
     values = np.full((len(columns), len(columns)), np.nan)
     says = np.full(values.shape, "not compared", object)
     for row in pairs.to_dict("records"):
         for one, other in ((row["measure"], row["other"]), (row["other"], row["measure"])):
             at = columns.index(one), columns.index(other)
             values[at] = row["spearman"]
-            says[at] = f"{one}, {other}: {_spearman(row)}, n = {row['layers']} layers"
+            says[at] = f"{one}, {other}: {_spearman(row)}, n = {row['layers']} {units}"
     scale = Normalize(-1, 1)
     blank = np.isnan(values)[..., None]
     canvas.mesh(
@@ -180,7 +220,8 @@ def atlas(tables: dict, config: Config) -> page.Section:
             "q-value": ("q_value", page.small),
         }
         table = page.table("How alike", pairs, columns, source="layer_correlations.tsv")
-        return page.block(run, figures=[figure], tables=[table])
+        figures = [figure, *_of_filters(tables["filters"], part, index, run, config)]
+        return page.block(run, figures=figures, tables=[table])
 
     return page.Section(
         "atlas",
@@ -189,6 +230,35 @@ def atlas(tables: dict, config: Config) -> page.Section:
         "fewer bits?",
         blocks=page.by_run(_layers(tables), block),
         needs="ablation.stresses, compression.layers",
+    )
+
+
+def _of_filters(
+    filters: pd.DataFrame, part: pd.DataFrame, index: int, run: str, config: Config
+) -> Iterator[page.Figure]:
+    """The filters of one layer under every stress, where they were removed under enough."""
+    rows = page.of(filters, part)
+    if not len(rows):
+        return
+    rows = canvas.last_epoch(rows)
+    seed = rows["seed"].min()
+    cells = filter_cells(rows[rows["seed"] == seed])
+    if cells["column"].nunique() < FEWEST:
+        return
+    layer = cells["layer"].iloc[0].rpartition(", filter ")[0]
+    count = rows.loc[rows["layer"] == layer, "filter"].nunique()
+    shown = cells["layer"].nunique()
+    which = "all" if shown == count else f"the {shown} that cost most of"
+    pairs = pairs_of(cells, confidence=config.scores.confidence)
+    yield page.figure(
+        atlas_figure(cells, pairs, units="filters"),
+        name=f"atlas-filters-{index}",
+        alt=f"Classes of filters of {layer} of {run} under every stress",
+        caption=f"{run}, seed {seed}, at epoch {rows['epoch'].max()}: {which} {count} filters of "
+        f"{layer}, of which one costs most. {page.n(rows, config.ablation.split)}. Right: rank "
+        "correlation of each two columns over these filters.",
+        read="The same of single filters, each removed: is it the same ones that the network can "
+        "least do without?",
     )
 
 

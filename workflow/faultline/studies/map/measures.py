@@ -140,12 +140,12 @@ def layer_correlations(measures: pd.DataFrame, *, confidence: float) -> pd.DataF
             if len(both) < FEWEST or (one in CONTROLS and other in CONTROLS):
                 continue
             test = kendalltau(both[one], both[other])
-            seeds = [_spearman(of, one, other) for of in single.values()]
+            seeds = [spearman_of(of, one, other) for of in single.values()]
             seeds = [value for value in seeds if not np.isnan(value)]
             row = dict(zip(RUN, run, strict=True)) | {"measure": one, "other": other}
-            spearman = _spearman(whole, one, other)
+            spearman = spearman_of(whole, one, other)
             row |= {"layers": len(both), "spearman": spearman}
-            ends = _spearman_interval(spearman, len(both), confidence=confidence)
+            ends = spearman_interval(spearman, len(both), confidence=confidence)
             row |= dict(zip(("ci_low", "ci_high"), ends, strict=True))
             row |= {"kendall": test.statistic, "p_value": test.pvalue, "seeds": len(seeds)}
             rows.append(row | {"seed_low": min(seeds, default=np.nan)})
@@ -156,7 +156,7 @@ def layer_correlations(measures: pd.DataFrame, *, confidence: float) -> pd.DataF
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _spearman(wide: pd.DataFrame, one: str, other: str) -> float:
+def spearman_of(wide: pd.DataFrame, one: str, other: str) -> float:
     """NaN where a seed lacks a measure, or a measure tells no layers apart."""
     if one not in wide or other not in wide:
         return np.nan
@@ -166,7 +166,7 @@ def _spearman(wide: pd.DataFrame, one: str, other: str) -> float:
     return float(ranked[one].corr(ranked[other]))
 
 
-def _spearman_interval(spearman: float, n: int, *, confidence: float) -> tuple[float, float]:
+def spearman_interval(spearman: float, n: int, *, confidence: float) -> tuple[float, float]:
     """Of n pairs, by Fisher's transformation with the variance of Bonett & Wright 2000; NaN of
     fewer than five, and where every rank agrees, which leaves it no width."""
     if n < 5 or not abs(spearman) < 1 - 1e-9:

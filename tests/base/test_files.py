@@ -4,6 +4,9 @@ import os
 import pickle
 import random
 import resource
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import Code, error_of
+from support import ROOT, Code, error_of
 
 from faultline.base.errors import UserError
 from faultline.base.files import (
@@ -368,3 +371,32 @@ def test_tensors_are_read_where_they_lie(tmp_path):
     assert read["name"] == "x" and all(torch.equal(read[key], given[key]) for key in "ab")
     read["a"] += 1
     assert torch.equal(load_tensors(tmp_path / "t.pt", "tensors")["a"], torch.zeros(5000))
+
+
+BEYOND = """
+import resource, sys
+from faultline.base.files import load_tensors
+images = load_tensors(sys.argv[1], "tensors", mapped=True)["images"]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert not images[-3:].any()
+print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, flush=True)
+images[-2] = 7
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory there is")
+def test_tensors_larger_than_memory_are_read_and_not_written_to(tmp_path):
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    count = 4 * pages // 2**20
+    path, hole = str(tmp_path / "t.pt"), str(tmp_path / "hole")
+    images = torch.from_file(hole, shared=True, size=count * 2**20, dtype=torch.uint8)
+    with torch.serialization.skip_data():  # a file that takes no room
+        torch.save({"images": images.view(count, 2**20)}, path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
+    command = [sys.executable, "-c", BEYOND, path]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout, done.stderr
+    read, grown = map(int, done.stdout.split())
+    assert read == count and grown < 100_000  # kB
+    assert done.returncode in (0, -signal.SIGSEGV), done.stderr
+    assert not load_tensors(path, "tensors", mapped=True)["images"][-2].any()

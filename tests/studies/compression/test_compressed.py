@@ -205,6 +205,8 @@ def test_a_real_network_is_judged_as_a_plain_loop_says():
     expected = (compact(images[40:]).argmax(1) == labels[40:]).numpy()
     assert np.array_equal(outcome.change, expected.astype(float) - 1) and not expected.all()
     assert swept.base.all() and not np.array_equal(swept.change, outcome.change)
+    (alone,) = evaluate([Network(of)], "test")
+    assert np.array_equal(alone.change, outcome.change)
 
 
 def test_inputs_are_rounded_where_they_are_seen_and_of_equal_size_that_is_written():

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import mmap
 import os
 import re
 import stat
@@ -157,11 +158,10 @@ def load_tensors(
 
     if sums and (part := _wrong_part(path)):
         raise UserError(f"{path}: damaged, its part {part} does not fit its checksum; {remedy}")
+    how: dict[str, Any] = {"map_location": device, "weights_only": True}
     try:
         mapped = mapped and torch.device(device).type == "cpu"
-        content: dict[str, Any] = torch.load(
-            path, map_location=device, weights_only=True, mmap=mapped or None
-        )
+        content: dict[str, Any] = _mapped(path) if mapped else torch.load(path, **how)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -178,6 +178,28 @@ def load_tensors(
         ) from None
     if lacking := [key for key in keys if not (isinstance(content, dict) and key in content)]:
         raise UserError(f"{path}: holds no {some(lacking, 3)}, expected {what}; {remedy}")
+    return content
+
+
+def _mapped(path: Location) -> dict[str, Any]:
+    """What `save_tensors` wrote, read from the file when it is looked at. What is larger than the
+    memory of the machine is mapped as the file itself, and what writes to it ends the process."""
+    import torch
+
+    from faultline.base.memory import protect
+
+    how: dict[str, Any] = {"map_location": "cpu", "weights_only": True, "mmap": True}
+    content: dict[str, Any]
+    try:
+        content = torch.load(path, **how)
+    except RuntimeError as error:
+        if "unable to mmap" not in str(error):
+            raise
+        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+            content = torch.load(path, **how)
+        for value in content.values():
+            if isinstance(value, torch.Tensor):
+                protect(value)
     return content
 
 

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import inspect
 import math
+import mmap
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
@@ -57,3 +58,17 @@ def keep_freed() -> None:
         return
     for trim_threshold_or_mmap_threshold in (-1, -3):
         mallopt(trim_threshold_or_mmap_threshold, 2**30)
+
+
+def protect(tensor: torch.Tensor) -> None:
+    """Let no one write to the pages that a tensor fills alone, where its memory is a mapped file's
+    and the C library can be told so: a write ends the process."""
+    page, begin = mmap.PAGESIZE, tensor.data_ptr()
+    first = -(-begin // page) * page
+    length = (begin + tensor.nbytes - first) // page * page
+    try:
+        mprotect = ctypes.CDLL(None).mprotect
+    except (AttributeError, OSError, TypeError):
+        return
+    if length > 0:
+        mprotect(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.PROT_READ)

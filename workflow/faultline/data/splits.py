@@ -92,7 +92,9 @@ class DataSet:
             if self.columns is None:
                 return images.long()
             return F.pad(images[..., None].float(), (0, self.columns))
-        return images.float() if self.levels is None else images.float() / self.levels
+        if self.levels is None:
+            return images.float()
+        return images.to(torch.float32, copy=True).div_(self.levels)  # of large sets no third copy
 
     def to_tensors(self) -> dict[str, Any]:
         """A flat dict for torch.save that torch.load(weights_only=True) reads back."""

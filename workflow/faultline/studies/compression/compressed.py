@@ -89,25 +89,29 @@ def evaluator(
             )
             for of, as_one in networks
         ]
-        swept = [i for i, (of, _) in enumerate(networks) if not any(f.inputs for f in of.values())]
-        ablated = [name for name in layers if any(name in networks[i].of for i in swept)]
-        facts = sweep(
-            network,
-            [variants[i] for i in swept],
-            {"clean": clean},
-            labels,
-            ablated=ablated or [*layers],
-            memory=memory(),
-        )
-        base = facts.base["clean"]
-        hits = dict(zip(swept, facts.correct["clean"], strict=True))
-        for index in {*range(len(networks))} - {*swept}:
-            of = networks[index].of
-            compact = compressed_network(network, of, ranges, by_channel=by_channel)
-            hits[index] = (predicted(predict(compact, clean)) == labels).cpu().numpy()
+        with_inputs = [any(form.inputs for form in of.values()) for of, _ in networks]
+        outcomes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        if plain := [i for i, inputs in enumerate(with_inputs) if not inputs]:
+            ablated = [name for name in layers if any(name in networks[i].of for i in plain)]
+            facts = sweep(
+                network,
+                [variants[i] for i in plain],
+                {"clean": clean},
+                labels,
+                ablated=ablated,
+                memory=memory(),
+            )
+            after = zip(plain, facts.correct["clean"], strict=True)
+            outcomes |= {i: (facts.base["clean"], hits) for i, hits in after}
+        for i in np.flatnonzero(with_inputs).tolist():
+            compact = compressed_network(network, networks[i].of, ranges, by_channel=by_channel)
+            before, hits = (
+                (predicted(predict(of, clean)) == labels).cpu().numpy() for of in (network, compact)
+            )
+            outcomes[i] = before, hits
         return [
-            Outcome(variant.columns, base, hits[index].astype(float) - base)
-            for index, variant in enumerate(variants)
+            Outcome(variant.columns, outcomes[i][0], outcomes[i][1].astype(float) - outcomes[i][0])
+            for i, variant in enumerate(variants)
         ]
 
     return evaluate, [*ranges]

@@ -1,7 +1,7 @@
 from faultline.studies.mending.candidates import about, candidate, name_of
 
 MENDING = CONFIG.mending
-UNDER_ALL = sorted(CONFIG.stresses) if MENDING.under else []
+UNDER_ALL = sorted(CONFIG.stresses) if MENDING.stresses else []
 TO_MEND = PLAN.of_section("mending", "from_epochs")
 CANDIDATES = {name_of(name): name for name in MENDING.candidates}
 SWEPT_AGAIN = with_layers(TO_MEND, FILTERING.layers) if MENDING.swept else []
@@ -12,7 +12,7 @@ rule mend:
     input:
         data=DATA,
         checkpoint=f"{CHECKPOINT}/checkpoint.pt",
-        stressed=lambda w: stressed_sets(w, MENDING.under, "train", "validation"),
+        stressed=lambda w: stressed_sets(w, MENDING.stresses, "train", "validation"),
         layers=lambda w: classes_of("layers", w.candidate),
         filters=lambda w: classes_of("filters", w.candidate),
     output:
@@ -33,7 +33,8 @@ rule mend:
         settings=MENDING.dump("rates", "shares", "batch_size", "epochs", "clean_loss"),
         training=lambda w: PLAN.segment_settings(w.training, w.network),
         attack=next(iter(PLAN.attacks(MENDING.judged_under[:1]).values()), {}),
-        under=MENDING.under,
+        stresses=MENDING.stresses,
+        faults=MENDING.faults,
         choice={"attack": CONFIG.mended_score},
         device=CONFIG.device,
         code=code("mend"),
@@ -70,11 +71,14 @@ rule judge_mends:
     params:
         names=[*CANDIDATES],
         abouts={
-            name: about(function, stresses=bool(MENDING.under))
+            name: about(
+                function, stresses=bool(MENDING.stresses), faults=bool(MENDING.faults)
+            )
             for name, function in CANDIDATES.items()
         },
         attacks=PLAN.attacks(MENDING.judged_under),
         stresses=UNDER_ALL,
+        faults=MENDING.faults,
         under=MENDING.under,
         clean_loss=MENDING.clean_loss,
         confidence=CONFIG.scores.confidence,

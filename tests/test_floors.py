@@ -21,6 +21,7 @@ PUBLISHED = {f"studies.synaptic.{name}" for name in ("sweeps", "scores", "checkp
 PUBLISHED |= {f"studies.sustainability.{name}" for name in ("analysis", "lists")}
 PUBLISHED |= {
     "studies.stresses.judged",
+    "studies.perturbations.kinds",
     "studies.fragile.remedy",
     "studies.compression.names",
     "studies.compression.verdicts",

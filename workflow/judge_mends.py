@@ -4,6 +4,7 @@ images chose handed back, where test images bear it out."""
 from faultline.run.job import job
 
 with job(snakemake):
+    import json
     from pathlib import Path
 
     from faultline.ablation.facts import pack
@@ -18,11 +19,14 @@ with job(snakemake):
     )
     from faultline.networks.weights import dtype_of
     from faultline.run.loading import load_stresses, opened
+    from faultline.studies.mending.faults import Faults
     from faultline.studies.mending.judging import judge_mends
 
     files, params, output = snakemake.input, snakemake.params, snakemake.output
     mended = Path(output.note).with_suffix(".pt")
-    mended.unlink(missing_ok=True)
+    bounds = mended.with_suffix(".bounds.json")
+    for path in (mended, bounds):
+        path.unlink(missing_ok=True)
     dataset, network, state, device = opened(snakemake)
     keys = ("network",)
     states = [load_tensors(p, "a mend", keys=keys, device=device) for p in files.networks]
@@ -34,6 +38,7 @@ with job(snakemake):
         abouts=params.abouts,
         attacks=params.attacks,
         stressed=next(iter(load_stresses(files.stressed, params.stresses, device)), None),
+        faults=Faults(**params.faults) if params.faults else None,
         under=params.under,
         clean_loss=params.clean_loss,
         confidence=params.confidence,
@@ -46,4 +51,6 @@ with job(snakemake):
     save_table(outcome.bought, output.bought)
     if outcome.weights is not None:
         save_tensors(outcome.weights, mended)
+    if outcome.bounds:
+        save_text(json.dumps({**outcome.bounds}), bounds)
     save_text(outcome.note, output.note)

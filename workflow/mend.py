@@ -5,12 +5,13 @@ from faultline.run.job import job
 with job(snakemake, kept=True):
     from faultline.base.files import load_table, save_table, save_tensors
     from faultline.run.loading import load_stresses, opened
+    from faultline.studies.mending.faults import Faults
     from faultline.studies.mending.mended import antifragile_filters, fragile_layers, mend_by
     from faultline.studies.mending.under import Stressed
 
     files, params, output = snakemake.input, snakemake.params, snakemake.output
     dataset, network, state, device = opened(snakemake)
-    stored = load_stresses(files.stressed, params.under, device)
+    stored = load_stresses(files.stressed, params.stresses, device)
     path, weights = mend_by(
         params.candidate,
         network,
@@ -19,6 +20,7 @@ with job(snakemake, kept=True):
         training=params.training,
         attack=params.attack,
         stressed=Stressed(*stored) if stored else None,
+        faults=Faults(**params.faults) if params.faults else None,
         fragile=fragile_layers(load_table(*files.layers), **params.choice)
         if files.layers
         else None,

@@ -60,6 +60,8 @@ UNUSED = [
     ("attacks.a", {"method": "pgd", "eps": 0.1, "options": {"a": 1}}, "options", "a method of"),
     ("synaptic_filtering", {"global": False, "global_range": [-1, 1]}, "global_range", "global"),
     ("perturbations", {"kinds": ["gaussian"], "shares": [0.5]}, "shares", "kinds but gaussian"),
+    ("mending", {"from_epochs": [2], "fault_rate": 1e-5}, "fault_rate", "under bit_faults"),
+    ("mending", {"from_epochs": [2], "fault_draws": 2}, "fault_draws", "under bit_faults"),
     ("perturbations", {"kinds": ["gaussian"], "rates": [0.001]}, "rates", "kinds bit_faults"),
     ("perturbations", {"kinds": ["resample"], "sigmas": [0.5]}, "sigmas", "kind gaussian"),
     (

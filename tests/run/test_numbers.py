@@ -32,6 +32,7 @@ WIDE["trainings"]["regularised"] = {
 }
 LAYERS = copy.deepcopy(WIDE)
 LAYERS["ablation"]["stresses"] = {"dull": 3}
+LAYERS["mending"] = {"from_epochs": [2], "under": ["bit_faults"]}
 LAYERS["trainings"]["regularised"]["regularisation"] = {
     "layers": ["fc"],
     "gamma": {"fc": 1},

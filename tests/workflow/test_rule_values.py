@@ -253,7 +253,7 @@ JOBS = [
             | {"layers": ["classes/layers.tsv"] * (name == "picked"), "filters": []}
             | {"stressed": []},
             {
-                "under": [],
+                **{"stresses": [], "faults": {}},
                 **{"candidate": name, "own": {"function": name}, "training": training("standard")},
                 **{"attack": attacks("pgd")["pgd"], "choice": {"attack": "pgd"}},
                 "settings": {"rates": [0.006, 0.012], "shares": [0.55, 1], "batch_size": 35}
@@ -273,7 +273,7 @@ JOBS = [
             "stressed": [],
         },
         {
-            **{"stresses": [], "under": []},
+            **{"stresses": [], "faults": {}, "under": []},
             **{"names": ["picked", "harden"], "attacks": attacks("fgsm", "pgd")},
             **{"abouts": {name: CANDIDATES[name].about for name in ("picked", "harden")}},
             **{"clean_loss": 0.045, "confidence": 0.9, "weights_key": None},
@@ -642,7 +642,7 @@ def test_images_chosen_by_margin_and_one_set_for_all_ablated_networks(planned, t
             assert job["input"]["adversarial"] == stored, rule
     (mend,) = chosen(planned, "mend", candidate=["picked"], **here)
     splits = [f"results/digits/stresses/dull/{split}.pt" for split in ("train", "validation")]
-    assert mend["input"]["stressed"] == splits and mend["params"]["under"] == ["dull"]
+    assert mend["input"]["stressed"] == splits and mend["params"]["stresses"] == ["dull"]
     assert mend["params"]["choice"] == {"attack": "dull"} and mend["params"]["attack"] == {}
     (judge,) = chosen(planned, "judge_mends", **here)
     both = [f"results/digits/stresses/{name}/test.pt" for name in ("dull", "loud")]

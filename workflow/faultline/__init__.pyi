@@ -16,6 +16,8 @@ from faultline.base.errors import UserError as UserError
 from faultline.data.splits import DataSet as DataSet
 from faultline.data.splits import prepare as prepare
 from faultline.data.splits import test_images as test_images
+from faultline.networks.clipping import clip as clip
+from faultline.networks.clipping import output_bounds as output_bounds
 from faultline.networks.layers import layers as layers
 from faultline.networks.registry import build as build
 from faultline.networks.registry import classifier as classifier
@@ -27,6 +29,7 @@ from faultline.studies.analysis import analyse as analyse
 from faultline.studies.check import Check as Check
 from faultline.studies.check import check as check
 from faultline.studies.criteria.data import Score as Score
+from faultline.studies.mending.faults import Faults as Faults
 from faultline.studies.mending.library import mend as mend
 from faultline.studies.own.scores import accuracy_changes as accuracy_changes
 from faultline.studies.perturbations.variants import perturbation_variants as perturbation_variants

@@ -33,6 +33,12 @@ RETRAINED = {"retraining": {"from_epochs": []}}
             | {"stresses": FOG},
             "harden_pgd is against attacks alone",
         ),
+        (
+            {"mending": PICKED | {"under": ["fog", "bit_faults"]}, "stresses": FOG},
+            "fog is a stress of the inputs, and bit_faults of the weights",
+        ),
+        ({"mending": PICKED | {"candidates": ["clip"]}}, "clip is against bit_faults alone"),
+        ({"mending": PICKED | {"under": ["bit_fault"]}}, "did you mean 'bit_faults'"),
     ],
 )
 def test_what_does_not_fit_is_named(changes, said):
@@ -55,3 +61,12 @@ def test_under_stresses_no_attack_judges_and_their_classes_choose():
     assert config.mending.judged_under == [] and config.mended_score == "fog"
     assert "harden_pgd" not in config.mending.candidates and "picked" in config.mending.candidates
     assert make_config(mending=under, stresses=FOG).mended_score == "pgd"
+
+
+def test_under_faults_all_that_fits_is_tried():
+    under = {"from_epochs": "last", "under": ["bit_faults"], "candidates": "all"}
+    mending = make_config(mending=under | {"fault_rate": 1e-5}).mending
+    assert "clip" in mending.candidates and "harden_pgd" not in mending.candidates
+    assert mending.faults == {"kinds": ["bit_faults"], "rate": 1e-5, "draws": 20}
+    assert mending.judged_under == [] and mending.stresses == []
+    assert "clip" not in make_config(mending=under | {"under": []}).mending.candidates

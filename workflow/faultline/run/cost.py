@@ -428,10 +428,11 @@ def _mend(prices: Prices, job: Job) -> Work:
     trains = candidate(names[name]).trains
     dataset, tries = job.of["dataset"], len(section.rates) if trains else 1
     passes = MENDS.get(name, _steps("at-nfgsm", None, regularised=False)) * trains
-    passes = 2 * 3 * trains if section.under else passes  # each image twice, unattacked
+    if section.under:  # unattacked, under stresses each image twice
+        passes = 3 * trains * (2 if section.stresses else 1)
     work = prices.training(job, passes, section.epochs * tries, batch=section.batch_size)
     if section.under:
-        chosen = float(_stress_sets(prices, section.under))
+        chosen = float(_held_sets(prices, section.stresses))
     else:
         judge = prices._attacks((section.judged_under or [])[:1])[0]
         if method_of(judge["method"]).judges:
@@ -448,12 +449,20 @@ def _judge_mends(prices: Prices, job: Job) -> Work:
     section = prices.plan.config.mending
     judged, n = len(section.candidates) + 1, prices.split(job.of["dataset"], "test")
     if section.under:
-        sets = _stress_sets(prices, prices.plan.config.stresses)
+        every = prices.plan.config.stresses if section.stresses else ()
+        sets = _held_sets(prices, every)
         return Work(passes=judged * n * sets, at_once=n)
     attacks = prices._attacks(section.judged_under or [])
     each = sum(prices.checking(attack, job, n) for attack in attacks)
     each += n * prices.judging(section.judged_under or [], job)
     return Work(passes=judged * (each + n * judged * len(attacks)), at_once=n)
+
+
+def _held_sets(prices: Prices, stresses: Iterable[str]) -> int:
+    """The same of some stresses, or of the faults that a mend is to hold under."""
+    section = prices.plan.config.mending
+    draws = len(section.under) * section.fault_draws if section.faults else 0
+    return _stress_sets(prices, stresses) + draws
 
 
 def _stress_sets(prices: Prices, names: Iterable[str]) -> int:

@@ -162,7 +162,7 @@ class Plan:
         """The splits under stresses that networks are trained and chosen on: mends, and what
         criteria pick."""
         mending = self.config.mending
-        names = [*mending.under] if self.checkpoints(mending.from_epochs) else []
+        names = [*mending.stresses] if self.checkpoints(mending.from_epochs) else []
         names += self.shifts() if self.by_criteria() else []
         datasets = [{"dataset": name} for name in self.config.datasets]
         splits = with_each(datasets, "split", ["train", "validation"])

@@ -7,6 +7,7 @@ must carry is its seed and its epoch; the learning rate follows from the epoch t
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -88,6 +89,7 @@ def train_epochs(
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
     course: Course | None = None,
+    disturbed: Callable[[int], AbstractContextManager[None]] | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict[str, float]]:
     """Train in place, yielding one history row after each epoch.
@@ -95,7 +97,8 @@ def train_epochs(
     settings: one training of the config. epochs: the epochs to
     run, counted from 0. frozen: parameter name, as the layers are named -> bool mask of the entries
     that keep their value. regularised: probe -> gamma, for recipes with -lr. course: of learning
-    rate, eps and average, in place of the settings' schedule. PyTorch's global
+    rate, eps and average, in place of the settings' schedule. disturbed: a seed -> in which the
+    loss of a step and its gradient are found. PyTorch's global
     generator is seeded anew for every epoch. Raises UserError when a loss is not finite, before it
     is learned from.
 
@@ -124,20 +127,23 @@ def train_epochs(
                 settings = course.before_step(optimizer)
             if settings["augmentation"]["shift"] or settings["augmentation"]["flip"]:
                 batch = augment(batch, settings["augmentation"], generator)
-            loss, clean, adversarial, extra = loss_of(
-                network,
-                batch,
-                target,
-                settings=settings,
-                bounds=dataset.bounds,
-                seed=seed_of("adversarial", seed, epoch, number),
-                regularised=regularised,
-            )
-            loss_value = loss.item()
-            _check_loss(loss_value, f"epoch {epoch + 1}, batch {number + 1}", extra is not None)
-            optimizer.zero_grad(set_to_none=True)
-            if loss.requires_grad:  # unless all that a network has is frozen
-                loss.backward()
+            step_seed = seed_of("adversarial", seed, epoch, number)
+            with disturbed(step_seed) if disturbed else nullcontext():
+                loss, clean, adversarial, extra = loss_of(
+                    network,
+                    batch,
+                    target,
+                    settings=settings,
+                    bounds=dataset.bounds,
+                    seed=step_seed,
+                    regularised=regularised,
+                )
+                loss_value = loss.item()
+                _check_loss(loss_value, f"epoch {epoch + 1}, batch {number + 1}", extra is not None)
+                optimizer.zero_grad(set_to_none=True)
+                if loss.requires_grad:  # unless all that a network has is frozen
+                    loss.backward()
+            if loss.requires_grad:
                 optimizer.step()
             elif any(parameter.requires_grad for parameter in network.parameters()):
                 raise UserError(

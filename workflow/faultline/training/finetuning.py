@@ -1,6 +1,7 @@
 """A trained network trained on against an attack, see `Course`; BatchNorm's statistics anew."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -28,10 +29,11 @@ def finetune(
     seed: int,
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
+    disturbed: Callable[[int], AbstractContextManager[None]] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Trains a network on, in place, until it is the average of its way; settings, frozen,
-    regularised: as for `train_epochs`."""
+    regularised, disturbed: as for `train_epochs`."""
     batches = -(-len(dataset.splits["train"][1]) // settings["batch_size"])
     course = Course(settings, steps=epochs * batches)
     optimizer = make_optimizer(network, settings)
@@ -45,6 +47,7 @@ def finetune(
         frozen=frozen,
         regularised=regularised,
         course=course,
+        disturbed=disturbed,
         say=say,
     )
     for _ in training:

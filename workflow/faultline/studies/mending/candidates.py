@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from faultline.data.splits import DataSet
+    from faultline.studies.mending.faults import Faults
 
 FIRST = 0.5
 """Share of the layers that `first_layers` trains, in the order of definition."""
@@ -32,7 +33,8 @@ class Task(NamedTuple):
     the attack to harden against under `adversarial`. epochs: how long. seed: of what is drawn.
     fragile: the layers whose class by S_adv is fragile, antifragile: layer -> those of its filters
     whose class is that, decided on validation images; None where there are no classes. recipe: what
-    hardening is; "standard" where the data set holds the inputs under what it is against."""
+    hardening is; "standard" where the data set holds the inputs under what it is against. faults:
+    of the weights, where it is against these."""
 
     network: nn.Module
     dataset: DataSet
@@ -42,6 +44,7 @@ class Task(NamedTuple):
     fragile: Collection[str] | None = None
     antifragile: Mapping[str, Collection[int]] | None = None
     recipe: str = "at-nfgsm"
+    faults: Faults | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,18 @@ class Candidate:
     """mend: changes the network of a task; UserError where that cannot be. about: in words, with
     its source. by_class: the units by whose classes it goes, "layers" or "filters", if by any.
     trains: whether it learns anything, at a learning rate. attacks: whether it is against attacks
-    alone, not stresses."""
+    alone, not stresses; faults: against faults of the weights alone."""
 
     mend: Callable[[Task], None]
     about: str
     by_class: str = ""
     trains: bool = True
     attacks: bool = False
+    faults: bool = False
+
+    def fits(self, *, stresses: bool, faults: bool) -> bool:
+        """Whether it is for a mend under such."""
+        return not ((self.attacks and (stresses or faults)) or (self.faults and not faults))
 
 
 def _harden(
@@ -64,8 +72,15 @@ def _harden(
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
 ) -> None:
+    from functools import partial
+
     from faultline.training.finetuning import finetune
 
+    disturbed = None
+    if task.faults is not None:
+        from faultline.studies.mending.faults import learning
+
+        disturbed = partial(learning, task.network, task.faults)
     finetune(
         task.network,
         task.dataset,
@@ -74,6 +89,7 @@ def _harden(
         seed=task.seed,
         frozen=frozen,
         regularised=regularised,
+        disturbed=disturbed,
     )
 
 
@@ -167,6 +183,17 @@ def _remove(task: Task) -> None:
                 own[key].masked_fill_(belongs, 0.0)
 
 
+def _clip(task: Task) -> None:
+    from faultline.data.splits import images_of
+    from faultline.networks.clipping import clip, output_bounds
+
+    images, _ = images_of(task.dataset, "validation")
+    bounds = output_bounds(task.network, images)
+    if not bounds:
+        raise UserError("no layer shows its outputs")
+    clip(task.network, bounds)
+
+
 def _fragile(task: Task) -> Collection[str]:
     if not task.fragile:
         why = "no layer is fragile by S_adv, decided on validation images"
@@ -224,17 +251,32 @@ CANDIDATES = {
     "remove": Candidate(
         _remove, "filters that are antifragile removed (ours)", by_class="filters", trains=False
     ),
+    "clip": Candidate(
+        _clip,
+        "outputs of layers kept within what validation images show (after Chen et al. 2021, Hoang "
+        "et al. 2020)",
+        trains=False,
+        faults=True,
+    ),
 }
 
 
-def about(name: str, *, stresses: bool = False) -> str:
-    """A candidate in words; stresses: where it is to hold under these."""
-    return UNDER_STRESSES if stresses and name == "harden" else candidate(name).about
+def about(name: str, *, stresses: bool = False, faults: bool = False) -> str:
+    """A candidate in words; stresses, faults: where it is to hold under such."""
+    if name == "harden" and (stresses or faults):
+        return UNDER_FAULTS if faults else UNDER_STRESSES
+    return candidate(name).about
 
 
 UNDER_STRESSES = (
     "all weights, on images as they are and under the stresses, averaged on the way (Izmailov et "
     "al. 2018)"
+)
+"""Of `harden`."""
+
+UNDER_FAULTS = (
+    "all weights, as they are and with bits of their int8 form flipped, averaged on the way "
+    "(Izmailov et al. 2018)"
 )
 """Of `harden`."""
 

@@ -1,6 +1,6 @@
 """What mending asks of the config."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from faultline.config.fields import (
     Inferred,
     Names,
     OneOf,
+    OnlyFor,
     Section,
     Share,
     Some,
@@ -26,6 +27,14 @@ from faultline.studies.mending.names import CHOSEN, GIVEN
 if TYPE_CHECKING:
     from faultline.data.sources import Source
     from faultline.studies.config import Config
+
+
+FAULTS = ("bit_faults", "bit_faults_int8")
+"""Kinds of perturbation that a mend may be to hold under."""
+
+
+def _faulty(section: "Mending") -> bool:
+    return bool(section.faults)
 
 
 class Mending(Section):
@@ -55,12 +64,32 @@ class Mending(Section):
     under: Names = Field(default_factory=list)
     """Stresses that the mend is to hold under in place of attacks: candidates are trained on images
     as they are and under them, and an image counts where it is right under each of them, at each
-    of its severities (ours)."""
+    of its severities (ours). Or bit_faults, bit_faults_int8: bits of weights that flip, as of
+    perturbations.kinds, where an image counts that is right under each draw (ours)."""
+    fault_rate: Annotated[
+        float, Field(gt=0, le=0.01), OnlyFor("under bit_faults, bit_faults_int8", _faulty)
+    ] = 1e-4
+    """Rate at which every bit flips."""
+    fault_draws: Annotated[Count, OnlyFor("under bit_faults, bit_faults_int8", _faulty)] = 20
+    """Draws of these flips."""
     judged_under: Inferred[Names] = None
     """The attacks, crafted on each network and shown to all others too, that judge where `under`
     names no stresses; by default
     those of method standard, or ablation.attacks where there is none. The first is hardened
     against, and in a quick form chooses."""
+
+    @property
+    def stresses(self) -> list[str]:
+        """Those of the inputs that a mend is to hold under."""
+        return [name for name in self.under if name not in FAULTS]
+
+    @property
+    def faults(self) -> dict[str, Any]:
+        """The fields of `faults.Faults`, if it is to hold under any."""
+        kinds = [name for name in self.under if name in FAULTS]
+        if not kinds:
+            return {}
+        return {"kinds": kinds, "rate": self.fault_rate, "draws": self.fault_draws}
 
     @property
     def by_class(self) -> set[str]:
@@ -82,11 +111,17 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     default = [] if mending.under else judges
     chosen_attacks(mending, "judged_under", config.attacks, where="mending", default=default)
     for name in mending.under:
-        one_of(name, config.stresses, "config key mending.under")
+        one_of(name, [*config.stresses, *FAULTS], "config key mending.under")
+    if mending.stresses and mending.faults:
+        raise UserError(
+            f"config key mending.under: {mending.stresses[0]} is a stress of the inputs, and "
+            f"{mending.faults['kinds'][0]} of the weights; mend for one of them at a time"
+        )
+    of = {"stresses": bool(mending.stresses), "faults": bool(mending.faults)}
     check_epochs("mending.from_epochs", mending.from_epochs, config.trainings)
     if mending.candidates == "all":
         mending.candidates = [
-            name for name, of in CANDIDATES.items() if not (mending.under and of.attacks)
+            name for name, candidate in CANDIDATES.items() if candidate.fits(**of)
         ]
     names = [name_of(name) for name in mending.candidates]
     for name, called in zip(mending.candidates, names, strict=True):
@@ -96,11 +131,12 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             raise UserError(
                 f"config key mending.candidates: {called!r} names two networks; rename a function"
             )
-    for name in mending.candidates if mending.under else ():
-        if name in CANDIDATES and CANDIDATES[name].attacks:
+    for name in mending.candidates:
+        if name in CANDIDATES and not CANDIDATES[name].fits(**of):
+            alone = "attacks alone, not under stresses" if mending.under else "bit_faults alone"
             raise UserError(
-                f"config key mending.candidates: {name} is against attacks alone, not under "
-                "stresses (mending.under); leave it out"
+                f"config key mending.candidates: {name} is against {alone} (mending.under); leave "
+                "it out"
             )
     if not mending.from_epochs:
         return

@@ -1,6 +1,7 @@
 """The network that was given and its mends, judged on test images; the one that is handed back."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,15 @@ from faultline.base.comparison import compare
 from faultline.data.splits import DataSet, test_images
 from faultline.networks.architectures import body_of, measure
 from faultline.networks.evaluation import chance, predict, predicted
+from faultline.studies.mending.faults import (
+    BOUNDS,
+    Faults,
+    apart,
+    correct_under_faults,
+    in_words,
+    load,
+    state_of,
+)
 from faultline.studies.mending.mended import bought, chosen, quick
 from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
 from faultline.studies.mending.note import Verdict, note
@@ -70,16 +80,21 @@ def judge_under(
     network: nn.Module,
     states: Mapping[str, Mapping[str, Tensor]],
     dataset: DataSet,
-    stored: Stored,
+    stored: Stored | Faults,
     *,
     under: Collection[str],
+    seed: int = 0,
 ) -> Judgement:
     """The same under stresses, which no network can hide from. stored: the test inputs under them
-    and others; under: those that `WORST` is over, with the inputs as they are."""
+    and others, or faults of the weights, which are drawn by the seed; under: those that `WORST` is
+    over, with the inputs as they are."""
     correct = {}
     for name, state in pace.each(states.items()):
         put(network, state)
-        sets = correct_under_stresses(network, dataset, stored)
+        if isinstance(stored, Faults):
+            sets = correct_under_faults(network, dataset, stored, split="test", seed=seed)
+        else:
+            sets = correct_under_stresses(network, dataset, stored)
         counts = (of for key, of in sets.items() if key.rpartition("@")[0] in ("", *under))
         sets[WORST] = np.logical_and.reduce([*counts])
         told = ", ".join(f"{key} {hits.mean():.4f}" for key, hits in sets.items())
@@ -110,8 +125,8 @@ def ramp(
 
 
 def put(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Gives a network other weights."""
-    network.load_state_dict(state)
+    """Gives a network other weights, and bounds of its outputs, if the state has any."""
+    load(network, state)
     measure(network)
 
 
@@ -137,13 +152,15 @@ def verdict_on(
 class Outcome(NamedTuple):
     """correct: "network|image set" -> bool [n]; result: a row per network, with what was chosen and
     what became of it; bought: see `bought`; weights: what is handed back, for the network's own
-    class, else None; note: the text beside it."""
+    class, else None; note: the text beside it; bounds: within which the outputs of its layers are
+    to be kept, empty but where `clip` is handed back."""
 
     correct: dict[str, np.ndarray]
     result: pd.DataFrame
     bought: pd.DataFrame
     weights: dict[str, Tensor] | None
     note: str
+    bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def judge_mends(
@@ -160,6 +177,7 @@ def judge_mends(
     seed: int,
     dtype: torch.dtype | None = None,
     stressed: Stored | None = None,
+    faults: Faults | None = None,
     under: Sequence[str] = (),
 ) -> Outcome:
     """Judge the network that was given and each candidate that came to something, and hand back the
@@ -168,19 +186,23 @@ def judge_mends(
     states, paths: candidate -> its state and its path, see `mend_by`; abouts: candidate -> what it
     is, in words; name: of the network; dtype: that the weights are handed back in, and judged with
     its precision; stressed: the test inputs under stresses, of which those in `under` judge in
-    place of attacks.
+    place of attacks; faults: of the weights, which judge in place of both.
     """
-    given = {key: value.clone() for key, value in network.state_dict().items()}
+    given = state_of(network)
     tried = {
-        key: {name: _in(value, dtype).to(value) for name, value in state.items()}
+        key: {
+            name: value if name.startswith(BOUNDS) else _in(value, dtype).to(value)
+            for name, value in state.items()
+        }
         for key, state in states.items()
         if not paths[key]["best"].iloc[0]
     }
     weaker: dict[str, dict[str, Any]] = {}
-    if stressed is not None:
-        all_states = {GIVEN: given} | tried
-        judgement = judge_under(network, all_states, dataset, stressed, under=under)
-        said = severities({name: stressed[name] for name in under})
+    if stressed is not None or faults is not None:
+        all_states, stored = {GIVEN: given} | tried, stressed if faults is None else faults
+        assert stored is not None
+        judgement = judge_under(network, all_states, dataset, stored, under=under, seed=seed)
+        said = in_words(faults) if faults else severities({k: (stressed or {})[k] for k in under})
     else:
         weaker = ramp(network, dataset, attacks=attacks, seed=seed)
         attacks = attacks | weaker
@@ -213,8 +235,10 @@ def judge_mends(
         for key, attack in weaker.items()
         if candidate
     ]
+    bounds = apart(state)[1] if state is not None else {}
     text = note(
         verdict,
+        clipped=bool(bounds),
         candidate=candidate,
         about=abouts.get(candidate or "", ""),
         network=name,
@@ -237,7 +261,7 @@ def judge_mends(
     weights = None
     if state is not None:
         weights = {key: _in(value, dtype) for key, value in plain_state(network, state).items()}
-    return Outcome(hits, pd.DataFrame(rows), table, weights, text)
+    return Outcome(hits, pd.DataFrame(rows), table, weights, text, bounds)
 
 
 def _difference(

@@ -15,6 +15,7 @@ from faultline.networks.inputs import check_device
 from faultline.networks.layers import layers
 from faultline.studies.mending.candidates import CANDIDATES, about, name_of
 from faultline.studies.mending.config import Mending
+from faultline.studies.mending.faults import Faults
 from faultline.studies.mending.judging import Outcome, judge_mends
 from faultline.studies.mending.mended import mend_by
 from faultline.studies.mending.under import Stressed
@@ -29,6 +30,7 @@ def mend(
     *,
     attack: Mapping[str, Any] | None = None,
     stresses: Mapping[str, Mapping[str, Any]] | None = None,
+    faults: Faults | None = None,
     clean_loss: float = DEFAULTS.clean_loss,
     candidates: Sequence[str] = tuple(DEFAULTS.candidates),
     epochs: int = DEFAULTS.epochs,
@@ -40,13 +42,14 @@ def mend(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Outcome:
-    """Other weights of a network that hold under an attack, or under stresses, chosen on validation
-    images of the data and judged on test images against those that it has; the network stays as it
-    is.
+    """Other weights of a network that hold under an attack, under stresses, or under faults of the
+    weights, chosen on validation images of the data and judged on test images against those that it
+    has; the network stays as it is.
 
     network: any module from images [n, ...] in pixel units to logits [n, classes]. attack: as in a
     config, with method and eps; stresses: in its place name -> settings as in a config, such as
-    {"fog": {"kind": "fog", "severities": [1, 3]}}. clean_loss: the largest loss of clean accuracy,
+    {"fog": {"kind": "fog", "severities": [1, 3]}}; faults: in place of both, such as
+    Faults(["bit_faults_int8"], rate=1e-4, draws=5). clean_loss: the largest loss of clean accuracy,
     a share. candidates and so on: as the keys of the config's section mending; fragile: the layers
     that `picked` trains and `selective` freezes; antifragile: layer -> the filters that `remove`
     takes out. Of the result, `weights` is a state dict of the network, or None where nothing is
@@ -55,15 +58,17 @@ def mend(
     """
     check_count(epochs, "epochs")
     check_device(network, {"data": data.splits["train"][0]})
-    if (attack is None) == (stresses is None):
-        raise UserError("mend: give an attack or stresses, one of them")
+    if sum(each is not None for each in (attack, stresses, faults)) != 1:
+        raise UserError("mend: give an attack, stresses or faults, one of them")
+    of = {"stresses": bool(stresses), "faults": faults is not None}
     if attack is not None and not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")
     for name in candidates:
         if not plugins.is_own(name):
             one_of(name, CANDIDATES, "mend: candidates")
-            if stresses and CANDIDATES[name].attacks:
-                raise UserError(f"mend: candidates: {name} is against attacks alone; leave it out")
+            if not CANDIDATES[name].fits(**of):
+                alone = "faults" if CANDIDATES[name].faults else "attacks"
+                raise UserError(f"mend: candidates: {name} is against {alone} alone; leave it out")
     for key, names in (("fragile", fragile), ("antifragile", antifragile)):
         for name in names or ():
             one_of(name, layers(network), f"mend: {key}")
@@ -85,6 +90,7 @@ def mend(
             training=training,
             attack=settings,
             stressed=Stressed(stored["train"], stored["validation"]) if stresses else None,
+            faults=faults,
             rates=rates,
             shares=shares,
             batch_size=batch_size,
@@ -100,10 +106,11 @@ def mend(
         data,
         states=states,
         paths=paths,
-        abouts={name_of(name): about(name, stresses=bool(stresses)) for name in candidates},
+        abouts={name_of(name): about(name, **of) for name in candidates},
         attacks={settings["method"]: settings} if attack else {},
         stressed=stored["test"] if stresses else None,
-        under=[*(stresses or ())],
+        faults=faults,
+        under=[*(stresses or ()), *(faults.kinds if faults else ())],
         clean_loss=clean_loss,
         confidence=confidence,
         name=type(network).__name__,

@@ -14,6 +14,7 @@ from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
 from faultline.studies.mending.candidates import Task, candidate
 from faultline.studies.mending.cost import counted
+from faultline.studies.mending.faults import Faults, correct_under_faults, load, state_of
 from faultline.studies.mending.under import Stressed
 from faultline.studies.mending.under import mixed as mixed_data
 from faultline.studies.stresses.judged import correct_under_stresses
@@ -45,6 +46,7 @@ def mend_by(
     training: Mapping[str, Any],
     attack: Mapping[str, Any],
     stressed: Stressed | None = None,
+    faults: Faults | None = None,
     rates: Sequence[float],
     shares: Sequence[float],
     batch_size: int,
@@ -58,17 +60,22 @@ def mend_by(
 
     training: the settings of the network's own, whose augmentation and weight decay are kept.
     attack: settings of the one to harden against, and in its quick form to choose by; stressed: in
-    its place the stresses, under each of which at each severity an image is to be right. fragile,
-    antifragile: see `Task`. The best of all rates and shares has the highest accuracy on those
-    images among those that lose at most `clean_loss` of clean accuracy, else the highest clean one.
+    its place the stresses, under each of which at each severity an image is to be right, or faults
+    of the weights. fragile, antifragile: see `Task`. The best of all rates and shares has the
+    highest accuracy on those images among those that lose at most `clean_loss` of clean accuracy,
+    else the highest clean one. The weights are a state as of `state_of`.
     """
-    given = {key: value.clone() for key, value in network.state_dict().items()}
-    chosen_under = {"adversarial": quick(attack)} if stressed is None else {}
+    given = state_of(network)
+    chosen_under = {"adversarial": quick(attack)} if attack else {}
     data = dataset if stressed is None else mixed_data(dataset, stressed.train, seed=seed)
 
     def accuracies() -> dict[str, float]:
-        if stressed is not None:
-            sets = correct_under_stresses(network, dataset, stressed.validation, split="validation")
+        if stressed is not None or faults is not None:
+            split = "validation"
+            if stressed is not None:
+                sets = correct_under_stresses(network, dataset, stressed.validation, split=split)
+            elif faults is not None:
+                sets = correct_under_faults(network, dataset, faults, split=split, seed=seed)
             right = np.logical_and.reduce([*sets.values()])
             return {"clean": float(sets["clean"].mean()), "adversarial": float(right.mean())}
         correct = correct_under(chosen_under, network, dataset, split="validation", seed=seed)
@@ -85,10 +92,11 @@ def mend_by(
     weights, best = given, 0
     way = candidate(name)
     for rate in pace.each(rates if way.trains else (math.nan,)):
-        network.load_state_dict(given)
+        load(network, given)
         settings = _settings(training, attack, rate=rate, batch_size=batch_size)
         task = Task(network.eval(), data, settings, epochs, seed, fragile, antifragile)
-        task = task if stressed is None else task._replace(recipe="standard")
+        if stressed is not None or faults is not None:
+            task = task._replace(recipe="standard", faults=faults)
         at_rate = "" if math.isnan(rate) else f", rate {rate:g}"
         try:
             with counted(network) as passes:
@@ -100,9 +108,10 @@ def mend_by(
         of_training = {"rate": rate, "passes": way.trains * passes.count, "note": ""}
         network.requires_grad_(True).eval()
         after = {key: value.clone() for key, value in network.state_dict().items()}
-        for share in sorted(shares):
+        for share in [1.0] if way.faults else sorted(shares):  # of which weights stay
             network.load_state_dict(mixed(given, after, share))
-            measure_statistics(network, data)
+            if not way.faults:
+                measure_statistics(network, data)
             at = accuracies()
             rows.append(of_training | {"share": share} | at)
             print(
@@ -112,8 +121,8 @@ def mend_by(
             )
             if best == 0 or rank(at) > rank(rows[best]):
                 best = len(rows) - 1
-                weights = {key: value.clone() for key, value in network.state_dict().items()}
-    network.load_state_dict(weights)
+                weights = state_of(network)
+    load(network, weights)
     path = pd.DataFrame(rows, columns=COLUMNS).assign(n=n, best=False)
     path.loc[best, "best"] = True
     return Mended(path, weights)

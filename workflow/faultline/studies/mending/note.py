@@ -7,6 +7,8 @@ import pandas as pd
 
 from faultline.base.errors import some
 
+CLIP = '    faultline.clip(network, json.load(open("mended.bounds.json")))'
+
 
 class Verdict(NamedTuple):
     """What becomes of the mend that validation images chose: handed_back: whether it is; why: what
@@ -32,12 +34,14 @@ def note(
     clean_loss: float,
     bought: pd.DataFrame,
     moments: Sequence[Sequence[float]] | None,
+    clipped: bool = False,
 ) -> str:
     """The text of mended.md.
 
     under: the attacks or stresses that judge, in words. at_chance: where the given network is at
     chance, (eps, its accuracy, that of the mend) of weaker attacks. moments: mean and std that
-    images are normalised by before the network proper; None where they are not.
+    images are normalised by before the network proper; None where they are not. clipped: whether
+    outputs of layers are to be kept within bounds, which stand in a file of their own.
     """
     if verdict is None or not verdict.handed_back:
         what = _nothing(bought)
@@ -64,8 +68,10 @@ def note(
         ),
         "",
         "    import torch",
+        *(("    import json", "    import faultline") if clipped else ()),
         "    network = ...  # as it was built before",
         '    network.load_state_dict(torch.load("mended.pt", weights_only=True))',
+        *((CLIP,) if clipped else ()),
         "",
     ]
     if moments:

@@ -139,6 +139,11 @@ def section(tables: dict, config: Config) -> page.Section:
 
 def _judge(config: Config) -> str:
     under = config.mending.under
+    if faults := config.mending.faults:
+        return (
+            f"right with weights as they are and under each of {faults['draws']} draws of "
+            f"{page.listed(faults['kinds'])} at a rate of {faults['rate']:g} a bit"
+        )
     if under:
         return (
             f"right as they are and under {page.listed(under)} at each severity; trained on "

@@ -12,6 +12,7 @@ from sweeps import DEVICES
 from torch import nn
 from trainings import assert_same_bits, dataset_of, network_of, quiet, settings_of
 
+from faultline.ablation.compression import Form, compressed_network, input_ranges
 from faultline.ablation.sweep import sweep
 from faultline.ablation.variants import nodal_variants
 from faultline.attacks.craft import attack_curve, craft
@@ -23,6 +24,7 @@ from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers as layers_of
 from faultline.networks.registry import build
 from faultline.studies.analysis import analyse
+from faultline.studies.mending.faults import Faults
 from faultline.studies.mending.library import mend
 from faultline.studies.screen import screened
 from faultline.training.checkpoints import checkpoint, restore
@@ -171,6 +173,34 @@ def test_a_mend(device):
     if device == PRETEND:
         assert all(isinstance(p, Pretend) for p in network.parameters())
         assert found.result.equals(expected.result)
+
+
+@pytest.mark.parametrize("device", OTHERS)
+def test_a_mend_for_faults(device):
+    dataset = dataset_of(validation=40, test=40)
+    given = {"faults": Faults(["bit_faults", "bit_faults_int8"], 0.001, 2), "epochs": 1}
+    given |= {"rates": [0.01], "candidates": ["harden", "clip"], "shares": [1.0]}
+    expected = mend(network_of().eval(), dataset, **given)
+    found = mend(network_of().eval().to(device), on(dataset, device), **given)
+    if device == PRETEND:
+        assert found.result.equals(expected.result) and found.bounds == expected.bounds
+
+
+@pytest.mark.parametrize("device", OTHERS)
+def test_fewer_bits_of_weights_and_inputs(device):
+    network, (images, _) = network_of().eval(), dataset_of().splits["validation"]
+    images = images.float() / 16
+    of = dict.fromkeys(layers_of(network), Form(bits=4, inputs=True))
+
+    def logits(network, images):
+        ranges = input_ranges(network, layers_of(network), images)
+        return predict(compressed_network(network, of, ranges), images)
+
+    expected = logits(network, images)
+    found = logits(network.to(device), images.to(device))
+    assert found.device.type == device
+    if device == PRETEND:
+        assert torch.equal(found.cpu(), expected)
 
 
 @pytest.mark.parametrize("device", OTHERS)

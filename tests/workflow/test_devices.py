@@ -66,7 +66,13 @@ def others(jobs):
         "judge_stresses": judged,
         "compress": of(
             craft,
-            params={"layers": ["conv1", "fc"], "bits": [8, 2], "scales": "channel", "device": "cpu"}
+            params={
+                "layers": ["conv1", "fc"],
+                "bits": [8, 2],
+                "inputs": True,
+                "scales": "channel",
+                "device": "cpu",
+            }
             | {"prune": [0.5], "loss": 0.02, "confidence": 0.95},
             output={name: f"{name}.out" for name in ("alone", "together", "precision")},
         ),

@@ -185,7 +185,7 @@ def rounded(value: Tensor, bits: int, within: Range) -> Tensor:
     step = (high - low) / (2**bits - 1) or 1.0
     zero = round(-low / step)
     level = (value.double() / step).round().add(zero).clamp(0, 2**bits - 1)
-    return ((level - zero) * step).to(value)
+    return ((level - zero) * step).to(value.dtype)
 
 
 def compressed_network(
@@ -199,8 +199,9 @@ def compressed_network(
     compact = plain(copied(network))
     layers = every_layer(compact)
     for name, form in of.items():
-        for key, value in compressed(layers[name], form, by_channel=by_channel).items():
-            layers[name].get_parameter(key).data = value
+        with torch.no_grad():
+            for key, value in compressed(layers[name], form, by_channel=by_channel).items():
+                layers[name].get_parameter(key).copy_(value)
         if form.inputs and form.bits and name in ranges:
             _before(layers[name], partial(_rounded_inputs, form.bits, ranges[name]))
     return compact

@@ -69,8 +69,9 @@ def _load(tables: dict, run: pd.DataFrame, config: Config) -> Advice:
     for _, row in kept.iterrows():
         gain, clean = (difference(rows, images, row["seed"]) for images in (WORST, "clean"))
         path = f"{config.results}/{CHECKPOINT.format(**row)}/mended.pt"
+        bounds = " and its bounds, as mended.md says" if row["candidate"] == "clip" else ""
         yield (
-            f"load {path}",
+            f"load {path}{bounds}",
             f"{gain[0]} {gain[1]} points {worst_of(config)}, clean {clean[0]} {clean[1]} "
             f"(n = {row['n']:,} test images)",
             "mending",

@@ -240,9 +240,9 @@ def _of_filters(
     rows = page.of(filters, part)
     if not len(rows):
         return
-    rows = canvas.last_epoch(rows)
     seed = rows["seed"].min()
-    cells = filter_cells(rows[rows["seed"] == seed])
+    rows = canvas.last_epoch(rows[rows["seed"] == seed])
+    cells = filter_cells(rows)
     if cells["column"].nunique() < FEWEST:
         return
     layer = cells["layer"].iloc[0].rpartition(", filter ")[0]

@@ -8,7 +8,6 @@ with job(snakemake, kept=True):
     from faultline.base.columns import place
     from faultline.base.files import load_table, load_tensors, save_table
     from faultline.run.loading import opened_base
-    from faultline.studies.mending.faults import apart
     from faultline.studies.mending.swept import swept
 
     files, params = snakemake.input, snakemake.params
@@ -19,10 +18,6 @@ with job(snakemake, kept=True):
         base = opened_base(snakemake)
         path = dict(zip(params.names, files.networks, strict=True))[kept[0]]
         state = load_tensors(path, "a mend", keys=("network",), device=base.labels.device)
-        weights, bounds = apart(state["network"])
         settings = params.settings | {"place": place(snakemake.wildcards)}
-        if bounds:
-            print("outputs are kept within bounds, and not the weights are other: no sweep")
-        else:
-            table = swept(base, weights, **settings)
+        table = swept(base, state["network"], **settings)
     save_table(table, snakemake.output.layers)

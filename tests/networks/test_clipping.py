@@ -3,11 +3,15 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from faultline.ablation.sweep import sweep
+from faultline.ablation.variants import nodal_variants, without
 from faultline.networks.clipping import bounds_of, clip, output_bounds
+from faultline.networks.layers import layers
 
 
 class Net(nn.Module):
@@ -71,3 +75,26 @@ def test_within_its_own_bounds_a_network_stays_as_it_is():
     before = network(tokens)
     clip(network, output_bounds(network, tokens))
     assert torch.equal(network(tokens), before)
+
+
+def test_a_network_that_clips_is_swept_as_it_is():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    network.append(nn.Linear(4 * 36, 3)).eval()
+    images = torch.randn(40, 1, 8, 8)
+    labels = network(images).argmax(1)
+    clip(network, {"0": (-0.1, 0.05), "4": (-0.02, 0.3)})
+    for name in ("0", "4"):
+        layer = layers(network)[name]
+        variants = list(nodal_variants(name, layer, filters=range(3), at="weights"))
+        found = sweep(
+            network, variants, {"clean": images}, labels, ablated=[name], say=lambda _: None
+        ).correct["clean"]
+        for variant, hits in zip(variants, found, strict=True):
+            other = copy.deepcopy(network)
+            with torch.no_grad():
+                for key, value in without(variant.mask, layer).items():
+                    other.get_parameter(key).copy_(value)
+                expected = other(images).argmax(1) == labels
+            assert np.array_equal(hits, expected.numpy())
+        assert not found.all() and found.any()

@@ -38,6 +38,10 @@ RETRAINED = {"retraining": {"from_epochs": []}}
             "fog is a stress of the inputs, and bit_faults of the weights",
         ),
         ({"mending": PICKED | {"candidates": ["clip"]}}, "clip is against bit_faults alone"),
+        (
+            {"mending": PICKED | {"under": ["fog"], "candidates": ["clip"]}} | {"stresses": FOG},
+            "clip is against bit_faults alone",
+        ),
         ({"mending": PICKED | {"under": ["bit_fault"]}}, "did you mean 'bit_faults'"),
     ],
 )

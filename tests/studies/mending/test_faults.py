@@ -147,6 +147,10 @@ def test_what_is_for_something_else_is_refused():
         mend(network, dataset, attack={"method": "fgsm", "eps": 0.1}, candidates=["clip"])
     with pytest.raises(UserError, match="harden_pgd is against attacks alone"):
         mend(network, dataset, faults=FAULTS, candidates=["harden_pgd"])
+    with pytest.raises(UserError, match="mend: faults: kinds"):
+        mend(network, dataset, faults=FAULTS._replace(kinds=["bit_fault"]))
+    with pytest.raises(UserError, match="mend: faults: rate"):
+        mend(network, dataset, faults=FAULTS._replace(rate=0))
     with pytest.raises(UserError, match="one of them"):
         mend(network, dataset, faults=FAULTS, attack={"method": "fgsm", "eps": 0.1})
     assert CANDIDATES["clip"].fits(stresses=False, faults=True)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from faultline.ablation.variants import Variant
 from faultline.base.errors import UserError
 from faultline.base.inputs import check_count, check_number, count_of
-from faultline.networks.evaluation import predict
+from faultline.networks.clipping import Bounds, is_floats, ranges
 from faultline.networks.layers import TRANSPOSED, Bare, every_layer, is_conv1d, kind, weights
 from faultline.networks.plain import copied, plain, plain_layer
 
@@ -148,37 +148,25 @@ def compression_variant(
     return Variant(columns, key=(*of.items(), as_one) if changed else None, replace=replace)
 
 
-Range = tuple[float, float]
-"""The lowest and the highest of some values."""
-
-
 def input_ranges(
     network: nn.Module, layers: Mapping[str, nn.Module], images: Tensor
-) -> dict[str, Range]:
+) -> dict[str, Bounds]:
     """Layer -> the range of what goes into it on some images [n, ...], 0 in it. Layers that are not
     called as modules, or with other than floats, are left out, and so are those of which a value is
     not finite."""
-    seen: dict[str, list[Tensor]] = {}
 
-    def see(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for value in filter(_is_rounded, tree_leaves((args, kwargs))):
-            seen.setdefault(name, []).append(torch.stack(value.double().aminmax()))
+    def watch(see: Callable[[str, Tensor], None]) -> list[Any]:
+        def seen(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            for value in filter(is_floats, tree_leaves((args, kwargs))):
+                see(name, value)
 
-    hooks = [_before(layer, partial(see, name)) for name, layer in layers.items()]
-    try:
-        predict(network, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    ends = {name: torch.stack(of).cpu() for name, of in seen.items()}
-    return {
-        name: (min(0.0, of[:, 0].min().item()), max(0.0, of[:, 1].max().item()))
-        for name, of in ends.items()
-        if of.isfinite().all()
-    }
+        return [_before(layer, partial(seen, name)) for name, layer in layers.items()]
+
+    found = ranges(network, images, watch)
+    return {name: (min(0.0, low), max(0.0, high)) for name, (low, high) in found.items()}
 
 
-def rounded(value: Tensor, bits: int, within: Range) -> Tensor:
+def rounded(value: Tensor, bits: int, within: Bounds) -> Tensor:
     """The nearest of 2^bits values, evenly from the lowest to the highest of a range and shifted so
     that 0 is one of them; what lies beyond is put to the end."""
     low, high = within
@@ -191,7 +179,7 @@ def rounded(value: Tensor, bits: int, within: Range) -> Tensor:
 def compressed_network(
     network: nn.Module,
     of: Mapping[str, Form],
-    ranges: Mapping[str, Range],
+    ranges: Mapping[str, Bounds],
     *,
     by_channel: bool = True,
 ) -> nn.Module:
@@ -212,10 +200,6 @@ def _before(layer: nn.Module, hook: Callable[..., Any]) -> Any:
 
 
 def _rounded_inputs(
-    bits: int, within: Range, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    bits: int, within: Bounds, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    return tree_map(lambda v: rounded(v, bits, within) if _is_rounded(v) else v, (args, kwargs))
-
-
-def _is_rounded(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    return tree_map(lambda v: rounded(v, bits, within) if is_floats(v) else v, (args, kwargs))

@@ -2,7 +2,7 @@
 not flood the next (after Ranger, Chen et al. 2021, and FT-ClipAct, Hoang et al. 2020, which clip
 what follows a non-linearity)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,21 +13,24 @@ from faultline.networks.evaluation import predict
 from faultline.networks.layers import layers
 
 Bounds = tuple[float, float]
-"""The lowest and the highest of what a layer gives."""
+"""The lowest and the highest of what a layer gives or takes."""
+
+Watch = Callable[[Callable[[str, Tensor], None]], list[Any]]
 
 
-def output_bounds(network: nn.Module, images: Tensor) -> dict[str, Bounds]:
-    """Layer -> the range of its outputs on some images [n, ...]. Layers that are not called as
-    modules, or give no single tensor of floats, are left out."""
+def ranges(network: nn.Module, images: Tensor, watch: Watch) -> dict[str, Bounds]:
+    """Name -> the range of what is seen under it while the network runs on some images [n, ...].
+    Names of which a value is not finite are left out.
+
+    watch: gets a function that is to be called with a name and a tensor of floats; it puts hooks in
+    place that do so, and gives them back.
+    """
     ends: dict[str, list[Tensor]] = {}
 
-    def see(name: str, _: nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point():
-            ends.setdefault(name, []).append(torch.stack(output.double().aminmax()).cpu())
+    def see(name: str, value: Tensor) -> None:
+        ends.setdefault(name, []).append(torch.stack(value.double().aminmax()).cpu())
 
-    hooks = [
-        layer.register_forward_hook(partial(see, name)) for name, layer in layers(network).items()
-    ]
+    hooks = watch(see)
     try:
         predict(network, images)
     finally:
@@ -39,6 +42,26 @@ def output_bounds(network: nn.Module, images: Tensor) -> dict[str, Bounds]:
         for name, of in found.items()
         if of.isfinite().all()
     }
+
+
+def is_floats(value: object) -> bool:
+    """Whether it is a tensor of floats."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def output_bounds(network: nn.Module, images: Tensor) -> dict[str, Bounds]:
+    """Layer -> the range of its outputs on some images [n, ...]. Layers that are not called as
+    modules, or give no single tensor of floats, are left out."""
+
+    def watch(see: Callable[[str, Tensor], None]) -> list[Any]:
+        def seen(name: str, _: nn.Module, __: Any, output: Any) -> None:
+            if is_floats(output):
+                see(name, output)
+
+        every = layers(network).items()
+        return [layer.register_forward_hook(partial(seen, name)) for name, layer in every]
+
+    return ranges(network, images, watch)
 
 
 class _Clip:

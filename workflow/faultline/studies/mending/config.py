@@ -133,7 +133,8 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             )
     for name in mending.candidates:
         if name in CANDIDATES and not CANDIDATES[name].fits(**of):
-            alone = "attacks alone, not under stresses" if mending.under else "bit_faults alone"
+            attacks = CANDIDATES[name].attacks
+            alone = "attacks alone, not under stresses" if attacks else "bit_faults alone"
             raise UserError(
                 f"config key mending.candidates: {name} is against {alone} (mending.under); leave "
                 "it out"

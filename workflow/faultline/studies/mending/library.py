@@ -8,13 +8,13 @@ from torch import nn
 
 from faultline.base import plugins
 from faultline.base.errors import UserError
-from faultline.base.inputs import check_count, one_of
+from faultline.base.inputs import check_count, check_number, one_of
 from faultline.config.trainings import Training
 from faultline.data.splits import DataSet
 from faultline.networks.inputs import check_device
 from faultline.networks.layers import layers
 from faultline.studies.mending.candidates import CANDIDATES, about, name_of
-from faultline.studies.mending.config import Mending
+from faultline.studies.mending.config import FAULTS, Mending
 from faultline.studies.mending.faults import Faults
 from faultline.studies.mending.judging import Outcome, judge_mends
 from faultline.studies.mending.mended import mend_by
@@ -60,6 +60,11 @@ def mend(
     check_device(network, {"data": data.splits["train"][0]})
     if sum(each is not None for each in (attack, stresses, faults)) != 1:
         raise UserError("mend: give an attack, stresses or faults, one of them")
+    if faults is not None:
+        for kind in faults.kinds:
+            one_of(kind, FAULTS, "mend: faults: kinds")
+        check_number(faults.rate, "mend: faults: rate", high=1.0, open=True)
+        check_count(faults.draws, "mend: faults: draws")
     of = {"stresses": bool(stresses), "faults": faults is not None}
     if attack is not None and not attack.get("eps"):
         raise UserError("mend: attack: needs an eps above 0; add it")

@@ -71,9 +71,7 @@ rule judge_mends:
     params:
         names=[*CANDIDATES],
         abouts={
-            name: about(
-                function, stresses=bool(MENDING.stresses), faults=bool(MENDING.faults)
-            )
+            name: about(function, stresses=bool(MENDING.stresses), faults=bool(MENDING.faults))
             for name, function in CANDIDATES.items()
         },
         attacks=PLAN.attacks(MENDING.judged_under),

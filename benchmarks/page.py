@@ -27,10 +27,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import CHROMIUM, Browser  # noqa: E402
 
 from faultline.base.files import load_table  # noqa: E402
+from faultline.report.pool import side_by_side  # noqa: E402
 from faultline.report.render import load_look, versions  # noqa: E402
+from faultline.studies.config import Config  # noqa: E402
 from faultline.studies.report import report  # noqa: E402
 
 GRID = ROOT / "configs/synaptic-filtering.yaml"
+THREADS = 2  # which the report has in a run
 FINER = 5  # as many thresholds are swept as the grid has, divided by this
 NOISY = ["value", "accuracy", "difference", "ci_low", "ci_high", "family_low", "family_high"]
 UNPACKED = """new Promise((done) => {
@@ -111,10 +114,14 @@ def main(folder: Path, repetitions: int) -> None:
     }
     start = time.monotonic()
     look = load_look(ROOT / "workflow/faultline/report/report.html.j2")
-    html = report(tables, config=config, versions=versions(), **look)
+    with side_by_side(THREADS):
+        html = report(tables, config=Config.model_validate(config), versions=versions(), **look)
     page = folder / "grid.html"
     page.write_text(html, encoding="utf-8")
-    print(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {time.monotonic() - start:.1f} s")
+    print(
+        f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {time.monotonic() - start:.1f} s "
+        f"by {THREADS} processes"
+    )
     if CHROMIUM is None:
         print("There is no Chromium here to open it in.")
         return

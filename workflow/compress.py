@@ -22,6 +22,7 @@ with job(snakemake, kept=True):
         dataset,
         {name: every[name] for name in params.layers},
         by_channel=params.scales == "channel",
+        inputs=params.inputs,
         memory=partial(free_memory, snakemake, device),
     )
     result = compress(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from trainings import OfTokens
 
 from faultline.ablation.compression import (
     Form,
@@ -159,18 +160,8 @@ def test_inputs_are_rounded_as_torch_does(bits):
 
 
 def test_ranges_are_of_what_layers_take_and_hold_0():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.words, self.first, self.last = nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 2)
-            self.aside = nn.Linear(3, 2)
-
-        def forward(self, tokens):
-            hidden = self.first(self.words(tokens).mean(1))
-            return self.last(hidden.relu()) + nn.functional.linear(hidden, self.aside.weight)
-
     torch.manual_seed(0)
-    network, tokens = Net().eval(), torch.randint(0, 5, (7, 4))
+    network, tokens = OfTokens().eval(), torch.randint(0, 5, (7, 4))
     found = input_ranges(network, layers_of(network), tokens)
     assert [*found] == ["first", "last"]  # whole numbers, and weights that a function takes
     with torch.no_grad():

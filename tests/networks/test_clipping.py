@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from trainings import OfTokens
 
 from faultline.ablation.sweep import sweep
 from faultline.ablation.variants import nodal_variants, without
@@ -14,20 +15,9 @@ from faultline.networks.clipping import bounds_of, clip, output_bounds
 from faultline.networks.layers import layers
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.words, self.first, self.last = nn.Embedding(5, 3), nn.Linear(3, 4), nn.Linear(4, 2)
-        self.aside = nn.Linear(4, 2)
-
-    def forward(self, tokens):
-        hidden = self.first(self.words(tokens).mean(1)).relu()
-        return self.last(hidden) + nn.functional.linear(hidden, self.aside.weight)
-
-
 def made():
     torch.manual_seed(0)
-    return Net().eval(), torch.randint(0, 5, (7, 6))
+    return OfTokens().eval(), torch.randint(0, 5, (7, 6))
 
 
 def test_bounds_are_of_what_layers_that_are_called_give():

@@ -182,7 +182,7 @@ def test_a_real_network_is_judged_as_a_plain_loop_says():
     labels = network(images).argmax(1)
     splits = {"validation": (images[:40], labels[:40]), "test": (images[40:], labels[40:])}
     data = SimpleNamespace(splits=splits, pixels=lambda stored: stored)
-    evaluate, observed = evaluator(network, data, own, by_channel=True)
+    evaluate, observed = evaluator(network, data, own, by_channel=True, inputs=True)
     assert observed == [*own]
     for split, of in (("validation", {"conv1": Form(bits=2)}), ("test", dict.fromkeys(own, HALF))):
         (outcome,) = evaluate([Network(of)], split)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from trainings import dataset_of, network_of, settings_of
+from trainings import BRIEF_MEND, dataset_of, network_of, settings_of
 
 from faultline.base.errors import UserError
 from faultline.data.splits import images_of
@@ -30,8 +30,8 @@ from faultline.studies.perturbations.kinds import KINDS
 
 FAULTS = Faults(["bit_faults_int8"], 0.003, 3)
 TRAINING = settings_of(adversarial=None, regularisation=None)
-HOW = {"training": TRAINING, "attack": {}, "batch_size": 25, "epochs": 1, "seed": 0}
-HOW |= {"rates": [0.01], "shares": [0.5, 1.0], "clean_loss": 0.5, "fragile": None}
+HOW = BRIEF_MEND | {"training": TRAINING, "attack": {}, "seed": 0}
+HOW |= {"shares": [0.5, 1.0], "clean_loss": 0.5, "fragile": None}
 
 
 def same(network, state) -> bool:
@@ -122,11 +122,7 @@ def test_in_one_call_a_network_is_mended_and_its_note_says_how_to_load_it(monkey
         dataset,
         faults=Faults(["bit_faults"], 0.003, 2),
         candidates=["clip", "harden"],
-        clean_loss=1.0,
-        epochs=1,
-        rates=[0.01],
-        shares=[1.0],
-        batch_size=25,
+        **BRIEF_MEND,
     )
     assert next(iter(outcome.result["candidate"])) == GIVEN
     assert any(name.endswith("bit_faults@1") for name in outcome.correct)

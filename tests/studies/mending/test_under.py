@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from trainings import dataset_of, network_of, settings_of
+from trainings import BRIEF_MEND, dataset_of, network_of, settings_of
 
 from faultline.base.errors import UserError
 from faultline.data.splits import images_of
@@ -18,8 +18,8 @@ from faultline.studies.mending.names import GIVEN, WORST
 from faultline.studies.mending.under import Stressed, mixed, severities
 
 TRAINING = settings_of(adversarial=None, regularisation=None)
-HOW = {"training": TRAINING, "attack": {}, "batch_size": 25, "epochs": 1, "seed": 0}
-HOW |= {"rates": [0.01], "shares": [0.5, 1.0], "clean_loss": 0.5, "fragile": ["0"]}
+HOW = BRIEF_MEND | {"training": TRAINING, "attack": {}, "seed": 0}
+HOW |= {"shares": [0.5, 1.0], "clean_loss": 0.5, "fragile": ["0"]}
 
 
 def turned(dataset, split):
@@ -93,11 +93,7 @@ def test_in_one_call_a_network_is_mended_for_a_stress():
         network_of().eval(),
         dataset,
         stresses={"dull": {"kind": "contrast", "severities": [2]}},
-        clean_loss=1.0,
-        epochs=1,
-        rates=[0.01],
-        shares=[1.0],
-        batch_size=25,
+        **BRIEF_MEND,
     )
     assert next(iter(outcome.result["candidate"])) == GIVEN
     assert any(name.endswith("dull@2") for name in outcome.correct)

@@ -287,10 +287,8 @@ class Traced:
             return self._called(module, args, kwargs, replaced)
         forget(module)  # what it made of other weights
         state = self._states.get(module) or self._states.setdefault(module, State(module))
-        try:
+        with preserved(module, state):
             return self._called(module, args, kwargs, replaced)
-        finally:
-            state.restore()
 
     @staticmethod
     def _called(

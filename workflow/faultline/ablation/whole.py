@@ -152,11 +152,8 @@ class Loop:
             for (parameter, _), value in zip(kept, new.values(), strict=True):
                 parameter.data = value
             forget(self.network)  # what it made of other weights
-            state = self.kept_by_modules
-            try:
+            with preserved(self.network, self.kept_by_modules):
                 yield
-            finally:
-                state.restore()
         finally:
             for parameter, data in kept:
                 parameter.data = data

@@ -161,7 +161,7 @@ def load_tensors(
     how: dict[str, Any] = {"map_location": device, "weights_only": True}
     try:
         mapped = mapped and torch.device(device).type == "cpu"
-        content: dict[str, Any] = _mapped(path) if mapped else torch.load(path, **how)
+        content: dict[str, Any] = _mapped(path, how) if mapped else torch.load(path, **how)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}; run the workflow again") from None
     except pickle.UnpicklingError:
@@ -181,22 +181,22 @@ def load_tensors(
     return content
 
 
-def _mapped(path: Location) -> dict[str, Any]:
-    """What `save_tensors` wrote, read from the file when it is looked at. What is larger than the
+def _mapped(path: Location, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What `save_tensors` wrote, read from the file when it is looked at; how: as torch.load takes
+    it. What is larger than the
     memory of the machine is mapped as the file itself, and what writes to it ends the process."""
     import torch
 
     from faultline.base.memory import protect
 
-    how: dict[str, Any] = {"map_location": "cpu", "weights_only": True, "mmap": True}
     content: dict[str, Any]
     try:
-        content = torch.load(path, **how)
+        content = torch.load(path, **how, mmap=True)
     except RuntimeError as error:
         if "unable to mmap" not in str(error):
             raise
         with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
-            content = torch.load(path, **how)
+            content = torch.load(path, **how, mmap=True)
         for value in content.values():
             if isinstance(value, torch.Tensor):
                 protect(value)

@@ -6,7 +6,7 @@ import inspect
 import math
 import mmap
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
@@ -52,12 +52,17 @@ def keep_freed() -> None:
     Otherwise each large tensor may come as fresh pages from the system, which on small networks
     takes up to a third of the time.
     """
+    if mallopt := _of_c("mallopt"):
+        for trim_threshold_or_mmap_threshold in (-1, -3):
+            mallopt(trim_threshold_or_mmap_threshold, 2**30)
+
+
+def _of_c(name: str) -> Any:
+    """A function of the C library, None where it has none of that name."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        return
-    for trim_threshold_or_mmap_threshold in (-1, -3):
-        mallopt(trim_threshold_or_mmap_threshold, 2**30)
+        return None
 
 
 def protect(tensor: torch.Tensor) -> None:
@@ -66,9 +71,6 @@ def protect(tensor: torch.Tensor) -> None:
     page, begin = mmap.PAGESIZE, tensor.data_ptr()
     first = -(-begin // page) * page
     length = (begin + tensor.nbytes - first) // page * page
-    try:
-        mprotect = ctypes.CDLL(None).mprotect
-    except (AttributeError, OSError, TypeError):
-        return
-    if length > 0:
+    mprotect = _of_c("mprotect")
+    if mprotect and length > 0:
         mprotect(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.PROT_READ)

@@ -113,12 +113,11 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     content = _Content(path, what, {}, {})
     for split, begin in called.items():
         keys = f"{begin}_{what}", f"{begin}_labels"
-        if missing := [key for key in keys if key not in headers]:
-            raise UserError(
-                f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; "
-                f"expected train_{what} and train_labels, and both or none of test and validation"
-                + ("" if kinds else f" (in place of images: {', '.join(list(EXPECTED)[1:])})")
-            )
+        expected = (
+            f"expected train_{what} and train_labels, and both or none of test and validation"
+        )
+        others = "" if kinds else f" (in place of images: {', '.join(list(EXPECTED)[1:])})"
+        _check_there(path, headers, keys, expected + others)
         learned = headers[f"train_{what}"]
         content.shapes[split] = _checked(path, headers, keys, what, learned)
         in_file = (f"x_{begin}", f"y_{begin}") if keras else keys
@@ -126,11 +125,7 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     keys = f"test_{what}", "test_labels"
     for further, file in (dataset.get("also") or {}).items():
         other, headers = _opened(file, key=f"datasets.{name}.also.{further}")
-        if missing := [key for key in keys if key not in headers]:
-            raise UserError(
-                f"{other}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; a "
-                f"further test set holds {keys[0]} and {keys[1]}"
-            )
+        _check_there(other, headers, keys, f"a further test set holds {keys[0]} and {keys[1]}")
         _checked(other, headers, keys, what, learned)
         content.places[ALSO.format(further)] = other, keys
     return content
@@ -145,6 +140,14 @@ def _opened(file: str | Path, *, key: str) -> tuple[Path, Headers]:
         return path, _headers(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _check_there(path: Path, headers: Headers, keys: tuple[str, str], expected: str) -> None:
+    """UserError where an array is missing, with what was expected."""
+    if missing := [key for key in keys if key not in headers]:
+        raise UserError(
+            f"{path}: there is no array {missing[0]}, only {', '.join(sorted(headers))}; {expected}"
+        )
 
 
 def _checked(

@@ -7,6 +7,7 @@ image is misclassified, whatever its label (ours).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,12 @@ def predicted(logits: Tensor) -> Tensor:
     """The class of the largest logit of each image, int64 [n]; -1, which is no class, where that
     is not finite."""
     return logits.argmax(1).where(finite(logits), -1)
+
+
+def right(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
+    """Which images [n, ...] the network classifies as their labels [n] say, bool [n]."""
+    hits: np.ndarray = (predicted(predict(network, images)) == labels).cpu().numpy()
+    return hits
 
 
 def scale(logits: Tensor) -> Tensor:

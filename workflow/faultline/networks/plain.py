@@ -112,11 +112,12 @@ def _version(tensor: Tensor) -> int | None:
 
 
 @contextmanager
-def preserved(module: nn.Module) -> Iterator[State]:
+def preserved(module: nn.Module, state: State | None = None) -> Iterator[State]:
     """On leaving, what the module keeps beside its parameters is what it was: a cache that it has
     filled meanwhile, statistics that it has updated. What lies outside of its modules' attributes
-    and what these hold, in a closure or a global, stays as it is then."""
-    state = State(module)
+    and what these hold, in a closure or a global, stays as it is then. state: what it was, where
+    that has been looked at before."""
+    state = state or State(module)
     try:
         yield state
     finally:

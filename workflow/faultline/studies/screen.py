@@ -73,6 +73,7 @@ def _falls(
     asked = [outputs[name][at] for name, at in places] + [inner[n][key] for n, key in weights]
     order = logits.detach().argsort(1, descending=True)
     rivals = min(RIVALS, logits.shape[1] - 1)
+    exact = {name for name, of in outputs.items() if torch.equal(of[-1].to(logits), logits)}
     falls: dict[str, list[Tensor]] = {name: [] for name in layers}
     for rival in range(1, rivals + 1):
         lead = (logits.gather(1, order[:, :1]) - logits.gather(1, order[:, rival, None]))[:, 0]
@@ -96,8 +97,7 @@ def _falls(
                 of[name][:, unit] = sum(parts, start=logits.new_zeros(())) / len(images)
         share = lead.detach().clamp_min(LEAST)[:, None]
         for name, fall in of.items():
-            exact = name in outputs and torch.equal(outputs[name][-1].to(logits), logits)
-            counted = fall if exact else torch.maximum(fall, -RISE * fall)
+            counted = fall if name in exact else torch.maximum(fall, -RISE * fall)
             falls[name].append(counted / share.to(fall))
     return {name: torch.stack(of) for name, of in falls.items()}
 

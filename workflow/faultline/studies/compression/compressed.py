@@ -5,6 +5,7 @@ A layer, or a network, is safe where the interval of what it loses lies below th
 much, costly where it lies above, else undecided (ours).
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from faultline.ablation.sweep import sweep
 from faultline.base import pace
 from faultline.base.statistics import paired_mean_interval
 from faultline.data.splits import DataSet, images_of
-from faultline.networks.evaluation import predict, predicted
+from faultline.networks.evaluation import right
 from faultline.studies.compression.names import (
     ALL,
     AS_ONE,
@@ -71,12 +72,18 @@ def evaluator(
     layers: Mapping[str, nn.Module],
     *,
     by_channel: bool,
+    inputs: bool = False,
     memory: Callable[[], float | None] = lambda: None,
 ) -> tuple[Evaluate, list[str]]:
-    """(of a network on clean images, the layers of which inputs can be rounded: to values within
-    what validation images show). memory: tells how many bytes may still be taken."""
+    """(of a network on clean images, the layers of which inputs can be rounded, if they are to be:
+    to values within what validation images show). memory: tells how many bytes may still be
+    taken."""
     images = {split: images_of(dataset, split) for split in ("validation", "test")}
-    ranges = input_ranges(network, layers, images["validation"][0])
+    ranges = input_ranges(network, layers, images["validation"][0]) if inputs else {}
+
+    @functools.cache
+    def base(split: str) -> np.ndarray:
+        return right(network, *images[split])
 
     def evaluate(networks: Sequence[Network], split: str) -> list[Outcome]:
         clean, labels = images[split]
@@ -105,10 +112,7 @@ def evaluator(
             outcomes |= {i: (facts.base["clean"], hits) for i, hits in after}
         for i in np.flatnonzero(with_inputs).tolist():
             compact = compressed_network(network, networks[i].of, ranges, by_channel=by_channel)
-            before, hits = (
-                (predicted(predict(of, clean)) == labels).cpu().numpy() for of in (network, compact)
-            )
-            outcomes[i] = before, hits
+            outcomes[i] = base(split), right(compact, clean, labels)
         return [
             Outcome(variant.columns, outcomes[i][0], outcomes[i][1].astype(float) - outcomes[i][0])
             for i, variant in enumerate(variants)

@@ -150,11 +150,11 @@ def rerandomisation(network: nn.Module, data: Data) -> dict[str, Score]:
 
 
 def _lost(network: nn.Module, data: Data, others: Iterable[nn.Module]) -> dict[str, Score]:
-    from faultline.networks.evaluation import predict, predicted
+    from faultline.networks.evaluation import right
     from faultline.studies.criteria.data import Score, replaced
 
     def correct() -> int:
-        return int((predicted(predict(network, data.images)) == data.labels).sum())
+        return int(right(network, data.images, data.labels).sum())
 
     base = correct()
     lost: dict[str, list[float]] = {}

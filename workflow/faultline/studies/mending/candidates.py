@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faultline.base import plugins
@@ -72,8 +73,6 @@ def _harden(
     frozen: dict[str, Tensor] | None = None,
     regularised: Mapping[str, float] | None = None,
 ) -> None:
-    from functools import partial
-
     from faultline.training.finetuning import finetune
 
     disturbed = None

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet, images_of
 from faultline.networks.clipping import Bounds, bounds_of, clip
-from faultline.networks.evaluation import predict, predicted
+from faultline.networks.evaluation import right
 from faultline.networks.layers import layers
+from faultline.studies.mending.under import severities
 from faultline.studies.perturbations.kinds import KINDS
-from faultline.studies.stresses.judged import NAME
+from faultline.studies.stresses.judged import NAME, Stored, correct_under_stresses
 
 BOUNDS = "bounds of "
 """Begins the name of bounds in a state; that of the layer follows."""
@@ -57,17 +58,23 @@ def correct_under_faults(
     """Image set ("clean", or kind@draw) -> bool [n]: which images of a split are classified
     correctly, as the network is and under each draw. The draws of each split are others."""
     images, labels = images_of(dataset, split)
-
-    def right() -> np.ndarray:
-        return (predicted(predict(network, images)) == labels).cpu().numpy()
-
-    correct = {"clean": right()}
+    correct = {"clean": right(network, images, labels)}
     for kind in faults.kinds:
         for draw in range(faults.draws):
             name = NAME.format(stress=kind, severity=draw)
             with faulty(network, kind, faults.rate, seed=seed_of(name, split, seed)):
-                correct[name] = right()
+                correct[name] = right(network, images, labels)
     return correct
+
+
+def correct_held(
+    network: nn.Module, dataset: DataSet, held: Stored | Faults, *, split: str, seed: int
+) -> dict[str, np.ndarray]:
+    """The same under what a mend is to hold under: inputs of the split under stresses, or faults,
+    which are drawn by the seed."""
+    if isinstance(held, Faults):
+        return correct_under_faults(network, dataset, held, split=split, seed=seed)
+    return correct_under_stresses(network, dataset, held, split=split)
 
 
 @contextmanager
@@ -81,9 +88,11 @@ def learning(network: nn.Module, faults: Faults, seed: int) -> Iterator[None]:
         yield
 
 
-def in_words(faults: Faults) -> str:
-    """As notes have it."""
-    return f"{' and '.join(faults.kinds)} (a rate of {faults.rate:g}, {faults.draws} draws of each)"
+def in_words(held: Stored | Faults, under: Sequence[str]) -> str:
+    """As notes have it; under: the stresses that judge."""
+    if isinstance(held, Faults):
+        return f"{' and '.join(held.kinds)} (a rate of {held.rate:g}, {held.draws} draws of each)"
+    return severities({name: held[name] for name in under})
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor]:

@@ -14,12 +14,12 @@ from faultline.base import pace
 from faultline.base.comparison import compare
 from faultline.data.splits import DataSet, test_images
 from faultline.networks.architectures import body_of, measure
-from faultline.networks.evaluation import chance, predict, predicted
+from faultline.networks.evaluation import chance, right
 from faultline.studies.mending.faults import (
     BOUNDS,
     Faults,
     apart,
-    correct_under_faults,
+    correct_held,
     in_words,
     load,
     state_of,
@@ -27,8 +27,7 @@ from faultline.studies.mending.faults import (
 from faultline.studies.mending.mended import bought, chosen, quick
 from faultline.studies.mending.names import BUDGETS, GIVEN, WORST
 from faultline.studies.mending.note import Verdict, note
-from faultline.studies.mending.under import severities
-from faultline.studies.stresses.judged import Stored, correct_under_stresses
+from faultline.studies.stresses.judged import Stored
 
 HALVINGS = 4
 """Of eps, at most, where the given network is at chance."""
@@ -71,7 +70,7 @@ def judge_all(
         stands = np.logical_and.reduce([*correct[name].values()])
         for other, crafted in adversarial.items():
             for moved in crafted.values() if other != name else ():
-                stands &= (predicted(predict(network, moved)) == labels).cpu().numpy()
+                stands &= right(network, moved, labels)
         correct[name][WORST] = stands
     return Judgement(correct, masked)
 
@@ -80,21 +79,18 @@ def judge_under(
     network: nn.Module,
     states: Mapping[str, Mapping[str, Tensor]],
     dataset: DataSet,
-    stored: Stored | Faults,
+    held: Stored | Faults,
     *,
     under: Collection[str],
     seed: int = 0,
 ) -> Judgement:
-    """The same under stresses, which no network can hide from. stored: the test inputs under them
+    """The same under stresses, which no network can hide from. held: the test inputs under them
     and others, or faults of the weights, which are drawn by the seed; under: those that `WORST` is
     over, with the inputs as they are."""
     correct = {}
     for name, state in pace.each(states.items()):
         put(network, state)
-        if isinstance(stored, Faults):
-            sets = correct_under_faults(network, dataset, stored, split="test", seed=seed)
-        else:
-            sets = correct_under_stresses(network, dataset, stored)
+        sets = correct_held(network, dataset, held, split="test", seed=seed)
         counts = (of for key, of in sets.items() if key.rpartition("@")[0] in ("", *under))
         sets[WORST] = np.logical_and.reduce([*counts])
         told = ", ".join(f"{key} {hits.mean():.4f}" for key, hits in sets.items())
@@ -198,11 +194,11 @@ def judge_mends(
         if not paths[key]["best"].iloc[0]
     }
     weaker: dict[str, dict[str, Any]] = {}
-    if stressed is not None or faults is not None:
-        all_states, stored = {GIVEN: given} | tried, stressed if faults is None else faults
-        assert stored is not None
-        judgement = judge_under(network, all_states, dataset, stored, under=under, seed=seed)
-        said = in_words(faults) if faults else severities({k: (stressed or {})[k] for k in under})
+    held = stressed if faults is None else faults
+    if held is not None:
+        all_states = {GIVEN: given} | tried
+        judgement = judge_under(network, all_states, dataset, held, under=under, seed=seed)
+        said = in_words(held, under)
     else:
         weaker = ramp(network, dataset, attacks=attacks, seed=seed)
         attacks = attacks | weaker

@@ -14,10 +14,9 @@ from faultline.base.errors import UserError
 from faultline.data.splits import DataSet
 from faultline.studies.mending.candidates import Task, candidate
 from faultline.studies.mending.cost import counted
-from faultline.studies.mending.faults import Faults, correct_under_faults, load, state_of
+from faultline.studies.mending.faults import Faults, correct_held, load, state_of
 from faultline.studies.mending.under import Stressed
 from faultline.studies.mending.under import mixed as mixed_data
-from faultline.studies.stresses.judged import correct_under_stresses
 from faultline.training.finetuning import measure_statistics
 from faultline.training.further import mixed
 from faultline.training.registry import adversarial_of
@@ -67,15 +66,12 @@ def mend_by(
     """
     given = state_of(network)
     chosen_under = {"adversarial": quick(attack)} if attack else {}
+    held = faults if stressed is None else stressed.validation
     data = dataset if stressed is None else mixed_data(dataset, stressed.train, seed=seed)
 
     def accuracies() -> dict[str, float]:
-        if stressed is not None or faults is not None:
-            split = "validation"
-            if stressed is not None:
-                sets = correct_under_stresses(network, dataset, stressed.validation, split=split)
-            elif faults is not None:
-                sets = correct_under_faults(network, dataset, faults, split=split, seed=seed)
+        if held is not None:
+            sets = correct_held(network, dataset, held, split="validation", seed=seed)
             right = np.logical_and.reduce([*sets.values()])
             return {"clean": float(sets["clean"].mean()), "adversarial": float(right.mean())}
         correct = correct_under(chosen_under, network, dataset, split="validation", seed=seed)
@@ -95,7 +91,7 @@ def mend_by(
         load(network, given)
         settings = _settings(training, attack, rate=rate, batch_size=batch_size)
         task = Task(network.eval(), data, settings, epochs, seed, fragile, antifragile)
-        if stressed is not None or faults is not None:
+        if held is not None:
             task = task._replace(recipe="standard", faults=faults)
         at_rate = "" if math.isnan(rate) else f", rate {rate:g}"
         try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from faultline.base.seeds import seed_of
 from faultline.data.sources import ALSO
 from faultline.data.splits import DataSet, images_of
-from faultline.networks.evaluation import predict, predicted
+from faultline.networks.evaluation import right
 from faultline.stresses.registry import stressed
 from faultline.studies.stresses.names import FURTHER
 
@@ -68,9 +68,7 @@ def correct_under_stresses(
     for stress, by_severity in stored.items():
         for severity, inputs in by_severity.items():
             sets[NAME.format(stress=stress, severity=severity)] = dataset.pixels(inputs)
-    return {
-        name: (predicted(predict(network, of)) == labels).cpu().numpy() for name, of in sets.items()
-    }
+    return {name: right(network, of, labels) for name, of in sets.items()}
 
 
 def judge_stresses(network: nn.Module, dataset: DataSet, stored: Stored) -> dict[str, np.ndarray]:
@@ -78,9 +76,7 @@ def judge_stresses(network: nn.Module, dataset: DataSet, stored: Stored) -> dict
     classified correctly, their names ending in `FURTHER`; told in the log."""
     correct = correct_under_stresses(network, dataset, stored)
     for name in dataset.also:
-        images, labels = images_of(dataset, ALSO.format(name))
-        right = predicted(predict(network, images)) == labels
-        correct[name + FURTHER] = right.cpu().numpy()
+        correct[name + FURTHER] = right(network, *images_of(dataset, ALSO.format(name)))
     for name, hits in correct.items():
         print(f"{name}: accuracy {hits.mean():.4f} (n = {len(hits)})")
     return correct

@@ -74,9 +74,9 @@ def repeated(table: pd.DataFrame, config: dict, rng: np.random.Generator) -> pd.
         several |= {"seed": config["seeds"], "epoch": config["trainings"]["adam"]["epochs"]}
     for column, values in several.items():
         if column in table:
-            there = table[column].notna()
-            parts = [table.assign(**{column: table[column].where(~there, v)}) for v in values]
-            table = pd.concat(parts, ignore_index=True)
+            there = table[column].notna()  # what is over all seeds stays as it is
+            parts = [table[there].assign(**{column: value}) for value in values]
+            table = pd.concat([*parts, table[~there]], ignore_index=True)
     return table if pictures else made_up(table, rng)
 
 

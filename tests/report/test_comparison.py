@@ -1,7 +1,14 @@
 import numpy as np
 import pandas as pd
 
-from faultline.report.comparison import compared, helped, in_short, policy_comparison, summary
+from faultline.report.comparison import (
+    compared,
+    helped,
+    in_short,
+    policies_over_epochs,
+    policy_comparison,
+    summary,
+)
 from faultline.report.page import cell
 
 
@@ -135,3 +142,16 @@ def test_with_one_seed_no_mean_repeats_it_and_each_panel_has_its_axis():
         diamonds = [line for line in clean.lines if line.get_marker() == "D"]
         labels = [text.get_text() for text in made.legends[0].get_texts()]
         assert len(diamonds) == ("mean over seeds" in labels) == seeds - 1
+
+
+def test_over_epochs_each_policy_is_a_line_of_means_in_points():
+    rows = [
+        row("pgd", policy, "regular", size * epoch, seed=np.nan) | {"epoch": epoch, "seeds": 2}
+        for policy, size in (("selective", 0.01), ("random", 0.002))
+        for epoch in (5, 2)
+    ]
+    seed = [r | {"level": "seed", "seed": s} for r in rows for s in (0, 1)]
+    (ax,) = policies_over_epochs(pd.DataFrame(rows + seed)).axes
+    drawn = [line.get_ydata() for line in ax.lines if line.get_marker() == "o"]
+    assert np.allclose(drawn, [[2, 5], [0.4, 1.0]])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "5"]

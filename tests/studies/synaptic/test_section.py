@@ -79,10 +79,17 @@ def test_long_tables_and_many_layers_are_cut_and_say_so():
     layers = [f"layer{i}" for i in range(70)]
     tables = make_tables(layers=layers, seeds=[0], epochs=[1], filters=140)
     config = make_config()
-    assert "The first 60 of 71 panels" in said(section.threshold_curves(tables, config))
+    assert "Of 71 panels the 24 whose accuracy falls most" in said(section.threshold_curves(tables, config))
     words = said(section.filter_rankings(tables, config))
     assert "layer0 has 140 filters: the 64 lowest and the 64 highest" in words
     assert "layer69" in said(section.class_maps(tables, config))
+
+
+def test_of_many_threshold_curves_those_that_fall_most_are_shown_in_the_order_of_the_network():
+    curves = make_tables(layers=["a", "b", "c", "d"], seeds=[0], epochs=[1])["curves"]
+    fall = curves["layer"].map({"a": 0.1, "b": 0.3, "c": 0.0, "d": 0.2}).fillna(0.0)
+    figure = threshold_curves(curves.assign(base_accuracy=0.9, accuracy=0.9 - fall), most=3)
+    assert [ax.get_title() for ax in figure.axes] == ["all layers, global sweep", "b", "d"]
 
 
 def test_threshold_curves_show_mean_and_range_over_seeds(tables):

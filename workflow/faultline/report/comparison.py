@@ -266,6 +266,56 @@ def policy_comparison(
     return fig
 
 
+@canvas.styled
+def policies_over_epochs(
+    comparison: pd.DataFrame,
+    *,
+    policies: Sequence[str] = POLICY_ORDER,
+    reference: str = "regular",
+) -> Figure:
+    """Accuracy of each policy minus that of the reference, in percentage points, over the epoch of
+    the checkpoint: a panel per image set, a line per policy, side by side.
+
+    The mean over seeds with its t interval; of one seed its own, over images.
+    """
+    rows = with_reference(comparison)
+    seeds = rows.loc[rows["level"] == "seed", "seed"].nunique()
+    rows = rows[rows["level"] == ("all seeds" if seeds > 1 else "seed")]
+    rows = rows.assign(**{k: 100 * rows[k].astype(float) for k in ("difference", *ENDS)})
+    images, epochs = list(dict.fromkeys(rows["images"])), sorted(rows["epoch"].unique())
+    policies = [p for p in policies if p in set(rows["policy"])]
+    columns = min(len(images), 4)
+    size = min(4.6, (MAX_WIDTH - 0.85) / columns - 0.45), 2.2
+    room = canvas.Room(bottom=0.95, gap=(0.45, 0.75))
+    fig, panels = canvas.panels(
+        canvas.split(rows, "images", images),
+        size,
+        room,
+        columns=columns,
+        xlabel="from epoch",
+        ylabel=f"minus {reference} (points)",
+        own_y=True,
+    )
+    for ax, (name, part) in panels:
+        for place, policy in enumerate(policies):
+            line = part[part["policy"] == policy].sort_values("epoch")
+            x = line["epoch"].map(epochs.index) + 0.16 * (place - (len(policies) - 1) / 2)
+            colour = canvas.COLOURS[place]
+            ax.vlines(x, line["ci_low"], line["ci_high"], color=colour, lw=1)
+            says = [f"{policy}, epoch {row['epoch']}: {_said(row)}" for _, row in line.iterrows()]
+            marks(ax, x, line["difference"], "o-", says=says, ms=3.5, lw=0.8, color=colour)
+        ax.axhline(0, color=GREY, lw=0.9, zorder=0.9)
+        ax.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs])
+        ax.set_title(canvas.images_title(name))
+        ax.grid(axis="y", lw=0.5)
+    handles = [
+        key(policy, color=colour, marker="o", ms=3.5, lw=1)
+        for policy, colour in zip(policies, canvas.COLOURS, strict=False)
+    ]
+    canvas.legend(fig, handles, columns=len(handles))
+    return fig
+
+
 def _limit(part: pd.DataFrame) -> float:
     """Of the axis of a panel: all intervals of seeds, and of those over seeds what is near them."""
     ends = np.abs(part[ENDS].to_numpy())

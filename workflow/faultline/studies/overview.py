@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faultline.base.columns import RUN
-from faultline.report import page
+from faultline.report import canvas, page
 from faultline.report.page import NOT_RUN
 from faultline.studies.order import VERDICTS, functions
 
@@ -77,10 +77,15 @@ def _checkpoints(epochs: list[int]) -> str:
 def verdict(tables: dict, config: Config) -> page.Table | None:
     """The answers of the first screen: a row per data set, network and training, its columns those
     of `VERDICTS`."""
-    by_run = {name: table for name, table in tables.items() if {*RUN} <= {*table.columns}}
+    by_run = {
+        name: (table.iloc[:0], canvas.split(table, RUN))
+        for name, table in tables.items()
+        if {*RUN} <= {*table.columns}
+    }
     makers, rows = functions(VERDICTS), []
     for run, part in page.runs(tables["accuracy"]):
-        here = tables | {name: page.of(table, part) for name, table in by_run.items()}
+        place = tuple(part.iloc[0][RUN])
+        here = tables | {name: of.get(place, none) for name, (none, of) in by_run.items()}
         seeds = page.count(part["seed"].unique(), "seed")
         row = {"network": page.cell(run, small=f"epoch {part['epoch'].max()}, {seeds}")}
         for make in makers:

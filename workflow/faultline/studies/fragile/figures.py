@@ -1,9 +1,9 @@
 """The figures about fragile filters and their remedy; see `report.canvas`."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -46,75 +46,78 @@ def filter_gallery(kernels: pd.DataFrame, targeting: pd.DataFrame) -> Figure:
     columns, left, gap = max(len(of) for _, of in rows), 1.35, 0.08
     size = min(0.75, (MAX_WIDTH - left - 0.2) / columns - gap)
     texts = 0.15 * (2 + len(attacks))
-    room = canvas.Room(left=left, bottom=texts + 0.45, top=0.3, gap=(gap, texts + 0.25), least=6.6)
-    fig, axes = canvas.axes_grid([[size] * columns, [size] * len(rows)], room)
+    pitch = size + gap, size + texts + 0.25
+    room = canvas.Room(left=left, bottom=texts + 0.45, top=0.3, least=6.6)
+    box = pitch[0] * columns - gap, pitch[1] * len(rows) - texts - 0.25
+    fig, axes = canvas.axes_grid([[box[0]], [box[1]]], room)
+    ax = axes[0, 0]
+    ax.set_axis_off()
     for row, (seed, chosen) in enumerate(rows):
+        y = row * pitch[1]
         weights = kernels[kernels["seed"] == seed]
-        facts = targeting[targeting["seed"] == seed]
+        pictures = canvas.split(weights[weights["filter"].isin(chosen)], "filter")
+        facts: dict[int, list[dict]] = {index: [] for index in chosen}
+        of_row = (targeting["seed"] == seed) & targeting["filter"].isin(chosen)
+        for fact in targeting[of_row].to_dict("records"):
+            facts[fact["filter"]].append(fact)
         largest = weights["weight"].abs().max() or 1.0
         labels = [
             f"seed {seed}, filter",
             "fragility (points)",
             *(f"{a} (% of it)" for a in attacks),
         ]
-        for line, label in enumerate(labels):
-            _below(axes[row, 0], -0.12, line, size, label, ha="right")
-        for column, ax in enumerate(axes[row]):
-            if column >= len(chosen):
-                ax.set_axis_off()
-                continue
-            of_filter = facts[facts["filter"] == chosen[column]]
-            one = of_filter.iloc[0]
-            _picture(ax, weights[weights["filter"] == chosen[column]], largest)
-            sure = bool(one["decided"]) or one["class"] not in JUDGED
-            colour = (
-                canvas.class_colour(one["class"], sure)
-                if one["class"] in canvas.CLASS_COLOURS
-                else GREY
+        _below(ax, -0.12 * size, y + size, labels, ha="right")
+        edges, colours, says = [], [], []
+        for column, index in enumerate(chosen):
+            x, of_filter = column * pitch[0], facts[index]
+            one = of_filter[0]
+            ax.imshow(
+                _picture(pictures[index], largest),
+                extent=(x, x + size, y + size, y),
+                interpolation="none",
+                aspect="auto",
             )
-            # filled, if unseen, so that the whole picture can be pointed at
-            look: dict[str, Any] = {"fc": (1, 1, 1, 0.002), "ec": colour, "lw": 4}
-            edge = Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look)
-            ax.add_patch(edge).set_clip_on(False)
+            sure = bool(one["decided"]) or one["class"] not in JUDGED
+            classed = one["class"] in canvas.CLASS_COLOURS
+            colours.append(canvas.class_colour(one["class"], sure) if classed else to_rgb(GREY))
+            edges.append(Rectangle((x, y), size, size))
             shown = [
                 f"{row['attack']} {said(row, value='share', scale=100, places=1)}"
-                for row in of_filter[of_filter["attack"].isin(attacks)].to_dict("records")
+                for row in of_filter
+                if row["attack"] in attacks
             ]
             name = one["class"] + ("" if sure else ", not decided")
-            tips(edge, [f"filter {chosen[column]}, {name}; % of {'; '.join(shown)}"])
+            says.append(f"filter {index}, {name}; % of {'; '.join(shown)}")
             symbol = canvas.CLASS_SYMBOLS.get(one["class"], "") + ("" if sure else "?")
-            shares = of_filter.set_index("attack")["share"]
-            lost = one["fragility"]
-            values = [
-                f"{chosen[column]} {symbol}",
-                "n/a" if np.isnan(lost) else f"{100 * lost:.1f}",
-            ]
+            shares, lost = {row["attack"]: row["share"] for row in of_filter}, one["fragility"]
+            values = [f"{index} {symbol}", "n/a" if np.isnan(lost) else f"{100 * lost:.1f}"]
             values += [f"{100 * shares[attack]:.1f}" for attack in attacks]
-            for line, value in enumerate(values):
-                _below(ax, 0.5, line, size, value.replace("-", "\u2212"), ha="center")
+            _below(ax, x + size / 2, y + size, [*map(minus, values)], ha="center")
+        # filled, if unseen, so that the whole picture can be pointed at
+        frames = PatchCollection(edges, facecolors=(1, 1, 1, 0.002), edgecolors=colours, lw=4)
+        frames.set_clip_on(False)
+        tips(ax.add_collection(frames, autolim=False), says)
+    ax.set_xlim(0, box[0])  # inches, from the upper left corner
+    ax.set_ylim(box[1], 0)
     canvas.legend(fig, canvas.class_patches(JUDGED), columns=6)
     return fig
 
 
-def _below(ax, x: float, line: int, size: float, text: str, *, ha: str) -> None:
-    y = -(0.13 + 0.15 * line) / size
-    ax.text(x, y, text, transform=ax.transAxes, ha=ha, va="center", fontsize=6.5)
+def _below(ax, x: float, y: float, texts: list[str], *, ha: str) -> None:
+    """Lines of text below a picture whose lower edge is y."""
+    for line, text in enumerate(texts):
+        at = y + 0.13 + 0.15 * line
+        ax.text(x, at, text, ha=ha, va="center", fontsize=6.5)
 
 
-def _picture(ax, weights: pd.DataFrame, largest: float) -> None:
-    shape = [weights[axis].max() + 1 for axis in ("channel", "row", "column")]
-    order = weights.sort_values(["channel", "row", "column"])["weight"]
-    values = order.to_numpy(float).reshape(shape) / largest
-    if shape[0] == 3:
-        colours = (1 + values.transpose(1, 2, 0)) / 2
-    else:
-        colours = np.repeat((1 + values.mean(0)[..., None]) / 2, 3, axis=2)
-    ax.pcolormesh(colours)
-    ax.set_ylim(shape[1], 0)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def _picture(weights: pd.DataFrame, largest: float) -> np.ndarray:
+    """RGB of a filter, (height, width, 3)."""
+    place = weights[["channel", "row", "column"]].to_numpy(int)
+    values = np.empty(place.max(0) + 1)
+    values[tuple(place.T)] = weights["weight"] / largest
+    if len(values) == 3:
+        return (1 + values.transpose(1, 2, 0)) / 2
+    return np.repeat((1 + values.mean(0)[..., None]) / 2, 3, axis=2)
 
 
 MEASURED = {

@@ -10,7 +10,13 @@ import pandas as pd
 from faultline.attacks.doubt import believed, doubt
 from faultline.base.columns import RUN
 from faultline.report import canvas, page
-from faultline.report.comparison import compared_sets, helped, in_short, policy_comparison
+from faultline.report.comparison import (
+    compared_sets,
+    helped,
+    in_short,
+    policies_over_epochs,
+    policy_comparison,
+)
 
 if TYPE_CHECKING:
     from faultline.studies.config import Config
@@ -20,6 +26,12 @@ UNITS = {
     "band": "bands, matched layer by layer where a layer has such bands and over layers elsewhere,",
 }
 """retraining.by -> what `random` draws."""
+
+READ = (
+    "Right of the line is better than regular retraining. An interval that reaches over the line "
+    "does not tell the policy from regular. Intervals are not corrected for the number of "
+    "comparisons."
+)
 
 COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random freezing"
 
@@ -65,48 +77,68 @@ def section(tables: dict, config: Config) -> page.Section:
     comparison, shares = tables["comparison"], _frozen(tables["retraining"])
     settings, blocks = config.retraining, []
     for index, (run, part) in enumerate(page.runs(comparison)):
-        for epoch, of_epoch in part.groupby("epoch"):
-            here = page.of(shares, part)
-            here = here[here["epoch"] == epoch]
-            words = {
-                policy: f"{_range(rows['share'])} frozen"
-                for policy, rows in here.groupby("family")
-                if policy != "regular"
-            }
-            seeds = of_epoch.loc[of_epoch["level"] == "seed", "seed"].nunique()
-            over = "one seed, so no interval over seeds"
-            if seeds > 1:
-                over = f"diamond: mean over {seeds} seeds with its t interval (an arrow where it "
-                over += "leaves the axis)"
-            figure = page.figure(
-                policy_comparison(of_epoch, notes=words),
-                name=f"retraining-{index}-{epoch}",
+        last, here = canvas.last_epoch(part), page.of(shares, part)
+        epoch, several = last["epoch"].max(), len(part["epoch"].unique()) > 1
+        words = {
+            policy: f"{_range(rows['share'])} frozen"
+            for policy, rows in canvas.last_epoch(here).groupby("family")
+            if policy != "regular"
+        }
+        seeds = last.loc[last["level"] == "seed", "seed"].nunique()
+        over = "one seed, so no interval over seeds"
+        if seeds > 1:
+            over = f"diamond: mean over {seeds} seeds with its t interval (an arrow where it "
+            over += "leaves the axis)"
+        length = page.epochs(settings.epochs)
+        figures = [
+            page.figure(
+                policy_comparison(last, notes=words),
+                name=f"retraining-{index}",
                 alt=f"Accuracy of retraining policies minus regular for {run} from epoch {epoch}",
-                caption=f"{page.epochs(settings.epochs)} of retraining from epoch {epoch}. "
-                f"{page.n(of_epoch)}; "
+                caption=f"{length} of retraining from epoch {epoch}. {page.n(last)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
-                read="Right of the line is better than regular retraining. An interval that "
-                "reaches over the line does not tell the policy from regular. Intervals are not "
-                "corrected for the number of comparisons.",
+                read=READ,
             )
-            columns = {
-                **page.same("images", "policy"),
-                "accuracy": ("accuracy", page.percent),
-                "minus": "reference",
-                "its accuracy": ("reference_accuracy", page.percent),
-                "difference (points)": ("difference", page.points),
-                "over seeds": ("ci_low", "ci_high", page.interval),
-                "over images": ("image_ci_low", "image_ci_high", page.interval),
-                "p": ("p_value", page.small),
-                "corrected": ("q_value", page.small),
-                "detectable": ("detectable", page.detectable),
-                **page.same("seeds", "draws"),
-            }
-            whole = of_epoch[of_epoch["level"] == "all seeds"]
-            heading = f"{run}, from epoch {epoch}"
-            table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
-            notes = [doubt(tables, of_epoch, here), _note(here).strip()]
-            blocks.append(page.block(heading, figures=[figure], notes=notes, tables=[table]))
+        ]
+        if several:
+            figures.append(
+                page.figure(
+                    policies_over_epochs(part),
+                    name=f"retraining-{index}-epochs",
+                    alt=f"Accuracy of retraining policies minus regular for {run}, by epoch",
+                    caption=f"{length} of retraining from each checkpoint. {page.n(part)}; "
+                    + ("mean over seeds with its t interval." if seeds > 1 else f"{over}."),
+                    read="Above the line is better than regular retraining from the same "
+                    "checkpoint. Intervals are not corrected for the number of comparisons.",
+                )
+            )
+        columns = {
+            **({"from epoch": "epoch"} if several else {}),
+            **page.same("images", "policy"),
+            "accuracy": ("accuracy", page.percent),
+            "minus": "reference",
+            "its accuracy": ("reference_accuracy", page.percent),
+            "difference (points)": ("difference", page.points),
+            "over seeds": ("ci_low", "ci_high", page.interval),
+            "over images": ("image_ci_low", "image_ci_high", page.interval),
+            "p": ("p_value", page.small),
+            "corrected": ("q_value", page.small),
+            "detectable": ("detectable", page.detectable),
+            **page.same("seeds", "draws"),
+        }
+        whole = part[part["level"] == "all seeds"].sort_values(
+            "epoch", ascending=False, kind="stable"
+        )
+        table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
+        notes = [
+            (f"From epoch {epoch}: " if several else "") + note
+            for epoch, of_epoch in part.groupby("epoch")
+            for of in [here[here["epoch"] == epoch]]
+            for note in (doubt(tables, of_epoch, of), _note(of).strip())
+            if note
+        ]
+        heading = f"{run}, from epoch {epoch}" if not several else run
+        blocks.append(page.block(heading, figures=figures, notes=notes, tables=[table]))
     return page.Section(
         "retraining",
         "Retraining compared",

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from faultline.base.columns import CLASSES
@@ -22,7 +24,7 @@ ATTACK_LINES = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
 
 FILTER_COLOURS = {"high_pass": "#009e73", "low_pass": "#cc79a7", "pulse": "#0072b2"}
 
-MAX_PANELS = 60
+MAX_PANELS = 24
 
 MAX_FILTERS = 128
 
@@ -68,9 +70,16 @@ def class_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
 @canvas.styled
 def threshold_curves(curves: pd.DataFrame, *, most: int = MAX_PANELS) -> Figure:
     """Accuracy over the normalised threshold at the last epoch: a panel per layer, the global sweep
-    first; mean over seeds and, as a band, their range. At most `most` layers, from the first on."""
+    first; mean over seeds and, as a band, their range. Of more than `most` panels those whose
+    accuracy falls most, in the mean of all that was swept."""
     table = canvas.last_epoch(curves)
-    names = canvas.layer_order(table)[:most]
+    names = canvas.layer_order(table)
+    if len(names) > most:
+        loss = (table["base_accuracy"] - table["accuracy"]).groupby(table["layer"]).mean()
+        loss[table.loc[table["scope"] == "global", "layer"].unique()] = np.inf
+        chosen = loss.sort_values(ascending=False, kind="stable").index[:most]
+        names = [name for name in names if name in chosen]
+        table = table[table["layer"].isin(names)]
     images, filters = (list(dict.fromkeys(table[column])) for column in ("images", "filter"))
     styles = dict(zip(images, ["-", *ATTACK_LINES * len(images)], strict=False))
     columns = min(len(names), 4 if len(names) <= 12 else 6)
@@ -146,16 +155,13 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     for ax, (score, part) in panels:
         colours = np.full((len(names), len(epochs), 3), to_rgb(UNDEFINED))
         says = np.full((len(names), len(epochs)), "not scored", object)
-        scored = canvas.split(part, ["layer", "epoch"])
-        for (y, layer), (x, epoch) in product(enumerate(names), enumerate(epochs)):
-            if (layer, epoch) not in scored:
-                continue
-            rows = scored[layer, epoch]
-            values = rows["value"]
-            value, ends = values.mean(), (number(values.min()), number(values.max()))
-            says[y, x] = f"{layer}, epoch {epoch}: {number(value)}, seeds from " + (
-                f"{ends[0]} to {ends[1]} (n = {rows['seed'].nunique()})"
-            )
+        groups, unsure = part.groupby(["layer", "epoch"], sort=False), []
+        scored = groups["value"].agg(["mean", "min", "max"])
+        scored = scored.assign(n=groups["seed"].nunique(), sure=groups["decided"].all())
+        for (layer, epoch), value, low, high, n, sure in scored.itertuples():
+            y, x = names.index(layer), epochs.index(epoch)
+            says[y, x] = f"{layer}, epoch {epoch}: {number(value)}, seeds from "
+            says[y, x] += f"{number(low)} to {number(high)} (n = {n})"
             if not np.isnan(value):
                 colours[y, x] = canvas.DIVERGING(scale(value))[:3]
             if cell >= 0.36:
@@ -164,8 +170,10 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
                     canvas.ink_on(colours[y, x]),
                 )
                 canvas.write(ax, x, y, text, fontsize=7 if cell >= 0.42 else 6, color=ink)
-            if not rows["decided"].all():
-                ax.plot(x + 1 - 0.055 / cell, y + 0.22, ".", ms=3, color=DARK)
+            if not sure:
+                unsure.append((x + 1 - 0.055 / cell, y + 0.22))
+        if unsure:
+            ax.plot(*zip(*unsure, strict=True), ".", ms=3, color=DARK)
         canvas.mesh(ax, colours, names, epochs, title=_score_title(*score), says=says)
     canvas.colour_bar(fig, panels[-1][0], scale, label="score")
     unsure = key("not decided in every seed", marker=".", ls="", color=DARK)
@@ -301,20 +309,21 @@ def band_split(bands: pd.DataFrame, *, score: str, attack: str) -> Figure:
         for name, decided in stack:
             share = np.array([sums.get((layer, name, decided), 0) for layer in names]) / total
             share = np.nan_to_num(share)
-            bars = ax.barh(
-                range(len(names)),
-                share,
-                left=start,
-                height=0.78,
-                color="white" if name == _UNCLASSED else canvas.class_colour(name, decided),
-                edgecolor=GREY if name in ("untouched", "undefined", _UNCLASSED) else "none",
-                linewidth=np.where(share > 0, 0.5, 0),
+            there = np.flatnonzero(share)
+            edged = name in ("untouched", "undefined", _UNCLASSED)
+            bars = PatchCollection(
+                [Rectangle((start[y], y - 0.39), share[y], 0.78) for y in there],
+                facecolor="white" if name == _UNCLASSED else canvas.class_colour(name, decided),
+                edgecolor=GREY if edged else "none",
+                linewidth=0.5,
                 hatch="xxxx" if name == "undefined" else None,
             )
-            for bar, layer, part_of, n in zip(bars, names, share, total, strict=True):
-                if part_of:
-                    sure = "" if decided or name == _UNCLASSED else ", not decided"
-                    tips(bar, [f"{layer}: {percent(part_of)} {name}{sure}, n = {n:,.0f} weights"])
+            sure = "" if decided or name == _UNCLASSED else ", not decided"
+            says = [
+                f"{names[y]}: {percent(share[y])} {name}{sure}, n = {total[y]:,.0f} weights"
+                for y in there
+            ]
+            tips(ax.add_collection(bars, autolim=False), says)
             start += share
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.6)

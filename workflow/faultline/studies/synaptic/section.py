@@ -331,7 +331,8 @@ def threshold_curves(tables: dict, config: Config) -> page.Section:
         notes = []
         if count > draw.MAX_PANELS:
             notes.append(
-                f"The first {draw.MAX_PANELS} of {count} panels are shown; all are in curves.tsv."
+                f"Of {count} panels the {draw.MAX_PANELS} whose accuracy falls most are shown; all "
+                "are in curves.tsv."
             )
         if not (last["scope"] == "global").any():
             notes.append("There is no global sweep in this run (synaptic_filtering.global).")

@@ -79,7 +79,8 @@ def test_long_tables_and_many_layers_are_cut_and_say_so():
     layers = [f"layer{i}" for i in range(70)]
     tables = make_tables(layers=layers, seeds=[0], epochs=[1], filters=140)
     config = make_config()
-    assert "Of 71 panels the 24 whose accuracy falls most" in said(section.threshold_curves(tables, config))
+    curves = said(section.threshold_curves(tables, config))
+    assert "Of 71 panels the 24 whose accuracy falls most" in curves
     words = said(section.filter_rankings(tables, config))
     assert "layer0 has 140 filters: the 64 lowest and the 64 highest" in words
     assert "layer69" in said(section.class_maps(tables, config))

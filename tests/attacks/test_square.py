@@ -1,6 +1,7 @@
 """Square: its points lie where they may, it finds what its authors' code finds, and it is blind to
 gradients."""
 
+import numpy as np
 import pytest
 import torch
 from attacked import Apply
@@ -72,15 +73,18 @@ def test_square_agrees_with_the_authors(models, norm, theirs, eps):
     network, images, labels, bounds = models["conv"]
     network, images, labels = network.eval(), images[:200], labels[:200]
     ball = Ball(eps, norm, bounds)
-    ours = square(network, images, labels, ball=ball, queries=150, seed=0)
-    other = library.SquareAttack(
-        network, norm=theirs, eps=eps, n_queries=150, p_init=0.8, device="cpu"
-    )
-    with torch.no_grad():
-        found = other.perturb(images, labels)
-    difference = accuracy(network, ours, labels) - accuracy(network, found, labels)
-    assert accuracy(network, ours, labels) < accuracy(network, images, labels) - 0.1
-    assert abs(difference) <= 0.08  # two runs of a random search on 200 images
+    left, of_others = [], []
+    for seed in range(4):
+        ours = square(network, images, labels, ball=ball, queries=150, seed=seed)
+        left.append(accuracy(network, ours, labels))
+        other = library.SquareAttack(
+            network, norm=theirs, eps=eps, n_queries=150, p_init=0.8, device="cpu", seed=seed
+        )
+        with torch.no_grad():
+            of_others.append(accuracy(network, other.perturb(images, labels), labels))
+    assert max(left) < accuracy(network, images, labels) - 0.1
+    # random searches on 200 images; on ones as small as these, ours leaves 2 and 8 points less
+    assert -0.12 <= np.mean(left) - np.mean(of_others) <= 0.02
 
 
 def test_a_gradient_that_is_cut_off_does_not_matter(models):

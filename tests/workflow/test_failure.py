@@ -175,8 +175,8 @@ def test_a_signal_ends_a_run_and_its_jobs_in_one_line(training, tmp_path, number
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait() == 1
     until(lambda: all(map(over, jobs)))
-    *before, last = said.read_text(encoding="utf-8").splitlines()
-    assert last.startswith(f"stopped by {name} after 1 of ")
+    *before, last = (text := said.read_text(encoding="utf-8")).splitlines()
+    assert last.startswith(f"stopped by {name} after 1 of "), text
     assert any(line.startswith("[ 1/") and "prepare_data" in line for line in before)
     for seed in SEEDS:
         log = (copy.folder / f"results/logs/{seed}/train.log").read_text(encoding="utf-8")

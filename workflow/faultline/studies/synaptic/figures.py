@@ -155,7 +155,7 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
     for ax, (score, part) in panels:
         colours = np.full((len(names), len(epochs), 3), to_rgb(UNDEFINED))
         says = np.full((len(names), len(epochs)), "not scored", object)
-        groups, unsure = part.groupby(["layer", "epoch"], sort=False), []
+        groups, dots = part.groupby(["layer", "epoch"], sort=False), []
         scored = groups["value"].agg(["mean", "min", "max"])
         scored = scored.assign(n=groups["seed"].nunique(), sure=groups["decided"].all())
         for (layer, epoch), value, low, high, n, sure in scored.itertuples():
@@ -171,9 +171,9 @@ def score_map(layers: pd.DataFrame, *, synaptic_filter: str = "combined") -> Fig
                 )
                 canvas.write(ax, x, y, text, fontsize=7 if cell >= 0.42 else 6, color=ink)
             if not sure:
-                unsure.append((x + 1 - 0.055 / cell, y + 0.22))
-        if unsure:
-            ax.plot(*zip(*unsure, strict=True), ".", ms=3, color=DARK)
+                dots.append((x + 1 - 0.055 / cell, y + 0.22))
+        if dots:
+            ax.plot(*zip(*dots, strict=True), ".", ms=3, color=DARK)
         canvas.mesh(ax, colours, names, epochs, title=_score_title(*score), says=says)
     canvas.colour_bar(fig, panels[-1][0], scale, label="score")
     unsure = key("not decided in every seed", marker=".", ls="", color=DARK)

@@ -3,10 +3,12 @@
     pip install -e .    # once
     python benchmarks/mend.py --networks small_resnet --seeds 0    # some twenty minutes on one core
     python benchmarks/mend.py                                      # a night
+    python benchmarks/mend.py --networks small_cnn --seeds 0 --train 59500 --test 1000 --eps 0.3 \
+        --plain-epochs 2 --mend harden_pgd --rates 0.003 --lengths 10 --scratch-epochs 0  # an hour
 
-Fashion-MNIST of Debian's package dataset-fashion-mnist, eps 0.1. Each network learns plainly, then
-is mended by `harden` at several lengths (of these the accuracies under the judge on test images).
-Beside it the same network from fresh weights: PGD of 10 steps, and one noisy step, with averaged
+Fashion-MNIST of Debian's package dataset-fashion-mnist, eps 0.1 if no other is given. Each network
+learns plainly, then is mended by `harden` at several lengths, and judged on test images. Beside it
+the same network from fresh weights: PGD of 10 steps, and one noisy step, with averaged
 weights, each once with every learning rate and the best by validation images, as the mend. Passes:
 forwards and backwards of an image through the network, those of the best rate; in brackets those of
 all rates.
@@ -16,10 +18,12 @@ import argparse
 from functools import partial
 
 import torch
+from torch import nn
 
 from faultline.attacks.run import correct_under
 from faultline.config.trainings import Training
 from faultline.data.splits import prepare
+from faultline.networks.registry import REGISTRY, Entry
 from faultline.run.loading import build_network
 from faultline.studies.mending.cost import counted
 from faultline.studies.mending.mended import mend_by, quick
@@ -27,10 +31,21 @@ from faultline.training.epochs import make_optimizer, train_epochs
 from faultline.training.finetuning import finetune
 from faultline.training.registry import adversarial_of
 
-JUDGE = {"method": "standard", "norm": "linf", "eps": 0.1, "steps": 50, "queries": 100}
 PLAIN = Training(epochs=[0]).dump()
-ADVERSARIAL = adversarial_of(JUDGE)
-LENGTHS = (1, 2, 5, 10)
+
+
+def small_cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Four convolutions and three linear layers, as in the MNIST experiments of TRADES (Zhang et
+    al. 2019)."""
+    side = ((shape[1] - 4) // 2 - 4) // 2
+    layers = [nn.Conv2d(shape[0], 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU()]
+    layers += [nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()]
+    layers += [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * side**2, 200), nn.ReLU()]
+    layers += [nn.Dropout(0.5), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, classes)]
+    return nn.Sequential(*layers)
+
+
+REGISTRY["small_cnn"] = Entry(small_cnn, "image", 20)
 
 
 def quiet(*_):
@@ -42,8 +57,8 @@ def accuracies(network, dataset, attack, split):
     return [100 * hits.mean() for hits in correct.values()]
 
 
-def told(what, network, dataset, passes, of_all):
-    clean, worst = accuracies(network, dataset, JUDGE, "test")
+def told(what, network, dataset, judge, passes, of_all):
+    clean, worst = accuracies(network, dataset, judge, "test")
     cost = f"{passes / 1000:9.0f} ({of_all / 1000:.0f})"
     print(f"  {what:36} {clean:5.1f} {worst:5.1f} {cost}", flush=True)
 
@@ -53,13 +68,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--networks", nargs="+", default=["small_resnet", "small_vit", "resnet18"])
+    parser.add_argument(
+        "--networks", nargs="+", default=["small_resnet", "small_vit", "small_cnn", "resnet18"]
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--train", type=int, default=4000, help="training images")
     parser.add_argument("--test", type=int, default=500, help="test images")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.003, 0.01])
-    parser.add_argument("--scratch-epochs", type=int, default=10)
+    parser.add_argument("--mend", default="harden", help="the candidate")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[1, 2, 5, 10], help="its epochs")
+    parser.add_argument("--plain-epochs", type=int, default=10)
+    parser.add_argument("--scratch-epochs", type=int, default=10, help="0: only the mend")
+    parser.add_argument("--eps", type=float, default=0.1)
     chosen = parser.parse_args()
+    judge = {"method": "standard", "norm": "linf", "eps": chosen.eps, "steps": 50, "queries": 100}
+    recipes = ("at-nfgsm", "at-pgd") if chosen.scratch_epochs else ()
     torch.set_num_threads(1)
     folder = "/usr/share/datasets/fashion-mnist"
     sizes = {"train": chosen.train, "validation": 500, "test": chosen.test, "split_seed": 0}
@@ -72,36 +95,42 @@ def main() -> None:
             with counted(given) as passes:
                 settings = PLAIN | {"lr": 0.001, "batch_size": 50}
                 optimizer = make_optimizer(given, settings)
-                common = {"settings": settings, "seed": seed, "epochs": range(10), "say": quiet}
-                list(train_epochs(given, optimizer, dataset, **common))
-            told("given: standard, 10 epochs", given.eval(), dataset, passes.count, passes.count)
+                common = {"settings": settings, "seed": seed, "epochs": range(chosen.plain_epochs)}
+                list(train_epochs(given, optimizer, dataset, say=quiet, **common))
+            what = f"given: standard, {chosen.plain_epochs} epochs"
+            told(what, given.eval(), dataset, judge, passes.count, passes.count)
             state = {key: value.clone() for key, value in given.state_dict().items()}
-            for epochs in LENGTHS:
+            for epochs in chosen.lengths:
                 network = build()
                 network.load_state_dict(state)
                 path, _ = mend_by(
-                    *("harden", network.eval(), dataset),
-                    **{"training": PLAIN, "attack": JUDGE, "rates": chosen.rates, "shares": [1]},
+                    *(chosen.mend, network.eval(), dataset),
+                    **{"training": PLAIN, "attack": judge, "rates": chosen.rates, "shares": [1]},
                     **{"batch_size": 50, "epochs": epochs, "clean_loss": 1.0, "fragile": None},
                     seed=seed,
                 )
                 best = path[path["best"]].iloc[0]["passes"]
-                told(f"harden, {epochs} epochs", network, dataset, best, path["passes"].sum())
-            for recipe in ("at-nfgsm", "at-pgd"):
+                what = f"{chosen.mend}, {epochs} epochs"
+                told(what, network, dataset, judge, best, path["passes"].sum())
+            for recipe in recipes:
                 tried = []
                 for rate in chosen.rates:
                     network = build()
-                    settings = PLAIN | {"recipe": recipe, "adversarial": ADVERSARIAL, "lr": rate}
+                    settings = PLAIN | {
+                        "recipe": recipe,
+                        "adversarial": adversarial_of(judge),
+                        "lr": rate,
+                    }
                     settings |= {"batch_size": 50}
                     with counted(network) as passes:
                         how = {"epochs": chosen.scratch_epochs, "seed": seed, "say": quiet}
                         finetune(network, dataset, settings=settings, **how)
-                    _, at = accuracies(network, dataset, quick(JUDGE), "validation")
+                    _, at = accuracies(network, dataset, quick(judge), "validation")
                     tried.append((at, passes.count, network))
                 _, count, network = max(tried, key=lambda one: one[0])
                 of_all = sum(one[1] for one in tried)
                 what = f"from scratch, {recipe}, {chosen.scratch_epochs} epochs"
-                told(what, network, dataset, count, of_all)
+                told(what, network, dataset, judge, count, of_all)
 
 
 if __name__ == "__main__":

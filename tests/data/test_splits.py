@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support import Code, idx
 
+from faultline.base.errors import UserError
 from faultline.base.memory import batch_size
 from faultline.data import describe
 from faultline.data.sources import SOURCES
@@ -217,7 +218,7 @@ def test_test_images_do_not_depend_on_the_other_splits():
         ("test", {"test": -5}),
         ("test", {}),  # train and test cannot both be all that are left
         ("train", {"test": 100, "train": 1696}),
-        ("train", {"test": 100, "train": 0}),
+        ("train", {"test": 100, "train": -1}),
         ("train", {"test": 1795}),
         ("validation", {"test": 100, "validation": 1698}),
         ("validation", {"test": 100, "validation": -1}),
@@ -608,3 +609,46 @@ def test_images_have_the_shape_in_the_catalogue(source, write, tmp_path):
     assert (data.classes, data.bounds) == (facts.classes, facts.bounds)
     assert len(data.splits["validation"][0]) == 0
     assert len(data.mean) == len(data.std) == facts.shape[0]
+
+
+def test_without_training_images_the_test_images_are_dealt_out(tmp_path):
+    """Of a file and of digits; with `train: 0` an array is not asked for, and without it is."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 20)
+    images = rng.integers(0, 256, (60, 5, 4), np.uint8)
+    path = tmp_path / "test.npz"
+    np.savez(path, test_images=images, test_labels=labels)
+    moments = {"mean": [0.5], "std": [0.25]}
+    of = {"name": "own", "file": str(path), "validation": 15, "split_seed": 0} | moments
+    with pytest.raises(UserError, match="there is no array train_images"):
+        prepare("npz", **of)
+    with pytest.raises(UserError, match=r"datasets\.own\.mean: missing"):
+        prepare("npz", train=0, **of | {"mean": None, "std": None})
+    dataset = prepare("npz", train=0, **of)
+    assert {split: len(of[1]) for split, of in dataset.splits.items()} == {
+        "train": 0,
+        "validation": 15,
+        "test": 45,
+    }
+    assert (dataset.mean, dataset.std, dataset.classes) == ((0.5,), (0.25,), 3)
+    assert dataset.splits["train"][0].shape == (0, 1, 5, 4)
+    assert dataset.splits["train"][0].dtype == torch.uint8
+    dealt = torch.cat([dataset.splits[split][0] for split in ("validation", "test")])[:, 0].numpy()
+    assert {image.tobytes() for image in dealt} == {image.tobytes() for image in images}
+    assert torch.equal(dataset.seen, dataset.splits["validation"][0])
+    digits = prepare("digits", train=0, validation=200, test=100, split_seed=0, **moments)
+    usual = prepare("digits", train=500, validation=200, test=100, split_seed=0)
+    for split in ("validation", "test"):
+        assert torch.equal(digits.splits[split][0], usual.splits[split][0])
+
+
+@pytest.mark.parametrize("array", ["features", "signals"])
+def test_without_training_samples_ranges_are_those_of_validation(tmp_path, array):
+    values = np.random.default_rng(0).normal(size=(40, 3) + (6,) * (array == "signals"))
+    np.savez(tmp_path / "a.npz", **{f"test_{array}": values, "test_labels": np.tile([0, 1], 20)})
+    of = {"mean": [0.0] * 3, "std": [1.0] * 3, "validation": 10, "split_seed": 0, "train": 0}
+    dataset = prepare("npz", name="own", file=str(tmp_path / "a.npz"), **of)
+    low, high = dataset.ranges
+    found = dataset.splits["validation"][0]
+    assert found.min() == 0 and found.max() == 1 and len(low) == len(high) == 3
+    assert dataset.mean == pytest.approx([-a / (b - a) for a, b in zip(low, high, strict=True)])

@@ -1,6 +1,7 @@
 """A user's own weights and images, through the whole workflow: the config of docs/own.md."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -170,3 +171,26 @@ def test_of_several_state_dicts_the_config_names_one(own):
     config["datasets"]["photos"]["validation"] = 200
     own.configure(config)
     assert "Given weights: The validation images of photos are drawn from" in own.run("-n")
+
+
+def test_trained_weights_are_judged_and_mended_where_there_are_test_images_alone(own):
+    """And what would learn says that it cannot."""
+    shutil.rmtree(own.folder / "photos/train")
+    config = own.config()
+    said = own.snakemake("-n").stdout
+    assert "there is no folder" in said and "say datasets.photos.train: 0" in said
+    config["datasets"]["photos"] |= {"train": 0, "validation": 40, "test": None}
+    own.configure(config | {"mending": {"from_epochs": "last"}})
+    assert "mending.candidates: harden learns, but data set photos has no training images" in (
+        own.snakemake("-n").stdout
+    )
+    own.configure(config | {"mending": {"from_epochs": "last", "candidates": ["remedy"]}})
+    assert "drawn from the training set" not in own.run("--cores", "2")
+    _, labels = loaded(own.folder / "photos/test")
+    data = torch.load(own.folder / "results/photos/data.pt", weights_only=True)
+    counts = {split: len(data[f"{split}_labels"]) for split in ("train", "validation", "test")}
+    assert counts == {"train": 0, "validation": 40, "test": len(labels) - 40}
+    dealt = torch.cat([data["validation_labels"], data["test_labels"]])
+    assert dealt.bincount().tolist() == labels.bincount().tolist()
+    table = pd.read_csv(own.folder / "results/tables/mending.tsv", sep="\t")
+    assert {*table["policy"]} == {"remedy"} and {*table["n"]} == {len(labels) - 40}

@@ -65,12 +65,15 @@ class Dataset(Section):
     """The standard deviation that goes with mean."""
     download: Annotated[bool, only_for("source", *_DOWNLOADED)] = False
     """Let torchvision download the files into the folder where they are missing."""
-    train: Images | None = None
-    """Number of training samples; null takes all that are left."""
+    train: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """Number of training samples; null takes all that are left. 0 is for weights that are trained
+    already (epochs [0]): a folder or file may then hold test images alone, and mean and std are to
+    be given."""
     validation: Annotated[Images | None, Absent(null=True)] = None
     """Number of validation samples, taken from the training set (by default 200), or from a
-    validation set of its own beside a test set (by default, or null, all of it). At least 200,
-    and as many as ablation.images, where ablation.split is validation."""
+    validation set of its own beside a test set (by default, or null, all of it), or from the test
+    set where there are no training images. At least 200, and as many as ablation.images, where
+    ablation.split is validation."""
     test: Images | None = None
     """Number of test samples; null takes all of the official test set (where there is none, as
     in digits, moons and tables, say how many)."""

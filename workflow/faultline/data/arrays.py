@@ -96,12 +96,17 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
     if not dataset.get("file"):
         raise UserError(f"config key datasets.{name}.file: missing; name the .npz file")
     path, headers = _opened(dataset["file"], key=f"datasets.{name}.file")
-    if keras := "x_train" in headers and "train_labels" not in headers:
-        headers = {_of_keras(key, headers["x_train"][0]): of for key, of in headers.items()}
-    kinds = [what for what in EXPECTED if f"train_{what}" in headers]
+    x = next((key for key in ("x_train", "x_test") if key in headers), "")
+    if keras := bool(x) and f"{x[2:]}_labels" not in headers:
+        headers = {_of_keras(key, headers[x][0]): of for key, of in headers.items()}
+    first = "train"
+    if dataset.get("train") == 0:  # whatever is there tells what it is
+        there = (each for each in (first, "test", *VALIDATION) if f"{each}_labels" in headers)
+        first = next(there, "test")
+    kinds = [what for what in EXPECTED if f"{first}_{what}" in headers]
     if len(kinds) > 1:
         raise UserError(
-            f"{path}: holds train_{kinds[0]} and train_{kinds[1]}; give each a file of its own"
+            f"{path}: holds {first}_{kinds[0]} and {first}_{kinds[1]}; give each a file of its own"
         )
     what = (kinds or ["images"])[0]
     sets = [
@@ -109,24 +114,24 @@ def _content(dataset: Mapping[str, Any], *, name: str) -> _Content:
         for each in ("test", *VALIDATION)
         if f"{each}_{what}" in headers or f"{each}_labels" in headers
     ]
-    called = named_splits(["train", *sets], origin=str(path), form="{}_" + what)
+    called = named_splits(dict.fromkeys([first, *sets]), origin=str(path), form="{}_" + what)
     content = _Content(path, what, {}, {})
     for split, begin in called.items():
         keys = f"{begin}_{what}", f"{begin}_labels"
         expected = (
-            f"expected train_{what} and train_labels, and both or none of test and validation"
+            f"expected {first}_{what} and {first}_labels, and both or none of test and validation"
         )
         others = "" if kinds else f" (in place of images: {', '.join(list(EXPECTED)[1:])})"
         _check_there(path, headers, keys, expected + others)
-        learned = headers[f"train_{what}"]
-        content.shapes[split] = _checked(path, headers, keys, what, learned)
+        learned = f"{first}_{what}", headers[f"{first}_{what}"]
+        content.shapes[split] = _checked(path, headers, keys, what, *learned)
         in_file = (f"x_{begin}", f"y_{begin}") if keras else keys
         content.places[split] = path, in_file
     keys = f"test_{what}", "test_labels"
     for further, file in (dataset.get("also") or {}).items():
         other, headers = _opened(file, key=f"datasets.{name}.also.{further}")
         _check_there(other, headers, keys, f"a further test set holds {keys[0]} and {keys[1]}")
-        _checked(other, headers, keys, what, learned)
+        _checked(other, headers, keys, what, *learned)
         content.places[ALSO.format(further)] = other, keys
     return content
 
@@ -151,9 +156,10 @@ def _check_there(path: Path, headers: Headers, keys: tuple[str, str], expected: 
 
 
 def _checked(
-    path: Path, headers: Headers, keys: tuple[str, str], what: str, learned: Header
+    path: Path, headers: Headers, keys: tuple[str, str], what: str, first: str, learned: Header
 ) -> tuple[int, ...]:
-    """The shape of an array of samples that fits its labels, and what is learned from."""
+    """The shape of an array of samples that fits its labels, and what is learned from; first: what
+    that is called."""
     (shape, dtype), (label_shape, label_dtype) = (headers[key] for key in keys)
     if not _fits(what, dtype, shape):
         raise UserError(f"{path}: {keys[0]} is {dtype} {list(shape)}, expected {EXPECTED[what]}")
@@ -169,14 +175,14 @@ def _checked(
         )
     if (shape[1:], dtype) != (learned[0][1:], learned[1]):
         raise UserError(
-            f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but train_{what} {learned[1]} "
+            f"{path}: {keys[0]} holds {dtype} {list(shape[1:])}, but {first} {learned[1]} "
             f"{list(learned[0][1:])}; give all the same"
         )
     return shape
 
 
 def _of_keras(key: str, shape: tuple[int, ...]) -> str:
-    """What an array that keras calls x_train or y_train is called here; shape: that of x_train."""
+    """What an array that keras calls x_train or y_train is called here; shape: that of samples."""
     letter, _, split = key.partition("_")
     what = {"x": "images" if len(shape) > 2 else "features", "y": "labels"}.get(letter)
     return f"{split}_{what}" if what and split else key
@@ -217,9 +223,10 @@ def describe_arrays(dataset: Mapping[str, Any], *, name: str) -> Source:
     """
     content = _content(dataset, name=name)
     path, what, shapes = content.path, content.what, content.shapes
-    shape, vocabulary = shapes["train"][1:], None
+    first = next(iter(shapes))
+    shape, vocabulary = shapes[first][1:], None
     if what == "images":
-        axis, (*sides,) = _channel_axis(path, shapes["train"]), shape
+        axis, (*sides,) = _channel_axis(path, shapes[first]), shape
         shape = (sides.pop(axis - 1) if axis else 1, *sides)
     elif what == "tokens":
         vocabulary = 1 + max(
@@ -243,13 +250,13 @@ def describe_arrays(dataset: Mapping[str, Any], *, name: str) -> Source:
     if classes < 2:
         raise UserError(f"{path}: all labels are 0; expected at least two classes")
     learned = np.zeros(classes, bool)
-    learned[labels["train"]] = True
+    learned[labels[first]] = True
     return Source(
         shape=shape,
         classes=classes,
         bounds=None if what == "tokens" else PIXELS,
         official_test="test" in shapes,
-        train=shapes["train"][0],
+        train=shapes.get("train", (0,))[0],
         test=shapes.get("test", (0,))[0],
         official_validation="validation" in shapes,
         vocabulary=vocabulary,
@@ -282,7 +289,8 @@ def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
     as shares of 65535; signals and features float64 [n, ...] as they are; tokens int32 [n, t]."""
     content = _content(dataset, name=name)
     path, what, shapes = content.path, content.what, content.shapes
-    axis, pools = _channel_axis(path, shapes["train"]) if what == "images" else None, {}
+    first = next(iter(shapes))
+    axis, pools = _channel_axis(path, shapes[first]) if what == "images" else None, {}
     used = [key for split in shapes for key in content.places[split][1]]
     of_channels = f"; axis of the channels: {axis or 'none'}" if what == "images" else ""
     print(f"{path}: {', '.join(used)}{of_channels}")
@@ -306,7 +314,7 @@ def array_pools(dataset: Mapping[str, Any], *, name: str) -> dict[str, Pool]:
                     "pixels as uint8 or in 0..1 (networks normalise them themselves)"
                 )
         top = 255 if images.dtype == np.uint8 else 1
-        if split == "train" and (brightest := images.max()) < DARK * top:
+        if split == first and (brightest := images.max()) < DARK * top:
             print(
                 f"warning: {path}: no pixel of {key} is above {brightest:g}, of {top}, to which "
                 "attacks are relative; if they have another range, scale them and write them anew"

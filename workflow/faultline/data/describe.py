@@ -14,9 +14,19 @@ ENOUGH = 200
 def describe(dataset: Mapping[str, Any], *, name: str) -> Source:
     """What is known of a data set of the config: it has a source of `SOURCE_NAMES`, perhaps a size.
 
-    Raises UserError where files are missing or do not fit together, and where a size is given to
-    what cannot be scaled.
+    Raises UserError where files are missing or do not fit together, where a size is given to what
+    cannot be scaled, and where there is nothing to compute a mean from.
     """
+    facts = _facts(dataset, name=name)
+    if dataset.get("train") == 0 and not dataset.get("mean") and facts.kind != "token":
+        raise UserError(
+            f"config key datasets.{name}.mean: missing; there are no training images (train: 0) to "
+            "compute it from, so give the mean and std that the weights expect"
+        )
+    return facts
+
+
+def _facts(dataset: Mapping[str, Any], *, name: str) -> Source:
     source, size = dataset["source"], dataset.get("size")
     if source == "image_folder":
         from faultline.data import folders  # with NumPy, which parsing a workflow can do without

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 # A folder of class folders
 
 
-def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
-    """Split -> its class folders in alphabetical order, for the splits that `folder` has; see
-    `named_splits`.
+def class_folders(folder: str | Path, *, name: str, learned: bool = True) -> dict[str, list[Path]]:
+    """Split -> its class folders in alphabetical order, for the splits that `folder` has, the one
+    that tells the classes first: train/ where it is there; see `named_splits`.
 
     A class is numbered by its place in that order, as in torchvision's ImageFolder. Raises
-    UserError without train/, with fewer than two classes, where the splits differ in them, or where
-    train/ is another split as well.
+    UserError without train/ if anything is to be learned, without any split, with fewer than two
+    classes, where the splits differ in them, or where train/ is another split as well.
     """
     root = Path(folder).expanduser()
     there: dict[Path, str] = {}  # one folder under two names, as by a link, is one split
@@ -38,18 +38,25 @@ def class_folders(folder: str | Path, *, name: str) -> dict[str, list[Path]]:
                     "judged on images that they learn from; give it images of its own"
                 )
     splits = named_splits(there.values(), origin=str(root), form="{}/")
-    if "train" not in splits:
+    if "train" not in splits and (learned or not splits):
+        alone = f"; for test images alone say datasets.{name}.train: 0" if splits else ""
         raise UserError(
             f"config key datasets.{name}.folder: there is no folder {root / 'train'}; name the "
-            "folder that holds train/ (and test/), each with one folder per class"
+            f"folder that holds train/ (and test/), each with one folder per class{alone}"
         )
-    learned = _classes(root / "train")
-    if len(learned) < 2:
+    first = root / next(iter(splits.values()))
+    classes = _classes(first)
+    if len(classes) < 2:
         raise UserError(
-            f"{root / 'train'}: {len(learned)} class folders; expected at least two, each with the "
+            f"{first}: {len(classes)} class folders; expected at least two, each with the "
             "images of one class"
         )
-    return {split: _same_classes(root / called, learned) for split, called in splits.items()}
+    return {split: _same_classes(root / called, classes) for split, called in splits.items()}
+
+
+def _first(splits: Mapping[str, list[Path]]) -> list[Path]:
+    """The class folders that tell the classes."""
+    return next(iter(splits.values()))
 
 
 def _classes(place: Path) -> list[Path]:
@@ -74,7 +81,7 @@ def _same_classes(place: Path, learned: list[Path]) -> list[Path]:
 def further_folders(
     also: Mapping[str, str | Path], learned: list[Path], *, name: str
 ) -> dict[str, list[Path]]:
-    """Name of a further test set -> its class folders; learned: those of train/."""
+    """Name of a further test set -> its class folders; learned: those that tell the classes."""
     found = {}
     for called, folder in also.items():
         place = Path(folder).expanduser()
@@ -91,8 +98,8 @@ def folders(
     folder: str | Path, *, name: str, also: Mapping[str, str | Path] = MappingProxyType({})
 ) -> list[str]:
     """The class folders of every split: they change when an image is added, removed or renamed."""
-    splits = class_folders(folder, name=name)
-    splits |= further_folders(also, splits["train"], name=name)
+    splits = class_folders(folder, name=name, learned=False)  # `describe_folder` has looked
+    splits |= further_folders(also, _first(splits), name=name)
     return [str(place) for of in splits.values() for place in of]
 
 
@@ -104,11 +111,11 @@ def describe_folder(dataset: Mapping[str, Any], *, name: str) -> Source:
                 f"config key datasets.{name}.{key}: missing; an image_folder needs its folder and "
                 "the size that images are brought to, in pixels"
             )
-    splits = class_folders(dataset["folder"], name=name)
-    further_folders(dataset.get("also") or {}, splits["train"], name=name)
+    splits = class_folders(dataset["folder"], name=name, learned=dataset.get("train") != 0)
+    further_folders(dataset.get("also") or {}, _first(splits), name=name)
     return Source(
         shape=(dataset["channels"], dataset["size"], dataset["size"]),
-        classes=len(splits["train"]),
+        classes=len(_first(splits)),
         bounds=PIXELS,
         official_test="test" in splits,
         train=None,
@@ -123,16 +130,16 @@ def folder_pools(settings: DataSettings, *, threads: int, name: str) -> dict[str
 
     folder, size, channels = settings.folder, settings.size, settings.channels
     assert folder and size and channels, "see describe_folder"
-    splits = class_folders(folder, name=name)
+    splits = class_folders(folder, name=name, learned=settings.train != 0)
     root, read = Path(folder).expanduser(), {of[0].parent for of in splits.values()}
     beside = (path for path in root.iterdir() if path.is_dir() and path not in read)
     if unread := sorted(path.name for path in beside if not path.name.startswith(".")):
         print(f"{root}: not read: {some(unread)}")
-    splits |= further_folders(settings.also, splits["train"], name=name)
+    splits |= further_folders(settings.also, _first(splits), name=name)
     suffixes = Image.registered_extensions()
     # PIL hands PostScript to a program that executes it
     formats = sorted(Image.OPEN.keys() - {"EPS"})
-    number = {place.name: label for label, place in enumerate(splits["train"])}
+    number = {place.name: label for label, place in enumerate(_first(splits))}
     pools = {}
     for split, classes in splits.items():
         paths, labels, others = [], [], []

@@ -70,6 +70,12 @@ class DataSet:
         return f"datasets.{self.name}.mean" if self.own_moments else None
 
     @property
+    def seen(self) -> torch.Tensor:
+        """Stored images that statistics may be measured on: those of the train split; where there
+        are none, of validation."""
+        return next(s for split in SPLITS if len(s := self.splits[split][0]))
+
+    @property
     def also(self) -> list[str]:
         """The names of further test sets."""
         start = ALSO.format("")
@@ -132,7 +138,7 @@ def prepare(source: str, *, name: str | None = None, threads: int = 1, **others:
         )
     settings = DataSettings(source=source, **others)
     facts = describe(vars(settings), name=name)
-    if facts.unlearned:
+    if facts.unlearned and settings.train != 0:
         print(f"train: no sample of class {some(facts.unlearned)}, of {facts.classes} classes")
     pools = _pools(settings, name=name, threads=threads)
     splits = _dealt(pools, settings, name=name)
@@ -146,7 +152,8 @@ def prepare(source: str, *, name: str | None = None, threads: int = 1, **others:
         std = std and [s / w for s, w in zip(std, width, strict=True)]
     images = splits["train"][0]
     levels = {"digits": 16}.get(source, 255) if images.dtype == torch.uint8 else None
-    computed = (None, None) if facts.kind == "token" else _moments(images, levels)
+    given = facts.kind == "token" or mean  # without training images they must be
+    computed = (None, None) if given else _moments(images, levels)
     return DataSet(
         name=name,
         classes=facts.classes,
@@ -161,7 +168,8 @@ def prepare(source: str, *, name: str | None = None, threads: int = 1, **others:
 
 
 def _pools(settings: DataSettings, *, name: str, threads: int) -> dict[str, Pool]:
-    """The images of a source that are apart: split -> pool, of "train" at least."""
+    """The images of a source that are apart: split -> pool, of "train" at least, or of "test" where
+    there are none to train on."""
     if settings.source == "image_folder":
         return folder_pools(settings, threads=threads, name=name)
     if settings.source == "npz":
@@ -170,13 +178,14 @@ def _pools(settings: DataSettings, *, name: str, threads: int) -> dict[str, Pool
 
 
 def _dealt(pools: Mapping[str, Pool], settings: DataSettings, *, name: str) -> dict[str, Labelled]:
-    """The pools dealt out to the splits; a split without a pool has its images from "train"."""
+    """The pools dealt out to the splits; a split without a pool has its images from "train", or
+    from "test" where there is no such pool."""
     sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
-    splits = {}
+    splits, rest = {}, "train" if "train" in pools else "test"
     for stream, (pool, (labels, read)) in enumerate(pools.items()):
         if pool not in sizes:  # a further test set, of all that is there
             sizes = {**sizes, pool: None}
-        share = [pool, *(s for s in sizes if pool == "train" and s not in pools)]
+        share = [pool, *(s for s in sizes if pool == rest and s not in pools)]
         counts = _counts(
             {split: count for split, count in sizes.items() if split in share},
             len(labels),
@@ -184,8 +193,8 @@ def _dealt(pools: Mapping[str, Pool], settings: DataSettings, *, name: str) -> d
         )
         order = stratified_order(labels, np.random.default_rng([settings.split_seed, stream]))
         for split, count in counts.items():
-            chosen, order = order[:count], order[count:]
-            pixels, numbers = map(np.ascontiguousarray, read(chosen))
+            chosen, order = order[: max(count, 1)], order[count:]  # of none, the form of one
+            pixels, numbers = (np.ascontiguousarray(part[:count]) for part in read(chosen))
             # Not NumPy's strides: with those of one channel, torch takes channels for the last.
             images = torch.from_numpy(pixels.ravel()).view(pixels.shape)
             if settings.size is not None and settings.source != "image_folder":
@@ -203,8 +212,8 @@ def _in_ranges(splits: Mapping[str, Labelled]) -> tuple[dict[str, Labelled], Bou
     """(splits, bounds, ranges): values float64 [n, d, ...] as float32 shares of the range that each
     feature or channel has in the train split (ours). Values of other splits beyond it are put to
     its end, and how many is told."""
-    every = [axis for axis in range(splits["train"][0].ndim) if axis != 1]
-    values = splits["train"][0]
+    values = splits["train" if len(splits["train"][1]) else "validation"][0]
+    every = [axis for axis in range(values.ndim) if axis != 1]
     low, high = values.amin(every), values.amax(every)
     ranges = tuple(low.tolist()), tuple(high.tolist())
     place = [-1, *[1] * (len(every) - 1)]
@@ -262,7 +271,7 @@ def _counts(wanted: dict[str, int | None], available: int, *, name: str) -> dict
     for split, count in wanted.items():
         if count is None:
             continue
-        if count < (split != "validation"):
+        if count < (split == "test"):
             raise UserError(f"datasets.{name}.{split}: {count} images are too few; give more")
         if count > left:
             raise UserError(

@@ -19,7 +19,9 @@ def _seen(plan: Plan) -> list[str]:
     starts = [training for training in trainings if training.weights]
     networks = [n for n in plan.config.networks if any(is_for(t, n) for t in starts)]
     drawn: dict[tuple[str, ...], list[str]] = {}
-    for name, source in sorted(plan.sources.items()) if networks else ():
+    untrained = plan.config.untrained
+    sources = {n: of for n, of in sorted(plan.sources.items()) if n not in untrained}
+    for name, source in sources.items() if networks else ():
         apart = {"test": source.official_test, "validation": source.official_validation}
         if splits := tuple(s for s in dict.fromkeys(("test", split)) if not apart[s]):
             drawn.setdefault(splits, []).append(name)
@@ -36,7 +38,7 @@ def _seen(plan: Plan) -> list[str]:
         )
     chosen = [
         name
-        for name, source in sorted(plan.sources.items())
+        for name, source in sources.items()
         if plan.config.mending.from_epochs and networks and not source.official_validation
     ]
     if chosen:
@@ -54,5 +56,5 @@ def _unlearned(plan: Plan) -> list[str]:
         f"{source.classes} classes: a network trained on it does not learn these outputs. Where "
         "they are not meant, number the classes without gaps."
         for name, source in sorted(plan.sources.items())
-        if source.unlearned
+        if source.unlearned and name not in plan.config.untrained
     ]

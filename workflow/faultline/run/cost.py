@@ -151,13 +151,14 @@ class Prices:
         if settings.source == "image_folder":
             from faultline.data.folders import class_folders  # with NumPy
 
-            folders = class_folders(settings.folder or "", name=name)
+            folders = class_folders(settings.folder or "", name=name, learned=settings.train != 0)
             there = {split: sum(_files(f) for f in of) for split, of in folders.items()}
-        pool = there["train"] or settings.samples or 0
-        test = settings.test or there["test"] or 0
+        pool = there.get("train") or settings.samples or 0
         validation = settings.validation or there.get("validation") or ENOUGH
+        left = (there.get("test") or 0) - validation * (not pool and not source.official_validation)
+        test = settings.test or max(left, 0)
         taken = test * (not source.official_test) + validation * (not source.official_validation)
-        train = settings.train or max(pool - taken, 0)
+        train = max(pool - taken, 0) if settings.train is None else settings.train
         return {"train": train, "validation": validation, "test": test}
 
     def images(self, dataset: str, *, split: str | None = None, most: int | None = None) -> int:

@@ -17,7 +17,7 @@ from faultline.training.epochs import make_optimizer, train_epochs
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 STATISTICS_IMAGES = 1000
-"""Training images that the statistics of BatchNorm are measured on."""
+"""Training images that the statistics of BatchNorm are measured on, see `DataSet.seen`."""
 
 
 def finetune(
@@ -65,7 +65,7 @@ def measure_statistics(network: nn.Module, dataset: DataSet) -> int:
     norms = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
     if not norms:
         return 0
-    images = dataset.pixels(dataset.splits["train"][0][:STATISTICS_IMAGES])
+    images = dataset.pixels(dataset.seen[:STATISTICS_IMAGES])
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     network.eval()
     for norm in norms:

@@ -40,7 +40,7 @@ def choose_gains(
     """
     images, labels = images_of(dataset, "validation")
     free = memory()
-    energy = feature_energy(network, layers, dataset.splits["train"][0], pixels=dataset.pixels)
+    energy = feature_energy(network, layers, dataset.seen, pixels=dataset.pixels)
     tables = []
     for layer in layers:
         lost = nodal_fragility(network, layer, images, labels, at=at, memory=free)

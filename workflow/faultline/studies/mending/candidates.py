@@ -152,7 +152,7 @@ def _remedy(task: Task) -> None:
     network, dataset = task.network, task.dataset
     for layer in layers(network):
         try:
-            stored = dataset.splits["train"][0][:ANALYSED]
+            stored = dataset.seen[:ANALYSED]
             energy = feature_energy(network, [layer], stored, pixels=dataset.pixels)[layer]
         except UserError as error:
             print(error)

@@ -121,7 +121,9 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
     check_epochs("mending.from_epochs", mending.from_epochs, config.trainings)
     if mending.candidates == "all":
         mending.candidates = [
-            name for name, candidate in CANDIDATES.items() if candidate.fits(**of)
+            name
+            for name, candidate in CANDIDATES.items()
+            if candidate.fits(**of) and not (candidate.trains and config.untrained)
         ]
     names = [name_of(name) for name in mending.candidates]
     for name, called in zip(mending.candidates, names, strict=True):

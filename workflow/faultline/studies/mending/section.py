@@ -213,11 +213,14 @@ def _rows_table(rows: pd.DataFrame) -> page.Table | None:
         "candidate": "policy",
         "seed": SEED,
         "accuracy": ("accuracy", page.percent),
-        "given": ("reference_accuracy", page.percent),
+        "minus": "reference",
+        "its accuracy": ("reference_accuracy", page.percent),
         **TESTED,
         **page.same("n"),
     }
-    return page.table(f"Minus the {GIVEN} network", rows, columns, source="mending.tsv")
+    others = rows.loc[rows["reference"] != GIVEN, "reference"].unique()
+    title = f"Minus the {GIVEN} network" + "".join(f", and minus {name}" for name in others)
+    return page.table(title, rows, columns, source="mending.tsv")
 
 
 def _bought_table(bought: pd.DataFrame) -> page.Table | None:

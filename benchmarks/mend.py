@@ -2,7 +2,8 @@
 
     pip install -e .    # once
     python benchmarks/mend.py --networks small_resnet --seeds 0    # some twenty minutes on one core
-    python benchmarks/mend.py                                      # a night
+    python benchmarks/mend.py | tee mend.txt                       # a night
+    python benchmarks/mend.py --draw mend.txt mend.png             # the picture of what it printed
     python benchmarks/mend.py --networks small_cnn --seeds 0 --train 59500 --test 1000 --eps 0.3 \
         --plain-epochs 2 --mend harden_pgd --rates 0.003 --lengths 10 --scratch-epochs 0  # an hour
 
@@ -15,9 +16,13 @@ all rates.
 """
 
 import argparse
+import re
 from functools import partial
+from pathlib import Path
 
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from faultline.attacks.run import correct_under
@@ -63,6 +68,33 @@ def told(what, network, dataset, judge, passes, of_all):
     print(f"  {what:36} {clean:5.1f} {worst:5.1f} {cost}", flush=True)
 
 
+def draw(printed: list[str], picture: str) -> None:
+    """Accuracy under the judge over image passes, a panel per network: mean and range of seeds."""
+    network, rows = "", []
+    for line in "\n".join(Path(file).read_text() for file in printed).splitlines():
+        if begins := re.match(r"(\w+), seed \d+: ", line):
+            network = begins[1]
+        elif of := re.match(r"  (.+?), (\d+) epochs +([\d.]+) +([\d.]+) +(\d+) ", line):
+            rows.append((network, of[1], int(of[2]), float(of[4]), int(of[5])))
+    columns = ["network", "what", "epochs", "worst", "passes"]
+    table = pd.DataFrame(rows, columns=columns)
+    networks = table["network"].unique()
+    figure = Figure(figsize=(4.2 * len(networks), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    for ax, name in zip(axes, networks, strict=True):
+        of_network = table[table["network"] == name]
+        for what, part in of_network.groupby("what", sort=False):
+            groups = part.groupby("epochs")
+            at, mean = groups["passes"].mean(), groups["worst"].mean()
+            spread = [mean - groups["worst"].min(), groups["worst"].max() - mean]
+            ax.errorbar(at, mean, spread, marker="o", ms=4, lw=1, capsize=2, label=what)
+        n = of_network.groupby(["what", "epochs"]).size().max()
+        ax.set(xscale="log", xlabel="thousand image passes", title=f"{name}, {n} seeds")
+    axes[0].set_ylabel("worst case (%)")
+    axes[0].legend(fontsize=8)
+    figure.savefig(picture, dpi=90)
+
+
 def main() -> None:
     """Print a table for each network and seed."""
     parser = argparse.ArgumentParser(
@@ -80,7 +112,11 @@ def main() -> None:
     parser.add_argument("--plain-epochs", type=int, default=10)
     parser.add_argument("--scratch-epochs", type=int, default=10, help="0: only the mend")
     parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("--draw", nargs="+", metavar="FILE", help="printed files, a picture")
     chosen = parser.parse_args()
+    if chosen.draw:
+        draw(chosen.draw[:-1], chosen.draw[-1])
+        return
     judge = {"method": "standard", "norm": "linf", "eps": chosen.eps, "steps": 50, "queries": 100}
     recipes = ("at-nfgsm", "at-pgd") if chosen.scratch_epochs else ()
     torch.set_num_threads(1)

@@ -17,14 +17,14 @@ with job(snakemake):
         save_tensors,
         save_text,
     )
+    from faultline.base.paths import MAYBE_BESIDE
     from faultline.networks.weights import dtype_of
     from faultline.run.loading import load_stresses, opened
     from faultline.studies.mending.faults import Faults
     from faultline.studies.mending.judging import judge_mends
 
     files, params, output = snakemake.input, snakemake.params, snakemake.output
-    mended = Path(output.note).with_suffix(".pt")
-    bounds = mended.with_suffix(".bounds.json")
+    mended, bounds = map(Path(output.note).with_name, MAYBE_BESIDE["mended.md"])
     for path in (mended, bounds):
         path.unlink(missing_ok=True)
     dataset, network, state, device = opened(snakemake)

@@ -59,6 +59,9 @@ def test_deleted_outputs_take_their_records_and_what_is_kept_with_them(rerun):
     assert len(records) > 90 and (results / ".kept").is_dir()
     other, of_other = results / "tables/other.tsv", results / "tables/.other.tsv.made"
     other.touch(), of_other.touch()  # of another config
+    beside = [rerun.folder / PLACE / name for name in ("mended.pt", "mended.bounds.json")]
+    for file in beside:  # whether its job made it or not
+        file.touch()
     rerun.run("-n", "--delete-all-output")
     assert {*results.rglob(".*.made")} == {*records, of_other} and (results / ".kept").is_dir()
     with (results / ".lock").open("w") as lock:
@@ -67,7 +70,7 @@ def test_deleted_outputs_take_their_records_and_what_is_kept_with_them(rerun):
         assert done.returncode and "error: results: in use by another run" in done.stdout
     rerun.run("--delete-all-output", "--cores", "1")
     assert [*results.rglob(".*.made")] == [of_other] and other.exists()
-    assert not (results / ".kept").exists()
+    assert not (results / ".kept").exists() and not any(file.exists() for file in beside)
     assert len(rerun.announced()) == len(rerun.announced("--forceall"))
 
 

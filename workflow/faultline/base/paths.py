@@ -28,6 +28,8 @@ RETRAINING = f"{CHECKPOINT}/retraining/{{policy}}"
 PICKED = f"{CHECKPOINT}/criteria/{{recipe}}/{{criterion}}"
 REMEDY = f"{CHECKPOINT}/remedy/{{policy}}"
 CANDIDATE = f"{CHECKPOINT}/mended/{{candidate}}"
+MAYBE_BESIDE = {"mended.md": ("mended.pt", "mended.bounds.json")}
+"""Output -> what its job writes beside it or not, which Snakemake knows nothing of."""
 
 
 @functools.cache

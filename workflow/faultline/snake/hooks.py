@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from faultline.base.errors import UserError
+from faultline.base.paths import MAYBE_BESIDE
 from faultline.snake import console, frozen, internals, kept, lock, records, stopping, warm
 
 
@@ -127,6 +128,10 @@ def _hold(results: str) -> None:
 
 
 def _forget(jobs: Iterable, config: dict) -> None:
-    files = (file for job in jobs for file in job.output)
-    records.forget(file for file in files if not Path(file).exists())
+    files = [Path(file) for job in jobs for file in job.output]
+    gone = [file for file in files if not file.exists()]
+    records.forget(gone)
+    for file in gone:
+        for name in MAYBE_BESIDE.get(file.name, ()):
+            file.with_name(name).unlink(missing_ok=True)
     kept.forget(config)

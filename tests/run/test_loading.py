@@ -154,9 +154,12 @@ def test_a_training_starts_freshly_or_with_weights(stored, capsys):
     assert torch.equal(fresh.body.fc.weight, expected.body.fc.weight)
     job.input.weights = [str(folder / "weights.pt")]
     assert torch.equal(starting_network(job, dataset, **how).body.fc.weight, other.body.fc.weight)
-    assert (
-        f"starting from the weights in {folder}/weights.pt, under mine" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert f"starting from the weights in {folder}/weights.pt, under mine" in said
+    assert "bounds" not in said
+    (folder / "weights.bounds.json").write_text("{}", encoding="utf-8")
+    starting_network(job, dataset, **how)
+    assert f"warning: {folder}/weights.bounds.json: the bounds" in capsys.readouterr().out
 
 
 def test_what_a_search_chose(tmp_path):

@@ -95,6 +95,11 @@ def starting_network(job, dataset: DataSet, *, seed: int, device: torch.device) 
         under = f", under {job.params.weights_key}" if job.params.weights_key else ""
         did = f" ({'; '.join(words)})" * bool(words)
         print(f"starting from the weights in {printable(path)}{under}{did}")
+        if (bounds := Path(path).with_suffix(".bounds.json")).exists():
+            print(
+                f"warning: {bounds}: the bounds within which these weights are to keep the outputs "
+                "of layers are not taken here, so they are judged without"
+            )
     return network
 
 

@@ -81,7 +81,7 @@ def section(tables: dict, config: Config) -> page.Section:
         epoch, several = last["epoch"].max(), len(part["epoch"].unique()) > 1
         words = {
             policy: f"{_range(rows['share'])} frozen"
-            for policy, rows in canvas.last_epoch(here).groupby("family")
+            for policy, rows in here[here["epoch"] == epoch].groupby("family")
             if policy != "regular"
         }
         seeds = last.loc[last["level"] == "seed", "seed"].nunique()

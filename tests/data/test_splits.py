@@ -637,6 +637,8 @@ def test_without_training_images_the_test_images_are_dealt_out(tmp_path):
     assert {image.tobytes() for image in dealt} == {image.tobytes() for image in images}
     assert torch.equal(dataset.seen, dataset.splits["validation"][0])
     digits = prepare("digits", train=0, validation=200, test=100, split_seed=0, **moments)
+    small = prepare("digits", train=0, validation=200, test=100, split_seed=0, size=5, **moments)
+    assert small.splits["train"][0].shape == (0, 1, 5, 5)
     usual = prepare("digits", train=500, validation=200, test=100, split_seed=0)
     for split in ("validation", "test"):
         assert torch.equal(digits.splits[split][0], usual.splits[split][0])

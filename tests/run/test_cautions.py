@@ -56,6 +56,7 @@ def said(tmp_path, monkeypatch):
 
 
 DIGITS = {"source": "digits", "test": 60}
+UNTRAINED = {"train": 0, "mean": [0.3], "std": [0.3]}
 FASHION = {"source": "fashion_mnist", "folder": "nowhere"}
 
 
@@ -72,6 +73,9 @@ FASHION = {"source": "fashion_mnist", "folder": "nowhere"}
         (lambda: arrays("train", "test"), ["validation"]),
         (lambda: arrays("train", "valid"), ["validation"]),
         (lambda: arrays("train", "validation", "test"), []),
+        (lambda: photos("test") | UNTRAINED, []),
+        (lambda: arrays("val") | UNTRAINED, []),
+        (lambda: DIGITS | UNTRAINED, ["test", "validation"]),
     ],
 )
 @pytest.mark.parametrize("split", ["test", "validation"])

@@ -118,7 +118,7 @@ def describe_folder(dataset: Mapping[str, Any], *, name: str) -> Source:
         classes=len(_first(splits)),
         bounds=PIXELS,
         official_test="test" in splits,
-        train=None,
+        train=None if "train" in splits else 0,
         test=None,
         official_validation="validation" in splits,
     )

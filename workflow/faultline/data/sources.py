@@ -19,7 +19,8 @@ class Source:
                    become shares of their range; None where values are unbounded.
     official_test: whether a test set is published apart from the train set.
     train, test:   images in the official sets (train: all of them where there is no test set);
-                   None where any number can be drawn, or they have not been counted.
+                   None where any number can be drawn, or they have not been counted; train: 0
+                   where there are test images alone.
     official_validation: whether there is a validation set apart from the train set.
     vocabulary:    number of different tokens; None of what holds none.
     unlearned:     classes of which the train set has no sample.

@@ -193,8 +193,8 @@ def _dealt(pools: Mapping[str, Pool], settings: DataSettings, *, name: str) -> d
         )
         order = stratified_order(labels, np.random.default_rng([settings.split_seed, stream]))
         for split, count in counts.items():
-            chosen, order = order[: max(count, 1)], order[count:]  # of none, the form of one
-            pixels, numbers = (np.ascontiguousarray(part[:count]) for part in read(chosen))
+            chosen, order = order[:count], order[count:]
+            pixels, numbers = map(np.ascontiguousarray, read(chosen))
             # Not NumPy's strides: with those of one channel, torch takes channels for the last.
             images = torch.from_numpy(pixels.ravel()).view(pixels.shape)
             if settings.size is not None and settings.source != "image_folder":
@@ -238,6 +238,8 @@ def _in_ranges(splits: Mapping[str, Labelled]) -> tuple[dict[str, Labelled], Bou
 
 def scaled(images: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 images [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, rounded."""
+    if not len(images):
+        return images.new_empty(*images.shape[:2], size, size)
     parts = [
         F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
         for part in torch.split(images, 1000)

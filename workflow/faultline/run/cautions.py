@@ -19,8 +19,7 @@ def _seen(plan: Plan) -> list[str]:
     starts = [training for training in trainings if training.weights]
     networks = [n for n in plan.config.networks if any(is_for(t, n) for t in starts)]
     drawn: dict[tuple[str, ...], list[str]] = {}
-    untrained = plan.config.untrained
-    sources = {n: of for n, of in sorted(plan.sources.items()) if n not in untrained}
+    sources = {name: of for name, of in sorted(plan.sources.items()) if of.train != 0}
     for name, source in sources.items() if networks else ():
         apart = {"test": source.official_test, "validation": source.official_validation}
         if splits := tuple(s for s in dict.fromkeys(("test", split)) if not apart[s]):

@@ -53,16 +53,19 @@ def on_page_markdown(markdown: str, *, page, **_) -> str:
 
 
 def gallery() -> str:
-    """Each figure with its caption and the config that made it."""
+    """Each figure with its caption and the config that made it, or the benchmark."""
     lines = ["# Figures, and the config that made each", ""]
     lines += ["`python docs/figures.py results docs` draws them from the tables of these runs."]
     for picture, caption in figures(text("README.md")):
         lines += shown("The default run", "", picture, caption, ["config.yaml"])
-    for section in text("docs/findings.md").split("\n## ")[1:]:
-        heading = section.splitlines()[0]
-        configs = re.findall(r"--configfile (\S+)", section)
-        for picture, caption in figures(section):
-            lines += shown(heading, "findings.md", picture, caption, configs)
+    for page in ("findings.md", "methods.md"):
+        for section in text(f"docs/{page}").split("\n## ")[1:]:
+            heading = section.splitlines()[0]
+            configs = re.findall(r"--configfile (\S+)", section)
+            for picture, caption in figures(section):
+                lines += shown(heading, page, picture, caption, configs)
+                if not configs:
+                    lines += ["", *re.findall(r"^    python benchmarks/.*$", section, flags=re.M)]
     return "\n".join(lines)
 
 

@@ -14,10 +14,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 class Browser:
     """One tab. `requests` holds the address of everything that pages asked for."""
 
-    def __init__(self, profile):
+    def __init__(self, profile, *more):
         there, self._send = os.pipe()
         self._receive, back = os.pipe()
         options = "--headless --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-pipe"
+        options = " ".join([options, *more])
         command = f'exec "$0" {options} "$1" 3<&{there} 4>&{back} 2>/dev/null'
         self._process = subprocess.Popen(
             ["bash", "-c", command, CHROMIUM, f"--user-data-dir={profile}"], pass_fds=(there, back)

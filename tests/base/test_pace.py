@@ -42,3 +42,11 @@ def test_a_line_now_and_then(begun, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("0% done, ") and "left" not in first
     assert second.startswith("50% done, ") and second.endswith(" left")
+
+
+def test_parts_that_are_left_behind_may_end_after_their_job():
+    """As where a signal stops both: an error there would be the last line of the run."""
+    with pace.job():
+        left = pace.each([1, 2])
+        next(left)
+    left.close()

@@ -4,12 +4,11 @@ import functools
 import html
 import json
 import re
-import shutil
-import subprocess
 
 import pandas as pd
 import pytest
 import torch
+from browser import CHROMIUM, Browser
 from map_tables import RUN, filter_rows, graph_rows, layer_rows, make_config, measures_of
 from run_tables import said
 from support import ROOT
@@ -179,25 +178,26 @@ def test_what_goes_with_nothing_is_no_finding():
 
 # In a browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
 
-def opened(page: str, folder, *options: str) -> str:
-    """The page as it stands once its scripts have run."""
+FOUND = """new Promise((done) => {
+  const found = document.body.dataset;
+  const wait = () => "found" in found ? done(found.found) : setTimeout(wait, 10);
+  wait();
+})"""
+
+
+def found_on(page: str, folder, *, width: int = 1400) -> str:
+    """What a script of the page has put into its data-found."""
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=9999",
-    ]
-    command += ["--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}", *options]
-    done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    opened = Browser(folder / "profile", "--allow-file-access-from-files")
+    try:
+        opened.open(file, width=width)
+        return opened.run(FOUND)
+    finally:
+        opened.close()
 
 
 def test_layers_of_every_kind_have_a_box_and_tell_their_units():
@@ -258,8 +258,8 @@ def test_the_script_draws_what_python_draws(monkeypatch, tmp_path):
     page = make_page(tables, make_config())
     assert "After the mend, by S_adv (pgd)" in page
     made = "".join(f'<template data-view="{key}">{text}</template>' for key, text in drawn.items())
-    dom = opened(page.replace("</body>", f"{made}{SWITCH}</body>"), tmp_path)
-    assert re.search(r'data-found="(.*?)"', dom)[1] == "27 views, wrong: "
+    found = found_on(page.replace("</body>", f"{made}{SWITCH}</body>"), tmp_path)
+    assert found == "27 views, wrong: "
 
 
 MEASURE = """<script>
@@ -285,8 +285,7 @@ def test_the_map_is_legible_on_a_phone_and_on_a_wide_page(width, tmp_path):
     around = (
         f'<body><iframe src="inner.html" width="{width}" height="900"></iframe>{MEASURE}</body>'
     )
-    dom = opened(around, tmp_path, "--window-size=1600,1000")
-    smallest, scaled, out = map(float, re.search(r'data-found="(.*?)"', dom)[1].split())
+    smallest, scaled, out = map(float, found_on(around, tmp_path, width=1600).split())
     assert smallest >= 10 and not scaled and not out
 
 
@@ -306,8 +305,7 @@ document.querySelector("figure:has(.faultmap) .tools button").click();
 @browser
 def test_the_map_is_saved_whole(tmp_path):
     page = make_page(make_tables("squeezenet1_1", seeds=(0,)), make_config(seeds=[0]))
-    dom = opened(page.replace("</body>", f"{SAVE}</body>"), tmp_path)
-    assert re.search(r'data-found="(.*?)"', dom)[1] == "0 26 true"
+    assert found_on(page.replace("</body>", f"{SAVE}</body>"), tmp_path) == "0 26 true"
 
 
 PACKED = """<script>
@@ -328,6 +326,5 @@ def test_the_map_of_a_large_page_is_unpacked_and_switches(monkeypatch, tmp_path)
     monkeypatch.setattr(render_module, "packed", packed)
     page = make_page(make_tables(), make_config())
     assert "data-packed=" in page and '<div class="faultmap"' not in page
-    dom = opened(page.replace("</body>", f"{PACKED}</body>"), tmp_path)
-    found = re.search(r'data-found="(.*?)"', dom)[1]
+    found = found_on(page.replace("</body>", f"{PACKED}</body>"), tmp_path)
     assert found.startswith("S_clean, epoch 3, all seeds: ")

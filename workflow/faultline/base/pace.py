@@ -59,7 +59,8 @@ def each(parts: Collection[T], sizes: Sequence[float] | None = None) -> Iterator
             yield part
             level.at, level.share = level.at + 1, None
     finally:
-        _levels.remove(level)
+        if level in _levels:  # else its job has ended before it, as where a signal stops both
+            _levels.remove(level)
 
 
 def share(of_part: float | None = None) -> float:

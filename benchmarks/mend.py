@@ -5,7 +5,7 @@
     python benchmarks/mend.py | tee mend.txt                       # a night
     python benchmarks/mend.py --draw mend.txt mend.png             # the picture of what it printed
     python benchmarks/mend.py --networks small_cnn --seeds 0 --train 59500 --test 1000 --eps 0.3 \
-        --plain-epochs 1 --mend harden_pgd --rates 0.003 --lengths 4 --scratch-epochs 0  # 20 minutes
+        --plain-epochs 1 --mend harden_pgd --rates 0.003 --lengths 4 --scratch-epochs 0  # 20 min
 
 Fashion-MNIST of Debian's package dataset-fashion-mnist, eps 0.1 if no other is given. Each network
 learns plainly, then is mended by `harden` at several lengths, and judged on test images. Beside it

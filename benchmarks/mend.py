@@ -152,12 +152,8 @@ def main() -> None:
                 tried = []
                 for rate in chosen.rates:
                     network = build()
-                    settings = PLAIN | {
-                        "recipe": recipe,
-                        "adversarial": adversarial_of(judge),
-                        "lr": rate,
-                    }
-                    settings |= {"batch_size": 50}
+                    settings = PLAIN | {"recipe": recipe, "lr": rate, "batch_size": 50}
+                    settings |= {"adversarial": adversarial_of(judge)}
                     with counted(network) as passes:
                         how = {"epochs": chosen.scratch_epochs, "seed": seed, "say": quiet}
                         finetune(network, dataset, settings=settings, **how)

@@ -255,15 +255,16 @@ def compare_policies(
     *,
     confidence: float,
     reference: str = "regular",
+    pairs: Sequence[tuple[str, str]] = (),
     tests: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """The policies of retraining or of the remedy as `compare` does, checkpoint by checkpoint.
 
     correct: image set -> bool [n] under one policy; places: its checkpoint and policy. A further
     column, q_value: p_value corrected (Benjamini-Hochberg) for all rows of the same level;
-    detectable is what the correction asks of a lone difference among them. tests: (policy,
-    reference) of each test, where these are fixed beforehand: there is no other row, none of clean
-    images, and the correction is Holm's.
+    detectable is what the correction asks of a lone difference among them. pairs: see `compare`;
+    tests: (policy, reference) of each test, where these are fixed beforehand: there is no other
+    row, none of clean images, and the correction is Holm's.
     """
     groups: dict[tuple[Any, ...], dict[Hashable, dict[str, np.ndarray]]] = {}
     for hits, place in zip(correct, places, strict=True):
@@ -274,7 +275,7 @@ def compare_policies(
             groups.setdefault(key, {}).setdefault(place["seed"], {})[place["policy"]] = vector
     tables = []
     for key, by_seed in groups.items():
-        table = compare(by_seed, reference=reference, confidence=confidence, pairs=tests)
+        table = compare(by_seed, reference=reference, confidence=confidence, pairs=pairs or tests)
         for position, column in enumerate([*RUN, "epoch", "images"]):
             table.insert(position, column, key[position])
         tables.append(table)

@@ -212,9 +212,7 @@ def policy_comparison(
     labels = [f"{policy}\n{notes.get(policy, '')}" for policy in policies]
     left = canvas.label_width([part for label in labels for part in label.split("\n")])
     width = min(4.2, (MAX_WIDTH - left - 0.2) / min(len(images), 4) - 0.25)
-    points = comparison.assign(
-        **{k: 100 * comparison[k].astype(float) for k in ("difference", "ci_low", "ci_high")}
-    )
+    points = _in_points(comparison)
     step, label = 0.8 / (seeds + 1.5), f"accuracy minus that of {reference} (points)"
     size = width, len(policies) * (0.16 * seeds + 0.5)
     room = canvas.Room(left=left, bottom=0.95)
@@ -280,8 +278,7 @@ def policies_over_epochs(
     """
     rows = with_reference(comparison)
     seeds = rows.loc[rows["level"] == "seed", "seed"].nunique()
-    rows = rows[rows["level"] == ("all seeds" if seeds > 1 else "seed")]
-    rows = rows.assign(**{k: 100 * rows[k].astype(float) for k in ("difference", *ENDS)})
+    rows = _in_points(rows[rows["level"] == ("all seeds" if seeds > 1 else "seed")])
     images, epochs = list(dict.fromkeys(rows["images"])), sorted(rows["epoch"].unique())
     policies = [p for p in policies if p in set(rows["policy"])]
     columns = min(len(images), 4)
@@ -314,6 +311,11 @@ def policies_over_epochs(
     ]
     canvas.legend(fig, handles, columns=len(handles))
     return fig
+
+
+def _in_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """Differences and their ends in points, for an axis."""
+    return rows.assign(**{k: 100 * rows[k].astype(float) for k in ("difference", *ENDS)})
 
 
 def _limit(part: pd.DataFrame) -> float:

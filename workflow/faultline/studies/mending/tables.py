@@ -1,13 +1,12 @@
 """The tables of mending."""
 
 from collections.abc import Iterable
-from itertools import compress
 
 import pandas as pd
 
 from faultline.ablation.facts import unpack
 from faultline.base.columns import PLACE
-from faultline.base.comparison import compare_policies, with_correction
+from faultline.base.comparison import compare_policies
 from faultline.base.files import load_arrays, load_table
 from faultline.base.paths import gather, place_of
 from faultline.studies.mending.names import CHOSEN, GIVEN
@@ -44,16 +43,14 @@ def tables(
 
 
 def compared(correct: Iterable[str], result: Iterable[str], *, confidence: float) -> pd.DataFrame:
-    """`compare_policies` of the mends less the given network, the candidate as the policy; behind
-    these, of the others less the first of them, corrected for all at once."""
+    """`compare_policies` of the mends less the given network, the candidate as the policy, and of
+    the others less the first of them."""
     hits, places = [], []
-    names: dict[str, None] = {}
     for file, table in zip(correct, result, strict=True):
         sets: dict[str, dict] = {}
         for name, vector in unpack(load_arrays(file)).items():
             network, images = name.split("|", 1)
             sets.setdefault(network, {})[images] = vector
-        names |= dict.fromkeys(name for name in sets if name != GIVEN)
         rows = load_table(table)
         for network in rows.loc[rows["chosen"].astype(bool), "candidate"]:
             sets[CHOSEN] = sets[network]
@@ -61,14 +58,8 @@ def compared(correct: Iterable[str], result: Iterable[str], *, confidence: float
         for network, of in sets.items():
             hits.append(of)
             places.append(place | {"policy": network})
-    less_given = compare_policies(hits, places, reference=GIVEN, confidence=confidence)
-    if len(names) < 2:
-        return less_given
-    mends = [place["policy"] in names for place in places]
-    less_first = compare_policies(
-        *([*compress(of, mends)] for of in (hits, places)),
-        reference=next(iter(names)),
-        confidence=confidence,
-    )
-    both = pd.concat([less_given, less_first], ignore_index=True).drop(columns="q_value")
-    return with_correction(both, confidence=confidence)
+    policies = dict.fromkeys(str(place["policy"]) for place in places)
+    mends = [name for name in policies if name not in (GIVEN, CHOSEN)]
+    pairs = [(name, GIVEN) for name in policies if name != GIVEN]
+    pairs += [(name, mends[0]) for name in mends[1:]]
+    return compare_policies(hits, places, reference=GIVEN, pairs=pairs, confidence=confidence)

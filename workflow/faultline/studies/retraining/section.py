@@ -27,12 +27,6 @@ UNITS = {
 }
 """retraining.by -> what `random` draws."""
 
-READ = (
-    "Right of the line is better than regular retraining. An interval that reaches over the line "
-    "does not tell the policy from regular. Intervals are not corrected for the number of "
-    "comparisons."
-)
-
 COMPARED, CONTROL = {"policy": "selective", "reference": "regular"}, "random freezing"
 
 
@@ -97,7 +91,9 @@ def section(tables: dict, config: Config) -> page.Section:
                 alt=f"Accuracy of retraining policies minus regular for {run} from epoch {epoch}",
                 caption=f"{length} of retraining from epoch {epoch}. {page.n(last)}; "
                 f"dot: one seed with its interval over images (paired); {over}.",
-                read=READ,
+                read="Right of the line is better than regular retraining. An interval that "
+                "reaches over the line does not tell the policy from regular. Intervals are not "
+                "corrected for the number of comparisons.",
             )
         ]
         if several:
@@ -130,14 +126,12 @@ def section(tables: dict, config: Config) -> page.Section:
             "epoch", ascending=False, kind="stable"
         )
         table = page.table("Mean over seeds", whole, columns, source="comparison.tsv")
-        notes = [
-            (f"From epoch {epoch}: " if several else "") + note
-            for epoch, of_epoch in part.groupby("epoch")
-            for of in [here[here["epoch"] == epoch]]
-            for note in (doubt(tables, of_epoch, of), _note(of).strip())
-            if note
-        ]
-        heading = f"{run}, from epoch {epoch}" if not several else run
+        notes = []
+        for at, of_epoch in part.groupby("epoch"):
+            frozen = here[here["epoch"] == at]
+            said = filter(None, (doubt(tables, of_epoch, frozen), _note(frozen).strip()))
+            notes += [f"From epoch {at}: {note}" if several else note for note in said]
+        heading = run if several else f"{run}, from epoch {epoch}"
         blocks.append(page.block(heading, figures=figures, notes=notes, tables=[table]))
     return page.Section(
         "retraining",

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import inspect
 import math
 import mmap
@@ -32,6 +33,7 @@ def halving(function: Callable[P, R]) -> Callable[P, R]:
                 if batch_size == 1:
                     raise
             keywords["batch_size"] = batch_size = batch_size // 2
+            gc.collect()  # what was tried holds tensors in cycles (a graph's nodes)
             torch.cuda.empty_cache()
             print(f"out of GPU memory: once more, with batches of {batch_size}")
 

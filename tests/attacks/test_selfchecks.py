@@ -107,6 +107,35 @@ def test_a_black_box_attack_and_more_steps_are_held_against_the_judge():
     assert {"black_box_not_stronger", "more_steps"}.isdisjoint(rows_of(near))
 
 
+def test_more_queries_are_held_against_the_judge():
+    """How many of 36 pixels lie on the right side of their middle, in whole numbers: no gradient,
+    and a search that goes uphill one patch after the other needs its time."""
+    side = torch.where(torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) < 0.5, -1, 1)
+
+    def agreeing(least):
+        def forward(x):
+            of = ((x - 0.5).sign() * side).sum((1, 2, 3)).detach() + 0 * x.sum((1, 2, 3))
+            return torch.stack([least - of, torch.zeros_like(of)], 1)
+
+        return forward
+
+    images, labels = torch.full((3, 1, 6, 6), 0.5), torch.zeros(3, dtype=torch.int64)
+    for least, few, many, status in ((9, 3, 3, "ok"), (25, 0, 3, "warning"), (36, 0, 0, "ok")):
+        network = nn.Module()
+        network.forward = agreeing(least)
+        for queries, fooled in ((40, few), (200, many)):
+            attack = attack_of("square", queries=queries)
+            found = predicted(
+                predict(network, craft(network, images, labels, attack=attack, seed=1))
+            )
+            assert int((found != labels).sum()) == fooled, (least, queries)
+        judge = attack_of("standard")
+        stands = np.full(3, not few)
+        row = rows_of(network, images, labels, attack=judge, correct=stands)["more_steps"]
+        assert row["status"] == status, row["detail"]
+        assert ("Square of 200 queries 3 more (100.00%)" in row["detail"]) == (status != "ok")
+
+
 @pytest.fixture(scope="module")
 def planted():
     """The benchmark of planted networks, with less to learn."""

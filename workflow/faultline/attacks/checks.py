@@ -80,8 +80,8 @@ CHECK_MEANINGS = {
         "what hides the gradient."
     ),
     "more_steps": (
-        "Three times the steps from another start fooled images that stood the judge, so it had "
-        "not found all that is there. Raise its steps and queries until this no longer is so."
+        "More steps from another start, or more queries, fooled images that stood the judge, so it "
+        "had not found all that is there. Raise its steps and queries until this no longer is so."
     ),
     "inside_ball": (
         "Adversarial images are further from their originals than eps, outside the pixel bounds, "
@@ -155,7 +155,10 @@ SIGNS = {
         "other attacks fool what the judge did not",
         "look for what hides the gradient",
     ),
-    "more_steps": ("more steps fool what the judge did not", "raise its steps and queries"),
+    "more_steps": (
+        "more steps or queries fool what the judge did not",
+        "raise its steps and queries",
+    ),
 }
 """Checks whose warning is a sign of gradient masking -> (what it is a sign by, what to do)."""
 

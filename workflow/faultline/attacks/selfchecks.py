@@ -40,6 +40,9 @@ RETRIED, RETRIED_LIMIT = 200, 0.05
 """Images that the judge is tried on once more, with three times the steps, and the share of them
 fooled above which a check warns: of honest networks another start alone finds some."""
 
+MORE_QUERIES = 5
+"""So many times the queries Square gets on what still stands of these (ours)."""
+
 FALSE_LIMIT = 0.1
 """Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
 which on a check warns: docs/methods.md has that of honest networks."""
@@ -231,16 +234,27 @@ def _of_judge(
         rows.append(row("black_box_not_stronger", not overlooks(caught, len(images)), detail))
     tried = min(RETRIED, len(images))
     stands = torch.as_tensor(correct[:tried], device=images.device)
-    images, labels, fooled = images[:tried][stands], labels[:tried][stands], 0
-    if len(images):
-        longer = replace(attack, method="apgd", steps=3 * attack.steps, until_fooled=True)
-        again = craft(network, images, labels, attack=longer, seed=1)
-        fooled = _count(predicted(predict(network, again)) != labels)
+    images, labels, fooled = images[:tried][stands], labels[:tried][stands], []
+    steps, queries = 3 * attack.steps, MORE_QUERIES * attack.queries
+    for longer in (
+        replace(attack, method="apgd", steps=steps, until_fooled=True),
+        replace(attack, method="square", queries=queries),
+    ):
+        stands = torch.ones_like(labels, dtype=torch.bool)
+        if len(images):
+            again = craft(network, images, labels, attack=longer, seed=1)
+            stands = predicted(predict(network, again)) == labels
+        fooled.append(_count(~stands))
+        images, labels = images[stands], labels[stands]
+    by_gradient, by_search = fooled
     detail = (
-        f"APGD of {3 * attack.steps} steps from another start fooled {fooled} of the first {tried} "
-        f"images ({fooled / tried:.2%}), which had stood; told from above {RETRIED_LIMIT:.0%}."
+        f"Of the first {tried} images, APGD of {steps} steps from another start fooled "
+        f"{by_gradient} that had stood ({by_gradient / tried:.2%}), told from above "
+        f"{RETRIED_LIMIT:.0%}; Square of {queries} queries {by_search} more "
+        f"({by_search / tried:.2%}), told from above {SHARE_LIMIT:.0%}, and {FEW} images, on."
     )
-    return [*rows, row("more_steps", fooled / tried <= RETRIED_LIMIT, detail)]
+    enough = by_gradient / tried <= RETRIED_LIMIT and not overlooks(by_search, tried)
+    return [*rows, row("more_steps", enough, detail)]
 
 
 def _saturated_logits(logits: Tensor, labels: Tensor) -> dict[str, str]:

@@ -8,11 +8,11 @@
         --plain-epochs 1 --mend harden_pgd --rates 0.003 --lengths 4 --scratch-epochs 0  # 20 min
 
 Fashion-MNIST of Debian's package dataset-fashion-mnist, eps 0.1 if no other is given. Each network
-learns plainly, then is mended by `harden` at several lengths, and judged on test images. Beside it
-the same network from fresh weights: PGD of 10 steps, and one noisy step, with averaged
-weights, each once with every learning rate and the best by validation images, as the mend. Passes:
-forwards and backwards of an image through the network, those of the best rate; in brackets those of
-all rates.
+learns plainly, then is mended by `harden` at several lengths, and judged on test images; signs that
+a gradient lies, or that more queries find more, are printed. Beside it the same network from fresh
+weights: PGD of 10 steps, and one noisy step, with averaged weights, each once with every learning
+rate and the best by validation images, as the mend. Passes: forwards and backwards of an image
+through the network, those of the best rate; in brackets those of all rates.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from faultline.attacks.run import correct_under
+from faultline.attacks.run import correct_under, judged
 from faultline.config.trainings import Training
 from faultline.data.splits import prepare
 from faultline.networks.registry import REGISTRY, Entry
@@ -57,15 +57,13 @@ def quiet(*_):
     pass
 
 
-def accuracies(network, dataset, attack, split):
-    correct = correct_under({"attack": attack}, network, dataset, split=split, seed=0)
-    return [100 * hits.mean() for hits in correct.values()]
-
-
 def told(what, network, dataset, judge, passes, of_all):
-    clean, worst = accuracies(network, dataset, judge, "test")
+    of = judged({"attack": judge}, network, dataset, seed=0)
+    clean, worst = (100 * hits.mean() for hits in of.correct.values())
     cost = f"{passes / 1000:9.0f} ({of_all / 1000:.0f})"
     print(f"  {what:36} {clean:5.1f} {worst:5.1f} {cost}", flush=True)
+    if of.masked:
+        print(f"    not to be believed: {of.masked}", flush=True)
 
 
 def draw(printed: list[str], picture: str) -> None:
@@ -157,8 +155,9 @@ def main() -> None:
                     with counted(network) as passes:
                         how = {"epochs": chosen.scratch_epochs, "seed": seed, "say": quiet}
                         finetune(network, dataset, settings=settings, **how)
-                    _, at = accuracies(network, dataset, quick(judge), "validation")
-                    tried.append((at, passes.count, network))
+                    under = {"attack": quick(judge)}
+                    hits = correct_under(under, network, dataset, split="validation", seed=0)
+                    tried.append((hits["attack"].mean(), passes.count, network))
                 _, count, network = max(tried, key=lambda one: one[0])
                 of_all = sum(one[1] for one in tried)
                 what = f"from scratch, {recipe}, {chosen.scratch_epochs} epochs"

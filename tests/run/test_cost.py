@@ -50,8 +50,9 @@ def test_a_training_goes_on_from_the_checkpoint_before():
     [
         ("pgd", 2 * (2 * 10 + 1) + 10),
         ("fgsm", 2 + 1 + 10),
-        # half of the images stand: 1 + 9 times 50 gradients, 100 queries, and 150 steps on 200
-        ("standard", 0.5 * (2 * 50 * 10 + 100) + 1 + 10 + 2 * 3 * 50 * 0.5 * 200 / 500),
+        # half of the images stand: 1 + 9 times 50 gradients, 100 queries, and on 200 images
+        # 150 steps and 500 queries
+        ("standard", 0.5 * (2 * 50 * 10 + 100) + 1 + 10 + (2 * 150 + 500) * 0.5 * 200 / 500),
     ],
 )
 def test_attacks(attack, passes):

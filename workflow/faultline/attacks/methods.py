@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from faultline.data.splits import Bounds
 
 
+TARGETS = 9
+"""Classes that targeted APGD aims at: those of the largest logits beside the label's."""
+
+RETRIED, MORE_STEPS, MORE_QUERIES = 200, 3, 5
+"""Images that one made to judge is tried on once more, by APGD of so many times the steps, and on
+what still stands by Square of so many times the queries (ours)."""
+
+
 class Perturb(Protocol):
     """What an attack does with one batch.
 
@@ -94,8 +102,8 @@ def _apgd(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> T
 def _apgd_t(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> Tensor:
     from faultline.attacks.standard import apgd_t
 
-    steps = batch.attack.steps
-    return apgd_t(network, images, labels, ball=batch.ball, start=batch.start, steps=steps)
+    ball, start, steps = batch.ball, batch.start, batch.attack.steps
+    return apgd_t(network, images, labels, ball=ball, steps=steps, targets=TARGETS, start=start)
 
 
 def _square(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> Tensor:
@@ -114,6 +122,7 @@ def _standard(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) 
         labels,
         ball=batch.ball,
         steps=batch.attack.steps,
+        targets=TARGETS,
         queries=batch.attack.queries,
         start=batch.start,
         seed=batch.seed,

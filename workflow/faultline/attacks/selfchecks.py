@@ -20,7 +20,15 @@ from faultline.attacks.ascent import (
 )
 from faultline.attacks.checks import FEW, SHARE_LIMIT, accuracy_monotone, overlooks, row
 from faultline.attacks.craft import craft, pixel_units
-from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
+from faultline.attacks.methods import (
+    MORE_QUERIES,
+    MORE_STEPS,
+    RETRIED,
+    Attack,
+    AttackKeywords,
+    Batch,
+    method_of,
+)
 from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.data.splits import Bounds
@@ -36,12 +44,9 @@ from faultline.networks.evaluation import (
 MOVES = (0.1, 0.01, 0.001)
 """Shares of eps by which images are moved to see whether the network follows its gradient."""
 
-RETRIED, RETRIED_LIMIT = 200, 0.05
-"""Images that the judge is tried on once more, with three times the steps, and the share of them
-fooled above which a check warns: of honest networks another start alone finds some."""
-
-MORE_QUERIES = 5
-"""So many times the queries Square gets on what still stands of these (ours)."""
+RETRIED_LIMIT = 0.05
+"""Share of the images that the judge is tried on once more which more steps fool, above which a
+check warns: of honest networks another start alone finds some."""
 
 FALSE_LIMIT = 0.1
 """Share of a network's change that its gradient does not explain, at the best of `MOVES`, from
@@ -235,7 +240,7 @@ def _of_judge(
     tried = min(RETRIED, len(images))
     stands = torch.as_tensor(correct[:tried], device=images.device)
     images, labels, fooled = images[:tried][stands], labels[:tried][stands], []
-    steps, queries = 3 * attack.steps, MORE_QUERIES * attack.queries
+    steps, queries = MORE_STEPS * attack.steps, MORE_QUERIES * attack.queries
     for longer in (
         replace(attack, method="apgd", steps=steps, until_fooled=True),
         replace(attack, method="square", queries=queries),

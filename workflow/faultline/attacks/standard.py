@@ -29,9 +29,6 @@ class Standing(NamedTuple):
 Part = Callable[[nn.Module, Standing], Tensor]
 """One attack: the network for what still stands, and this -> adversarial images."""
 
-AIMS = 9
-"""Classes that targeted APGD aims at: those of the largest logits beside the label's."""
-
 REACH = 1.5
 """A class is aimed at where the label's lead over it is at most so many times what attacks before
 have taken off the lead over any class (ours). Of 96 images that targeted APGD fooled on five
@@ -39,12 +36,21 @@ networks none asked for more than 1.38."""
 
 
 def apgd_t(
-    network: nn.Module, images: Tensor, labels: Tensor, *, ball: Ball, steps: int, start: Tensor
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    ball: Ball,
+    steps: int,
+    targets: int,
+    start: Tensor,
 ) -> Tensor:
     """Targeted APGD on the difference of logits ratio (Croce & Hein 2020): an image is done with
     the first point at which it is misclassified; otherwise it becomes that of the smallest margin.
+
+    targets: classes that it aims at, those of the largest logits beside the label's.
     """
-    parts = _targeted(ball=ball, steps=steps)
+    parts = _targeted(ball=ball, steps=steps, targets=targets)
     return _in_turn(network, images, labels, start=start, parts=parts)
 
 
@@ -55,6 +61,7 @@ def standard(
     *,
     ball: Ball,
     steps: int,
+    targets: int,
     queries: int,
     start: Tensor,
     seed: int,
@@ -64,7 +71,8 @@ def standard(
     without FAB: an image is done with the first point at which it is misclassified, be it the image
     itself; otherwise it becomes the point of the smallest margin.
 
-    after: called with the name of a part, and which images [n] stand after it.
+    targets: see `apgd_t`. after: called with the name of a part, and which images [n] stand after
+    it.
     """
 
     def ascend(network: nn.Module, of: Standing) -> Tensor:
@@ -74,11 +82,15 @@ def standard(
     def search(network: nn.Module, of: Standing) -> Tensor:
         return square(network, of.images, of.labels, ball=ball, queries=queries, seed=seed)
 
-    parts = [("apgd", ascend), *_targeted(ball=ball, steps=steps), ("square", search)]
+    parts = [
+        ("apgd", ascend),
+        *_targeted(ball=ball, steps=steps, targets=targets),
+        ("square", search),
+    ]
     return _in_turn(network, images, labels, start=start, parts=parts, after=after)
 
 
-def _targeted(*, ball: Ball, steps: int) -> list[tuple[str, Part]]:
+def _targeted(*, ball: Ball, steps: int, targets: int) -> list[tuple[str, Part]]:
     """Targeted APGD at one class after the other, by rank among an image's logits: at the first
     always, at others where that is worth it, see `REACH`."""
 
@@ -103,7 +115,7 @@ def _targeted(*, ball: Ball, steps: int) -> list[tuple[str, Part]]:
             )
         return moved
 
-    return [("apgd_t", partial(towards, rank)) for rank in range(1, AIMS + 1)]
+    return [("apgd_t", partial(towards, rank)) for rank in range(1, targets + 1)]
 
 
 def _in_turn(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from faultline.ablation.synaptic import RANDOM_SHARES
-from faultline.attacks.methods import method_of
+from faultline.attacks.methods import MORE_QUERIES, MORE_STEPS, RETRIED, TARGETS, method_of
 from faultline.base.errors import UserError
 from faultline.base.pace import duration
 from faultline.base.paths import place_of
@@ -38,14 +38,8 @@ from faultline.training.registry import RECIPES, base_of
 STANDS = 0.5
 """Share of the images that an attack which leaves fooled ones goes on with, on average (ours)."""
 
-AIMS = 9
-"""Classes that targeted APGD aims at, see `attacks.standard`."""
-
 CHECKS = 10
 """Forward passes of an image that the self-checks of an attack take, about (ours)."""
-
-LONGER, OF_THESE = 3, 200
-"""A judge is checked with so many times its steps on so many images, see `attacks.selfchecks`."""
 
 A_JOB = 0.5
 """CPU seconds that a job takes beside its networks, about (ours)."""
@@ -175,8 +169,8 @@ class Prices:
         """Forward passes of an image that an attack takes, two for each gradient."""
         name, steps = attack["method"], attack.get("steps") or 1
         method, queries = method_of(name), attack.get("queries") or 0
-        aims = min(AIMS, classes - 1)
-        towards = {"apgd_t": aims, "standard": 1 + aims, "square": 0}.get(name, 1)
+        targets = min(TARGETS, classes - 1)
+        towards = {"apgd_t": targets, "standard": 1 + targets, "square": 0}.get(name, 1)
         left = STANDS if name in ("apgd", "apgd_t", "standard", "square") else 1.0
         gradients = 1 if method.one_step else steps * towards
         return left * (2 * gradients + queries)
@@ -196,7 +190,9 @@ class Prices:
         """Forward passes of all images that the self-checks of an attack take."""
         more = 0.0
         if method_of(attack["method"]).judges:
-            more = 2 * LONGER * (attack.get("steps") or 1) * STANDS * min(OF_THESE, n)
+            steps, queries = attack.get("steps") or 1, attack.get("queries") or 0
+            each = 2 * MORE_STEPS * steps + MORE_QUERIES * queries
+            more = each * STANDS * min(RETRIED, n)
         return CHECKS * n + more
 
     # Ablated networks

@@ -24,7 +24,7 @@ retraining: {from_epochs: []}
             "trainings.given.epochs: [0, 2], but data set",
         ),
         ("retraining", {"from_epochs": [0]}, "retraining.from_epochs: [0], but data set digits"),
-        ("mending", {"from_epochs": "last"}, "harden learns, but data set digits has no training"),
+        ("mending", {"from_epochs": "last"}, "mending.candidates: harden learns, but data set"),
         (
             "criteria",
             {"methods": ["depth"], "use": {"recipes": ["at-nfgsm"]}},

@@ -30,7 +30,6 @@ from faultline.networks import facts as network_facts
 from faultline.studies.compression.config import Compression
 from faultline.studies.criteria.config import Criteria
 from faultline.studies.fragile.config import Remedy, Targeting
-from faultline.studies.mending.candidates import CANDIDATES
 from faultline.studies.mending.config import Mending
 from faultline.studies.order import STUDIES
 from faultline.studies.own.config import OwnAblation
@@ -103,6 +102,15 @@ class Config(Section):
     def untrained(self) -> list[str]:
         """The data sets that hold no training images."""
         return [name for name, dataset in self.datasets.items() if dataset.train == 0]
+
+    def check_learns(self, key: str, asked: object, instead: str) -> None:
+        """UserError where a key asks for what learns, and a data set holds no training images."""
+        if asked and self.untrained:
+            name = self.untrained[0]
+            raise UserError(
+                f"config key {key}: {asked}, but data set {name} has no training images "
+                f"(datasets.{name}.train: 0); {instead}"
+            )
 
     @property
     def usual_attacks(self) -> list[str]:
@@ -199,40 +207,16 @@ def _check_sense(config: Config) -> None:
     chosen_attacks(config.ablation, "attacks", attacks, where="ablation", default=cheap)
     chooses = bool(config.retraining.from_epochs or config.mending.by_class)
     check_ablation(config.ablation, config.datasets, chooses=chooses)
+    for name, training in trainings.items():
+        if training.epochs != [0]:
+            instead = f"set it to [0], with trained weights under trainings.{name}.weights"
+            config.check_learns(f"trainings.{name}.epochs", training.epochs, instead)
     for study in STUDIES:
         module = f"faultline.studies.{study}.config"
         if find_spec(module):
             import_module(module).check(config, facts)
-    if config.untrained:
-        _check_untrained(config, config.untrained[0])
     for name, training in trainings.items():
         check_recipe(name, training, trainings)
         check_regularisation(name, training, config)
     for name, training in trainings.items():
         check_tuning(name, training, trainings, attacks=attacks, seeds=config.seeds)
-
-
-def _check_untrained(config: Config, dataset: str) -> None:
-    """UserError where anything is to be learned without training images."""
-    why = f"data set {dataset} has no training images (datasets.{dataset}.train: 0)"
-    for name, training in config.trainings.items():
-        if training.epochs != [0]:
-            raise UserError(
-                f"config key trainings.{name}.epochs: {training.epochs}, but {why}; expected [0], "
-                f"with trained weights under trainings.{name}.weights"
-            )
-    further = {
-        "retraining.from_epochs": config.retraining.from_epochs,
-        "criteria.use.recipes": config.criteria.use.recipes if config.criteria.methods else [],
-    }
-    for key, asked in further.items():
-        if asked:
-            raise UserError(f"config key {key}: {asked}, but {why}; set it to []")
-    mending = config.mending
-    for name in mending.candidates if mending.from_epochs else ():
-        if name in CANDIDATES and CANDIDATES[name].trains:
-            fit = [other for other, of in CANDIDATES.items() if not of.trains]
-            raise UserError(
-                f"config key mending.candidates: {name} learns, but {why}; choose of "
-                f"{', '.join(fit)}, or set mending.from_epochs to []"
-            )

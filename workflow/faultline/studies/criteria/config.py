@@ -152,6 +152,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
         section.use.methods = [name for name in names if name != "random"]
     if not section.methods:
         return
+    config.check_learns("criteria.use.recipes", section.use.recipes, "set it to []")
     if section.attack not in attacks:
         raise UserError(
             f"config key criteria.attack: {section.attack!r} is not under attacks; "

@@ -143,6 +143,11 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             )
     if not mending.from_epochs:
         return
+    still = [name for name, of in CANDIDATES.items() if not of.trains]
+    for name in mending.candidates:
+        if name in CANDIDATES and CANDIDATES[name].trains:
+            instead = f"choose of {', '.join(still)}, or set mending.from_epochs to []"
+            config.check_learns("mending.candidates", f"{name} learns", instead)
     if not (mending.judged_under or mending.under):
         raise UserError("config key mending.judged_under: needs an attack; name one")
     for name in mending.judged_under or ():

@@ -74,6 +74,7 @@ def check(config: "Config", facts: dict[str, "Source"]) -> None:
             f"ablation.attacks; {nearest(retraining.attack, attacks)}"
         )
     check_epochs("retraining.from_epochs", retraining.from_epochs, config.trainings)
+    config.check_learns("retraining.from_epochs", retraining.from_epochs, "set it to []")
     check_schedules("retraining.from_epochs", retraining.from_epochs, config.trainings)
     filters = config.synaptic_filtering.filters
     if retraining.from_epochs and config.synaptic_filtering.layers == "none":

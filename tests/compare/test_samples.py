@@ -104,7 +104,7 @@ def test_the_command_prints_and_saves_what_it_found(tmp_path, capsys):
     main(["compare-samples", *paths, "--out", str(tmp_path / "t.tsv")])
     head, row, *_ = capsys.readouterr().out.splitlines()
     assert head.split()[:5] == ["task", "metric", "n", "a", "b"]
-    assert "63.6 %" in row and "+7.27" in row and row.endswith("b is better")
+    assert "63.6 %" in row and "+7.3" in row and row.endswith("b is better")
     assert load_table(tmp_path / "t.tsv")["only_second"].tolist() == [25]
 
 

@@ -31,25 +31,25 @@ def test_policies_are_told_apart_by_their_intervals_alone():
         names = {"policy": "selective", "reference": "regular", "control": "random freezing"}
         return compared(rows, level=0.05, **names)
 
-    assert "+2.00 points [+1.00, +3.00] over 2 seeds, better than regular." in say(rows)
+    assert "+2.0 points [+1.0, +3.0] over 2 seeds, better than regular." in say(rows)
     worse = rows.assign(difference=-rows["difference"], ci_low=-0.03, ci_high=-0.01)
     worse = worse.assign(image_ci_low=-0.025, image_ci_high=-0.015)
     assert "worse than regular" in say(worse)
     assert "not distinguishable from regular, as q = 0.120 once" in say(rows.assign(q_value=0.12))
     unsure = rows.assign(image_ci_low=-0.001)  # certain over seeds, not over images
-    assert "not distinguishable from regular (80 % power from 1.25 points on)." in say(unsure)
+    assert "not distinguishable from regular (80 % power from 1.2 points on)." in say(unsure)
     flat = rows.assign(ci_low=np.nan, ci_high=np.nan)  # seeds agree by chance: no t interval
-    assert "[+1.50, +2.50] over images (the same in 2 seeds)" in say(flat)
+    assert "[+1.5, +2.5] over images (the same in 2 seeds)" in say(flat)
 
     against = rows.assign(reference="random", difference=0.015, ci_low=-0.01, ci_high=0.04)
     for low, high, words in (
         (
             *(-0.01, 0.04),
-            "+1.50 points [\u22121.00, +4.00], not distinguishable from it (80 % power from 1.25 "
+            "+1.5 points [\u22121.0, +4.0], not distinguishable from it (80 % power from 1.2 "
             "points on).",
         ),
-        (0.01, 0.02, "+1.50 points [+1.00, +2.00], better than it."),
-        (np.nan, np.nan, "+1.50 points in every seed."),
+        (0.01, 0.02, "+1.5 points [+1.0, +2.0], better than it."),
+        (np.nan, np.nan, "+1.5 points in every seed."),
     ):
         both = pd.concat([rows, against.assign(ci_low=low, ci_high=high)])
         assert say(both) == say(rows)[:-1] + f"; minus random freezing, {words}"
@@ -106,7 +106,7 @@ def test_yes_is_said_only_of_what_beats_reference_and_control_under_the_worst_at
     given = [clean, weak, floor, strong, control]
     assert answer(*given) == (
         "yes",
-        "+3.00 points [+2.00, +4.00], q = 0.010, under pgd (clean −2.00)",
+        "+3.0 points [+2.0, +4.0], q = 0.010, under pgd (clean −2.0)",
     )
     unsure = row("pgd", "selective", "random", 0.02, q=0.2, least=0.2)
     text, small = answer(clean, strong, unsure)
@@ -119,7 +119,7 @@ def test_yes_is_said_only_of_what_beats_reference_and_control_under_the_worst_at
     text, small = answer(clean, worse, control)
     assert text == "no" and small.endswith("worse than regular")
     one = [strong | {"seeds": 1}, strong | {"seeds": 1, "level": "seed"}]
-    assert answer(*one) == ("cannot tell", "+3.00 points [+2.00, +4.00] under pgd, one seed")
+    assert answer(*one) == ("cannot tell", "+3.0 points [+2.0, +4.0] under pgd, one seed")
     assert helped(pd.DataFrame(), policy="", reference="", control="", level=0, link="") == cell(
         "not run"
     )

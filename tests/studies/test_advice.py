@@ -101,9 +101,7 @@ def test_a_mend_is_to_be_loaded_and_one_seed_says_little(made):
     tables = made | {"mends": mends.assign(n=500), "mending": mending}
     found = advice(tables, seeds=[1])
     path = "load results/digits/small_conv/standard/seed-1/epoch-3/mended.pt"
-    assert found[path].startswith(
-        "+30.00 [−2.00, +40.00] points under the worst attack, clean −1.00"
-    )
+    assert found[path].startswith("+30.0 [−2.0, +40.0] points under the worst attack, clean −1.0")
     assert found["add seeds"].startswith("one seed says what holds of this network")
 
 

@@ -58,8 +58,8 @@ def test_what_is_found_counts_what_every_seed_calls_safe():
     ((heading, said),) = findings(tables(), make_config())
     assert heading == "Fewer bits and weights, small_resnet"
     assert said == (
-        "int8: 2 of 2 layers safe alone, all together safe (0.00); prune 0.5: 0 of 2 layers safe "
-        "alone, all together costly (\u22125.00) points of clean accuracy, 2 seeds."
+        "int8: 2 of 2 layers safe alone, all together safe (0.0); prune 0.5: 0 of 2 layers safe "
+        "alone, all together costly (\u22125.0) points of clean accuracy, 2 seeds."
     )
 
 
@@ -73,5 +73,5 @@ def test_only_what_is_judged_safe_is_advised(written):
             "store 2 of 2 layers as results/digits/small_resnet/standard/seed-0/epoch-3/"
             "compression/precision.json says"
         )
-        assert "8 bits a weight cost 0.00 [\u22122.00, +1.50] points" in because
+        assert "8 bits a weight cost 0.0 [\u22122.0, +1.5] points" in because
         assert link == "compression"

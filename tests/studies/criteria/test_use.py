@@ -141,10 +141,10 @@ def test_the_answer_names_what_is_better_than_random_and_how_it_was_corrected():
     assert set(tables) < set(TABLES)
     (_, text), (_, fixed) = answer_findings(tables, config)
     assert fixed == (
-        "Trained with at-pgd, accuracy under apgd of what fisher picks, minus random: +33.75 "
-        "points [+29.63, +37.87], better (p < 0.001). 4 seeds; Holm over 2 tests. "
-        "Trained with standard, accuracy under apgd of what fisher picks, minus random: +27.92 "
-        "points [+21.03, +34.81], "
+        "Trained with at-pgd, accuracy under apgd of what fisher picks, minus random: +33.8 "
+        "points [+29.6, +37.9], better (p < 0.001). 4 seeds; Holm over 2 tests. "
+        "Trained with standard, accuracy under apgd of what fisher picks, minus random: +27.9 "
+        "points [+21.0, +34.8], "
         "better (p = 0.001). 4 seeds; Holm over 2 tests."
     )
     assert "Trained with at-pgd, 2 better (fisher on digits \u00b7 small_conv" in text

@@ -62,10 +62,10 @@ def config():
 
 def test_what_was_handed_back_is_told_with_its_price(config):
     cell = verdict(tables_of(), config)["mended?"]
-    assert isinstance(cell, Cell) and cell.tone == "yes" and cell.text == "+60.00 points"
-    assert "clean −1.00" in cell.small and "by harden: mended.pt" in cell.small
+    assert isinstance(cell, Cell) and cell.tone == "yes" and cell.text == "+60.0 points"
+    assert "clean −1.0" in cell.small and "by harden: mended.pt" in cell.small
     text = said(findings(tables_of(), config))
-    assert "Seed 0, harden: +60.00 [" in text and "Over 2 seeds" in text
+    assert "Seed 0, harden: +60.0 [" in text and "Over 2 seeds" in text
     shown = section(tables_of(), config)
     assert shown.blocks[0].figures and "98.0 %" in said(shown)
     assert "50.0 % (harden)" in said(shown) and "80.0 % (harden)" in said(shown)

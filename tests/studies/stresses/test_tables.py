@@ -104,7 +104,7 @@ def test_the_section_tells_what_costs_most():
     config = make_config(stresses={"fog": {"kind": "fog"}})
     ((name, text),) = findings(make_tables(), config)
     assert name == "Under other stresses, small_conv"
-    assert text.startswith("fog costs most: 53.0 % left, \u221235.67 points [\u221241.20, ")
+    assert text.startswith("fog costs most: 53.0 % left, \u221235.7 points [\u221241.2, ")
     assert "; the mean of 2 stresses, " in text and "over 50 test images, 3 seeds)" in text
     (block,) = section(make_tables(), config).blocks
     assert len(block.figures) == 1 and [len(t.rows) for t in block.tables] == [3, 1]

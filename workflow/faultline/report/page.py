@@ -340,8 +340,8 @@ def points(difference: float) -> str:
     """A difference of shares, in points."""
     if np.isnan(difference):
         return "n/a"
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else minus(text)
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else minus(text)
 
 
 def detectable(difference: float) -> str:

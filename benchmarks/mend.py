@@ -3,7 +3,7 @@
     pip install -e .    # once
     python benchmarks/mend.py --networks small_resnet --seeds 0    # some twenty minutes on one core
     python benchmarks/mend.py | tee mend.txt                       # a night
-    python benchmarks/mend.py --draw mend.txt mend.png             # the picture of what it printed
+    python benchmarks/mend.py --draw mend.txt mend.png             # a table and a picture of it
     python benchmarks/mend.py --networks small_cnn --seeds 0 --train 59500 --test 1000 --eps 0.3 \
         --plain-epochs 1 --mend harden_pgd --rates 0.003 --lengths 4 --scratch-epochs 0  # 20 min
 
@@ -18,6 +18,7 @@ through the network, those of the best rate; in brackets those of all rates.
 import argparse
 import re
 from functools import partial
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from faultline.attacks.run import correct_under, judged
+from faultline.base.statistics import mean_interval
 from faultline.config.trainings import Training
 from faultline.data.splits import prepare
 from faultline.networks.registry import REGISTRY, Entry
@@ -37,6 +39,8 @@ from faultline.training.finetuning import finetune
 from faultline.training.registry import adversarial_of
 
 PLAIN = Training(epochs=[0]).dump()
+
+REFERENCE = "from scratch, at-pgd"
 
 
 def small_cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -66,16 +70,38 @@ def told(what, network, dataset, judge, passes, of_all):
         print(f"    not to be believed: {of.masked}", flush=True)
 
 
-def draw(printed: list[str], picture: str) -> None:
-    """Accuracy under the judge over image passes, a panel per network: mean and range of seeds."""
-    network, rows = "", []
+def read(printed: list[str]) -> pd.DataFrame:
+    """What was printed: a row for each network, seed, and what was done for how many epochs."""
+    at, rows = ("", ""), []
     for line in "\n".join(Path(file).read_text() for file in printed).splitlines():
-        if begins := re.match(r"(\w+), seed \d+: ", line):
-            network = begins[1]
+        if begins := re.match(r"(\w+), seed (\d+): ", line):
+            at = begins[1], begins[2]
         elif of := re.match(r"  (.+?), (\d+) epochs +([\d.]+) +([\d.]+) +(\d+) ", line):
-            rows.append((network, of[1], int(of[2]), float(of[4]), int(of[5])))
-    columns = ["network", "what", "epochs", "worst", "passes"]
-    table = pd.DataFrame(rows, columns=columns)
+            rows.append((*at, of[1], int(of[2]), float(of[3]), float(of[4]), int(of[5])))
+    columns = ["network", "seed", "what", "epochs", "clean", "worst", "passes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def compare(table: pd.DataFrame) -> None:
+    """Print a Markdown table for each network: means over seeds, and the share of what PGD from
+    scratch reaches in the same seeds, with Student's t."""
+    for network, of_network in table.groupby("network", sort=False):
+        best = of_network[of_network["what"] == REFERENCE].set_index("seed")["worst"]
+        print(f"\n{network}\n\n| | seeds | thousand passes | clean | worst case | share |")
+        print("|---|---|---|---|---|---|")
+        for (what, epochs), rows in of_network.groupby(["what", "epochs"], sort=False):
+            shares = (rows.set_index("seed")["worst"] / best).dropna()
+            mean, low, high = mean_interval(shares, confidence=0.95)
+            share = f"{mean:.2f}" + ("" if isnan(low) else f" [{low:.2f}, {high:.2f}]")
+            worst = f"{rows['worst'].min():.1f} to {rows['worst'].max():.1f}"
+            print(
+                f"| {what}, {epochs} epochs | {len(rows)} | {rows['passes'].mean():.0f} "
+                f"| {rows['clean'].mean():.1f} | {rows['worst'].mean():.1f} ({worst}) | {share} |"
+            )
+
+
+def draw(table: pd.DataFrame, picture: str) -> None:
+    """Accuracy under the judge over image passes, a panel per network: mean and range of seeds."""
     networks = table["network"].unique()
     figure = Figure(figsize=(4.2 * len(networks), 3.4), layout="constrained")
     axes = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
@@ -86,8 +112,9 @@ def draw(printed: list[str], picture: str) -> None:
             at, mean = groups["passes"].mean(), groups["worst"].mean()
             spread = [mean - groups["worst"].min(), groups["worst"].max() - mean]
             ax.errorbar(at, mean, spread, marker="o", ms=4, lw=1, capsize=2, label=what)
-        n = of_network.groupby(["what", "epochs"]).size().max()
-        ax.set(xscale="log", xlabel="thousand image passes", title=f"{name}, {n} seeds")
+        n = of_network["seed"].nunique()
+        title = f"{name}, {n} seed{'s' * (n > 1)}"
+        ax.set(xscale="log", xlabel="thousand image passes", title=title)
     axes[0].set_ylabel("worst case (%)")
     axes[0].legend(fontsize=8)
     figure.savefig(picture, dpi=90)
@@ -110,10 +137,13 @@ def main() -> None:
     parser.add_argument("--plain-epochs", type=int, default=10)
     parser.add_argument("--scratch-epochs", type=int, default=10, help="0: only the mend")
     parser.add_argument("--eps", type=float, default=0.1)
-    parser.add_argument("--draw", nargs="+", metavar="FILE", help="printed files, a picture")
+    files = "printed files, and the picture to draw of them; prints a table, too"
+    parser.add_argument("--draw", nargs="+", metavar="FILE", help=files)
     chosen = parser.parse_args()
     if chosen.draw:
-        draw(chosen.draw[:-1], chosen.draw[-1])
+        *printed, picture = chosen.draw
+        compare(read(printed))
+        draw(read(printed), picture)
         return
     judge = {"method": "standard", "norm": "linf", "eps": chosen.eps, "steps": 50, "queries": 100}
     recipes = ("at-nfgsm", "at-pgd") if chosen.scratch_epochs else ()

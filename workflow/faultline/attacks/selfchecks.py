@@ -21,13 +21,13 @@ from faultline.attacks.ascent import (
 from faultline.attacks.checks import FEW, SHARE_LIMIT, accuracy_monotone, overlooks, row
 from faultline.attacks.craft import craft, pixel_units
 from faultline.attacks.methods import (
-    MORE_QUERIES,
     MORE_STEPS,
     RETRIED,
     Attack,
     AttackKeywords,
     Batch,
     method_of,
+    more_queries,
 )
 from faultline.attacks.space import space
 from faultline.base import memory
@@ -240,7 +240,7 @@ def _of_judge(
     tried = min(RETRIED, len(images))
     stands = torch.as_tensor(correct[:tried], device=images.device)
     images, labels, fooled = images[:tried][stands], labels[:tried][stands], []
-    steps, queries = MORE_STEPS * attack.steps, MORE_QUERIES * attack.queries
+    steps, queries = MORE_STEPS * attack.steps, more_queries(attack.queries)
     for longer in (
         replace(attack, method="apgd", steps=steps, until_fooled=True),
         replace(attack, method="square", queries=queries),

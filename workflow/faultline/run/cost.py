@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from faultline.ablation.synaptic import RANDOM_SHARES
-from faultline.attacks.methods import MORE_QUERIES, MORE_STEPS, RETRIED, TARGETS, method_of
+from faultline.attacks.methods import MORE_STEPS, RETRIED, TARGETS, method_of, more_queries
 from faultline.base.errors import UserError
 from faultline.base.pace import duration
 from faultline.base.paths import place_of
@@ -191,7 +191,7 @@ class Prices:
         more = 0.0
         if method_of(attack["method"]).judges:
             steps, queries = attack.get("steps") or 1, attack.get("queries") or 0
-            each = 2 * MORE_STEPS * steps + MORE_QUERIES * queries
+            each = 2 * MORE_STEPS * steps + more_queries(queries)
             more = each * STANDS * min(RETRIED, n)
         return CHECKS * n + more
 

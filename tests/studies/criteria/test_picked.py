@@ -259,6 +259,27 @@ def test_picks_are_trained_and_judged_on_test_images(criterion, recipe):
     pd.testing.assert_frame_equal(found.result, expected)
 
 
+@pytest.mark.parametrize("pick", ["fisher", "fisher-opposite", "matched-0"])
+@pytest.mark.parametrize("given", [{}, {"0": 1.0, "5": 1.0}, {"5": 1.0, "0": np.nan}])
+def test_nothing_is_picked_by_what_ranks_no_layer(pick, given):
+    """It would be the first layers of the network, whatever the name says."""
+    training, dataset = made.settings_of(adversarial=None), made.dataset_of()
+    network, optimizer, _ = made.trained(range(1), settings=training, seed=3, dataset=dataset)
+    other = scored({"0": 1.0, "5": 2.0}).assign(criterion="clat")
+    with pytest.raises(
+        UserError, match=r"criterion fisher: ranks no layer of .* \(scores: "
+    ) as told:
+        train_picked(
+            *(network, dataset, checkpoint(network, optimizer, epoch=1, seed=3)),
+            **{"pick": pick, "criterion": "fisher", "lowest": False},
+            scores=pd.concat([other, scored(given).assign(criterion="fisher")]),
+            **{"scored": ["0", "5"], "share": 0.5, "training": training, "recipe": "standard"},
+            **{"epochs": 1, "interpolations": [], "attack": {"f": FGSM}},
+            **{"images": 17, "attacks": {"p": PGD}},
+        )
+    assert "a smaller eps under ablation.attacks" in str(told.value)
+
+
 def test_labels_shift_into_reverse_order_and_inputs_under_the_highest_severity():
     dataset = made.dataset_of()
     plain = shifted(dataset, [])

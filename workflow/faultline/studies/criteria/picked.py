@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from faultline.ablation.facts import counted
 from faultline.base.columns import CONTROL, MATCHED, policy_of
+from faultline.base.errors import UserError
 from faultline.base.seeds import seed_of
 from faultline.data.splits import DataSet
 from faultline.networks.layers import filters, of_units
@@ -53,6 +54,19 @@ def order_of(
             rng = np.random.default_rng(seed_of("filters picked", seed, name))
             order[name] = rng.permutation(filters(layers[name]))
     return order
+
+
+def _check_ranked(table: pd.DataFrame, criterion: str) -> None:
+    """UserError where a criterion sets no layer before another, as what it picked would be those
+    that come first in the network."""
+    whole = table.loc[table["filter"].isna(), "score"]
+    if len(whole) != 1 and whole.nunique() < 2:
+        raise UserError(
+            f"criterion {criterion}: ranks no layer of this checkpoint before another (scores: "
+            f"{len(whole)}), so nothing can be picked by it. Scores under an attack are undefined "
+            "where it leaves no more than chance: take a smaller eps under ablation.attacks, or "
+            "leave the criterion out of criteria.use.methods"
+        )
 
 
 def random_order(
@@ -214,6 +228,7 @@ def train_picked(
     candidates = [layer for layer in scored if layer in layers]
     if scores is not None:
         of_criterion = scores[scores["criterion"] == criterion]
+        _check_ranked(of_criterion, criterion)
         order = order_of(layers, of_criterion, lowest=lowest, seed=seed)
     if policy_of(pick) == CONTROL:
         order = random_order(layers, candidates, seed=seed, draw=int(draw))

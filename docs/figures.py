@@ -78,6 +78,11 @@ PICTURES = {
         ["criteria_use"],
         lambda used: picks_chart(of(used, network="small_resnet")),
     ),
+    "where-to-mend-fashion": (
+        "where-to-mend-fashion",
+        ["criteria_use"],
+        picks_chart,
+    ),
     "fewer-bits": (
         "stresses",
         ["compressed"],

@@ -142,8 +142,9 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.draw:
         *printed, picture = chosen.draw
-        compare(read(printed))
-        draw(read(printed), picture)
+        table = read(printed)
+        compare(table)
+        draw(table, picture)
         return
     judge = {"method": "standard", "norm": "linf", "eps": chosen.eps, "steps": 50, "queries": 100}
     recipes = ("at-nfgsm", "at-pgd") if chosen.scratch_epochs else ()

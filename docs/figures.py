@@ -73,16 +73,8 @@ PICTURES = {
         ["sustainability"],
         lambda probes: error_profiles(of(probes, dataset="fashion_mnist", training="normal")),
     ),
-    "where-to-mend": (
-        "where-to-mend",
-        ["criteria_use"],
-        lambda used: picks_chart(of(used, network="small_resnet")),
-    ),
-    "where-to-mend-fashion": (
-        "where-to-mend-fashion",
-        ["criteria_use"],
-        picks_chart,
-    ),
+    "where-to-mend": ("where-to-mend", ["criteria_use"], picks_chart),
+    "where-to-mend-fashion": ("where-to-mend-fashion", ["criteria_use"], picks_chart),
     "fewer-bits": (
         "stresses",
         ["compressed"],

@@ -66,7 +66,7 @@ def test_targeted_apgd_agrees_with_the_authors(models, norm, theirs, eps):
     network, images, labels = network.eval(), images[:200], labels[:200]
     start = random_start(images.shape, eps=eps, norm=norm, seed=0)
     ball = Ball(eps, norm, bounds)
-    ours = apgd_t(network, images, labels, ball=ball, steps=10, targets=9, start=start)
+    ours = apgd_t(network, images, labels, ball=ball, steps=10, start=start)
     with torch.random.fork_rng():
         other = library.APGDAttack_targeted(network, n_iter=10, norm=theirs, eps=eps, device="cpu")
         other.n_target_classes = 9
@@ -121,7 +121,6 @@ def test_parts_take_what_those_before_leave(models):
         labels,
         ball=ball,
         steps=10,
-        targets=9,
         queries=20,
         start=start,
         seed=0,

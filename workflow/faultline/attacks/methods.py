@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from faultline.data.splits import Bounds
 
 
-TARGETS = 9
-"""Classes that targeted APGD aims at: those of the largest logits beside the label's."""
-
-RETRIED, MORE_STEPS = 200, 3
-"""Images that one made to judge is tried on once more, by APGD of so many times the steps (ours),
-and on what still stands by Square of `more_queries`."""
-
-
-def more_queries(queries: int) -> int:
-    """Five times as many, but beyond AutoAttack's 5,000 no more (ours)."""
-    return max(queries, min(5 * queries, 5000))
-
-
 class Perturb(Protocol):
     """What an attack does with one batch.
 
@@ -107,8 +94,8 @@ def _apgd(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> T
 def _apgd_t(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> Tensor:
     from faultline.attacks.standard import apgd_t
 
-    ball, start, steps = batch.ball, batch.start, batch.attack.steps
-    return apgd_t(network, images, labels, ball=ball, steps=steps, targets=TARGETS, start=start)
+    steps = batch.attack.steps
+    return apgd_t(network, images, labels, ball=batch.ball, start=batch.start, steps=steps)
 
 
 def _square(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) -> Tensor:
@@ -127,7 +114,6 @@ def _standard(network: nn.Module, images: Tensor, labels: Tensor, batch: Batch) 
         labels,
         ball=batch.ball,
         steps=batch.attack.steps,
-        targets=TARGETS,
         queries=batch.attack.queries,
         start=batch.start,
         seed=batch.seed,

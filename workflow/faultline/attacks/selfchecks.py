@@ -20,15 +20,8 @@ from faultline.attacks.ascent import (
 )
 from faultline.attacks.checks import FEW, SHARE_LIMIT, accuracy_monotone, overlooks, row
 from faultline.attacks.craft import craft, pixel_units
-from faultline.attacks.methods import (
-    MORE_STEPS,
-    RETRIED,
-    Attack,
-    AttackKeywords,
-    Batch,
-    method_of,
-    more_queries,
-)
+from faultline.attacks.effort import MORE_STEPS, RETRIED, more_queries
+from faultline.attacks.methods import Attack, AttackKeywords, Batch, method_of
 from faultline.attacks.space import space
 from faultline.base import memory
 from faultline.data.splits import Bounds

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faultline.attacks.ascent import TARGETED_DLR, Ball, apgd, margin
+from faultline.attacks.effort import TARGETS
 from faultline.attacks.space import for_some
 from faultline.attacks.square import square
 from faultline.base import pace
@@ -36,21 +37,12 @@ networks none asked for more than 1.38."""
 
 
 def apgd_t(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    ball: Ball,
-    steps: int,
-    targets: int,
-    start: Tensor,
+    network: nn.Module, images: Tensor, labels: Tensor, *, ball: Ball, steps: int, start: Tensor
 ) -> Tensor:
     """Targeted APGD on the difference of logits ratio (Croce & Hein 2020): an image is done with
     the first point at which it is misclassified; otherwise it becomes that of the smallest margin.
-
-    targets: classes that it aims at, those of the largest logits beside the label's.
     """
-    parts = _targeted(ball=ball, steps=steps, targets=targets)
+    parts = _targeted(ball=ball, steps=steps)
     return _in_turn(network, images, labels, start=start, parts=parts)
 
 
@@ -61,7 +53,6 @@ def standard(
     *,
     ball: Ball,
     steps: int,
-    targets: int,
     queries: int,
     start: Tensor,
     seed: int,
@@ -71,8 +62,7 @@ def standard(
     without FAB: an image is done with the first point at which it is misclassified, be it the image
     itself; otherwise it becomes the point of the smallest margin.
 
-    targets: see `apgd_t`. after: called with the name of a part, and which images [n] stand after
-    it.
+    after: called with the name of a part, and which images [n] stand after it.
     """
 
     def ascend(network: nn.Module, of: Standing) -> Tensor:
@@ -82,15 +72,11 @@ def standard(
     def search(network: nn.Module, of: Standing) -> Tensor:
         return square(network, of.images, of.labels, ball=ball, queries=queries, seed=seed)
 
-    parts = [
-        ("apgd", ascend),
-        *_targeted(ball=ball, steps=steps, targets=targets),
-        ("square", search),
-    ]
+    parts = [("apgd", ascend), *_targeted(ball=ball, steps=steps), ("square", search)]
     return _in_turn(network, images, labels, start=start, parts=parts, after=after)
 
 
-def _targeted(*, ball: Ball, steps: int, targets: int) -> list[tuple[str, Part]]:
+def _targeted(*, ball: Ball, steps: int) -> list[tuple[str, Part]]:
     """Targeted APGD at one class after the other, by rank among an image's logits: at the first
     always, at others where that is worth it, see `REACH`."""
 
@@ -115,7 +101,7 @@ def _targeted(*, ball: Ball, steps: int, targets: int) -> list[tuple[str, Part]]
             )
         return moved
 
-    return [("apgd_t", partial(towards, rank)) for rank in range(1, targets + 1)]
+    return [("apgd_t", partial(towards, rank)) for rank in range(1, TARGETS + 1)]
 
 
 def _in_turn(

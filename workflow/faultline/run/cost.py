@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from faultline.ablation.synaptic import RANDOM_SHARES
-from faultline.attacks.methods import MORE_STEPS, RETRIED, TARGETS, method_of, more_queries
+from faultline.attacks.effort import MORE_STEPS, RETRIED, TARGETS, more_queries
+from faultline.attacks.methods import method_of
 from faultline.base.errors import UserError
 from faultline.base.pace import duration
 from faultline.base.paths import place_of
